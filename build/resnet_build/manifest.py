@@ -1,0 +1,61 @@
+"""``manifest.json`` beside the models: what was built from what, with which parity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from resnet_build.errors import BuildError
+
+FILENAME = "manifest.json"
+_TOOLS = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
+
+Manifest = dict[str, Any]
+
+
+def read(repository: Path) -> Manifest:
+    """Read a repository's manifest; an empty one where there is none.
+
+    Raises:
+        BuildError: the file is damaged.
+    """
+    try:
+        content = json.loads((repository / FILENAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"versions": {}}
+    except (OSError, ValueError) as exc:
+        raise BuildError(f"{repository / FILENAME} is damaged ({exc}); delete it and build again") from exc
+    if not isinstance(content, dict) or not isinstance(content.get("versions"), dict):
+        raise BuildError(f"{repository / FILENAME} is no manifest of resnet-build; delete it and build again")
+    return content
+
+
+def to_json(manifest: Manifest) -> str:
+    """Serialise for people and programs: indented, keys in the order of the build."""
+    return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of everything that shapes the artifacts, this package's own sources included."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in _TOOLS},
+        "resnet_build": _digest_of_sources(),
+    }
+
+
+def _digest_of_sources() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def sha256(file: Path) -> str:
+    """Return a file's hex SHA-256."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

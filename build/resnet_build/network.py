@@ -1,0 +1,111 @@
+"""The network as it is served: torchvision's ResNet-50 between normalisation and softmax."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import ResNet, resnet50
+from torchvision.models.resnet import Bottleneck
+
+from resnet_build.errors import BuildError
+
+Architecture = Literal["v1", "v1.5"]
+
+IMAGENET_CLASSES = 1000
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+FEATURES = 2048
+
+# By the shape of one convolution: which of torchvision's ResNets a state dict really is.
+_BASIC_BLOCK_KEY = "layer1.0.conv3.weight"
+
+
+class ServedNetwork(nn.Module):
+    """Pixels in, probabilities and features out; no caller can normalise wrongly.
+
+    ``forward`` takes uint8, shape (N, 224, 224, 3), RGB, 0 to 255, and returns float32 probabilities of
+    shape (N, classes), rows summing to 1, and float32 features of shape (N, 2048), the global average
+    pool. Mean and standard deviation are those of all published ImageNet weights (``weights.transforms()``).
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, backbone: ResNet) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
+        self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1))
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Classify a batch of prepared pixels."""
+        net = self.backbone
+        x = (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
+        x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
+        features = x.mean(dim=(2, 3))
+        return torch.softmax(net.fc(features), dim=1), features
+
+
+def make_resnet50(architecture: Architecture, classes: int) -> ResNet:
+    """Make an untrained ResNet-50 in evaluation mode.
+
+    Args:
+        architecture: ``v1.5`` has stride 2 in the 3x3 convolutions (torchvision's weights), ``v1`` in the
+            first 1x1 convolutions (He et al. 2015, Keras' weights). The state dicts look alike; weights
+            of the one lose about 13 points of top-1 in the other.
+        classes: number of outputs.
+    """
+    net = resnet50(num_classes=classes)
+    if architecture == "v1":
+        for stage in (net.layer2, net.layer3, net.layer4):
+            stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    return net.eval()
+
+
+def load_network(architecture: Architecture, state_dict: dict[str, torch.Tensor]) -> ResNet:
+    """Put weights into a ResNet-50.
+
+    Raises:
+        BuildError: the weights belong to another network.
+    """
+    parameters = sum(tensor.numel() for name, tensor in state_dict.items() if ".running_" not in name)
+    if _BASIC_BLOCK_KEY not in state_dict:
+        raise BuildError(
+            f"these weights are not ResNet-50: its blocks have three convolutions, and {_BASIC_BLOCK_KEY!r} is "
+            f"missing ({parameters:,} parameters; a ResNet-34 has 21.8 million). Train torchvision's resnet50"
+        )
+    net = make_resnet50(architecture, state_dict["fc.bias"].numel())
+    expected = {name for name in net.state_dict() if not name.endswith(".num_batches_tracked")}
+    if expected != state_dict.keys():
+        missing, unknown = sorted(expected - state_dict.keys()), sorted(state_dict.keys() - expected)
+        raise BuildError(
+            f"these weights are not torchvision's ResNet-50 ({parameters:,} parameters): "
+            f"{len(missing)} tensors are missing ({', '.join(missing[:3])}), "
+            f"{len(unknown)} are unknown ({', '.join(unknown[:3])})"
+        )
+    try:
+        net.load_state_dict(state_dict, strict=False)
+    except RuntimeError as exc:
+        raise BuildError(f"these weights have the names of ResNet-50 but other shapes: {exc}") from exc
+    return net
+
+
+def fold_batch_norms(net: ResNet) -> ResNet:
+    """Fold every batch norm into the convolution before it: the same function with 53 layers fewer."""
+
+    def fold(owner: nn.Module, conv: str, norm: str) -> None:
+        fused = fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm))
+        setattr(owner, conv, fused)
+        setattr(owner, norm, nn.Identity())
+
+    fold(net, "conv1", "bn1")
+    for block in (module for module in net.modules() if isinstance(module, Bottleneck)):
+        for index in (1, 2, 3):
+            fold(block, f"conv{index}", f"bn{index}")
+        if block.downsample is not None:
+            fold(block.downsample, "0", "1")
+    return net

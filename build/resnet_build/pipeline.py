@@ -1,0 +1,188 @@
+"""The build, step by step: weights → exports → parity → repository."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import datetime
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from resnet_build import configs, export_onnx, export_torchscript, manifest, parity, photos
+from resnet_build.errors import BuildError
+from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
+from resnet_build.options import ServingOptions
+from resnet_build.repository import publication
+from resnet_build.weights import FileOptions, Weights, load
+
+Report = Callable[[str], None]
+
+# Network → the module that exports it.
+EXPORTERS: Mapping[str, ModuleType] = {
+    "network_onnx": export_onnx,
+    "network_torchscript": export_torchscript,
+}
+_PYTHON_MODELS = Path(__file__).parent / "python_models"
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """What to build, and where to.
+
+    Attributes:
+        weights: the value of ``--weights``.
+        file_options: what a state dict from a file does not say itself.
+        serving: what of the serving can be chosen.
+        repository: the model repository to write.
+        cache: folder for downloaded weights.
+        model_version: version folder to write; others stay beside it.
+        force: build even if nothing has changed.
+    """
+
+    weights: str
+    file_options: FileOptions
+    serving: ServingOptions
+    repository: Path
+    cache: Path
+    model_version: int = 1
+    force: bool = False
+
+
+def build(options: BuildOptions, report: Report) -> bool:
+    """Build the repository unless it is up to date.
+
+    Args:
+        options: what to build.
+        report: receives one sentence per step.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        BuildError: nothing was written; the message names the cause and the remedy.
+    """
+    record = manifest.read(options.repository)
+    found = _find_weights(options, record, report)
+    inputs = _inputs(options, found)
+    if not options.force and _up_to_date(options, record, inputs):
+        report(f"{options.repository} is up to date ({found.name}); --force builds it again")
+        return False
+    _refuse_mixture(options, record, found)
+    with tempfile.TemporaryDirectory(prefix="resnet-build-") as folder:
+        exported, results = _export_and_check(found, options.serving.max_batch_size, Path(folder), report)
+        artifacts = {f"{network}/{options.model_version}/{path.name}": path for network, path in exported.items()}
+        record["versions"][str(options.model_version)] = {
+            "inputs": inputs,
+            "built_at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+            "artifacts": {name: manifest.sha256(path) for name, path in artifacts.items()},
+            "parity": [dataclasses.asdict(result) for result in results],
+        }
+        _publish(options, found, artifacts, record)
+    report(f"wrote {options.repository}")
+    return True
+
+
+def _find_weights(options: BuildOptions, record: manifest.Manifest, report: Report) -> Weights:
+    spec = options.weights
+    previous = record["versions"].get(str(options.model_version), {}).get("inputs", {}).get("weights", {})
+    if spec == "auto" and not options.force and previous.get("requested") == "auto":
+        # What was taken once stays: a network that comes back must not change the answers by itself.
+        spec = previous["name"]
+    return load(spec, cache=options.cache, file_options=options.file_options, report=report)
+
+
+def _inputs(options: BuildOptions, found: Weights) -> dict[str, Any]:
+    """Everything that decides on the result; equal inputs need no new build."""
+    return {
+        "weights": {
+            "requested": options.weights,
+            "name": found.name,
+            "source": found.source,
+            "architecture": found.architecture,
+            "sha256": found.sha256,
+        },
+        "classes": len(found.labels),
+        "labels": configs.hash_labels(found.labels),
+        "recipe": dataclasses.asdict(found.recipe),
+        "recipe_sha256": found.recipe.sha256,
+        "serving": dataclasses.asdict(options.serving),
+        "tools": manifest.tool_versions(),
+    }
+
+
+def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[str, Any]) -> bool:
+    entry = record["versions"].get(str(options.model_version))
+    if entry is None or entry["inputs"] != inputs:
+        return False
+    # Configurations only have to exist: who edits one by hand must not lose that to the next build.
+    models = (configs.PREPROCESS, *EXPORTERS, *configs.ENSEMBLES)
+    if not all((options.repository / model / "config.pbtxt").exists() for model in models):
+        return False
+    recorded = {options.repository / name: digest for name, digest in entry["artifacts"].items()}
+    return all(path.exists() and manifest.sha256(path) == digest for path, digest in recorded.items())
+
+
+def _refuse_mixture(options: BuildOptions, record: manifest.Manifest, found: Weights) -> None:
+    """Versions of a model share its configuration: labels and recipe must be the same."""
+    for version, entry in record["versions"].items():
+        if version == str(options.model_version):
+            continue
+        same = entry["inputs"]["labels"], entry["inputs"]["recipe_sha256"]
+        if same != (configs.hash_labels(found.labels), found.recipe.sha256):
+            raise BuildError(
+                f"version {version} in {options.repository} has other labels or another preprocessing recipe than "
+                f"{found.name}, and versions of a model share both; write to another --repository"
+            )
+
+
+def _export_and_check(
+    found: Weights, max_batch_size: int, folder: Path, report: Report
+) -> tuple[dict[str, Path], list[parity.Parity]]:
+    """Export every network into ``folder``; return name in the repository → file, and the parity figures."""
+    backbone = load_network(found.architecture, found.state_dict)
+    eager = ServedNetwork(copy.deepcopy(backbone)).eval()
+    folded = ServedNetwork(fold_batch_norms(backbone)).eval().requires_grad_(requires_grad=False)
+    files, runners = {}, {}
+    for name, exporter in EXPORTERS.items():
+        started = time.monotonic()
+        path = folder / exporter.FILENAME
+        exporter.export(folded, path)
+        report(f"exported {name}: {path.stat().st_size / 1e6:.0f} MB in {time.monotonic() - started:.1f} s")
+        files[name], runners[name] = path, exporter.Runner(path)
+    batches = parity.batches_to_check(max_batch_size)
+    started = time.monotonic()
+    pixels = photos.sample_pixels(max(batches), found.recipe)
+    with torch.inference_mode():
+        results = parity.check(eager, runners, pixels, batches)
+    worst = max(result.max_probability_difference for result in results)
+    report(
+        f"parity with the eager network at batches {', '.join(map(str, batches))}: probabilities differ by at most "
+        f"{worst:.1e}, no top-1 differs ({time.monotonic() - started:.1f} s)"
+    )
+    return files, results
+
+
+def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path], record: manifest.Manifest) -> None:
+    labels = "".join(f"{label}\n" for label in found.labels)
+    with publication(options.repository) as files:
+        for name, path in artifacts.items():
+            files.copy(name, path)
+        for source in (_PYTHON_MODELS / configs.PREPROCESS / name for name in ("model.py", "photo.py")):
+            name = f"{configs.PREPROCESS}/1/{source.name}"
+            # In a checkout these are links to the very files.
+            if source.resolve() != (options.repository / name).resolve():
+                files.copy(name, source)
+        for model in (*configs.ENSEMBLES, *EXPORTERS):
+            files.write(f"{model}/{configs.LABELS_FILENAME}", labels)
+        for ensemble in configs.ENSEMBLES:
+            files.folder(f"{ensemble}/1")
+        for model, text in configs.render_all(options.serving, found.recipe, len(found.labels)).items():
+            files.write(f"{model}/config.pbtxt", text)
+        # Last: what it tells is true only when all the rest is there.
+        files.write(manifest.FILENAME, manifest.to_json(record))

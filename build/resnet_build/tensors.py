@@ -1,0 +1,6 @@
+"""Names of the served tensors. Triton's PyTorch backend needs ``<name>__<index>``; ONNX uses the same."""
+
+IMAGE = "IMAGE"
+PIXELS = "PIXELS__0"
+PROBABILITIES = "PROBABILITIES__0"
+FEATURES = "FEATURES__1"

@@ -1,0 +1,69 @@
+"""Triton's Python model `preprocess`: encoded photos in, prepared pixels out.
+
+A call brings M requests with N photos each. Photos of all requests are decoded side by side (Pillow
+releases the interpreter lock while it decodes and resizes). A photo that cannot be decoded fails its own
+request, and no other, with INVALID_ARG and a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import photo
+import triton_python_backend_utils as pb_utils
+
+_IMAGE = "IMAGE"
+_PIXELS = "PIXELS__0"
+
+
+class TritonPythonModel:
+    """Applies the recipe that the build wrote into the model's configuration."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the recipe; Triton calls this once per instance, before any request."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        self._recipe = photo.Recipe.from_json(parameters["recipe"]["string_value"])
+        if self._recipe.sha256 != parameters["recipe_sha256"]["string_value"]:
+            raise pb_utils.TritonModelException("the recipe and its hash disagree: run resnet-build again")
+        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request with UINT8 pixels of shape (N, crop, crop, 3), or with its own error."""
+        # All photos are started before the first is waited for.
+        pending = [
+            [self._pool.submit(photo.prepare, encoded, self._recipe) for encoded in _photos(request)]
+            for request in requests
+        ]
+        return [self._answer(photos) for photos in pending]
+
+    def finalize(self) -> None:
+        """Let the threads go; Triton calls this when it unloads the model."""
+        self._pool.shutdown()
+
+    @staticmethod
+    def _answer(photos: list[Future[npt.NDArray[np.uint8]]]) -> Any:
+        rows = []
+        for number, pending in enumerate(photos):
+            try:
+                rows.append(pending.result())
+            except photo.PhotoError as exc:
+                where = f"photo {number} of {len(photos)}: " if len(photos) > 1 else ""
+                return _error(f"{where}{exc}", pb_utils.TritonError.INVALID_ARG)
+            except Exception as exc:  # noqa: BLE001  # a defect of ours must not end the worker
+                return _error(f"preprocessing failed: {exc!r}", pb_utils.TritonError.INTERNAL)
+        return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(_PIXELS, np.stack(rows))])
+
+
+def _photos(request: Any) -> list[bytes]:
+    """Return the request's encoded photos, whatever the shape of its batch."""
+    tensor = pb_utils.get_input_tensor_by_name(request, _IMAGE)
+    return list(tensor.as_numpy().reshape(-1))
+
+
+def _error(message: str, code: int) -> Any:
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))

@@ -1,0 +1,1 @@
+"""Triton backends in Python; each folder is one that Triton loads by its name."""

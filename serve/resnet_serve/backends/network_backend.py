@@ -1,0 +1,125 @@
+"""What the two Python backends share: Triton's requests on one side, one batch of arrays on the other.
+
+A backend only loads its artifact and runs a
+batch; queueing, batching and scheduling are Triton's own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class ModelConfig:
+    """The parts of a model's ``config.pbtxt`` that a network backend reads.
+
+    Attributes:
+        artifact: path of the model file.
+        input_names: in the order of the configuration.
+        output_names: likewise.
+        device_id: GPU to run on; None for the CPU.
+    """
+
+    def __init__(self, args: dict[str, str], *, default_filename: str) -> None:
+        self._config = json.loads(args["model_config"])
+        filename = self._config.get("default_model_filename") or default_filename
+        self.artifact = Path(args["model_repository"], args["model_version"], filename)
+        self.input_names = [entry["name"] for entry in self._config["input"]]
+        self.output_names = [entry["name"] for entry in self._config["output"]]
+        self.batches = self._config["max_batch_size"] > 0
+        on_gpu = args["model_instance_kind"] == "GPU"
+        self.device_id = int(args["model_instance_device_id"]) if on_gpu else None
+        if not self.artifact.exists():
+            raise pb_utils.TritonModelException(f"the artifact {self.artifact} is missing: run resnet-build")
+
+    def parameter(self, name: str, default: str) -> str:
+        """Return a value of the configuration's ``parameters``."""
+        entry = self._config.get("parameters", {}).get(name)
+        return default if entry is None else str(entry["string_value"])
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Return a boolean of ``parameters``, written as Triton's C++ backends read it."""
+        text = self.parameter(name, str(default)).lower()
+        if text not in ("true", "false", "1", "0"):
+            raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, neither true nor false")
+        return text in ("true", "1")
+
+    def number(self, name: str, default: int) -> int:
+        """Return a whole number of ``parameters``."""
+        text = self.parameter(name, str(default))
+        try:
+            return int(text)
+        except ValueError as exc:
+            raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, not a whole number") from exc
+
+    @property
+    def graph_level(self) -> int:
+        """``optimization.graph.level``; 0 where it is not set."""
+        return int(self._config.get("optimization", {}).get("graph", {}).get("level", 0))
+
+
+class NetworkBackend:
+    """Base of the backends; ``TritonPythonModel`` in each ``model.py`` derives from it."""
+
+    default_filename: str
+    config: ModelConfig
+
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config: Any) -> Any:
+        """Leave the configuration as it is: the build writes it whole."""
+        return auto_complete_model_config
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the artifact; Triton calls this once per instance, before any request."""
+        self.config = ModelConfig(args, default_filename=self.default_filename)
+        self.load()
+
+    def load(self) -> None:
+        """Load ``self.config.artifact``."""
+        raise NotImplementedError
+
+    def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
+        """Run one batch: arrays of shape (N, …) in, the named outputs of shape (N, …) out."""
+        raise NotImplementedError
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Run all requests as one batch and hand each its rows, only of the outputs it asked for."""
+        inputs = [_inputs(request, self.config.input_names) for request in requests]
+        wanted = [set(request.requested_output_names()) for request in requests]
+        names = [name for name in self.config.output_names if any(name in outputs for outputs in wanted)]
+        rows = [len(next(iter(arrays.values()))) if self.config.batches else 1 for arrays in inputs]
+        try:
+            batch = inputs[0] if len(inputs) == 1 else _concatenated(inputs)
+            results = self.run(batch, names)
+        except Exception as exc:  # noqa: BLE001  # whatever the runtime raises belongs to a request, not to the server
+            if len(requests) == 1:
+                return [_failed(exc)]
+            # One request may have spoilt the batch: alone, only that one fails.
+            return [response for request in requests for response in self.execute([request])]
+        responses, start = [], 0
+        for outputs, count in zip(wanted, rows, strict=True):
+            part = slice(start, start + count) if self.config.batches else slice(None)
+            tensors = [pb_utils.Tensor(name, results[name][part]) for name in names if name in outputs]
+            responses.append(pb_utils.InferenceResponse(output_tensors=tensors))
+            start += count
+        return responses
+
+
+def _inputs(request: Any, names: list[str]) -> Arrays:
+    return {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in names}
+
+
+def _concatenated(inputs: list[Arrays]) -> Arrays:
+    return {name: np.concatenate([arrays[name] for arrays in inputs]) for name in inputs[0]}
+
+
+def _failed(exc: Exception) -> Any:
+    error = pb_utils.TritonError(f"the network could not run: {exc}", pb_utils.TritonError.INTERNAL)
+    return pb_utils.InferenceResponse(output_tensors=[], error=error)

@@ -1,0 +1,36 @@
+"""Free and taken TCP ports."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from resnet_serve.errors import ServerError
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """Find ports that are free now. Another process may take one before the server does; the caller retries."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for candidate in sockets:
+            candidate.bind((host, 0))
+        return [candidate.getsockname()[1] for candidate in sockets]
+
+
+def refuse_taken(host: str, ports: list[int]) -> None:
+    """Check that every port can be listened on.
+
+    Raises:
+        ServerError: one is taken, or the address is not one of this machine's.
+    """
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OverflowError as exc:
+                raise ServerError(f"the port {port} does not exist; the highest is 65535") from exc
+            except OSError as exc:
+                raise ServerError(
+                    f"cannot listen on {host}:{port} ({exc.strerror}): choose another --port, or --port 0 for free ones"
+                ) from exc

@@ -1,0 +1,61 @@
+"""What all tests share: one built repository, one real server, photos that packages ship."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from resnet_serve import ServerConfig, TritonServer
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT.parent / "shared" / "imagenet-sample"
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledPhoto:
+    """A photo whose ImageNet class is known."""
+
+    path: Path
+    class_index: int
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Build the default repository with real weights, once; later runs find it up to date."""
+    folder = ROOT / ".test-repository"
+    command = [sys.executable, "-m", "resnet_build", "--weights", "auto", "--repository", str(folder)]
+    subprocess.run(command, check=True, timeout=600)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path) -> Iterator[TritonServer]:
+    """The real server on free ports, for the whole run."""
+    with TritonServer(ServerConfig(repository, port=0)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, Path]:
+    """Photos that scikit-image and scikit-learn ship, by name."""
+    from resnet_build.photos import shipped_photos
+
+    names = {"chelsea": "cat"}
+    found = {names.get(path.stem, path.stem): path for path in shipped_photos()}
+    assert {"cat", "coffee", "rocket", "flower"} <= found.keys()
+    return found
+
+
+@pytest.fixture(scope="session")
+def imagenet_sample() -> list[LabelledPhoto]:
+    """Real ImageNet photos, where the machine has them."""
+    table = SAMPLE / "labels.csv"
+    if not table.exists():
+        pytest.skip("no ImageNet photos here: ../shared/imagenet-sample is missing")
+    with table.open(newline="", encoding="utf-8") as stream:
+        return [LabelledPhoto(SAMPLE / row["file"], int(row["class_index"])) for row in csv.DictReader(stream)]
