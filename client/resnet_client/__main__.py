@@ -1,0 +1,10 @@
+"""The command ``resnet-client``."""
+
+from __future__ import annotations
+
+import sys
+
+from resnet_client._cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

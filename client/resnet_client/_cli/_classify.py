@@ -1,0 +1,116 @@
+"""``resnet-client classify``: a table on a terminal, lines in a pipe."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from resnet_client._cli._exit_codes import ExitCode, code_of_run
+from resnet_client._cli._options import add_photos, open_client, photos, refuse_empty
+from resnet_client._images import describe
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator
+
+    from resnet_client._exceptions import ResnetClientError
+    from resnet_client._results import Classification, Outcome
+
+NAME = "classify"
+HELP = "name what photos show"
+COLUMNS = ("photo", "rank", "index", "label", "probability", "error")
+
+_ROWS_PER_TABLE = 200  # a terminal gets its tables piece by piece: memory does not grow with the run
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Photos, how many classes, which format."""
+    add_photos(parser)
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes per photo (default: 5)")
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="one JSON object per photo and line")
+    formats.add_argument("--csv", action="store_true", help=f"CSV with the columns {', '.join(COLUMNS)}")
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Classify and show."""
+    show = _show_json if options.json else _show_csv if options.csv else _show_text
+    errors: list[ResnetClientError] = []
+    count = 0
+
+    def counted(outcomes: Iterator[Outcome[Classification]]) -> Iterator[Outcome[Classification]]:
+        nonlocal count
+        for outcome in outcomes:
+            count += 1
+            if outcome.error is not None:
+                errors.append(outcome.error)
+            yield outcome
+
+    with open_client(options) as client:
+        outcomes = client.classify_many(
+            photos(options.paths),
+            max_in_flight=options.max_in_flight,
+            top_k=options.top_k,
+            progress=sys.stderr.isatty() and not sys.stdout.isatty(),
+        )
+        show(counted(outcomes))
+    refuse_empty(count, options.paths)
+    if errors:
+        sys.stderr.write(f"resnet-client: {len(errors)} of {count} photos failed\n")
+    return code_of_run(errors, count)
+
+
+def _show_json(outcomes: Iterable[Outcome[Classification]]) -> None:
+    for outcome in outcomes:
+        line: dict[str, Any] = {"photo": describe(outcome.source)}
+        if outcome.result is not None:
+            line |= outcome.result.to_dict()
+        else:
+            line["error"] = str(outcome.error)
+        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+
+def _show_csv(outcomes: Iterable[Outcome[Classification]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for outcome in outcomes:
+        writer.writerows(_rows(outcome))
+
+
+def _show_text(outcomes: Iterator[Outcome[Classification]]) -> None:
+    if not sys.stdout.isatty():
+        for outcome in outcomes:
+            lines = ("\t".join(map(str, row)) for row in _rows(outcome))
+            sys.stdout.write("\n".join(lines) + "\n")
+        return
+    while piece := list(itertools.islice(outcomes, _ROWS_PER_TABLE)):
+        _show_table(piece)
+
+
+def _show_table(outcomes: Iterable[Outcome[Classification]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("photo", "class", "label", "probability", box=None)
+    for outcome in outcomes:
+        for photo, rank, index, label, probability, error in _rows(outcome):
+            if error:
+                table.add_row(escape(photo), "", f"[red]{escape(error)}[/red]", "")
+            else:
+                table.add_row(escape(photo) if rank == 1 else "", str(index), escape(label), f"{probability:.1%}")
+        table.add_section()
+    Console().print(table)
+
+
+def _rows(outcome: Outcome[Classification]) -> Iterator[tuple[Any, ...]]:
+    photo = describe(outcome.source)
+    if outcome.result is None:
+        yield photo, "", "", "", "", str(outcome.error)
+        return
+    for rank, prediction in enumerate(outcome.result.predictions, start=1):
+        yield photo, rank, prediction.index, prediction.label, prediction.probability, ""

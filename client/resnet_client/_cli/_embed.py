@@ -1,0 +1,92 @@
+"""``resnet-client embed``: feature vectors into a file of numpy's, or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet_client._cli._exit_codes import ExitCode, code_of_run
+from resnet_client._cli._options import add_photos, open_client, photos, refuse_empty
+from resnet_client._exceptions import ConfigurationError, ResnetClientError
+from resnet_client._images import describe
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from resnet_client._results import Outcome
+
+    Vector = npt.NDArray[np.float32]
+
+NAME = "embed"
+HELP = "turn photos into feature vectors (float32, 2048 values each)"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Photos and where the vectors go."""
+    add_photos(parser)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=".npy: array (photos, 2048), NaN where a photo failed; .npz: the same as `features`, with "
+        "`photos`; without it, one JSON object per photo and line on standard output",
+    )
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Embed and write."""
+    if options.output is not None and options.output.suffix not in (".npy", ".npz"):
+        raise ConfigurationError(f"--output must end in .npy or .npz, not {options.output.name!r}")
+    errors: list[ResnetClientError] = []
+    collected: list[tuple[str, Vector | None]] = []
+    count = 0
+    keep: Callable[[Outcome[Vector]], None] = (
+        _write_line if options.output is None else lambda o: collected.append((describe(o.source), o.result))
+    )
+    with open_client(options) as client:
+        for outcome in client.embed_many(
+            photos(options.paths), max_in_flight=options.max_in_flight, progress=sys.stderr.isatty()
+        ):
+            count += 1
+            keep(outcome)
+            if outcome.error is not None:
+                errors.append(outcome.error)
+                sys.stderr.write(f"resnet-client: {outcome.error}\n")
+    refuse_empty(count, options.paths)
+    if len(errors) < count and options.output is not None:
+        _save(options.output, collected)
+    return code_of_run(errors, count)
+
+
+def _write_line(outcome: Outcome[Vector]) -> None:
+    line: dict[str, Any] = {"photo": describe(outcome.source)}
+    if outcome.result is None:
+        line["error"] = str(outcome.error)
+    else:
+        line["features"] = outcome.result.tolist()
+    sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _save(path: Path, collected: list[tuple[str, Vector | None]]) -> None:
+    """Write beside the target and rename, so that a broken run leaves no half file."""
+    width = next(vector.size for _, vector in collected if vector is not None)
+    missing = np.full(width, np.nan, dtype=np.float32)
+    features = np.stack([missing if vector is None else vector for _, vector in collected])
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            if path.suffix == ".npy":
+                np.save(file, features)
+            else:
+                np.savez(file, features=features, photos=np.array([name for name, _ in collected]))
+        partial.replace(path)
+    except OSError as exc:
+        partial.unlink(missing_ok=True)
+        raise ConfigurationError(f"{path} cannot be written: {exc.strerror}") from exc

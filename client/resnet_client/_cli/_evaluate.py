@@ -1,0 +1,99 @@
+"""``resnet-client evaluate``: accuracy, agreement and latency on photos whose classes are known."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet_client import _evaluation
+from resnet_client._cli._exit_codes import ExitCode
+from resnet_client._cli._options import add_in_flight, open_client
+
+if TYPE_CHECKING:
+    import argparse
+
+    from resnet_client._evaluation import Evaluation
+
+NAME = "evaluate"
+HELP = "top-1, top-5, agreement between models and latency, on photos with known classes"
+
+_HEADINGS = ("model", "photos", "failed", "top-1", "top-5", "photos/s", "p50 ms", "p95 ms", "p99 ms")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Photos, their classes, which models."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="photos; without --labels, in one folder per class")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="file with the columns file (relative to FOLDER) and class_index; without it, the folders' names "
+        "are class indices or labels",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        dest="models",
+        metavar="MODEL",
+        help="model to evaluate; repeat to compare",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_in_flight(parser)
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Evaluate and show."""
+    with open_client(options) as client:
+        models = list(dict.fromkeys(options.models or [client.config.model]))
+        names = {} if options.labels else _evaluation.class_names(client, models[0])
+        samples = _evaluation.read_samples(options.folder, options.labels, names)
+        for model in models:  # a missing model is an answer, not two hundred failures
+            client.metadata(model=model)
+        evaluation = _evaluation.evaluate(client, samples, models, max_in_flight=options.max_in_flight)
+    if options.json:
+        sys.stdout.write(json.dumps(evaluation.to_dict(), indent=2) + "\n")
+    elif sys.stdout.isatty():
+        _show_table(evaluation)
+    else:
+        _show_lines(evaluation)
+    for report in evaluation.reports:
+        for sentence in report.failures.values():
+            sys.stderr.write(f"resnet-client: {report.model}: {sentence}\n")
+    return ExitCode.SOME_FAILED if any(report.failures for report in evaluation.reports) else ExitCode.OK
+
+
+def _rows(evaluation: Evaluation) -> list[list[str]]:
+    return [
+        [
+            report.model,
+            str(report.photos),
+            str(len(report.failures)),
+            f"{report.top1:.4f}",
+            f"{report.top5:.4f}",
+            f"{report.photos_per_s:.1f}",
+            *(f"{report.latency_ms.get(name, float('nan')):.1f}" for name in ("p50", "p95", "p99")),
+        ]
+        for report in evaluation.reports
+    ]
+
+
+def _show_lines(evaluation: Evaluation) -> None:
+    for row in [list(_HEADINGS), *_rows(evaluation)]:
+        sys.stdout.write("\t".join(row) + "\n")
+    for pair, share in evaluation.agreement.items():
+        sys.stdout.write(f"agreement\t{pair}\t{share:.4f}\n")
+
+
+def _show_table(evaluation: Evaluation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*_HEADINGS, box=None)
+    for row in _rows(evaluation):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    for pair, share in evaluation.agreement.items():
+        console.print(f"same top class, {pair}: {share:.1%}")

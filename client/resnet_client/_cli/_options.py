@@ -1,0 +1,108 @@
+"""The options of all commands; those of the client are the fields of :class:`ClientConfig`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resnet_client._cli._exit_codes import ExitCode
+from resnet_client._client import Client
+from resnet_client._config import ClientConfig, environment_name
+from resnet_client._exceptions import ConfigurationError
+from resnet_client._images import find
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class Command(Protocol):
+    """One command: its name, its help, its own options, what it does."""
+
+    NAME: str
+    HELP: str
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's own options."""
+
+    def run(self, options: argparse.Namespace) -> ExitCode:
+        """Do it."""
+
+
+def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
+    """The parser of ``resnet-client``."""
+    codes = "\n".join(f"  {int(code):<4} {code.meaning}" for code in ExitCode)
+    epilog = f"Options may also be set by the variables named with them.\n\nexit codes:\n{codes}"
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "resnet-client",
+        description="Classify photos with a served ResNet-50.",
+        epilog=epilog,
+        formatter_class=shape,
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in commands:
+        subparser = subparsers.add_parser(
+            command.NAME,
+            help=command.HELP,
+            description=command.HELP,
+            epilog=epilog,
+            formatter_class=shape,
+            conflict_handler="resolve",  # `evaluate` has a --model of its own
+        )
+        _add_client_options(subparser)
+        command.add_options(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def add_photos(parser: argparse.ArgumentParser) -> None:
+    """What the commands over photos share."""
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder to search for photos")
+    add_in_flight(parser)
+
+
+def add_in_flight(parser: argparse.ArgumentParser) -> None:
+    """How many photos at once."""
+    parser.add_argument("--max-in-flight", type=int, default=16, metavar="N", help="photos at once (default: 16)")
+
+
+def photos(paths: Iterable[Path]) -> Iterator[Path]:
+    """All photos, folders searched."""
+    for path in paths:
+        yield from find(path)
+
+
+def open_client(options: argparse.Namespace) -> Client:
+    """A client with the options given; the rest comes from environment and defaults."""
+    names = {field.name for field in dataclasses.fields(ClientConfig)}
+    return Client(**{name: value for name, value in vars(options).items() if name in names})
+
+
+def _add_client_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("server and client")
+    for field in dataclasses.fields(ClientConfig):
+        about = f"{field.metadata['help']} [{environment_name(field.name)}; default: {field.default}]"
+        flag = "--" + field.name.replace("_", "-")
+        if isinstance(field.default, bool):
+            group.add_argument(flag, action="store_true", default=None, help=about)
+        else:
+            group.add_argument(flag, type=_reader(field), default=None, metavar=field.name.upper(), help=about)
+
+
+def _reader(field: dataclasses.Field[Any]) -> Any:
+    def read(text: str) -> Any:
+        try:
+            return field.metadata["parse"](text)
+        except (ValueError, KeyError) as exc:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {field.metadata['help']}") from exc
+
+    return read
+
+
+def refuse_empty(count: int, paths: Iterable[Path]) -> None:
+    """A run over nothing is a mistake of the caller's."""
+    if not count:
+        where = ", ".join(map(str, paths))
+        raise ConfigurationError(f"there is no photo in {where}")

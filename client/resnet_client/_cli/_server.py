@@ -1,0 +1,70 @@
+"""``resnet-client health`` and ``resnet-client metadata``: what the server says, and whether it is true."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from resnet_client._cli._exit_codes import ExitCode, code_of
+from resnet_client._cli._options import open_client
+
+if TYPE_CHECKING:
+    import argparse
+
+
+class Health:
+    """``resnet-client health``."""
+
+    NAME = "health"
+    HELP = "is the server alive, and does the model really answer?"
+
+    @staticmethod
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        """Wait or look once; for people or for programs."""
+        parser.add_argument("--wait-s", type=float, metavar="S", help="wait up to S seconds until it is ready")
+        parser.add_argument("--json", action="store_true", help="one JSON object")
+
+    @staticmethod
+    def run(options: argparse.Namespace) -> ExitCode:
+        """Show three flags and one answer."""
+        with open_client(options) as client:
+            if options.wait_s is not None:
+                client.wait_until_ready(options.wait_s)
+            health = client.health()
+        findings = {
+            "server_live": health.server_live,
+            "server_ready": health.server_ready,
+            "model_ready": health.model_ready,
+            "model_answers": health.answer is not None,
+        }
+        if options.json:
+            error = None if health.error is None else str(health.error)
+            sys.stdout.write(json.dumps({**findings, "error": error}) + "\n")
+        else:
+            for name, found in findings.items():
+                sys.stdout.write(f"{name.replace('_', ' ')}\t{'yes' if found else 'no'}\n")
+            if health.error is not None:
+                sys.stderr.write(f"resnet-client: {health.error}\n")
+        if health.ok:
+            return ExitCode.OK
+        return code_of(health.error) if health.error is not None else ExitCode.NOT_READY
+
+
+class Metadata:
+    """``resnet-client metadata``."""
+
+    NAME = "metadata"
+    HELP = "what server and model say of themselves, as JSON"
+
+    @staticmethod
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        """No options of its own."""
+
+    @staticmethod
+    def run(options: argparse.Namespace) -> ExitCode:
+        """Print it."""
+        with open_client(options) as client:
+            metadata = client.metadata()
+        sys.stdout.write(json.dumps(metadata, indent=2) + "\n")
+        return ExitCode.OK

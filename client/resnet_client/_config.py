@@ -1,0 +1,127 @@
+"""The client's options, each written once: its field here is its argument, its variable and its flag.
+
+``timeout_s`` is the keyword ``timeout_s``, the environment variable ``RESNET_TIMEOUT_S`` and the flag
+``--timeout-s``. The one rule of precedence: argument > environment > default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from dataclasses import field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from resnet_client._endpoint import Endpoint
+from resnet_client._exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Preprocessing: TypeAlias = Literal["server", "client"]
+
+
+def _yes_or_no(text: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    return known[text.strip().lower()]
+
+
+def _about(parse: Callable[[str], Any], description: str) -> dict[str, Any]:
+    return {"parse": parse, "help": description}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientConfig:
+    """Options of :class:`Client` and :class:`AsyncClient`, validated.
+
+    Attributes:
+        url: ``grpc://``, ``grpcs://``, ``http://`` or ``https://``, host, port; the scheme is the protocol.
+        model: name of the served model.
+        model_version: its version, such as ``"1"``; None lets the server choose (the latest).
+        preprocessing: ``"server"`` sends photos as they are; ``"client"`` crops here and sends pixels.
+        timeout_s: longest wall time of one call in seconds, all attempts together.
+        max_attempts: tries per request, the first included, when the server cannot be reached.
+        retry_overload: also try again when the server refuses because it is overloaded.
+        ca_certificate: PEM file of the authorities trusted for ``grpcs://`` and ``https://``; None trusts
+            those of the system.
+    """
+
+    url: str = field(default="grpc://localhost:8001", metadata=_about(str, "server URL; its scheme picks the protocol"))
+    model: str = field(default="resnet50", metadata=_about(str, "name of the served model"))
+    model_version: str | None = field(
+        default=None, metadata=_about(str, "version of the model; the latest if not given")
+    )
+    preprocessing: Preprocessing = field(
+        default="server", metadata=_about(str, "who decodes and crops: server or client")
+    )
+    timeout_s: float = field(default=30.0, metadata=_about(float, "longest wall time of one call in seconds"))
+    max_attempts: int = field(default=4, metadata=_about(int, "tries per request when the server cannot be reached"))
+    retry_overload: bool = field(default=False, metadata=_about(_yes_or_no, "retry when overloaded, too"))
+    ca_certificate: Path | None = field(default=None, metadata=_about(Path, "PEM file of trusted authorities for TLS"))
+
+    def __post_init__(self) -> None:
+        Endpoint.parse(self.url)
+        check_model(self.model)
+        check_preprocessing(self.preprocessing)
+        check_timeout(self.timeout_s)
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+            raise ConfigurationError(f"max_attempts must be an integer of at least 1, not {self.max_attempts!r}")
+        if self.ca_certificate is not None and not Path(self.ca_certificate).is_file():
+            raise ConfigurationError(f"ca_certificate: there is no file {os.fspath(self.ca_certificate)!r}")
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The URL, taken apart."""
+        return Endpoint.parse(self.url)
+
+    @classmethod
+    def resolve(cls, arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> ClientConfig:
+        """Combine the sources: argument (unless None) > environment (unless empty) > default.
+
+        Args:
+            arguments: by field name; None stands for "not given".
+            environment: instead of ``os.environ``.
+
+        Raises:
+            ConfigurationError: a value makes no sense; the message names the argument or variable.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for option in dataclasses.fields(cls):
+            if arguments.get(option.name) is not None:
+                values[option.name] = arguments[option.name]
+            elif text := environment.get(environment_name(option.name)):
+                values[option.name] = _parsed(option, text)
+        return cls(**values)
+
+
+def environment_name(name: str) -> str:
+    """``timeout_s`` → ``RESNET_TIMEOUT_S``."""
+    return f"RESNET_{name.upper()}"
+
+
+def _parsed(option: dataclasses.Field[Any], text: str) -> Any:
+    try:
+        return option.metadata["parse"](text)
+    except (ValueError, KeyError) as exc:
+        name = environment_name(option.name)
+        raise ConfigurationError(f"{name}={text!r} cannot be read ({option.metadata['help']})") from exc
+
+
+def check_model(name: object) -> None:
+    """Refuse what cannot be a model's name."""
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f"a model is chosen by its name, such as 'resnet50', not {name!r}")
+
+
+def check_preprocessing(choice: object) -> None:
+    """Refuse anything but the two known choices."""
+    if choice not in get_args(Preprocessing):
+        raise ConfigurationError(f"preprocessing must be 'server' or 'client', not {choice!r}")
+
+
+def check_timeout(timeout_s: object) -> None:
+    """Refuse a time-out that is not a positive, finite number of seconds."""
+    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s < math.inf:
+        raise ConfigurationError(f"timeout_s must be a positive number of seconds, not {timeout_s!r}")

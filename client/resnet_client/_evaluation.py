@@ -1,0 +1,171 @@
+"""How good and how fast a served model is on photos whose classes are known."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet_client._exceptions import ConfigurationError
+from resnet_client._images import find, golden
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from resnet_client._client import Client
+
+_TOP_K = 5
+_ALL_CLASSES = 1_000_000  # more than any network has: the server then sends all
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A photo and the index of its true class."""
+
+    path: Path
+    class_index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelReport:
+    """One model on all samples.
+
+    Attributes:
+        model: its name.
+        photos: how many were sent.
+        failures: photo → sentence, for those without an answer.
+        top1: share of all photos whose class came first, 0 to 1; a failed photo is a miss.
+        top5: share of all photos whose class is among the first five, 0 to 1.
+        photos_per_s: throughput with ``max_in_flight`` photos under way.
+        latency_ms: ``p50``, ``p95`` and ``p99`` of the answered photos, in milliseconds.
+    """
+
+    model: str
+    photos: int
+    failures: dict[str, str]
+    top1: float
+    top5: float
+    photos_per_s: float
+    latency_ms: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Reports, and for each pair of models (``"a = b"``) the share of photos with the same top class."""
+
+    reports: list[ModelReport]
+    agreement: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries and lists, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def evaluate(client: Client, samples: Sequence[Sample], models: Sequence[str], *, max_in_flight: int) -> Evaluation:
+    """Classify all samples with each model in turn and compare.
+
+    Args:
+        client: connected to the server that serves the models.
+        samples: at least one.
+        models: their names.
+        max_in_flight: photos under way at once.
+    """
+    results = {model: _measured(client, samples, model, max_in_flight) for model in models}
+    pairs = itertools.combinations(results, 2)
+    agreement = {f"{one} = {other}": _agreement(results[one][1], results[other][1]) for one, other in pairs}
+    return Evaluation([report for report, _ in results.values()], agreement)
+
+
+def read_samples(folder: Path, labels_csv: Path | None, class_names: Mapping[str, Sequence[int]]) -> list[Sample]:
+    """The samples of a folder, by a CSV file or by one subfolder per class.
+
+    Args:
+        folder: where the photos are.
+        labels_csv: file with the columns ``file`` and ``class_index``, others ignored; None reads folders
+            whose names are class indices or labels.
+        class_names: label → its indices, for folders named by label.
+
+    Raises:
+        ConfigurationError: something is missing or ambiguous; the message says what.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder} is no folder")
+    samples = _by_folder(folder, class_names) if labels_csv is None else _by_csv(folder, labels_csv)
+    if not samples:
+        raise ConfigurationError(f"there is no photo in {folder}; expected one folder per class, or --labels FILE")
+    return samples
+
+
+def class_names(client: Client, model: str | None) -> dict[str, list[int]]:
+    """Label → indices, as the server has them; two of ImageNet's labels have two indices."""
+    names = collections.defaultdict(list)
+    for prediction in client.classify(golden(), top_k=_ALL_CLASSES, model=model).predictions:
+        names[prediction.label].append(prediction.index)
+    return {label: sorted(indices) for label, indices in names.items()}
+
+
+def _measured(
+    client: Client, samples: Sequence[Sample], model: str, max_in_flight: int
+) -> tuple[ModelReport, list[int | None]]:
+    paths = [sample.path for sample in samples]
+    started_s = time.perf_counter()
+    outcomes = list(client.classify_many(paths, max_in_flight=max_in_flight, top_k=_TOP_K, model=model))
+    elapsed_s = time.perf_counter() - started_s
+    ranked = [[] if o.result is None else [p.index for p in o.result.predictions] for o in outcomes]
+    truths = [sample.class_index for sample in samples]
+    latencies_ms = [outcome.duration_s * 1000 for outcome in outcomes if outcome.ok]
+    report = ModelReport(
+        model=model,
+        photos=len(samples),
+        failures={str(o.source): str(o.error) for o in outcomes if o.error is not None},
+        top1=sum(truth in found[:1] for truth, found in zip(truths, ranked, strict=True)) / len(samples),
+        top5=sum(truth in found for truth, found in zip(truths, ranked, strict=True)) / len(samples),
+        photos_per_s=len(latencies_ms) / elapsed_s,
+        latency_ms={f"p{p}": float(np.percentile(latencies_ms, p)) for p in (50, 95, 99) if latencies_ms},
+    )
+    return report, [found[0] if found else None for found in ranked]
+
+
+def _agreement(one: Sequence[int | None], other: Sequence[int | None]) -> float:
+    both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
+    return sum(a == b for a, b in both) / len(both) if both else 0.0
+
+
+def _by_csv(folder: Path, labels_csv: Path) -> list[Sample]:
+    try:
+        with labels_csv.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+            return [Sample(folder / row["file"], int(row["class_index"])) for row in rows]
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{labels_csv} cannot be read: {exc}") from exc
+    except (KeyError, ValueError, TypeError) as exc:
+        raise ConfigurationError(
+            f"{labels_csv} needs the columns file and class_index (an integer) in every row: {exc!r}"
+        ) from exc
+
+
+def _by_folder(folder: Path, names: Mapping[str, Sequence[int]]) -> list[Sample]:
+    return [
+        Sample(path, _class_index(subfolder.name, names))
+        for subfolder in sorted(folder.iterdir())
+        if subfolder.is_dir()
+        for path in find(subfolder)
+    ]
+
+
+def _class_index(name: str, names: Mapping[str, Sequence[int]]) -> int:
+    if name.isdecimal():
+        return int(name)
+    indices = names.get(name, ())
+    if len(indices) == 1:
+        return indices[0]
+    if not indices:
+        raise ConfigurationError(f"the folder {name!r} is neither a class index nor a label of the model")
+    choices = " or ".join(map(str, indices))
+    raise ConfigurationError(f"the label {name!r} stands for several classes; name the folder {choices}")

@@ -1,0 +1,262 @@
+"""What every method does, step by step, without doing any of it: no I/O happens here.
+
+A flow is a generator. It yields steps (work to do here, a request to send, a pause), is sent their results,
+has their errors thrown into it, and returns the method's result. :class:`Client` performs the steps
+blocking, :class:`AsyncClient` awaits them; everything else they share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from resnet_client import _images, _photo, _requests
+from resnet_client._config import check_model, check_preprocessing, check_timeout
+from resnet_client._deadline import ONCE, Deadline, RetryPolicy
+from resnet_client._exceptions import (
+    ClosedError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InvalidImageError,
+    ModelNotFoundError,
+    ResnetClientError,
+    ServerError,
+)
+from resnet_client._requests import Call, Inference
+from resnet_client._results import Health, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from resnet_client._config import ClientConfig
+    from resnet_client._images import ImageSource
+    from resnet_client._results import Classification, ModelStatistics
+
+T = TypeVar("T")
+
+_POLL_INTERVAL_S = 0.2
+_POLL_TIMEOUT_S = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Run this here: it reads a file or decodes a photo and may block."""
+
+    run: Callable[[], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Send:
+    """Send this, trying again as the policy allows, and give back what the transport read."""
+
+    request: _requests.Request
+    deadline: Deadline
+    policy: RetryPolicy
+
+
+@dataclasses.dataclass(frozen=True)
+class Pause:
+    """Wait."""
+
+    duration_s: float
+
+
+Step: TypeAlias = Work | Send | Pause
+Flow: TypeAlias = "Generator[Step, Any, T]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Which model gets a call, who preprocesses, and how long it may take."""
+
+    model: str
+    model_version: str
+    preprocessing: str
+    timeout_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _PixelDoor:
+    """Where pixels go, and the recipe that the network behind it wants."""
+
+    model: str
+    model_version: str
+    recipe: _photo.Recipe
+
+
+class Flows:
+    """The flows of one client; holds its options and what it has learnt about the served models."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._policy = RetryPolicy(config.max_attempts, config.retry_overload)
+        self._pixel_doors: dict[tuple[str, str], _PixelDoor] = {}
+
+    def target(
+        self,
+        model: str | None = None,
+        model_version: str | None = None,
+        preprocessing: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Target:
+        """Fill what a call left open from the client's options, and check it.
+
+        A call that names its own model does not inherit the version meant for the client's.
+        """
+        version = model_version or (self._config.model_version if model is None else None)
+        target = Target(
+            model=self._config.model if model is None else model,
+            model_version=str(version or ""),
+            preprocessing=preprocessing or self._config.preprocessing,
+            timeout_s=self._config.timeout_s if timeout_s is None else timeout_s,
+        )
+        check_model(target.model)
+        check_preprocessing(target.preprocessing)
+        check_timeout(target.timeout_s)
+        if target.model_version and not target.model_version.isdecimal():
+            raise ConfigurationError(f"a model's version is a number, such as '1', not {model_version!r}")
+        return target
+
+    def classify(self, image: ImageSource, target: Target, top_k: int) -> Flow[Classification]:
+        """Photo → the most probable classes."""
+        answer = yield from self._infer(image, target, _requests.PROBABILITIES, top_k)
+        return _requests.read_classification(answer)
+
+    def embed(self, image: ImageSource, target: Target) -> Flow[npt.NDArray[np.float32]]:
+        """Photo → feature vector."""
+        answer = yield from self._infer(image, target, _requests.FEATURES, class_count=0)
+        return _requests.read_features(answer)
+
+    def wait_until_ready(self, target: Target) -> Flow[None]:
+        """Ask for health until it is good."""
+        deadline = Deadline(target.timeout_s)
+        last: ServerError | None = None
+        while True:
+            health = yield from self._health(target, deadline)
+            if health.ok:
+                return
+            if last is None or not isinstance(health.error, DeadlineExceededError):
+                last = health.error
+            if deadline.left_s <= _POLL_INTERVAL_S:
+                raise DeadlineExceededError(
+                    f"{self._config.url} was not ready within {target.timeout_s:g} s: {last}"
+                ) from last
+            yield Pause(_POLL_INTERVAL_S)
+
+    def health(self, target: Target) -> Flow[Health]:
+        """Flags, then one real answer."""
+        return (yield from self._health(target, Deadline(target.timeout_s)))
+
+    def metadata(self, target: Target) -> Flow[dict[str, Any]]:
+        """Server, model and config."""
+        deadline = Deadline(target.timeout_s)
+        model = {"model_name": target.model, "model_version": target.model_version}
+        server = yield Send(Call("get_server_metadata"), deadline, self._policy)
+        described = yield Send(Call("get_model_metadata", model), deadline, self._policy)
+        config = yield Send(Call("get_model_config", model), deadline, self._policy)
+        return _requests.read_metadata(server, described, config)
+
+    def statistics(self, model: str | None, timeout_s: float) -> Flow[tuple[ModelStatistics, ...]]:
+        """Counts of one model, or of all."""
+        call = Call("get_inference_statistics", {"model_name": model or ""})
+        answer = yield Send(call, Deadline(timeout_s), self._policy)
+        return _requests.read_statistics(answer)
+
+    def _health(self, target: Target, deadline: Deadline) -> Flow[Health]:
+        model = {"model_name": target.model, "model_version": target.model_version}
+        calls = {
+            "server_live": Call("is_server_live"),
+            "server_ready": Call("is_server_ready"),
+            "model_ready": Call("is_model_ready", model),
+        }
+        found: dict[str, Any] = {}
+        try:
+            for name, call in calls.items():
+                found[name] = yield Send(call, Deadline(min(_POLL_TIMEOUT_S, deadline.remaining_s())), ONCE)
+            if not found["model_ready"]:
+                raise ModelNotFoundError(f"{self._config.url}: {target.model} is not served, or not ready yet")
+            door = yield from self._door(_images.golden(), target, deadline)
+            answer = yield Send(self._inference(door, _requests.PROBABILITIES, 1), deadline, ONCE)
+            found["answer"] = _requests.read_classification(answer)
+        except ServerError as exc:
+            found["error"] = exc
+        return Health(**found)
+
+    def _infer(self, image: ImageSource, target: Target, output_name: str, class_count: int) -> Flow[_requests.Answer]:
+        deadline = Deadline(target.timeout_s)
+        door = yield from self._door(image, target, deadline)
+        inference = self._inference(door, output_name, class_count)
+        try:
+            answer: _requests.Answer = yield Send(inference, deadline, self._policy)
+        except InvalidImageError as exc:  # the server knows no file names
+            source = _images.describe(image)
+            raise InvalidImageError(_images.naming(image, str(exc)), source=source) from exc.__cause__
+        return answer
+
+    def _inference(
+        self, door: tuple[str, str, bytes | npt.NDArray[np.uint8]], output_name: str, class_count: int
+    ) -> Inference:
+        model, model_version, photo = door
+        input_name, tensor = _requests.input_of(photo)
+        return Inference(model, model_version, input_name, tensor, output_name, class_count)
+
+    def _door(
+        self, image: ImageSource, target: Target, deadline: Deadline
+    ) -> Flow[tuple[str, str, bytes | npt.NDArray[np.uint8]]]:
+        """Model, version and photo as they will be sent."""
+        if target.preprocessing == "server":
+            if target.model.startswith("network_"):
+                raise ConfigurationError(
+                    f"{target.model} takes pixels, not photos: use preprocessing='client', or a model that "
+                    "preprocesses, such as 'resnet50'"
+                )
+            photo = image if isinstance(image, bytes) else (yield Work(functools.partial(_images.encoded, image)))
+            return target.model, target.model_version, photo
+        pixel_door = yield from self._pixel_door(target, deadline)
+        cropped = yield Work(functools.partial(_images.pixels, image, pixel_door.recipe))
+        return pixel_door.model, pixel_door.model_version, cropped
+
+    def _pixel_door(self, target: Target, deadline: Deadline) -> Flow[_PixelDoor]:
+        key = target.model, target.model_version
+        if key not in self._pixel_doors:
+            call = Call("get_model_config", {"model_name": target.model, "model_version": target.model_version})
+            config = yield Send(call, deadline, self._policy)
+            self._pixel_doors[key] = _read_pixel_door(config, target)
+        return self._pixel_doors[key]
+
+
+def one_of_many(source: ImageSource, flow: Flow[T]) -> Flow[Outcome[T]]:
+    """The same flow, but what fails becomes an outcome; only a closed client ends the run."""
+    started = Deadline(0)
+    try:
+        result = yield from flow
+    except ClosedError:
+        raise
+    except ResnetClientError as exc:
+        return Outcome(source, error=exc, duration_s=-started.left_s)
+    return Outcome(source, result=result, duration_s=-started.left_s)
+
+
+def _read_pixel_door(config: dict[str, Any], target: Target) -> _PixelDoor:
+    parameters = _requests.parameters_of(config)
+    try:
+        recipe = _photo.Recipe.from_json(parameters["recipe"])
+    except (KeyError, ValueError, json.JSONDecodeError) as exc:
+        raise ConfigurationError(
+            f"the config of {target.model} holds no preprocessing recipe ({exc}); use preprocessing='server'"
+        ) from exc
+    if parameters.get("recipe_sha256") != recipe.sha256:
+        raise ConfigurationError(
+            f"the recipe in the config of {target.model} does not have the hash written beside it; use "
+            "preprocessing='server', and build the model repository again"
+        )
+    for step in config.get("ensemble_scheduling", {}).get("step", []):
+        if _requests.PROBABILITIES in step.get("output_map", {}).values():
+            version = int(step.get("model_version", -1))
+            return _PixelDoor(step["model_name"], str(version) if version > 0 else "", recipe)
+    return _PixelDoor(target.model, target.model_version, recipe)

@@ -1,0 +1,165 @@
+"""From whatever the caller has to what travels: the photo's bytes, or the pixels the network wants.
+
+Photos that are already encoded (files, bytes) go out byte for byte. Pictures and arrays are encoded
+losslessly as PNG, or, with ``preprocessing="client"``, cropped directly.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from resnet_client import _photo
+from resnet_client._exceptions import ImageError, InvalidImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
+)
+"""A path, encoded bytes, a binary file object, a ``PIL.Image``, or a uint8 array.
+
+Arrays have shape (height, width, 3) in RGB order, (height, width, 4) with an alpha that is ignored, or
+(height, width) for greys; values 0 to 255.
+"""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+"""What counts as a photo when a folder is searched."""
+
+_GOLDEN_SIDE = 64
+
+
+def describe(source: object) -> str:
+    """A short name for error messages and reports: the path, or kind and size."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"photo of {len(source)} bytes"
+    if isinstance(source, Image.Image):
+        return f"PIL image {source.width}x{source.height}"
+    if isinstance(source, np.ndarray):
+        return f"array of shape {source.shape}"
+    return str(getattr(source, "name", None) or type(source).__name__)
+
+
+def naming(source: object, sentence: str) -> str:
+    """The sentence with the photo's name before it, if it has one."""
+    has_name = isinstance(source, str | os.PathLike) or isinstance(getattr(source, "name", None), str)
+    return f"{describe(source)}: {sentence}" if has_name else sentence
+
+
+def encoded(source: ImageSource) -> bytes:
+    """The photo as it travels to the server: the file's own bytes, or a PNG.
+
+    Raises:
+        ImageError: it cannot be read, or is of no supported kind.
+        InvalidImageError: a ``PIL.Image`` whose file is damaged.
+    """
+    if isinstance(source, Image.Image | np.ndarray):
+        buffer = io.BytesIO()
+        _picture(source).save(buffer, format="PNG", compress_level=1)
+        return buffer.getvalue()
+    return _raw(source)
+
+
+def pixels(source: ImageSource, recipe: _photo.Recipe) -> npt.NDArray[np.uint8]:
+    """The network's input, cut here.
+
+    Returns:
+        uint8 array, shape (crop, crop, 3), HWC, RGB, 0 to 255.
+
+    Raises:
+        ImageError: it cannot be read, or is of no supported kind.
+        InvalidImageError: the bytes are no photo.
+    """
+    if isinstance(source, Image.Image | np.ndarray):
+        return _photo.crop_pixels(_picture(source), recipe)
+    try:
+        return _photo.prepare(_raw(source), recipe)
+    except _photo.PhotoError as exc:
+        raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
+
+
+def find(path: Path) -> Iterator[Path]:
+    """The photos in a folder and below it, by suffix, in a stable order; a file stands for itself."""
+    if not path.is_dir():
+        yield path
+        return
+    for folder, subfolders, names in os.walk(path):
+        subfolders.sort()
+        yield from (Path(folder, name) for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES)
+
+
+@functools.cache
+def golden() -> bytes:
+    """A small picture (PNG, colour gradients) that every healthy server can classify."""
+    ramp = np.linspace(0, 255, _GOLDEN_SIDE, dtype=np.uint8)
+    red, green = np.meshgrid(ramp, ramp)
+    return encoded(np.stack([red, green, red[::-1]], axis=-1))
+
+
+def _raw(source: object) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        return _file(os.fspath(source))
+    if hasattr(source, "read"):
+        return _stream(source)
+    raise ImageError(
+        f"a photo is a path, bytes, a binary file, a PIL image or a uint8 array, not {type(source).__name__}",
+        source=describe(source),
+    )
+
+
+def _file(path: str) -> bytes:
+    if re.match(r"https?://", path, re.IGNORECASE):
+        raise ImageError(f"{path}: photos are not fetched from the web; download it, pass its bytes", source=path)
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as exc:
+        raise ImageError(f"{path}: there is no such file", source=path) from exc
+    except IsADirectoryError as exc:
+        raise ImageError(f"{path}: this is a folder, not a photo; pass the files in it", source=path) from exc
+    except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
+        reason = getattr(exc, "strerror", None) or exc
+        raise ImageError(f"{path}: the file cannot be read ({reason})", source=path) from exc
+
+
+def _stream(stream: Any) -> bytes:
+    name = describe(stream)
+    try:
+        content = stream.read()
+    except (OSError, ValueError) as exc:  # ValueError: closed file, or text that is no text
+        raise ImageError(f"{name}: the file object cannot be read ({exc})", source=name) from exc
+    if not isinstance(content, bytes):
+        raise ImageError(f"{name}: the file object yields no bytes; open it in mode 'rb'", source=name)
+    return content
+
+
+def _picture(source: Image.Image | npt.NDArray[Any]) -> Image.Image:
+    image = source if isinstance(source, Image.Image) else _from_array(source)
+    try:
+        return _photo.to_rgb(image)
+    except Exception as exc:  # Pillow decodes late and raises many types on damaged files
+        sentence = naming(source, f"the picture is damaged: {exc}")
+        raise InvalidImageError(sentence, source=describe(source)) from exc
+
+
+def _from_array(array: npt.NDArray[Any]) -> Image.Image:
+    shape_fits = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4))  # noqa: PLR2004  # dimensions
+    if array.dtype != np.uint8 or not shape_fits or array.size == 0:
+        raise ImageError(
+            f"an array must be uint8 of shape (height, width, 3), RGB, 0 to 255; this one is {array.dtype} "
+            f"of shape {array.shape}",
+            source=describe(array),
+        )
+    return Image.fromarray(np.ascontiguousarray(array))

@@ -1,0 +1,109 @@
+"""Many photos through one client: in order, a few at a time, none kept longer than needed.
+
+At most ``max_in_flight`` photos are under way or waiting for their turn, however many there are: the source
+is read as results are taken, never ahead of that window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import AsyncIterable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+_Tasks: TypeAlias = "queue.SimpleQueue[tuple[Any, Future[Any]] | None]"
+
+
+def in_order(
+    sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: int, leave_thread: Callable[[], None]
+) -> Generator[T, None, None]:
+    """Apply ``perform`` in threads and yield its results in the order of the sources.
+
+    Args:
+        sources: read lazily.
+        perform: called in a thread of ours.
+        max_in_flight: number of threads, and of results not yet yielded.
+        leave_thread: called in each of these threads before it ends.
+    """
+    tasks: _Tasks = queue.SimpleQueue()
+    window: deque[Future[T]] = deque()
+    threads: list[threading.Thread] = []
+    try:
+        for source in sources:
+            future: Future[T] = Future()
+            window.append(future)
+            tasks.put((source, future))
+            if len(threads) < max_in_flight:
+                threads.append(_started(tasks, perform, leave_thread))
+            while window and (len(window) >= max_in_flight or window[0].done()):
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+    finally:
+        for future in window:
+            future.cancel()
+        for _ in threads:
+            tasks.put(None)
+        for thread in threads:
+            thread.join()
+
+
+async def in_order_async(
+    sources: Iterable[S] | AsyncIterable[S],
+    perform: Callable[[S], Coroutine[Any, Any, T]],
+    *,
+    max_in_flight: int,
+) -> AsyncGenerator[T, None]:
+    """The same with tasks of the running event loop; what is under way at the end is cancelled."""
+    window: deque[asyncio.Task[T]] = deque()
+    try:
+        async for source in _iterated(sources):
+            window.append(asyncio.create_task(perform(source)))
+            while window and (len(window) >= max_in_flight or window[0].done()):
+                yield await window.popleft()
+        while window:
+            yield await window.popleft()
+    finally:
+        for task in window:
+            task.cancel()
+        await asyncio.gather(*window, return_exceptions=True)
+
+
+def _started(tasks: _Tasks, perform: Callable[[Any], Any], leave_thread: Callable[[], None]) -> threading.Thread:
+    def work() -> None:
+        try:
+            while (task := tasks.get()) is not None:
+                _complete(*task, perform)
+        finally:
+            leave_thread()
+
+    thread = threading.Thread(target=work, name="resnet-client", daemon=True)
+    thread.start()
+    return thread
+
+
+def _complete(source: Any, future: Future[Any], perform: Callable[[Any], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(perform(source))
+    except BaseException as exc:  # noqa: BLE001  # raised again where the result is taken
+        future.set_exception(exc)
+
+
+async def _iterated(sources: Iterable[S] | AsyncIterable[S]) -> AsyncIterator[S]:
+    if isinstance(sources, AsyncIterable):
+        async for source in sources:
+            yield source
+    else:
+        for source in sources:
+            yield source

@@ -1,0 +1,48 @@
+"""A progress bar on standard error for long runs."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from resnet_client._results import Outcome
+
+
+@contextmanager
+def bar(sources: object, *, shown: bool) -> Iterator[Callable[[Outcome[object]], None]]:
+    """A function to call with each outcome; without a bar it does nothing.
+
+    Args:
+        sources: what is worked on; its length, if it has one, is the bar's.
+        shown: whether there is to be a bar.
+    """
+    if not shown:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    failed = 0
+    columns = (
+        TextColumn("photos"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("photos", total=_length(sources), failed=0)
+
+        def advance(outcome: Outcome[object]) -> None:
+            nonlocal failed
+            failed += not outcome.ok
+            progress.update(task, advance=1, failed=failed)
+
+        yield advance
+
+
+def _length(sources: object) -> int | None:
+    return len(sources) if hasattr(sources, "__len__") else None

@@ -1,0 +1,168 @@
+"""What is asked of Triton and how its answers are read; knows tensors and JSON, but no protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from resnet_client._exceptions import ResponseError
+from resnet_client._results import Classification, ModelStatistics, Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+IMAGE = "IMAGE"
+PIXELS = "PIXELS__0"
+PROBABILITIES = "PROBABILITIES__0"
+FEATURES = "FEATURES__1"
+
+_RAW = 0  # a class count of zero asks for the tensor itself
+_DURATIONS = ("success", "queue", "compute_input", "compute_infer", "compute_output")
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A method that tritonclient's four clients share, and its arguments."""
+
+    method: str
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference:
+    """One photo for one model.
+
+    Attributes:
+        model: the model asked.
+        model_version: its version; empty for the server's choice.
+        input_name: ``IMAGE`` or ``PIXELS__0``.
+        tensor: object array of bytes, shape (1, 1), or uint8, shape (1, 224, 224, 3).
+        output_name: ``PROBABILITIES__0`` or ``FEATURES__1``.
+        class_count: how many classes to return; 0 returns the tensor itself.
+    """
+
+    model: str
+    model_version: str
+    input_name: str
+    tensor: npt.NDArray[Any]
+    output_name: str
+    class_count: int = _RAW
+
+    @property
+    def datatype(self) -> str:
+        """Triton's name of the tensor's type."""
+        return "UINT8" if self.tensor.dtype == np.uint8 else "BYTES"
+
+
+Request: TypeAlias = Call | Inference
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The one output asked for, without its protocol."""
+
+    output: npt.NDArray[Any] | None
+    model: str
+    model_version: str
+
+
+def input_of(photo: bytes | npt.NDArray[np.uint8]) -> tuple[str, npt.NDArray[Any]]:
+    """Name and tensor of the input: ``IMAGE`` for encoded bytes, ``PIXELS__0`` for pixels."""
+    if isinstance(photo, bytes):
+        return IMAGE, np.array([[photo]], dtype=np.object_)
+    return PIXELS, photo[np.newaxis]
+
+
+def read_classification(answer: Answer) -> Classification:
+    """Read Triton's ``value:index:label`` strings.
+
+    Raises:
+        ResponseError: there are none, or they read otherwise.
+    """
+    if answer.output is None or answer.output.size == 0:
+        raise ResponseError(f"{answer.model} answered without any class; look at the server's log")
+    try:
+        predictions = [_prediction(entry) for entry in answer.output.ravel()]
+    except (ValueError, AttributeError) as exc:
+        raise ResponseError(f"{answer.model} answered no 'value:index:label' strings: {exc}") from exc
+    ordered = sorted(predictions, key=lambda prediction: -prediction.probability)
+    return Classification(tuple(ordered), answer.model, answer.model_version)
+
+
+def read_features(answer: Answer) -> npt.NDArray[np.float32]:
+    """Read the feature vector, as an array of the caller's own.
+
+    Raises:
+        ResponseError: it is missing, empty, or has another shape.
+    """
+    output = answer.output
+    if output is None or output.size == 0 or output.shape[0] != 1:
+        shape = None if output is None else output.shape
+        raise ResponseError(f"{answer.model} answered features of shape {shape} instead of (1, 2048)")
+    return np.array(output.ravel(), dtype=np.float32)
+
+
+def read_metadata(server: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """One dictionary out of three answers, alike for gRPC and HTTP."""
+    return {
+        "server": {
+            "name": server.get("name", ""),
+            "version": server.get("version", ""),
+            "extensions": list(server.get("extensions", [])),
+        },
+        "model": {
+            "name": model.get("name", ""),
+            "versions": list(model.get("versions", [])),
+            "platform": model.get("platform", ""),
+            "max_batch_size": int(config.get("max_batch_size", 0)),
+            "inputs": [_tensor(tensor) for tensor in model.get("inputs", [])],
+            "outputs": [_tensor(tensor) for tensor in model.get("outputs", [])],
+            "parameters": parameters_of(config),
+        },
+    }
+
+
+def read_statistics(answer: Mapping[str, Any]) -> tuple[ModelStatistics, ...]:
+    """Triton's statistics, ordered by model and version."""
+    entries = [_statistics(entry) for entry in answer.get("model_stats", [])]
+    return tuple(sorted(entries, key=lambda entry: (entry.model, entry.model_version)))
+
+
+def parameters_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The ``parameters`` of a model's config as plain strings."""
+    parameters = config.get("parameters", {})
+    return {name: value.get("string_value", "") for name, value in sorted(parameters.items())}
+
+
+def _prediction(entry: bytes) -> Prediction:
+    probability, index, *label = entry.decode().split(":", 2)
+    return Prediction(int(index), label[0] if label and label[0] else index, float(probability))
+
+
+def _tensor(tensor: Mapping[str, Any]) -> dict[str, Any]:
+    # gRPC's JSON writes 64-bit integers as strings
+    shape = [int(size) for size in tensor.get("shape", [])]
+    return {"name": tensor["name"], "datatype": tensor["datatype"], "shape": shape}
+
+
+def _statistics(entry: Mapping[str, Any]) -> ModelStatistics:
+    # gRPC's JSON leaves zeros out
+    durations = entry.get("inference_stats", {})
+    return ModelStatistics(
+        model=entry["name"],
+        model_version=entry.get("version", ""),
+        inference_count=int(entry.get("inference_count", 0)),
+        execution_count=int(entry.get("execution_count", 0)),
+        success_count=int(durations.get("success", {}).get("count", 0)),
+        failure_count=int(durations.get("fail", {}).get("count", 0)),
+        failure_ns=int(durations.get("fail", {}).get("ns", 0)),
+        **{f"{name}_ns": int(durations.get(name, {}).get("ns", 0)) for name in _DURATIONS},
+        batch_sizes={
+            int(batch["batch_size"]): int(batch.get("compute_infer", {}).get("count", 0))
+            for batch in entry.get("batch_stats", [])
+        },
+    )

@@ -1,0 +1,160 @@
+"""What comes back: predictions, outcomes of a run over many photos, health and statistics."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from resnet_client._exceptions import ResnetClientError, ServerError
+    from resnet_client._images import ImageSource
+
+T_co = TypeVar("T_co", covariant=True)
+
+_SHOWN_IN_REPR = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prediction:
+    """One class with its probability.
+
+    Attributes:
+        index: number of the class, 0 to classes - 1; its identity, because labels may repeat (ImageNet has
+            two classes ``crane``).
+        label: its name from the served label file; the index as text where the model has none.
+        probability: 0 to 1, with the six decimals the server sends.
+    """
+
+    index: int
+    label: str
+    probability: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The three fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class Classification:
+    """The most probable classes of one photo.
+
+    Attributes:
+        predictions: ``top_k`` of them (fewer if the model has fewer classes), most probable first.
+        model: name of the model that answered.
+        model_version: its version.
+    """
+
+    predictions: tuple[Prediction, ...]
+    model: str
+    model_version: str
+
+    @property
+    def top(self) -> Prediction:
+        """The most probable class."""
+        return self.predictions[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries and lists, ready for JSON."""
+        return {
+            "model": self.model,
+            "model_version": self.model_version,
+            "predictions": [prediction.to_dict() for prediction in self.predictions],
+        }
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{p.label!r} {p.probability:.3f}" for p in self.predictions[:_SHOWN_IN_REPR])
+        more = ", …" if len(self.predictions) > _SHOWN_IN_REPR else ""
+        return f"<Classification {shown}{more} · {self.model} version {self.model_version}>"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome(Generic[T_co]):
+    """What became of one photo of many: exactly one of ``result`` and ``error`` is not None.
+
+    Attributes:
+        source: the photo as it was passed in.
+        result: a :class:`Classification`, or a feature vector (float32, shape (2048,)).
+        error: why there is no result.
+        duration_s: seconds from reading the photo to its answer, attempts and pauses included.
+    """
+
+    source: ImageSource
+    result: T_co | None = None
+    error: ResnetClientError | None = None
+    duration_s: float = dataclasses.field(default=0.0, compare=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a result."""
+        return self.error is None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Health:
+    """How a server is, judged by an answer and not by flags alone.
+
+    A model can be flagged ready while the process behind it is dead; only an answer proves it.
+
+    Attributes:
+        server_live: the server says it is alive.
+        server_ready: the server says all its models are ready.
+        model_ready: the server says this model is ready.
+        answer: what the model said to a small picture made here; None if it did not answer.
+        error: the first failure met; None if all is well.
+    """
+
+    server_live: bool = False
+    server_ready: bool = False
+    model_ready: bool = False
+    answer: Classification | None = None
+    error: ServerError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the model is ready and has just proved it."""
+        return self.model_ready and self.answer is not None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelStatistics:
+    """The server's own counts for one version of one model, since it was loaded.
+
+    They may lag the last answer by some milliseconds. Times are sums in nanoseconds over ``success_count``
+    requests (``failure_ns`` over ``failure_count``).
+
+    Attributes:
+        model: its name.
+        model_version: its version.
+        inference_count: photos computed.
+        execution_count: batches computed; fewer than ``inference_count`` when batching works.
+        success_count: requests answered.
+        failure_count: requests that failed.
+        success_ns: from arrival to answer.
+        failure_ns: from arrival to failure.
+        queue_ns: waiting for a batch.
+        compute_input_ns: preparing the inputs.
+        compute_infer_ns: computing.
+        compute_output_ns: fetching the outputs.
+        batch_sizes: batch size → how many batches of that size were computed.
+    """
+
+    model: str
+    model_version: str
+    inference_count: int
+    execution_count: int
+    success_count: int
+    failure_count: int
+    success_ns: int
+    failure_ns: int
+    queue_ns: int
+    compute_input_ns: int
+    compute_infer_ns: int
+    compute_output_ns: int
+    batch_sizes: Mapping[int, int]
+
+    @property
+    def mean_batch_size(self) -> float:
+        """Photos per computed batch; 0 before the first."""
+        return self.inference_count / self.execution_count if self.execution_count else 0.0

@@ -1,0 +1,157 @@
+"""The one place where foreign errors become ours, for both protocols and all four transports.
+
+Triton 2.51 reports the same failures over both: gRPC by a status name, HTTP by a number. A status alone is
+not enough: UNAVAILABLE stands for «nobody there» and for «queue full», INVALID_ARGUMENT for a bad photo and
+for a bad request. There the server's sentence decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from resnet_client._exceptions import (
+    ClosedError,
+    DeadlineExceededError,
+    InvalidImageError,
+    ModelNotFoundError,
+    OverloadedError,
+    RequestError,
+    ResnetClientError,
+    ResponseError,
+    ServerError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HTTP_STATUS = {
+    "400": "INVALID_ARGUMENT",
+    "401": "UNAUTHENTICATED",
+    "403": "PERMISSION_DENIED",
+    "404": "NOT_FOUND",
+    "409": "ALREADY_EXISTS",
+    "413": "INVALID_ARGUMENT",
+    "499": "CANCELLED",
+    "501": "UNIMPLEMENTED",
+    "502": "UNAVAILABLE",
+    "503": "UNAVAILABLE",
+    "504": "DEADLINE_EXCEEDED",
+}
+
+_QUEUE_TIMEOUT = re.compile(r"request timeout expired", re.IGNORECASE)
+
+# The first rule that fits decides: status (None: any), what the sentence holds (None: anything), our error.
+_RULES: tuple[tuple[str | None, str | None, type[ServerError | InvalidImageError]], ...] = (
+    ("DEADLINE_EXCEEDED", None, DeadlineExceededError),
+    (None, "exceeds maximum queue size|request timeout expired", OverloadedError),
+    ("NOT_FOUND", None, ModelNotFoundError),
+    (None, "unknown model|requested model '.*' is not available|not at ready state", ModelNotFoundError),
+    ("INVALID_ARGUMENT", r"\bphoto\b", InvalidImageError),
+    ("INVALID_ARGUMENT", None, RequestError),
+    ("UNAVAILABLE", None, UnavailableError),
+    ("CANCELLED", None, UnavailableError),  # the server is stopping
+    ("ALREADY_EXISTS", None, RequestError),
+    ("FAILED_PRECONDITION", None, RequestError),
+    ("OUT_OF_RANGE", None, RequestError),
+    ("PERMISSION_DENIED", None, RequestError),
+    ("RESOURCE_EXHAUSTED", None, RequestError),
+    ("UNAUTHENTICATED", None, RequestError),
+    ("UNIMPLEMENTED", None, RequestError),
+    (None, None, ResponseError),
+)
+
+# Cause and remedy in one sentence.
+_SENTENCES: dict[type[Exception], str] = {
+    DeadlineExceededError: "{url} gave no answer in time: {reason}; allow more with timeout_s",
+    InvalidImageError: "{reason}",
+    ModelNotFoundError: "{url}: {reason}; `resnet-client metadata` shows what is served",
+    OverloadedError: "{url} is overloaded: {reason}; retry later or send less at once",
+    RequestError: "{url} refuses the request: {reason}",
+    ResponseError: "{url} failed: {reason}; its log tells more",
+    UnavailableError: "{url} cannot be reached: {reason}; is the server running, and is this its URL?",
+}
+_CERTIFICATE = "{url} cannot be reached: {reason}; ca_certificate names whom to trust"
+
+_CLOSED = re.compile(r"closed channel|session is closed|channel is closed", re.IGNORECASE)
+_PREFIX = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")
+
+_OWN_TIMEOUT_SHARE = 0.9
+
+
+@contextmanager
+def translated(url: str, timeout_s: float) -> Iterator[None]:
+    """Turn whatever is raised inside into an error of ours, the original as its cause.
+
+    Args:
+        url: whom the request goes to.
+        timeout_s: what was allowed for it.
+    """
+    started_s = time.monotonic()
+    try:
+        yield
+    except (ResnetClientError, asyncio.CancelledError):
+        raise
+    except Exception as exc:
+        is_late = time.monotonic() - started_s >= _OWN_TIMEOUT_SHARE * timeout_s
+        raise translate(exc, url, timeout_s, is_late=is_late) from exc
+
+
+def translate(error: Exception, url: str, timeout_s: float, *, is_late: bool = False) -> ResnetClientError:
+    """Which of our errors this foreign one is.
+
+    Args:
+        error: of tritonclient, gRPC, geventhttpclient, aiohttp, or a socket.
+        url: whom the request went to.
+        timeout_s: what was allowed for it.
+        is_late: whether nearly all of it was used up; a request that the server then drops from its queue
+            met our own time-out, not an overload.
+    """
+    status = getattr(error, "status", None)
+    if callable(status):  # tritonclient's InferenceServerException
+        return _from_server(_status_name(status()), _sentence(error), url, is_late=is_late)
+    is_from_kernel = getattr(error, "errno", None) is not None  # its own time-out for connecting
+    if isinstance(error, TimeoutError) and not is_from_kernel:
+        return _made(DeadlineExceededError, None, f"{timeout_s:.3g} s were left", url)
+    if _CLOSED.search(str(error)):
+        return ClosedError("the client was closed while it was used")
+    if isinstance(error, OSError) or type(error).__module__.startswith(("geventhttpclient", "aiohttp")):
+        return _made(UnavailableError, None, str(error) or type(error).__name__, url)
+    return _made(ResponseError, None, f"unreadable answer ({type(error).__name__}: {error})", url)
+
+
+def _from_server(status: str | None, reason: str, url: str, *, is_late: bool) -> ResnetClientError:
+    if is_late and _QUEUE_TIMEOUT.search(reason):
+        return _made(DeadlineExceededError, status, reason, url)
+    kind = next(
+        kind
+        for rule_status, pattern, kind in _RULES
+        if rule_status in (None, status) and (pattern is None or re.search(pattern, reason, re.IGNORECASE))
+    )
+    return _made(kind, status, reason, url)
+
+
+def _made(kind: type[ServerError | InvalidImageError], status: str | None, reason: str, url: str) -> ResnetClientError:
+    is_certificate = kind is UnavailableError and "certificate" in reason.lower()
+    sentence = (_CERTIFICATE if is_certificate else _SENTENCES[kind]).format(url=url, reason=reason)
+    if issubclass(kind, InvalidImageError):
+        return kind(sentence, source="")
+    return kind(sentence, status=status)
+
+
+def _status_name(status: str | None) -> str | None:
+    """``StatusCode.NOT_FOUND`` and ``404`` → ``NOT_FOUND``."""
+    if status is None:
+        return None
+    name = status.rsplit(".", 1)[-1]
+    return _HTTP_STATUS.get(name, "INTERNAL" if name.isdecimal() else name)
+
+
+def _sentence(error: Exception) -> str:
+    """The server's message without Triton's address lines."""
+    message = error.message() if hasattr(error, "message") else str(error)
+    return _PREFIX.sub("", str(message or "no reason given"))

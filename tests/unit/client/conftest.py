@@ -1,0 +1,69 @@
+"""A transport in memory, for what a real server does not do on request: faults."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from resnet_client import _runner
+from resnet_client._exceptions import UnavailableError
+from resnet_client._requests import Answer, Inference
+
+
+class StubTransport:
+    """Answers every inference with the first byte of its photo as the class index."""
+
+    def __init__(self):
+        self.sent = []
+        self.failures = []
+        self.delay_s = 0.0
+        self.running = 0
+        self.most_running = 0
+        self.left_threads = 0
+        self.is_closed = False
+        self._lock = threading.Lock()
+
+    def send(self, request, timeout_s):
+        """Remember, wait, then fail or answer."""
+        with self._lock:
+            self.sent.append((request, timeout_s))
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
+            failure = self.failures.pop(0) if self.failures else None
+        time.sleep(self.delay_s)
+        with self._lock:
+            self.running -= 1
+        if failure is not None:
+            raise failure
+        assert isinstance(request, Inference)
+        index = request.tensor[0, 0][0]
+        return Answer(np.array([[f"0.5:{index}:label {index}".encode()]], dtype=object), request.model, "1")
+
+    def leave_thread(self):
+        """Count."""
+        self.left_threads += 1
+
+    def close(self):
+        """Remember."""
+        self.is_closed = True
+
+
+@pytest.fixture
+def transport(monkeypatch):
+    """The stub that clients made in the test will use."""
+    stub = StubTransport()
+    monkeypatch.setattr(_runner, "connect", lambda _: stub)
+    return stub
+
+
+@pytest.fixture
+def unreachable():
+    """A failure that is worth another attempt."""
+    return UnavailableError("nobody there", status="UNAVAILABLE")
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    """Options of the shell that runs the tests must not leak into them."""
+    for name in ("URL", "MODEL", "MODEL_VERSION", "PREPROCESSING", "TIMEOUT_S", "MAX_ATTEMPTS"):
+        monkeypatch.delenv(f"RESNET_{name}", raising=False)

@@ -1,0 +1,81 @@
+"""The command line without a server: formats, exit codes, options."""
+
+import json
+
+import pytest
+from resnet_client import ClientConfig, ModelNotFoundError, UnavailableError
+from resnet_client.__main__ import main
+from resnet_client._cli._exit_codes import ExitCode
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three photos for the stub, one of them missing."""
+    for index in (1, 2):
+        (tmp_path / f"{index}.png").write_bytes(bytes([index]))
+    return [str(tmp_path / name) for name in ("1.png", "missing.png", "2.png")]
+
+
+def test_a_pipe_gets_tab_separated_lines(transport, files, capsys):
+    """Photo, rank, index, label, probability and error, one line each; the exit code tells of failures."""
+    assert main(["classify", *files]) == ExitCode.SOME_FAILED
+    captured = capsys.readouterr()
+    lines = [line.split("\t") for line in captured.out.splitlines()]
+    assert lines[0] == [files[0], "1", "1", "label 1", "0.5", ""]
+    assert lines[1] == [files[1], "", "", "", "", f"{files[1]}: there is no such file"]
+    assert captured.err == "resnet-client: 1 of 3 photos failed\n"
+
+
+def test_json_has_one_object_per_photo(transport, files, capsys):
+    """Failures are objects with an error."""
+    main(["classify", "--json", *files])
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["error" in entry for entry in objects] == [False, True, False]
+    assert objects[2]["predictions"][0]["index"] == 2
+
+
+def test_csv_has_a_header(transport, files, capsys):
+    """The columns are named."""
+    assert main(["classify", "--csv", files[0]]) == ExitCode.OK
+    assert capsys.readouterr().out.splitlines()[0] == "photo,rank,index,label,probability,error"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(UnavailableError("gone"), ExitCode.NOT_READY), (ModelNotFoundError("no"), ExitCode.NO_MODEL)],
+)
+def test_one_reason_for_all_is_the_exit_code(transport, files, failure, code):
+    """When every photo fails for the same reason, that reason decides."""
+    transport.failures = [failure]
+    assert main(["classify", "--max-attempts", "1", files[0]]) == code
+
+
+def test_bad_urls_end_with_usage(files, capsys):
+    """One sentence and exit code 2."""
+    assert main(["classify", "--url", "localhost:8001", files[0]]) == ExitCode.USAGE
+    assert "grpc://HOST:8001" in capsys.readouterr().err
+
+
+def test_empty_folders_end_with_usage(transport, tmp_path, capsys):
+    """A run over nothing is a mistake, said in a sentence."""
+    assert main(["classify", str(tmp_path)]) == ExitCode.USAGE
+    assert "no photo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["classify", "embed", "health", "metadata", "evaluate"])
+def test_help_names_every_option_and_code(command, capsys):
+    """Each command shows flags, their variables, and the exit codes."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for name in set(ClientConfig.__dataclass_fields__) - ({"model"} if command == "evaluate" else set()):
+        assert f"--{name.replace('_', '-')}" in shown
+        assert f"RESNET_{name.upper()}" in shown
+    for code in ExitCode:
+        assert code.meaning in shown
+
+
+def test_output_files_need_a_known_suffix(files, capsys):
+    """`embed --output` writes numpy's formats only."""
+    assert main(["embed", "--output", "x.csv", files[0]]) == ExitCode.USAGE
+    assert ".npy or .npz" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""Options: URLs taken apart, and argument > environment > default."""
+
+from pathlib import Path
+
+import pytest
+from resnet_client import Client, ClientConfig, ConfigurationError
+from resnet_client._endpoint import Endpoint
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("grpc://localhost:8001", Endpoint("grpc", "localhost", 8001)),
+        ("grpc://localhost", Endpoint("grpc", "localhost", 8001)),
+        ("grpcs://triton.example/", Endpoint("grpcs", "triton.example", 8001)),
+        ("http://10.0.0.1", Endpoint("http", "10.0.0.1", 8000)),
+        ("https://proxy:443/triton/a/", Endpoint("https", "proxy", 443, "triton/a")),
+        ("GRPC://[::1]:9", Endpoint("grpc", "::1", 9)),
+    ],
+)
+def test_urls_are_taken_apart(url, expected):
+    """Scheme, host, port and path are found, ports have defaults."""
+    assert Endpoint.parse(url) == expected
+
+
+def test_addresses_of_ipv6_keep_their_brackets():
+    """The target for the network library writes an IPv6 address in brackets."""
+    assert Endpoint.parse("http://[::1]:9/base").target == "[::1]:9/base"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("localhost:8001", "scheme is missing"),
+        ("", "scheme is missing"),
+        ("ftp://localhost", "'ftp' is unknown"),
+        ("grpc://", "host is missing"),
+        ("grpc://localhost:eight", "port"),
+        ("grpc://localhost:99999", "port"),
+        ("grpc://localhost:0", "port"),
+        ("grpc://localhost/path", "no path"),
+        ("http://me:secret@localhost", "user names"),
+        ("http://localhost?x=1", "no meaning"),
+        ("grpc://[::1", "Invalid IPv6"),
+    ],
+)
+def test_bad_urls_are_refused_with_the_remedy(url, reason):
+    """A wrong URL gives a sentence with its fault and a correct form."""
+    with pytest.raises(ConfigurationError, match=reason) as caught:
+        Client(url, model="resnet50") if url else Endpoint.parse(url)
+    assert "grpc://HOST:8001" in str(caught.value)
+
+
+def test_argument_beats_environment_beats_default(monkeypatch):
+    """The nearer source wins, for every kind of value."""
+    monkeypatch.setenv("RESNET_TIMEOUT_S", "7.5")
+    monkeypatch.setenv("RESNET_MODEL", "from_environment")
+    monkeypatch.setenv("RESNET_RETRY_OVERLOAD", "yes")
+    config = Client(model="from_argument").config
+    assert (config.model, config.timeout_s, config.retry_overload) == ("from_argument", 7.5, True)
+    assert config.url == ClientConfig().url == "grpc://localhost:8001"
+
+
+def test_empty_variables_count_as_not_set():
+    """`RESNET_MODEL=` in a shell leaves the default."""
+    assert ClientConfig.resolve({}, {"RESNET_MODEL": ""}).model == "resnet50"
+
+
+@pytest.mark.parametrize("name", list(ClientConfig.__dataclass_fields__))
+def test_every_option_has_a_variable(name, tmp_path):
+    """`RESNET_<NAME>` sets the option of that name."""
+    certificate = tmp_path / "ca.pem"
+    certificate.touch()
+    values = {
+        "url": "http://h:1",
+        "model": "m",
+        "model_version": "3",
+        "preprocessing": "client",
+        "timeout_s": 2.5,
+        "max_attempts": 9,
+        "retry_overload": True,
+        "ca_certificate": certificate,
+    }
+    config = ClientConfig.resolve({}, {f"RESNET_{name.upper()}": str(values[name]).lower()})
+    assert getattr(config, name) == values[name]
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"timeout_s": 0}, "timeout_s"),
+        ({"timeout_s": float("nan")}, "timeout_s"),
+        ({"timeout_s": "5"}, "timeout_s"),
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"preprocessing": "both"}, "preprocessing"),
+        ({"model": ""}, "model"),
+        ({"ca_certificate": "/no/such/file"}, "/no/such/file"),
+    ],
+)
+def test_senseless_options_are_refused(options, fault):
+    """The message names the option."""
+    with pytest.raises(ConfigurationError, match=fault):
+        Client(**options)
+
+
+@pytest.mark.parametrize("name", ["TIMEOUT_S", "MAX_ATTEMPTS", "RETRY_OVERLOAD"])
+def test_unreadable_variables_are_named(name):
+    """A variable that cannot be read is named with its value."""
+    with pytest.raises(ConfigurationError, match=f"RESNET_{name}='soon'"):
+        ClientConfig.resolve({}, {f"RESNET_{name}": "soon"})
+
+
+def test_certificate_may_be_a_path(tmp_path):
+    """Both `str` and `Path` name a certificate."""
+    file = tmp_path / "ca.pem"
+    file.touch()
+    assert Path(Client(ca_certificate=str(file)).config.ca_certificate) == file

@@ -1,0 +1,80 @@
+"""Foreign errors become ours, whatever protocol they came by."""
+
+import ssl
+
+import aiohttp
+import pytest
+from geventhttpclient.response import HTTPConnectionClosed
+from resnet_client import _exceptions as errors
+from resnet_client._transports._errors import translate, translated
+from tritonclient.utils import InferenceServerException
+
+URL = "grpc://h:1"
+
+
+@pytest.mark.parametrize(
+    ("grpc", "http", "sentence", "expected"),
+    [
+        ("NOT_FOUND", "404", "Request for unknown model: 'x' is not found", errors.ModelNotFoundError),
+        ("INVALID_ARGUMENT", "400", "requested model 'x' is not available", errors.ModelNotFoundError),
+        (
+            "INVALID_ARGUMENT",
+            "400",
+            "in ensemble 'r', the photo is empty (0 bytes)",
+            errors.InvalidImageError,
+        ),
+        ("INVALID_ARGUMENT", "400", "unexpected inference input 'IMAGE'", errors.RequestError),
+        ("UNAVAILABLE", "503", "in ensemble 'r', Exceeds maximum queue size", errors.OverloadedError),
+        ("UNAVAILABLE", "503", "Request timeout expired", errors.OverloadedError),
+        ("UNAVAILABLE", "503", "failed to connect to all addresses", errors.UnavailableError),
+        ("DEADLINE_EXCEEDED", "504", "Deadline Exceeded", errors.DeadlineExceededError),
+        ("PERMISSION_DENIED", "403", "This API is restricted", errors.RequestError),
+        ("INTERNAL", "500", "Stub process 'x' is not healthy.", errors.ResponseError),
+        ("UNKNOWN", "418", "?", errors.ResponseError),
+    ],
+)
+def test_both_protocols_mean_the_same(grpc, http, sentence, expected):
+    """A gRPC status and its HTTP number give the same error with the same words."""
+    by_grpc = translate(InferenceServerException(sentence, f"StatusCode.{grpc}"), URL, 1)
+    by_http = translate(InferenceServerException(sentence, http), URL, 1)
+    assert type(by_grpc) is type(by_http) is expected
+    assert str(by_grpc) == str(by_http)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "expected"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), errors.UnavailableError),
+        (TimeoutError(110, "Connection timed out"), errors.UnavailableError),
+        (TimeoutError(), errors.DeadlineExceededError),
+        (HTTPConnectionClosed("connection closed."), errors.UnavailableError),
+        (aiohttp.ServerDisconnectedError(), errors.UnavailableError),
+        (RuntimeError("Session is closed"), errors.ClosedError),
+        (ValueError("Cannot invoke RPC on closed channel!"), errors.ClosedError),
+        (KeyError("outputs"), errors.ResponseError),
+    ],
+)
+def test_foreign_errors_are_translated(foreign, expected):
+    """Sockets, HTTP libraries and unreadable answers each have their error, with the cause kept."""
+    with pytest.raises(expected) as caught, translated(URL, 10):
+        raise foreign
+    assert caught.value.__cause__ is foreign
+
+
+def test_certificates_name_their_remedy():
+    """A certificate that cannot be verified points to `ca_certificate`."""
+    error = translate(ssl.SSLCertVerificationError("certificate verify failed"), URL, 1)
+    assert "ca_certificate" in str(error)
+
+
+def test_our_own_time_out_in_the_servers_queue_is_no_overload():
+    """What the server drops because our time is up is a missed deadline."""
+    error = InferenceServerException("Request timeout expired", "503")
+    assert isinstance(translate(error, URL, 1, is_late=True), errors.DeadlineExceededError)
+
+
+def test_natural_bases_work():
+    """Who catches `TimeoutError` or `ValueError` catches ours."""
+    assert issubclass(errors.DeadlineExceededError, TimeoutError)
+    assert issubclass(errors.ConfigurationError, ValueError)
+    assert issubclass(errors.ImageError, ValueError)

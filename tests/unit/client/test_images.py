@@ -1,0 +1,119 @@
+"""Photos of every kind become bytes or pixels, or a clear sentence."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from resnet_client import ImageError, InvalidImageError, _images
+from resnet_client._photo import Recipe
+
+RECIPE = Recipe(resize=32, crop=24)
+COLOURS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def png():
+    """One picture, encoded."""
+    return _images.encoded(COLOURS)
+
+
+@pytest.fixture
+def file(tmp_path, png):
+    """The same in a file."""
+    path = tmp_path / "photo.png"
+    path.write_bytes(png)
+    return path
+
+
+def test_encoded_photos_travel_untouched(png, file):
+    """Path, text, bytes, bytearray, memoryview and file object give the file's own bytes."""
+    sources = [file, str(file), png, bytearray(png), memoryview(png), io.BytesIO(png)]
+    assert {_images.encoded(source) for source in sources} == {png}
+
+
+def test_pictures_are_encoded_without_loss(png):
+    """An array and the picture made of it come out of the PNG as they went in."""
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), COLOURS)
+    assert _images.encoded(Image.fromarray(COLOURS)) == png
+
+
+def test_pixels_do_not_depend_on_the_kind_of_source(png, file):
+    """Every kind of source is cropped to the same pixels."""
+    expected = _images.pixels(COLOURS, RECIPE)
+    assert (expected.shape, expected.dtype) == ((24, 24, 3), np.uint8)
+    for source in (png, file, Image.fromarray(COLOURS), io.BytesIO(png)):
+        assert np.array_equal(_images.pixels(source, RECIPE), expected)
+
+
+def test_greys_and_alpha_are_accepted():
+    """Arrays of shape (h, w) and (h, w, 4) are pictures too; alpha is ignored."""
+    grey = COLOURS[..., 0]
+    alpha = np.dstack([COLOURS, grey])
+    assert np.array_equal(_images.pixels(alpha, RECIPE), _images.pixels(COLOURS, RECIPE))
+    assert np.array_equal(_images.pixels(grey, RECIPE), _images.pixels(np.dstack([grey] * 3), RECIPE))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        COLOURS.astype(np.float32),
+        COLOURS.transpose(2, 0, 1),
+        COLOURS[np.newaxis],
+        COLOURS[:0],
+        COLOURS[..., :2],
+    ],
+)
+def test_other_arrays_are_refused(array):
+    """The sentence says what is wanted and what was given."""
+    with pytest.raises(ImageError, match=r"uint8 of shape \(height, width, 3\)") as caught:
+        _images.encoded(array)
+    assert str(array.shape) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("https://example.org/cat.jpg", "not fetched from the web"),
+        ("no/such/file.jpg", "there is no such file"),
+        (".", "this is a folder"),
+        ("\0", "cannot be read"),
+        (io.StringIO("text"), "mode 'rb'"),
+        (42, "not int"),
+        (None, "not NoneType"),
+    ],
+)
+def test_unreadable_sources_give_a_sentence(source, sentence):
+    """What cannot be read is an `ImageError` that names the source."""
+    with pytest.raises(ImageError, match=sentence) as caught:
+        _images.encoded(source)
+    assert caught.value.source
+
+
+def test_closed_files_give_a_sentence():
+    """A file object that was closed is an `ImageError`."""
+    stream = io.BytesIO(b"x")
+    stream.close()
+    with pytest.raises(ImageError, match="cannot be read"):
+        _images.encoded(stream)
+
+
+@pytest.mark.parametrize("content", [b"", b"no photo", "truncated"])
+def test_local_preprocessing_refuses_what_is_no_photo(content, png):
+    """Nothing of Pillow escapes; the error keeps it as its cause."""
+    with pytest.raises(InvalidImageError, match="photo"):
+        _images.pixels(png[:300] if content == "truncated" else content, RECIPE)
+
+
+def test_damaged_pictures_are_found_when_they_are_decoded(png):
+    """A `PIL.Image` whose file is truncated fails as `InvalidImageError`."""
+    with pytest.raises(InvalidImageError, match="damaged"):
+        _images.encoded(Image.open(io.BytesIO(png[:300])))
+
+
+def test_folders_are_searched_by_suffix(tmp_path):
+    """Photos are found below a folder in a stable order, other files are not."""
+    for name in ("b/2.JPG", "b/notes.txt", "a.png", "b/1.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [p.name for p in _images.find(tmp_path)] == ["a.png", "1.webp", "2.JPG"]

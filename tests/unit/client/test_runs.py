@@ -1,0 +1,154 @@
+"""Retries, deadlines and runs over many photos, with a transport in memory."""
+
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+from resnet_client import (
+    Client,
+    ClosedError,
+    ConfigurationError,
+    OverloadedError,
+    UnavailableError,
+)
+
+
+def test_lost_connections_are_tried_again(transport, unreachable):
+    """Two failures and then an answer are an answer."""
+    transport.failures = [unreachable, unreachable]
+    with Client() as client:
+        assert client.classify(b"\x07").top.index == 7
+    assert len(transport.sent) == 3
+
+
+def test_attempts_are_limited(transport, unreachable):
+    """`max_attempts` counts the first attempt, too."""
+    transport.failures = [unreachable] * 9
+    with Client(max_attempts=2) as client, pytest.raises(UnavailableError):
+        client.classify(b"\x07")
+    assert len(transport.sent) == 2
+
+
+@pytest.mark.parametrize(("retry_overload", "sent"), [(False, 1), (True, 2)])
+def test_overload_is_retried_only_where_asked(transport, retry_overload, sent):
+    """An overloaded server is spared unless the caller wants otherwise."""
+    transport.failures = [OverloadedError("full")]
+    with Client(retry_overload=retry_overload) as client:
+        outcome = next(client.classify_many([b"\x01"]))
+    assert (outcome.ok, len(transport.sent)) == (retry_overload, sent)
+
+
+def test_all_attempts_share_one_deadline(transport, unreachable):
+    """Retrying never takes longer than `timeout_s`, and each attempt is told what is left."""
+    transport.failures = [unreachable] * 1000
+    started_s = time.monotonic()
+    with Client(max_attempts=1000, timeout_s=0.5) as client, pytest.raises(UnavailableError):
+        client.classify(b"\x07")
+    assert time.monotonic() - started_s < 0.6
+    allowed_s = [timeout_s for _, timeout_s in transport.sent]
+    assert allowed_s == sorted(allowed_s, reverse=True)
+    assert allowed_s[0] <= 0.5
+
+
+def test_outcomes_come_in_order_and_at_most_so_many_at_once(transport):
+    """The order is that of the photos; no more than `max_in_flight` are under way."""
+    transport.delay_s = 0.002
+    with Client() as client:
+        outcomes = list(client.classify_many([bytes([i]) for i in range(100)], max_in_flight=5))
+    assert [outcome.result.top.index for outcome in outcomes] == list(range(100))
+    assert transport.most_running == 5
+    assert transport.left_threads == 5
+
+
+def test_sources_are_read_lazily(transport):
+    """An endless generator is read no further than the window."""
+    taken = []
+
+    def endless():
+        for number in itertools.count():
+            taken.append(number)
+            yield bytes([number % 256])
+
+    with Client() as client:
+        outcomes = client.classify_many(endless(), max_in_flight=4)
+        assert not taken
+        for _ in range(10):
+            next(outcomes)
+        assert len(taken) <= 14
+        outcomes.close()
+
+
+def test_leaving_early_leaves_no_thread(transport):
+    """After a break every thread has ended and given back its connection."""
+    before = threading.active_count()
+    with Client() as client:
+        for _ in client.classify_many(itertools.repeat(b"\x01"), max_in_flight=8):
+            break
+    assert threading.active_count() == before
+    assert transport.left_threads > 0
+
+
+def test_a_failing_photo_is_one_outcome(transport, tmp_path):
+    """What fails has an error and its source; the others are answered."""
+    sources = [b"\x01", tmp_path / "missing.jpg", np.zeros((2, 2), dtype=float), b"\x02"]
+    with Client() as client:
+        outcomes = list(client.classify_many(sources))
+    assert [outcome.ok for outcome in outcomes] == [True, False, False, True]
+    assert [outcome.source for outcome in outcomes][1] == sources[1]
+    assert all((outcome.result is None) != (outcome.error is None) for outcome in outcomes)
+
+
+def test_errors_of_the_callers_generator_are_the_callers(transport):
+    """An exception in the source ends the run unchanged."""
+
+    def broken():
+        yield b"\x01"
+        raise LookupError("camera unplugged")
+
+    with Client() as client, pytest.raises(LookupError, match="unplugged"):
+        list(client.classify_many(broken()))
+
+
+@pytest.mark.parametrize("options", [{"max_in_flight": 0}, {"top_k": 0}, {"timeout_s": -1}, {"model_version": "x"}])
+def test_senseless_arguments_are_refused_at_once(options):
+    """The call itself raises, before anything is iterated or connected."""
+    with Client() as client, pytest.raises(ConfigurationError, match=next(iter(options)).split("_")[0]):
+        client.classify_many([], **options)
+
+
+def test_networks_take_no_photos():
+    """A network with server preprocessing is refused with the remedy."""
+    with Client() as client, pytest.raises(ConfigurationError, match="preprocessing='client'"):
+        client.classify(b"x", model="network_onnx")
+
+
+def test_closed_clients_say_so(transport):
+    """After `close()` every call is a `ClosedError`; closing again is fine."""
+    client = Client()
+    client.classify(b"\x01")
+    client.close()
+    client.close()
+    assert transport.is_closed
+    with pytest.raises(ClosedError):
+        client.classify(b"\x01")
+    with pytest.raises(ClosedError), client:
+        pass
+
+
+def test_a_models_own_version_is_not_another_models(transport):
+    """`model_version` of the client belongs to its model, not to one named in a call."""
+    with Client(model_version="3") as client:
+        client.classify(b"\x01")
+        client.classify(b"\x01", model="other")
+    assert [request.model_version for request, _ in transport.sent] == ["3", ""]
+
+
+def test_progress_goes_to_standard_error(transport, capsys):
+    """The bar does not disturb standard output."""
+    with Client() as client:
+        list(client.classify_many([b"\x01"] * 3, progress=True))
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert "3/3" in captured.err
