@@ -31,14 +31,11 @@ class ServedNetwork(nn.Module):
     pool. Mean and standard deviation are those of all published ImageNet weights (``weights.transforms()``).
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, backbone: ResNet) -> None:
         super().__init__()
         self.backbone = backbone
-        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
-        self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1))
+        self.mean = nn.Buffer(255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
+        self.std = nn.Buffer(255.0 * torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1))
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Classify a batch of prepared pixels."""

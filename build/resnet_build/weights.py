@@ -8,6 +8,7 @@ import hashlib
 import pickle
 import re
 import socket
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -135,7 +136,7 @@ def _load_torchvision(name: Literal["imagenet-v1", "imagenet-v2"], cache: Path, 
             f"where only package mirrors are reachable use --weights keras-v1, or one of {_OTHER_CHOICES}"
         ) from exc
     except (RuntimeError, pickle.UnpicklingError) as exc:
-        raise BuildError(f"the weights in {file} are damaged ({exc}); delete that file and build again") from exc
+        raise BuildError(f"the weights in {file} are damaged; delete that file and build again") from exc
     resize = enum.transforms().resize_size[0]
     return Weights(name, enum.url, "v1.5", _cleaned(state), imagenet_labels(), Recipe(resize=resize, crop=224))
 
@@ -193,12 +194,14 @@ def _read_file(path: Path) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch warns about foreign pickles before it refuses them
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as exc:
         raise BuildError(f"there is no weights file {path}") from exc
     except pickle.UnpicklingError as exc:
         raise BuildError(
-            f"{path} holds more than tensors and was not opened, because that could run code; "
+            f"{path} is damaged or holds more than tensors; it was not opened, because that could run code: "
             "save it again with torch.save(model.state_dict(), …) or as .safetensors"
         ) from exc
     except (SafetensorError, RuntimeError, OSError, EOFError) as exc:

@@ -6,26 +6,20 @@ import re
 from pathlib import Path
 
 _TAIL_LINES = 20
+_PORT_TAKEN = "Address already in use"
 # What the log says → what to do. The first that matches anywhere in the log is told.
 _REMEDIES = (
-    (r"the artifact (\S+) is missing", "an artifact is missing: run resnet-build"),
-    (r"No module named '([\w.]+)'", "a package is missing: pip install 'resnet50-triton[serve]'"),
-    (r"Address already in use", "a port is taken: choose another --port, or --port 0 for free ones"),
-    (
-        r"error while loading shared libraries: (\S+)",
-        "a shared library is missing; install it with the system's packages",
-    ),
-    (r"No space left on device|shm_open|shared memory", "shared memory is full: free /dev/shm or enlarge it"),
-    (
-        r"unrecognized option|unrecognised option",
-        "tritonserver does not know one of the flags passed through to it",
-    ),
+    (r"the artifact \S+ is missing", "an artifact is missing: run resnet-build"),
+    (r"No module named '[\w.]+'", "a package is missing: pip install 'resnet50-triton[serve]'"),
+    (_PORT_TAKEN, "a port is taken: choose another --port, or --port 0 for free ones"),
+    (r"error while loading shared libraries: \S+", "a shared library is missing: install it with the system's packages"),
+    (r"No space left on device", "there is no space left, perhaps in /dev/shm: free some"),
+    (r"unrecognized option '[^']*'", "tritonserver does not know one of the flags passed through to it"),
 )
-
-
-def tail(log: Path, lines: int = _TAIL_LINES) -> str:
-    """Return the last lines of the log."""
-    return "\n".join(_read(log).splitlines()[-lines:])
+# Triton's error lines, and its last word before it gives up.
+_ERROR_LINE = re.compile(r"E\d{4} |error: ", re.MULTILINE)
+# Said on every machine without a GPU.
+_HARMLESS = ("CudaDriverHelper", "NVML")
 
 
 def cause(log: Path) -> str | None:
@@ -35,6 +29,26 @@ def cause(log: Path) -> str | None:
         if match := re.search(pattern, text):
             return f"{remedy} («{match.group(0)}»)"
     return None
+
+
+def port_is_taken(log: Path) -> bool:
+    """Whether the server could not listen because another process does."""
+    return _PORT_TAKEN in _read(log)
+
+
+def errors(log: Path) -> str:
+    """Return the log's error lines, or its end if it has none."""
+    lines = [
+        line
+        for line in _read(log).splitlines()
+        if _ERROR_LINE.match(line) and not any(word in line for word in _HARMLESS)
+    ]
+    return "\n".join(lines[-_TAIL_LINES:]) or tail(log)
+
+
+def tail(log: Path) -> str:
+    """Return the last lines of the log."""
+    return "\n".join(_read(log).splitlines()[-_TAIL_LINES:])
 
 
 def _read(log: Path) -> str:

@@ -255,9 +255,9 @@ class TritonServer:
 
     def _start_error(self, what: str) -> ServerError:
         known = diagnosis.cause(self.log)
-        kind = _PortTakenError if known and "port is taken" in known else ServerError
+        kind = _PortTakenError if diagnosis.port_is_taken(self.log) else ServerError
         kept = f" (all of it: {self.log})" if self.config.log else ""
-        return kind(f"{known or what}\nthe end of Triton's log{kept}:\n{diagnosis.tail(self.log)}")
+        return kind(f"{known or what}\nfrom Triton's log{kept}:\n{diagnosis.errors(self.log)}")
 
 
 class _PortTakenError(ServerError):

@@ -1,0 +1,84 @@
+"""Triton's configurations: what the build renders, and what is committed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from resnet_build import configs
+from resnet_build.errors import BuildError
+from resnet_build.options import ServingOptions
+from resnet_build.python_models.preprocess.photo import Recipe
+from tritonclient.grpc import model_config_pb2 as pb
+
+ROOT = Path(__file__).resolve().parents[3]
+DEFAULT_RECIPE = Recipe(resize=232, crop=224)
+
+
+def rendered(**options: int) -> dict[str, pb.ModelConfig]:
+    """Render and parse."""
+    texts = configs.render_all(ServingOptions(**options), DEFAULT_RECIPE, 1000)
+    return {name: configs.parse(text) for name, text in texts.items()}
+
+
+def test_committed_configs_are_what_the_build_renders() -> None:
+    """A visitor reads real files: the default build's, or those of what was built here since."""
+    repository = ROOT / "model_repository"
+    options, recipe, classes = ServingOptions(), DEFAULT_RECIPE, 1000
+    manifest = repository / "manifest.json"
+    if manifest.exists():
+        built = list(json.loads(manifest.read_text())["versions"].values())[-1]["inputs"]
+        options, recipe, classes = ServingOptions(**built["serving"]), Recipe(**built["recipe"]), built["classes"]
+    for name, text in configs.render_all(options, recipe, classes).items():
+        assert (repository / name / "config.pbtxt").read_text() == text, name
+
+
+def test_every_model_carries_the_recipe() -> None:
+    """Server and client read it there, so they cannot drift apart."""
+    for config in rendered().values():
+        assert configs.recipe_of(config) == DEFAULT_RECIPE
+        assert config.parameters["recipe_sha256"].string_value == DEFAULT_RECIPE.sha256
+
+
+def test_queues_are_bounded_everywhere() -> None:
+    """Each model that has a queue refuses what it cannot answer in time."""
+    for name, config in rendered(queue_size=7, queue_timeout_ms=50).items():
+        if config.platform != "ensemble":
+            policy = config.dynamic_batching.default_queue_policy
+            assert (policy.max_queue_size, policy.default_timeout_microseconds) == (7, 50_000), name
+            assert policy.timeout_action == pb.ModelQueuePolicy.REJECT
+
+
+def test_options_reach_the_networks() -> None:
+    """Each option changes what it says."""
+    config = rendered(max_batch_size=12, max_queue_delay_us=77, instances=2, threads=3)["network_onnx"]
+    assert config.max_batch_size == 12
+    assert config.dynamic_batching.max_queue_delay_microseconds == 77
+    assert config.instance_group[0].count == 2
+    assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_AUTO
+    assert config.parameters["intra_op_thread_count"].string_value == "3"
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 2, 4, 8, 12]
+
+
+def test_instances_share_the_cores() -> None:
+    """Several instances never get all cores each."""
+    share = str(max(1, (os.cpu_count() or 1) // 2))
+    models = rendered(instances=2)
+    assert models["network_onnx"].parameters["intra_op_thread_count"].string_value == share
+    assert models["network_torchscript"].parameters["INTRA_OP_THREAD_COUNT"].string_value == share
+    assert "intra_op_thread_count" not in rendered()["network_onnx"].parameters
+
+
+@pytest.mark.parametrize("name", ["max_batch_size", "queue_size", "instances", "preprocess_instances"])
+def test_nonsense_is_refused(name: str) -> None:
+    """Zero of what must be there is told by the flag's name."""
+    with pytest.raises(BuildError, match=f"--{name.replace('_', '-')} must be at least 1"):
+        ServingOptions(**{name: 0})
+
+
+def test_what_is_no_configuration_is_refused() -> None:
+    """A damaged file is a sentence."""
+    with pytest.raises(BuildError, match="not a Triton model configuration"):
+        configs.parse("max_batch_size: many")

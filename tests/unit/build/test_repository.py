@@ -1,0 +1,82 @@
+"""Publication: all files or none."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from resnet_build.errors import BuildError
+from resnet_build.repository import publication
+
+
+def files(root: Path) -> dict[str, str]:
+    """Every file below a folder, with its content."""
+    return {str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with one model."""
+    root = tmp_path / "repository"
+    (root / "net/1").mkdir(parents=True)
+    (root / "net/config.pbtxt").write_text("old")
+    return root
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Make the kernel refuse files above 1000 bytes, as a full disk would."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_all_files_appear_at_the_end(root: Path) -> None:
+    """Nothing changes before the block ends; then everything has."""
+    with publication(root) as out:
+        out.write("net/config.pbtxt", "new")
+        out.write("net/2/model.onnx", "bytes")
+        assert (root / "net/config.pbtxt").read_text() == "old"
+        assert not (root / "net/2").exists()
+    assert files(root) == {"net/config.pbtxt": "new", "net/2/model.onnx": "bytes"}
+
+
+def test_a_failure_changes_nothing(root: Path) -> None:
+    """An exception in the block leaves the repository as it was, without leftovers."""
+    with pytest.raises(RuntimeError), publication(root) as out:
+        out.write("net/config.pbtxt", "new")
+        raise RuntimeError
+    assert files(root) == {"net/config.pbtxt": "old"}
+
+
+def test_a_full_disk_changes_nothing(root: Path, full_disk: None) -> None:
+    """The build that does not fit says so and leaves what was there."""
+    with pytest.raises(BuildError, match="cannot be written.*nothing was changed"), publication(root) as out:
+        out.write("net/config.pbtxt", "new")
+        out.write("net/1/model.onnx", "x" * 2000)
+    assert files(root) == {"net/config.pbtxt": "old"}
+
+
+def test_an_open_file_survives_its_replacement(root: Path) -> None:
+    """A server that is reading goes on with the bytes it has."""
+    with (root / "net/config.pbtxt").open() as reader:
+        with publication(root) as out:
+            out.write("net/config.pbtxt", "new")
+        assert reader.read() == "old"
+
+
+def test_leftovers_of_a_killed_build_are_removed(root: Path) -> None:
+    """What a dead process left goes; what a living one is writing stays."""
+    (root / "net/.net-1-model.onnx.999999999.tmp").write_text("dead")
+    living = root / f"net/.net-1-model.pt.{os.getppid()}.tmp"
+    living.write_text("alive")
+    with publication(root) as out:
+        out.write("net/config.pbtxt", "new")
+    assert files(root) == {"net/config.pbtxt": "new", str(living.relative_to(root)): "alive"}

