@@ -1,6 +1,5 @@
 """The asyncio client; what its methods do is in ``_flows.py``."""
 
-# ruff: noqa: PLR0913 - options are keywords, so their number confuses nobody
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -20,7 +20,7 @@ class BaseClient:
     _runner_type: ClassVar[type[Runner | AsyncRunner]]
     _runner: Runner | AsyncRunner
 
-    def __init__(  # noqa: PLR0913  # one keyword for each option
+    def __init__(  # one keyword for each option
         self,
         url: str | None = None,
         *,

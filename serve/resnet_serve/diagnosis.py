@@ -12,7 +12,7 @@ _REMEDIES = (
     (r"the artifact \S+ is missing", "an artifact is missing: run resnet-build"),
     (r"No module named '[\w.]+'", "a package is missing: pip install 'resnet50-triton[serve]'"),
     (_PORT_TAKEN, "a port is taken: choose another --port, or --port 0 for free ones"),
-    (r"error while loading shared libraries: \S+", "a shared library is missing: install it with the system's packages"),
+    (r"error while loading shared libraries: \S+", "a shared library is missing: install its package"),
     (r"No space left on device", "there is no space left, perhaps in /dev/shm: free some"),
     (r"unrecognized option '[^']*'", "tritonserver does not know one of the flags passed through to it"),
 )

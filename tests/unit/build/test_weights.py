@@ -55,9 +55,7 @@ def test_state_dicts_are_unwrapped(
     load_network(loaded.architecture, loaded.state_dict)
 
 
-def test_safetensors_and_pth_are_the_same_network(
-    state: dict[str, torch.Tensor], labels: Path, tmp_path: Path
-) -> None:
+def test_safetensors_and_pth_are_the_same_network(state: dict[str, torch.Tensor], labels: Path, tmp_path: Path) -> None:
     """The hash is over values, so the container does not matter."""
     torch.save(state, tmp_path / "net.pth")
     save_file(state, tmp_path / "net.safetensors")
@@ -196,9 +194,7 @@ def fake_npm(folder: Path, body: str) -> None:
     ],
     ids=["failing", "other content"],
 )
-def test_a_bad_delivery_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, sentence: str
-) -> None:
+def test_a_bad_delivery_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, sentence: str) -> None:
     """A failing or lying registry leaves no file that a later build would take."""
     fake_npm(tmp_path, body)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")

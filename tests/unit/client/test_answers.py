@@ -82,5 +82,5 @@ def test_representation_shows_what_matters():
 
 def test_image_errors_travel_between_processes():
     """Pickling keeps the message and the source."""
-    copy = pickle.loads(pickle.dumps(ImageError("no", source="x.jpg")))  # noqa: S301  # our own bytes
+    copy = pickle.loads(pickle.dumps(ImageError("no", source="x.jpg")))  # our own bytes
     assert (str(copy), copy.source) == ("no", "x.jpg")

@@ -1,0 +1,60 @@
+"""Healthy means answering: the ensemble is ready, and a tiny photo comes back as probabilities.
+
+Readiness alone is not enough: a Python backend whose worker has died stays «ready» and answers nothing.
+Standard library and Pillow only, because it runs inside Triton's container.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import urllib.request
+
+from PIL import Image
+
+URL = "http://127.0.0.1:8000/v2/models/resnet50"
+TIMEOUT_S = 10
+
+
+def golden_photo() -> bytes:
+    """Return a small grey PNG."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def classify(photo: bytes) -> str:
+    """Send one photo by Triton's binary HTTP protocol; return ``probability:index:label``."""
+    tensor = len(photo).to_bytes(4, "little") + photo
+    header = {
+        "inputs": [
+            {
+                "name": "IMAGE",
+                "shape": [1, 1],
+                "datatype": "BYTES",
+                "parameters": {"binary_data_size": len(tensor)},
+            }
+        ],
+        "outputs": [{"name": "PROBABILITIES__0", "parameters": {"classification": 1, "binary_data": False}}],
+    }
+    encoded = json.dumps(header).encode()
+    request = urllib.request.Request(
+        f"{URL}/infer", data=encoded + tensor, headers={"Inference-Header-Content-Length": str(len(encoded))}
+    )
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+        answer: str = json.load(response)["outputs"][0]["data"][0]
+    return answer
+
+
+def main() -> int:
+    """Return 0 if the service answers sensibly."""
+    urllib.request.urlopen(f"{URL}/ready", timeout=TIMEOUT_S).close()
+    probability, index, label = classify(golden_photo()).split(":", 2)
+    if not 0.0 < float(probability) <= 1.0:
+        raise ValueError(f"the probability of class {index} ({label}) is {probability}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The whole build: artifacts, idempotence, versions, and a fine-tuned network through to its answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from resnet_build.network import make_resnet50
+from resnet_client import Client
+from resnet_serve import ServerConfig, TritonServer
+
+SMALL = ("--max-batch-size", "2")  # a small parity batch
+
+
+def build(repository: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``resnet-build``."""
+    return subprocess.run(
+        [sys.executable, "-m", "resnet_build", "--repository", str(repository), *SMALL, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def content(repository: Path) -> dict[str, tuple[int, int]]:
+    """Every file with inode and time of change: the same only if nothing was written."""
+    files = (path for path in repository.rglob("*") if path.is_file())
+    return {str(path.relative_to(repository)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of random weights."""
+    repository = tmp_path_factory.mktemp("random") / "repository"
+    result = build(repository, "--weights", "random:0")
+    assert result.returncode == 0, result.stderr
+    return repository
+
+
+def test_the_onnx_is_one_that_triton_24_10_reads(repository: Path) -> None:
+    """ONNX Runtime 1.19 reads opsets up to 21 and IR versions up to 10; the batch is a name, not a number."""
+    model = onnx.load(repository / "network_onnx/1/model.onnx")
+    assert model.ir_version <= 10
+    assert [entry.version <= 21 for entry in model.opset_import if not entry.domain] == [True]
+    for tensor in (*model.graph.input, *model.graph.output):
+        assert tensor.type.tensor_type.shape.dim[0].dim_param
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_the_torchscript_has_no_device(repository: Path) -> None:
+    """Nothing in the code or the constants names a device, so that it loads on any."""
+    module = torch.jit.load(repository / "network_torchscript/1/model.pt", map_location="meta")
+    assert {str(tensor.device) for tensor in (*module.parameters(), *module.buffers())} == {"meta"}
+    assert "cuda" not in str(module.inlined_graph)
+    assert "Device" not in str(module.inlined_graph)
+
+
+def test_the_manifest_tells_what_was_built(repository: Path) -> None:
+    """Weights with hash, tools, recipe and parity figures are on record."""
+    entry = json.loads((repository / "manifest.json").read_text())["versions"]["1"]
+    assert len(entry["inputs"]["weights"]["sha256"]) == 64
+    assert entry["inputs"]["tools"]["torch"] == torch.__version__.split("+")[0]
+    assert {(row["artifact"], row["batch"]) for row in entry["parity"]} == {
+        (name, batch) for name in ("network_onnx", "network_torchscript") for batch in (1, 2, 7, 32)
+    }
+    assert max(row["max_probability_difference"] for row in entry["parity"]) <= 1e-4
+
+
+def test_nothing_is_done_when_nothing_changed(built: Path) -> None:
+    """A second build says so and touches no file; --force builds anew."""
+    before = content(built)
+    result = build(built, "--weights", "random:0")
+    assert result.returncode == 0
+    assert "is up to date" in result.stdout
+    assert content(built) == before
+
+
+def test_a_missing_artifact_is_built_again(built: Path) -> None:
+    """Up to date means that the artifacts are there and are those of the record."""
+    (built / "network_onnx/1/model.onnx").write_bytes(b"damaged")
+    result = build(built, "--weights", "random:0")
+    assert "exported network_onnx" in result.stdout
+    onnx.checker.check_model(str(built / "network_onnx/1/model.onnx"))
+
+
+def test_a_failing_build_leaves_everything_as_it_was(built: Path, tmp_path: Path) -> None:
+    """Weights that do not fit change nothing, and the exit code says so."""
+    torch.save({"fc.bias": torch.zeros(1000)}, tmp_path / "broken.pth")
+    before = content(built)
+    result = build(built, "--weights", str(tmp_path / "broken.pth"))
+    assert result.returncode == 1
+    assert result.stderr.startswith("resnet-build: these weights are not ResNet-50")
+    assert content(built) == before
+
+
+def test_another_version_stands_beside_the_first(built: Path, tmp_path: Path) -> None:
+    """``--model-version 2`` leaves version 1 alone; other labels are refused."""
+    first = content(built)["network_onnx/1/model.onnx"]
+    result = build(built, "--weights", "random:1", "--model-version", "2")
+    assert result.returncode == 0, result.stderr
+    assert content(built)["network_onnx/1/model.onnx"] == first
+    assert (built / "network_onnx/2/model.onnx").exists()
+    assert json.loads((built / "manifest.json").read_text())["versions"].keys() == {"1", "2"}
+    torch.save(make_resnet50("v1.5", 10).state_dict(), tmp_path / "ten.pth")
+    (tmp_path / "ten.txt").write_text("x\n" * 10)
+    result = build(
+        built, "--weights", str(tmp_path / "ten.pth"), "--labels", str(tmp_path / "ten.txt"), "--model-version", "3"
+    )
+    assert result.returncode == 1
+    assert "write to another --repository" in result.stderr
+
+
+def test_a_fine_tuned_network_is_built_served_and_classified(tmp_path: Path, photos: dict[str, Path]) -> None:
+    """A 10-class DataParallel checkpoint with its labels answers with its own classes."""
+    net = make_resnet50("v1.5", 10)
+    with torch.no_grad():
+        net.fc.weight.zero_()
+        net.fc.bias.copy_(torch.tensor([0.0] * 7 + [3.0, 1.0, 0.0]))
+    state = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 7}, tmp_path / "tuned.pth")
+    labels = [f"thing: {index}" for index in range(10)]
+    (tmp_path / "labels.txt").write_text("\n".join(labels) + "\n")
+    repository = tmp_path / "repository"
+    result = build(repository, "--weights", str(tmp_path / "tuned.pth"), "--labels", str(tmp_path / "labels.txt"))
+    assert result.returncode == 0, result.stderr
+    with TritonServer(ServerConfig(repository, port=0)) as server, Client(server.grpc_url) as client:
+        for model in ("resnet50", "resnet50_torchscript"):
+            found = client.classify(photos["cat"], top_k=20, model=model)
+            assert [(entry.index, entry.label) for entry in found.predictions[:2]] == [(7, labels[7]), (8, labels[8])]
+            assert len(found.predictions) == 10
+            assert found.top.probability == pytest.approx(torch.softmax(net.fc.bias, 0)[7].item(), abs=1e-4)
+
+
+def test_describe_prints_the_totals() -> None:
+    """A person sees parameters, blocks and the cost."""
+    result = subprocess.run(
+        [sys.executable, "-m", "resnet_build", "describe"], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "25,557,032" in result.stdout
+    assert "8.18 GFLOPs" in result.stdout

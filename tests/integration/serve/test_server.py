@@ -1,0 +1,136 @@
+"""``TritonServer``, the Python API, and the two Python backends behind it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from resnet_build import configs
+from resnet_serve import ModelStatus, ServerConfig, ServerError, TritonServer
+from tritonclient.grpc import model_config_pb2 as pb
+from tritonclient.utils import InferenceServerException
+
+
+def test_models_are_listed(server: TritonServer) -> None:
+    """Every model with version, backend, batch and device; ensembles last."""
+    models = {model.name: model for model in server.models()}
+    assert list(models)[-2:] == ["resnet50", "resnet50_torchscript"]
+    assert models["network_onnx"] == ModelStatus("network_onnx", (1,), "onnxruntime", 32, "CPU")
+    assert models["network_torchscript"].backend == "pytorch"
+    assert models["resnet50"].backend == "ensemble"
+
+
+def test_two_servers_side_by_side(server: TritonServer, repository: Path, tmp_path: Path) -> None:
+    """Free ports and own shared memory keep servers apart; a stopped one can be started again."""
+    shutil.copytree(repository / "preprocess", tmp_path / "preprocess")
+    second = TritonServer(ServerConfig(tmp_path, port=0))
+    for _ in range(2):
+        with second:
+            assert second.grpc_url != server.grpc_url
+            assert [model.name for model in second.models()] == ["preprocess"]
+    with pytest.raises(ServerError, match="not running"):
+        second.wait()
+
+
+def test_a_stop_returns_the_exit_code(repository: Path, tmp_path: Path) -> None:
+    """0 after a clean end."""
+    shutil.copytree(repository / "preprocess", tmp_path / "preprocess")
+    running = TritonServer(ServerConfig(tmp_path, port=0))
+    running.start()
+    assert running.wait(timeout_s=0.01) is None
+    assert running.stop() == 0
+    assert running.stop() is None
+
+
+def pixels(count: int) -> np.ndarray:
+    """Noise in the shape of prepared photos."""
+    return np.random.default_rng(count).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8)
+
+
+def infer(url: str, model: str, batch: np.ndarray, outputs: list[str]) -> triton.InferResult:
+    """Ask Triton directly."""
+    with triton.InferenceServerClient(url.removeprefix("grpc://")) as client:
+        tensor = triton.InferInput("PIXELS__0", batch.shape, "UINT8")
+        tensor.set_data_from_numpy(batch)
+        return client.infer(model, [tensor], outputs=[triton.InferRequestedOutput(name) for name in outputs])
+
+
+@pytest.mark.parametrize("model", ["network_onnx", "network_torchscript"])
+def test_only_requested_outputs_are_answered(server: TritonServer, model: str) -> None:
+    """Features alone, probabilities alone, or both."""
+    for outputs in (["FEATURES__1"], ["PROBABILITIES__0"], ["PROBABILITIES__0", "FEATURES__1"]):
+        answer = infer(server.grpc_url, model, pixels(2), outputs).get_response()
+        assert sorted(output.name for output in answer.outputs) == sorted(outputs)
+
+
+def test_both_networks_compute_the_same(server: TritonServer) -> None:
+    """ONNX Runtime and TorchScript differ by less than the parity gate allows."""
+    names = ["PROBABILITIES__0", "FEATURES__1"]
+    onnx, script = (
+        infer(server.grpc_url, model, pixels(3), names) for model in ("network_onnx", "network_torchscript")
+    )
+    assert np.abs(onnx.as_numpy(names[0]) - script.as_numpy(names[0])).max() < 1e-4
+    assert onnx.as_numpy(names[1]).shape == (3, 2048)
+    assert np.allclose(onnx.as_numpy(names[0]).sum(axis=1), 1, atol=1e-4)
+
+
+def test_a_wrong_shape_is_refused_by_triton(server: TritonServer) -> None:
+    """Shapes are the configuration's."""
+    with pytest.raises(InferenceServerException, match="unexpected shape"):
+        infer(server.grpc_url, "network_onnx", pixels(1)[:, :100], ["FEATURES__1"])
+
+
+def edited(repository: Path, target: Path, model: str, **parameters: str) -> Path:
+    """Copy one model of the repository with other ``parameters``."""
+    shutil.copytree(repository / model, target / model)
+    path = target / model / "config.pbtxt"
+    config: pb.ModelConfig = configs.parse(path.read_text())
+    for name, value in parameters.items():
+        config.parameters[name].string_value = value
+    del config.model_warmup[:]
+    path.write_text(str(config))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        ("network_onnx", "intra_op_thread_count", "many"),
+        ("network_onnx", "enable_mem_arena", "perhaps"),
+        ("network_torchscript", "INTRA_OP_THREAD_COUNT", "many"),
+        ("network_torchscript", "DISABLE_OPTIMIZED_EXECUTION", "perhaps"),
+    ],
+)
+def test_backends_read_their_keys(repository: Path, tmp_path: Path, model: str, key: str, value: str) -> None:
+    """A value that makes no sense stops the start and is named, so the key is read."""
+    with (
+        pytest.raises(ServerError, match=f"{key} is '{value}'"),
+        TritonServer(ServerConfig(edited(repository, tmp_path, model, **{key: value}), port=0)),
+    ):
+        pass
+
+
+def test_one_thread_is_one_thread(repository: Path, tmp_path: Path) -> None:
+    """``intra_op_thread_count`` 1 leaves the worker without compute threads beside its own."""
+    counts = {}
+    for threads in ("1", "2"):
+        folder = edited(repository, tmp_path / threads, "network_onnx", intra_op_thread_count=threads)
+        with TritonServer(ServerConfig(folder, port=0)) as running:
+            infer(running.grpc_url, "network_onnx", pixels(1), ["FEATURES__1"])
+            counts[threads] = _threads_of_worker(folder)
+    assert counts["2"] == counts["1"] + 1
+
+
+def _threads_of_worker(repository: Path) -> int:
+    """Threads of the stub process that serves a repository."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"triton_python_backend_stub" in arguments and str(repository).encode() in arguments:
+            return len(list((process / "task").iterdir()))
+    raise AssertionError(f"no worker serves {repository}")

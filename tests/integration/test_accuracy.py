@@ -1,0 +1,95 @@
+"""The promise of the product: every way through it gives the right class, and the same one.
+
+All ImageNet photos that are at hand are used with RESNET_TEST_PHOTOS=all; by default some of them, because
+each goes through sixteen ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from resnet_build.python_models.preprocess.photo import Recipe, prepare
+from resnet_client import AsyncClient, Client
+from resnet_serve import TritonServer
+from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
+
+if TYPE_CHECKING:
+    from conftest import LabelledPhoto
+
+PHOTOS_BY_DEFAULT = 40
+MODELS = ("resnet50", "resnet50_torchscript")
+Top5 = list[tuple[int, ...]]
+
+
+@pytest.fixture(scope="module")
+def sample(imagenet_sample: list[LabelledPhoto]) -> list[LabelledPhoto]:
+    """The photos to use, spread over the classes."""
+    if os.environ.get("RESNET_TEST_PHOTOS") == "all":
+        return imagenet_sample
+    return imagenet_sample[:: max(1, len(imagenet_sample) // PHOTOS_BY_DEFAULT)]
+
+
+def blocking(url: str, paths: list[Path], model: str, preprocessing: str) -> Top5:
+    """Top-5 indices by ``Client``."""
+    with Client(url, model=model, preprocessing=preprocessing) as client:
+        return [tuple(p.index for p in outcome.result.predictions) for outcome in client.classify_many(paths)]
+
+
+def asynchronous(url: str, paths: list[Path], model: str, preprocessing: str) -> Top5:
+    """Top-5 indices by ``AsyncClient``."""
+
+    async def run() -> Top5:
+        async with AsyncClient(url, model=model, preprocessing=preprocessing) as client:
+            return [tuple(p.index for p in outcome.result.predictions) async for outcome in client.classify_many(paths)]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.timeout(900)
+def test_every_way_gives_the_right_class(server: TritonServer, sample: list[LabelledPhoto]) -> None:
+    """Top-1 and top-5 by both models, gRPC and HTTP, sync and async, server's and client's preprocessing."""
+    paths, expected = [photo.path for photo in sample], [photo.class_index for photo in sample]
+    ways: list[Callable[[str, list[Path], str, str], Top5]] = [blocking, asynchronous]
+    answers: dict[tuple[str, ...], Top5] = {}
+    for model, url, way, preprocessing in itertools.product(
+        MODELS, (server.grpc_url, server.http_url), ways, ("server", "client")
+    ):
+        answers[model, url, way.__name__, preprocessing] = way(url, paths, model, preprocessing)
+    for name, top5 in answers.items():
+        top1_right = np.mean([guess[0] == index for guess, index in zip(top5, expected, strict=True)])
+        top5_right = np.mean([index in guess for guess, index in zip(top5, expected, strict=True)])
+        print(f"{' '.join(name)}: top-1 {top1_right:.3f}, top-5 {top5_right:.3f}")  # noqa: T201  # shown by pytest -s
+        assert top1_right >= 0.9, name
+        assert top5_right >= 0.97, name
+    for model in MODELS:
+        top1s = zip(*([guess[0] for guess in top5] for name, top5 in answers.items() if name[0] == model), strict=True)
+        assert np.mean([len(set(indices)) == 1 for indices in top1s]) >= 0.995, model
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_preprocessing_equals_torchvisions(repository: Path, imagenet_sample: list[LabelledPhoto]) -> None:
+    """On ImageNet's photos the pixels are torchvision's, and so is every single top-1."""
+    recipe = Recipe(resize=256, crop=224)
+    module = torch.jit.load(repository / "network_torchscript/1/model.pt", map_location="cpu")
+    differences = []
+    changed = 0
+    for photo in imagenet_sample[:: 1 if os.environ.get("RESNET_TEST_PHOTOS") == "all" else 5]:
+        ours = prepare(photo.path.read_bytes(), recipe)
+        image = Image.open(photo.path).convert("RGB")
+        theirs = np.array(F.center_crop(F.resize(image, [256], antialias=True), [224, 224]))
+        differences.append(np.abs(ours.astype(int) - theirs).mean())
+        with torch.inference_mode():
+            probabilities, _ = module(torch.from_numpy(np.stack([ours, theirs])))
+        changed += int(probabilities[0].argmax() != probabilities[1].argmax())
+    print(f"mean difference {np.mean(differences):.4f} of 255, largest {max(differences):.4f}")  # noqa: T201
+    assert max(differences) <= 0.5
+    assert changed == 0

@@ -1,0 +1,88 @@
+"""Everything that README and docs show is executed, and what they print is compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from resnet_serve import TritonServer
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+
+
+def blocks(name: str) -> list[tuple[str, str]]:
+    """Each Python block of a page, with the output shown below it, if any."""
+    return BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
+
+
+def identified(*names: str) -> list[object]:
+    """Parameters with readable names."""
+    return [
+        pytest.param(code, output, id=f"{name}-{number}")
+        for name in names
+        for number, (code, output) in enumerate(blocks(name), start=1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, Path], repository: Path) -> Path:
+    """Where a reader would be: with a photo of a cat and a built repository."""
+    folder = tmp_path_factory.mktemp("reader")
+    Image.open(photos["cat"]).save(folder / "cat.jpg", quality=95)
+    shutil.copytree(repository, folder / "model_repository")
+    return folder
+
+
+@pytest.mark.parametrize(("code", "output"), identified("README.md", "docs/client.md", "docs/serving.md"))
+def test_shown_code_runs(server: TritonServer, folder: Path, code: str, output: str) -> None:
+    """A reader who copies a block gets what the page says."""
+    environment = {**os.environ, "RESNET_URL": server.grpc_url}
+    # Pages name the default address; the test's server has free ports.
+    code = code.replace("grpc://localhost:8001", server.grpc_url).replace("http://localhost:8000", server.http_url)
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    if output:
+        assert result.stdout == output
+
+
+def test_readme_shows_eight_lines_at_most() -> None:
+    """The first code is short."""
+    code, output = blocks("README.md")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 8
+    assert output
+
+
+@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("docs/*.md")))])
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    """No page points at a file that is not there."""
+    path = ROOT / page
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("command", ["resnet_build", "resnet_serve"])
+def test_documented_options_are_the_real_ones(command: str) -> None:
+    """Every option in the tables exists, and every existing one is told somewhere."""
+    text = subprocess.run(
+        [sys.executable, "-m", command, "--help"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    page = {"resnet_build": "building", "resnet_serve": "serving"}[command]
+    documented = set(re.findall(r"`(--[a-z][a-z-]+)", (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")))
+    existing = set(re.findall(r"(--[a-z][a-z-]+)", text)) - {"--help"}
+    assert documented - existing <= {"--weights"} - existing
+    assert existing - documented <= {"--quiet", "--classes", "--log-verbose"}

@@ -1,0 +1,73 @@
+"""The built wheel: its contents, and the bare install that must do without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from resnet_serve import TritonServer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel as an installer would."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, timeout=200)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_files_for_links(wheel: Path) -> None:
+    """What the checkout links to lies in the wheel as the very file, and nothing but our packages does."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        photo = (ROOT / "model_repository/preprocess/1/photo.py").read_bytes()
+        for copy in ("resnet_client/_photo.py", "resnet_build/python_models/preprocess/photo.py"):
+            assert archive.read(copy) == photo
+    assert "resnet_serve/backends/onnxruntime/model.py" in names
+    tops = {name.split("/")[0] for name in names if not name.startswith("resnet50_triton-")}
+    assert tops == {"resnet_build", "resnet_client", "resnet_loadtest", "resnet_serve"}
+
+
+SCRIPT = """
+import sys
+import numpy
+from resnet_client import Client
+with Client({url!r}) as client:
+    for preprocessing in ("server", "client"):
+        result = client.classify({photo!r}, preprocessing=preprocessing)
+        vector = client.embed({photo!r}, preprocessing=preprocessing)
+        assert vector.shape == (2048,) and vector.dtype == numpy.float32 and vector.any()
+        print(numpy.__version__, result.top.label)
+assert "torch" not in sys.modules
+try:
+    import torch
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("torch is installed here, so this proves nothing")
+"""
+
+
+def test_the_bare_install_classifies_without_torch(
+    wheel: Path, server: TritonServer, photos: dict[str, Path], tmp_path: Path
+) -> None:
+    """``pip install`` without extras imports and classifies, with numpy 1.26 and with numpy 2."""
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env/bin/python"
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    constraints = ["--constraint", str(ROOT / "constraints.txt")]
+    script = SCRIPT.format(url=server.grpc_url, photo=str(photos["cat"]))
+    for step, version in ((["numpy==1.26.4", str(wheel), *constraints], "1.26"), (["numpy>=2,<3", "--upgrade"], "2.")):
+        subprocess.run([*pip, *step], check=True, timeout=280)
+        command = [str(python), "-W", "error", "-c", script]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("Egyptian cat") == 2
+        assert result.stdout.startswith(version)
