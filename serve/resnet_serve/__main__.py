@@ -36,12 +36,11 @@ class _StopRequested(Exception):  # noqa: N818  # a signal, no error
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = _parser().parse_args(argv)
-    log = args.log or Path(tempfile.gettempdir(), f"resnet-serve-{args.port or 'free'}.log")
     config = ServerConfig(
         repository=args.repository,
         host=args.host,
         port=args.port,
-        log=log,
+        log=args.log or _new_log(),
         ready_timeout_s=args.ready_timeout_s,
         exit_timeout_s=args.exit_timeout_s,
         triton_args=tuple(args.triton_args),
@@ -61,6 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopping: running requests finish first", flush=True)
         server.stop()
         return EXIT_STOPPED
+
+
+def _new_log() -> Path:
+    """Make a log file of our own; a name that others can foresee would be theirs to redirect."""
+    descriptor, name = tempfile.mkstemp(prefix="resnet-serve-", suffix=".log")
+    os.close(descriptor)
+    return Path(name)
 
 
 def _serve(server: TritonServer, then: str | None) -> int:

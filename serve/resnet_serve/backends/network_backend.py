@@ -24,7 +24,7 @@ class ModelConfig:
         artifact: path of the model file.
         input_names: in the order of the configuration.
         output_names: likewise.
-        device_id: GPU to run on; None for the CPU.
+        batches: whether tensors have a batch dimension.
     """
 
     def __init__(self, args: dict[str, str], *, default_filename: str) -> None:
@@ -34,10 +34,26 @@ class ModelConfig:
         self.input_names = [entry["name"] for entry in self._config["input"]]
         self.output_names = [entry["name"] for entry in self._config["output"]]
         self.batches = self._config["max_batch_size"] > 0
-        on_gpu = args["model_instance_kind"] == "GPU"
-        self.device_id = int(args["model_instance_device_id"]) if on_gpu else None
+        self._args = args
         if not self.artifact.exists():
             raise pb_utils.TritonModelException(f"the artifact {self.artifact} is missing: run resnet-build")
+
+    def gpu(self, *, usable: bool, package: str) -> int | None:
+        """Return the GPU of this instance, or None for the CPU.
+
+        Triton turns KIND_AUTO into KIND_GPU wherever it sees a GPU. If the installed package cannot use it,
+        KIND_AUTO means the CPU after all, but a configuration that insists on KIND_GPU is an error.
+        """
+        if self._args["model_instance_kind"] != "GPU":
+            return None
+        if usable:
+            return int(self._args["model_instance_device_id"])
+        written = Path(self._args["model_repository"], "config.pbtxt").read_text(encoding="utf-8")
+        sentence = f"the installed {package} cannot use the GPU"
+        if "KIND_GPU" in written:
+            raise pb_utils.TritonModelException(f"{sentence}, and the configuration insists on KIND_GPU")
+        pb_utils.Logger.log_warn(f"{self.artifact}: {sentence}; it runs on the CPU")
+        return None
 
     def parameter(self, name: str, default: str) -> str:
         """Return a value of the configuration's ``parameters``."""

@@ -8,7 +8,6 @@ Reads the same keys of ``config.pbtxt``: ``intra_op_thread_count``, ``inter_op_t
 from __future__ import annotations
 
 import onnxruntime as ort
-import triton_python_backend_utils as pb_utils
 
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
 
@@ -29,13 +28,10 @@ class TritonPythonModel(NetworkBackend):
     def load(self) -> None:
         """Open the session, on the instance's GPU where ONNX Runtime has its CUDA provider."""
         providers: list[str | tuple[str, dict[str, int]]] = ["CPUExecutionProvider"]
-        if self.config.device_id is not None:
-            if "CUDAExecutionProvider" not in ort.get_available_providers():
-                raise pb_utils.TritonModelException(
-                    "this instance is KIND_GPU, and the installed onnxruntime has no CUDA provider: "
-                    "install onnxruntime-gpu, or set the instance group's kind to KIND_CPU"
-                )
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": self.config.device_id}))
+        usable = "CUDAExecutionProvider" in ort.get_available_providers()
+        gpu = self.config.gpu(usable=usable, package="onnxruntime")
+        if gpu is not None:
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu}))
         self._session = ort.InferenceSession(self.config.artifact, self._session_options(), providers=providers)
 
     def _session_options(self) -> ort.SessionOptions:

@@ -27,7 +27,8 @@ class TritonPythonModel(NetworkBackend):
         if threads := self.config.number("INTER_OP_THREAD_COUNT", 0):
             torch.set_num_interop_threads(threads)
         torch.backends.cudnn.enabled = not self.config.flag("DISABLE_CUDNN", default=False)
-        self._device = torch.device("cpu" if self.config.device_id is None else f"cuda:{self.config.device_id}")
+        gpu = self.config.gpu(usable=torch.cuda.is_available(), package="torch")
+        self._device = torch.device("cpu" if gpu is None else f"cuda:{gpu}")
         self._optimized = not self.config.flag("DISABLE_OPTIMIZED_EXECUTION", default=False)
         # index → name, for the order of arguments and results
         self._inputs = sorted(self.config.input_names, key=_index)
