@@ -156,8 +156,10 @@ def test_sigterm_lets_running_requests_finish(repository: Path, photos: dict[str
     for model in ("resnet50", "preprocess", "network_onnx"):
         shutil.copytree(repository / model, tmp_path / "onnx" / model)
     with serving(tmp_path / "onnx", tmp_path) as (process, lines), Client(url(lines, "gRPC"), max_attempts=1) as client:
-        outcomes = client.classify_many([photos["cat"]] * 12, max_in_flight=12)
+        outcomes = client.classify_many([photos["cat"]] * 32, max_in_flight=32)
         first = next(outcomes)
+        # All are inside once the first step has seen them; the network still has most of them to do.
+        wait_for(lambda: client.statistics(model="preprocess")[0].inference_count == 32, "not all photos arrived")
         process.send_signal(signal.SIGTERM)
         rest = list(outcomes)
         assert process.wait(WAIT_S) == 0
