@@ -35,7 +35,7 @@ repository: install  ## build the artifacts and the model repository (WEIGHTS=au
 	$(BIN)/resnet-build --weights $(WEIGHTS)
 
 serve: repository  ## serve on this machine, classify a photo, go on until Ctrl-C (PORT=8000)
-	$(BIN)/resnet-serve --port $(PORT) --then "$(BIN)/resnet-client classify $(CAT)"
+	$(BIN)/resnet-serve --port $(PORT) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
 
 test: install  ## run the tests against the real server
 	$(BIN)/pytest
@@ -56,4 +56,5 @@ lock:  ## pin all dependencies anew in constraints.txt
 
 clean:  ## remove the environment, caches and artifacts; downloads stay in the user's cache
 	rm -rf $(VENV) .test-repository .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
-	rm -f model_repository/manifest.json model_repository/*/1/model.onnx model_repository/*/1/model.pt
+	rm -f model_repository/manifest.json model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt
+	find model_repository -mindepth 2 -type d -empty -delete

@@ -28,7 +28,7 @@ class LabelledPhoto:
 def repository() -> Path:
     """Build the default repository with real weights, once; later runs find it up to date."""
     folder = ROOT / ".test-repository"
-    command = [sys.executable, "-m", "resnet_build", "--weights", "auto", "--repository", str(folder)]
+    command = [sys.executable, "-m", "resnet_build", "--weights", "keras-v1", "--repository", str(folder)]
     subprocess.run(command, check=True, timeout=600)
     return folder
 

@@ -8,9 +8,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
+
+if TYPE_CHECKING:
+    from resnet_build.weights import FileOptions
 
 _EPILOG = """\
 exit codes: 0 built or up to date, 1 the build failed and nothing was written, 2 wrong usage
@@ -57,13 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--arch",
         choices=("v1", "v1.5"),
-        default="v1.5",
         help="where a state dict from a file has its strides: v1.5 is torchvision's (default), v1 He's and Keras'",
     )
     source.add_argument(
         "--resize",
         type=int,
-        default=232,
         metavar="PX",
         help="short side before the 224-pixel crop, for a state dict from a file (default 232)",
     )
@@ -101,11 +103,13 @@ def _build(args: argparse.Namespace) -> int:
         if not args.quiet:
             print(f"[{time.monotonic() - started:5.1f} s] {sentence}", flush=True)
 
+    if args.model_version < 1:
+        raise BuildError("--model-version must be at least 1")
     started = time.monotonic()
     serving = {field.name: getattr(args, field.name) for field in dataclasses.fields(ServingOptions)}
     options = pipeline.BuildOptions(
         weights=args.weights,
-        file_options=weights.FileOptions(labels=args.labels, architecture=args.arch, resize=args.resize),
+        file_options=_file_options(args),
         serving=ServingOptions(**serving),
         repository=args.repository,
         cache=args.cache or weights.default_cache(),
@@ -116,12 +120,27 @@ def _build(args: argparse.Namespace) -> int:
     return 0
 
 
+def _file_options(args: argparse.Namespace) -> FileOptions:
+    """Read what belongs to a state dict from a file; refuse it where it would be ignored."""
+    from resnet_build.weights import FileOptions, is_file
+
+    given = {"labels": args.labels, "architecture": args.arch, "resize": args.resize}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not is_file(args.weights):
+        raise BuildError(
+            f"--labels, --arch and --resize describe a state dict from a file; {args.weights} brings its own"
+        )
+    return FileOptions(**given)
+
+
 def _describe(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from resnet_build import describe
 
-    Console().print(describe.table(args.arch, args.classes))
+    if args.classes < 1:
+        raise BuildError("--classes must be at least 1")
+    Console().print(describe.table(args.arch or "v1.5", args.classes))
     return 0
 
 

@@ -97,8 +97,8 @@ def _network(name: str, options: ServingOptions, classes: int) -> pb.ModelConfig
         dynamic_batching=_batching(options, max_queue_delay_us=options.max_queue_delay_us),
         model_warmup=[_warmup(size) for size in likely_batches(options.max_batch_size)],
     )
-    if options.threads_per_instance:
-        config.parameters[_THREAD_KEYS[backend]].string_value = str(options.threads_per_instance)
+    if options.threads:
+        config.parameters[_THREAD_KEYS[backend]].string_value = str(options.threads)
     return config
 
 

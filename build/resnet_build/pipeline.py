@@ -18,7 +18,7 @@ from resnet_build import configs, export_onnx, export_torchscript, manifest, par
 from resnet_build.errors import BuildError
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
 from resnet_build.options import ServingOptions
-from resnet_build.repository import publication
+from resnet_build.repository import locked, publication
 from resnet_build.weights import FileOptions, Weights, load
 
 Report = Callable[[str], None]
@@ -29,6 +29,7 @@ EXPORTERS: Mapping[str, ModuleType] = {
     "network_torchscript": export_torchscript,
 }
 _PYTHON_MODELS = Path(__file__).parent / "python_models"
+_PYTHON_FILES = ("model.py", "photo.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,11 @@ def build(options: BuildOptions, report: Report) -> bool:
     Raises:
         BuildError: nothing was written; the message names the cause and the remedy.
     """
+    with locked(options.repository, report):
+        return _build(options, report)
+
+
+def _build(options: BuildOptions, report: Report) -> bool:
     record = manifest.read(options.repository)
     found = _find_weights(options, record, report)
     inputs = _inputs(options, found)
@@ -77,6 +83,8 @@ def build(options: BuildOptions, report: Report) -> bool:
     with tempfile.TemporaryDirectory(prefix="resnet-build-") as folder:
         exported, results = _export_and_check(found, options.serving.max_batch_size, Path(folder), report)
         artifacts = {f"{network}/{options.model_version}/{path.name}": path for network, path in exported.items()}
+        # The configurations are common to all versions, so their options are recorded once.
+        record["serving"] = dataclasses.asdict(options.serving)
         record["versions"][str(options.model_version)] = {
             "inputs": inputs,
             "built_at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
@@ -111,21 +119,30 @@ def _inputs(options: BuildOptions, found: Weights) -> dict[str, Any]:
         "labels": configs.hash_labels(found.labels),
         "recipe": dataclasses.asdict(found.recipe),
         "recipe_sha256": found.recipe.sha256,
-        "serving": dataclasses.asdict(options.serving),
         "tools": manifest.tool_versions(),
     }
 
 
 def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[str, Any]) -> bool:
     entry = record["versions"].get(str(options.model_version))
-    if entry is None or entry["inputs"] != inputs:
+    if entry is None or entry["inputs"] != inputs or record.get("serving") != dataclasses.asdict(options.serving):
         return False
-    # Configurations only have to exist: who edits one by hand must not lose that to the next build.
-    models = (configs.PREPROCESS, *EXPORTERS, *configs.ENSEMBLES)
-    if not all((options.repository / model / "config.pbtxt").exists() for model in models):
+    # The small files only have to exist: who edits a configuration by hand must not lose that to the next build.
+    if not all((options.repository / name).exists() for name in _small_files()):
         return False
     recorded = {options.repository / name: digest for name, digest in entry["artifacts"].items()}
     return all(path.exists() and manifest.sha256(path) == digest for path, digest in recorded.items())
+
+
+def _small_files() -> list[str]:
+    """Everything that a repository needs beside the artifacts."""
+    labelled = (*EXPORTERS, *configs.ENSEMBLES)
+    return [
+        *(f"{model}/config.pbtxt" for model in (configs.PREPROCESS, *labelled)),
+        *(f"{model}/{configs.LABELS_FILENAME}" for model in labelled),
+        *(f"{configs.PREPROCESS}/1/{name}" for name in _PYTHON_FILES),
+        *(f"{ensemble}/1" for ensemble in configs.ENSEMBLES),
+    ]
 
 
 def _refuse_mixture(options: BuildOptions, record: manifest.Manifest, found: Weights) -> None:
@@ -173,7 +190,7 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
     with publication(options.repository) as files:
         for name, path in artifacts.items():
             files.copy(name, path)
-        for source in (_PYTHON_MODELS / configs.PREPROCESS / name for name in ("model.py", "photo.py")):
+        for source in (_PYTHON_MODELS / configs.PREPROCESS / name for name in _PYTHON_FILES):
             name = f"{configs.PREPROCESS}/1/{source.name}"
             # In a checkout these are links to the very files.
             if source.resolve() != (options.repository / name).resolve():

@@ -8,14 +8,17 @@ repository as it was; and a server that has a file open keeps the old one until 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from resnet_build.errors import BuildError
 
 _SUFFIX = ".tmp"
+_LOCK = ".resnet-build.lock"
 
 
 class Publication:
@@ -53,10 +56,20 @@ class Publication:
         return staged
 
     def publish(self) -> None:
-        """Rename everything into place, in the order of staging."""
-        for staged, destination in self._staged:
-            destination.parent.mkdir(exist_ok=True)
-            staged.replace(destination)
+        """Rename everything into place, in the order of staging; Ctrl-C waits until that is done.
+
+        Raises:
+            BuildError: a file could not be renamed after others were.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            for staged, destination in self._staged:
+                destination.parent.mkdir(exist_ok=True)
+                staged.replace(destination)
+        except OSError as exc:
+            raise BuildError(f"{self._root} is written in part only ({exc}); build again") from exc
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._staged.clear()
 
     def discard(self) -> None:
@@ -81,6 +94,32 @@ def publication(root: Path) -> Iterator[Publication]:
         raise BuildError(f"the repository {root} cannot be written: {exc}; nothing was changed") from exc
     finally:
         collected.discard()
+
+
+@contextlib.contextmanager
+def locked(root: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Keep other builds out of a repository for the block; wait for one that is running.
+
+    Raises:
+        BuildError: ``root`` is no folder, or cannot be made.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise BuildError(f"the repository {root} cannot be a folder: {exc}") from exc
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context((root / _LOCK).open("a"))
+        except OSError:
+            # Nothing can be written there, so there is nothing to lock.
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(f"another build is writing {root}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _remove_leftovers(root: Path) -> None:

@@ -15,7 +15,6 @@ from typing import Any, Literal, cast
 
 import platformdirs
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.hub import load_state_dict_from_url
 from torchvision.models import ResNet50_Weights
@@ -81,6 +80,11 @@ class FileOptions:
     resize: int = 232
 
 
+def is_file(spec: str) -> bool:
+    """Whether ``--weights`` names a file, rather than published or random weights."""
+    return Path(spec).suffix in (".pth", ".pt", ".safetensors") or Path(spec).exists()
+
+
 def default_cache() -> Path:
     """Return the user's cache folder for downloaded weights."""
     return Path(platformdirs.user_cache_dir("resnet50-triton"))
@@ -106,9 +110,8 @@ def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -
         return _load_keras_v1(cache, report)
     if spec in ("imagenet-v1", "imagenet-v2"):
         return _load_torchvision(cast("Literal['imagenet-v1', 'imagenet-v2']", spec), cache, report)
-    path = Path(spec)
-    if path.suffix in (".pth", ".pt", ".safetensors") or path.exists():
-        return _load_file(path, file_options)
+    if is_file(spec):
+        return _load_file(Path(spec), file_options)
     raise BuildError(f"unknown weights {spec!r}; choose {_OTHER_CHOICES}")
 
 
@@ -159,7 +162,7 @@ def _load_keras_v1(cache: Path, report: Report) -> Weights:
 
 
 def _load_random(spec: str) -> Weights:
-    if not re.fullmatch(r"random:\d+", spec):
+    if not re.fullmatch(r"random:\d{1,18}", spec):
         raise BuildError(f"{spec!r} is not random:SEED with a whole number, such as random:0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(spec.removeprefix("random:")))
@@ -204,7 +207,7 @@ def _read_file(path: Path) -> object:
             f"{path} is damaged or holds more than tensors; it was not opened, because that could run code: "
             "save it again with torch.save(model.state_dict(), …) or as .safetensors"
         ) from exc
-    except (SafetensorError, RuntimeError, OSError, EOFError) as exc:
+    except Exception as exc:  # the unpickler fails on foreign bytes in many ways
         raise BuildError(f"the weights file {path} cannot be read: {exc}") from exc
 
 
@@ -222,7 +225,7 @@ def _cleaned(state: Mapping[str, Any]) -> StateDict:
     """Drop wrappers' prefixes and batch-norm counters, which inference does not read; make all float32."""
     cleaned = {}
     for name, value in state.items():
-        if isinstance(value, torch.Tensor) and not name.endswith(_COUNTERS):
+        if isinstance(value, torch.Tensor) and isinstance(name, str) and not name.endswith(_COUNTERS):
             cleaned[_without_prefixes(name)] = value.detach().to(torch.float32)
     return cleaned
 
@@ -244,7 +247,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         BuildError: unreadable, empty, or with an empty line.
     """
     try:
-        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n"))
     except (OSError, UnicodeDecodeError) as exc:
         raise BuildError(f"the label file {path} cannot be read: {exc}") from exc
     if not all(labels):

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from resnet_client._exceptions import ClosedError, ResnetClientError, ServerError
+from resnet_client._exceptions import ClosedError, ConfigurationError, ResnetClientError, ServerError
 from resnet_client._flows import Pause, Work, one_of_many
 from resnet_client._many import in_order_async
 from resnet_client._progress import bar
@@ -25,15 +25,17 @@ T = TypeVar("T")
 
 
 class AsyncRunner:
-    """One transport, made with the first request, in that request's event loop."""
+    """One transport, made with the first request; all belongs to the event loop of the first call."""
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._transport: AsyncTransport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.is_closed = False
 
     async def run(self, flow: Flow[T]) -> T:
         """Perform a flow's steps until it returns."""
+        self._check_loop()
         try:
             step = next(flow)
             while True:
@@ -89,6 +91,15 @@ class AsyncRunner:
             if self.is_closed:
                 raise ClosedError("the client was closed while it waited for an answer") from exc
             raise
+
+    def _check_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise ConfigurationError(
+                "this AsyncClient was first used in another event loop; make a client in each loop, that is, inside "
+                "each asyncio.run"
+            )
 
     def _connected(self) -> AsyncTransport:
         if self.is_closed:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from resnet_client._runner import Runner
 
 
+_LARGEST_INTEGER = 2**31 - 1  # that the protocols carry
+
+
 class BaseClient:
     """Options and state that :class:`Client` and :class:`AsyncClient` share."""
 
@@ -70,6 +73,6 @@ def check_max_in_flight(max_in_flight: int) -> int:
 
 
 def _positive(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name} must be an integer of at least 1, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_INTEGER:
+        raise ConfigurationError(f"{name} must be an integer from 1 to {_LARGEST_INTEGER}, not {value!r}")
     return value

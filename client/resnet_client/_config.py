@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
+import re
+import ssl
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Preprocessing: TypeAlias = Literal["server", "client"]
+
+_LONGEST_TIMEOUT_S = 1e9  # in nanoseconds, it still fits into the 64 bits of protocols and server
 
 
 def _yes_or_no(text: str) -> bool:
@@ -63,12 +66,13 @@ class ClientConfig:
     def __post_init__(self) -> None:
         Endpoint.parse(self.url)
         check_model(self.model)
+        check_model_version(self.model_version)
         check_preprocessing(self.preprocessing)
         check_timeout(self.timeout_s)
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
             raise ConfigurationError(f"max_attempts must be an integer of at least 1, not {self.max_attempts!r}")
-        if self.ca_certificate is not None and not Path(self.ca_certificate).is_file():
-            raise ConfigurationError(f"ca_certificate: there is no file {os.fspath(self.ca_certificate)!r}")
+        if self.ca_certificate is not None:
+            object.__setattr__(self, "ca_certificate", _loadable(self.ca_certificate))
 
     @property
     def endpoint(self) -> Endpoint:
@@ -115,6 +119,12 @@ def check_model(name: object) -> None:
         raise ConfigurationError(f"a model is chosen by its name, such as 'resnet50', not {name!r}")
 
 
+def check_model_version(version: object) -> None:
+    """Refuse what cannot be a version; None leaves the choice to the server."""
+    if version is not None and not re.fullmatch(r"[1-9][0-9]*", str(version)):
+        raise ConfigurationError(f"model_version must be a number of at least 1, such as '1', not {version!r}")
+
+
 def check_preprocessing(choice: object) -> None:
     """Refuse anything but the two known choices."""
     if choice not in get_args(Preprocessing):
@@ -122,6 +132,19 @@ def check_preprocessing(choice: object) -> None:
 
 
 def check_timeout(timeout_s: object) -> None:
-    """Refuse a time-out that is not a positive, finite number of seconds."""
-    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s < math.inf:
-        raise ConfigurationError(f"timeout_s must be a positive number of seconds, not {timeout_s!r}")
+    """Refuse a time-out that is not a positive number of seconds, or too long to be sent."""
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
+        raise ConfigurationError(
+            f"timeout_s must be a positive number of seconds, at most {_LONGEST_TIMEOUT_S:g}, not {timeout_s!r}"
+        )
+
+
+def _loadable(certificate: object) -> Path:
+    if not isinstance(certificate, str | os.PathLike):
+        raise ConfigurationError(f"ca_certificate must be the path of a PEM file, not {certificate!r}")
+    path = Path(os.fsdecode(certificate))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
+        raise ConfigurationError(f"ca_certificate: {str(path)!r} cannot be read as a PEM file ({exc})") from exc
+    return path

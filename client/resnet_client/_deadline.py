@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
         def __iter__(self) -> Iterator[Attempt]: ...
         def __aiter__(self) -> AsyncIterator[Attempt]: ...
+
+
+# stamina logs each retry as a warning; Python prints warnings that nobody handles, and a library must not.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
 class Deadline:

@@ -63,8 +63,8 @@ class Endpoint:
         return f"{self.scheme}://{self.target}"
 
 
-def _split(url: str) -> SplitResult:
-    if "://" not in url:
+def _split(url: object) -> SplitResult:
+    if not isinstance(url, str) or "://" not in url:
         raise _refused(url, "the scheme is missing")
     try:
         parts = urlsplit(url)
@@ -85,7 +85,7 @@ def _port(url: str, parts: SplitResult) -> int:
     return port or DEFAULT_PORTS[parts.scheme]
 
 
-def _refused(url: str, reason: str) -> ConfigurationError:
+def _refused(url: object, reason: str) -> ConfigurationError:
     return ConfigurationError(
         f"{url!r} is no server URL: {reason}; write grpc://HOST:8001, http://HOST:8000, grpcs://… or https://…"
     )

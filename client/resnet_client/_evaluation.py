@@ -73,7 +73,7 @@ def evaluate(client: Client, samples: Sequence[Sample], models: Sequence[str], *
     Args:
         client: connected to the server that serves the models.
         samples: at least one.
-        models: their names.
+        models: their names; the client's version, if it has one, counts for each.
         max_in_flight: photos under way at once.
     """
     results = {model: _measured(client, samples, model, max_in_flight) for model in models}
@@ -89,7 +89,7 @@ def read_samples(folder: Path, labels_csv: Path | None, class_names: Mapping[str
         folder: where the photos are.
         labels_csv: file with the columns ``file`` and ``class_index``, others ignored; None reads folders
             whose names are class indices or labels.
-        class_names: label → its indices, for folders named by label.
+        class_names: label → its indices, of all classes of the model.
 
     Raises:
         ConfigurationError: something is missing or ambiguous; the message says what.
@@ -99,13 +99,21 @@ def read_samples(folder: Path, labels_csv: Path | None, class_names: Mapping[str
     samples = _by_folder(folder, class_names) if labels_csv is None else _by_csv(folder, labels_csv)
     if not samples:
         raise ConfigurationError(f"there is no photo in {folder}; expected one folder per class, or --labels FILE")
+    classes = {index for indices in class_names.values() for index in indices}
+    for sample in samples:
+        if sample.class_index not in classes:
+            raise ConfigurationError(
+                f"{sample.path}: the model has no class {sample.class_index}, only {min(classes)} to {max(classes)}"
+            )
     return samples
 
 
 def class_names(client: Client, model: str | None) -> dict[str, list[int]]:
     """Label → indices, as the server has them; two of ImageNet's labels have two indices."""
     names = collections.defaultdict(list)
-    for prediction in client.classify(golden(), top_k=_ALL_CLASSES, model=model).predictions:
+    version = client.config.model_version
+    found = client.classify(golden(), top_k=_ALL_CLASSES, model=model, model_version=version)
+    for prediction in found.predictions:
         names[prediction.label].append(prediction.index)
     return {label: sorted(indices) for label, indices in names.items()}
 
@@ -115,7 +123,10 @@ def _measured(
 ) -> tuple[ModelReport, list[int | None]]:
     paths = [sample.path for sample in samples]
     started_s = time.perf_counter()
-    outcomes = list(client.classify_many(paths, max_in_flight=max_in_flight, top_k=_TOP_K, model=model))
+    version = client.config.model_version
+    outcomes = list(
+        client.classify_many(paths, max_in_flight=max_in_flight, top_k=_TOP_K, model=model, model_version=version)
+    )
     elapsed_s = time.perf_counter() - started_s
     ranked = [[] if o.result is None else [p.index for p in o.result.predictions] for o in outcomes]
     truths = [sample.class_index for sample in samples]
@@ -139,15 +150,29 @@ def _agreement(one: Sequence[int | None], other: Sequence[int | None]) -> float:
 
 def _by_csv(folder: Path, labels_csv: Path) -> list[Sample]:
     try:
-        with labels_csv.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-            return [Sample(folder / row["file"], int(row["class_index"])) for row in rows]
-    except (OSError, UnicodeDecodeError) as exc:
+        with labels_csv.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
+            rows = csv.DictReader(file)
+            _check_columns(labels_csv, rows.fieldnames)
+            return [_sample(folder, row, f"{labels_csv}, line {rows.line_num}") for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise ConfigurationError(f"{labels_csv} cannot be read: {exc}") from exc
-    except (KeyError, ValueError, TypeError) as exc:
+
+
+def _check_columns(labels_csv: Path, names: Sequence[str] | None) -> None:
+    missing = {"file", "class_index"}.difference(names or ())
+    if missing:
         raise ConfigurationError(
-            f"{labels_csv} needs the columns file and class_index (an integer) in every row: {exc!r}"
-        ) from exc
+            f"{labels_csv} needs the columns file and class_index, named in its first line and separated by commas; "
+            f"it lacks {' and '.join(sorted(missing))}"
+        )
+
+
+def _sample(folder: Path, row: Mapping[str, str | None], where: str) -> Sample:
+    name, index = row["file"], row["class_index"]
+    try:
+        return Sample(folder / (name or ""), int(index or ""))
+    except ValueError as exc:
+        raise ConfigurationError(f"{where}: class_index must be an integer, not {index!r}") from exc
 
 
 def _by_folder(folder: Path, names: Mapping[str, Sequence[int]]) -> list[Sample]:

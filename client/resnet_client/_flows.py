@@ -13,7 +13,7 @@ import json
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from resnet_client import _images, _photo, _requests
-from resnet_client._config import check_model, check_preprocessing, check_timeout
+from resnet_client._config import check_model, check_model_version, check_preprocessing, check_timeout
 from resnet_client._deadline import ONCE, Deadline, RetryPolicy
 from resnet_client._exceptions import (
     ClosedError,
@@ -108,18 +108,18 @@ class Flows:
 
         A call that names its own model does not inherit the version meant for the client's.
         """
-        version = model_version or (self._config.model_version if model is None else None)
+        check_model_version(model_version)
+        inherited = self._config.model_version if model is None else None
+        version = inherited if model_version is None else model_version
         target = Target(
             model=self._config.model if model is None else model,
-            model_version=str(version or ""),
+            model_version="" if version is None else str(version),
             preprocessing=preprocessing or self._config.preprocessing,
             timeout_s=self._config.timeout_s if timeout_s is None else timeout_s,
         )
         check_model(target.model)
         check_preprocessing(target.preprocessing)
         check_timeout(target.timeout_s)
-        if target.model_version and not target.model_version.isdecimal():
-            raise ConfigurationError(f"a model's version is a number, such as '1', not {model_version!r}")
         return target
 
     def classify(self, image: ImageSource, target: Target, top_k: int) -> Flow[Classification]:

@@ -41,7 +41,7 @@ _GOLDEN_SIDE = 64
 def describe(source: object) -> str:
     """A short name for error messages and reports: the path, or kind and size."""
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
+        return os.fsdecode(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return f"photo of {len(source)} bytes"
     if isinstance(source, Image.Image):
@@ -111,7 +111,7 @@ def _raw(source: object) -> bytes:
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     if isinstance(source, str | os.PathLike):
-        return _file(os.fspath(source))
+        return _file(os.fsdecode(source))
     if hasattr(source, "read"):
         return _stream(source)
     raise ImageError(

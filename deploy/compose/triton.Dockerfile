@@ -1,5 +1,5 @@
 # NVIDIA's Triton with what the model `preprocess` imports, and nothing else.
 ARG TRITON_TAG=26.09-py3
 FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}
-RUN pip install --no-cache-dir "pillow>=10.1,<14"
+RUN pip install --no-cache-dir "pillow>=11.3,<14"
 USER 1000

@@ -59,7 +59,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("stopping: running requests finish first", flush=True)
         server.stop()
+        if args.log is None:
+            server.log.unlink(missing_ok=True)
         return EXIT_STOPPED
+    finally:
+        server.stop()
+
+
+def _command_line(text: str) -> list[str]:
+    """Split ``--then`` as a shell would."""
+    try:
+        return shlex.split(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{exc}: {text}") from exc
+
+
+def _run(command: list[str], url: str) -> None:
+    """Run the command of ``--then``; the server goes on whatever comes of it."""
+    try:
+        code = subprocess.run(command, env={**os.environ, "RESNET_URL": url}, check=False).returncode
+    except OSError as exc:
+        print(f"resnet-serve: --then could not be run: {exc}", file=sys.stderr)
+    else:
+        if code:
+            print(f"resnet-serve: the command of --then ended with exit code {code}", file=sys.stderr)
+
+
+def _show_models(server: TritonServer) -> None:
+    try:
+        models = server.models()
+    except ServerError as exc:
+        print(f"  {exc}")
+        return
+    for model in models:
+        versions = ",".join(map(str, model.versions))
+        batch = f"batch up to {model.max_batch_size}" if model.max_batch_size else "no batching"
+        print(f"  {model.name:<22} version {versions:<4} {model.backend:<12} {batch:<15} {model.devices}".rstrip())
 
 
 def _new_log() -> Path:
@@ -69,27 +104,23 @@ def _new_log() -> Path:
     return Path(name)
 
 
-def _serve(server: TritonServer, then: str | None) -> int:
+def _serve(server: TritonServer, then: list[str] | None) -> int:
     started = time.monotonic()
     print(f"starting tritonserver on {server.config.repository} …", flush=True)
     server.start()
-    for model in server.models():
-        versions = ",".join(map(str, model.versions))
-        batch = f"batch up to {model.max_batch_size}" if model.max_batch_size else "no batching"
-        print(f"  {model.name:<22} version {versions:<4} {model.backend:<12} {batch:<15} {model.devices}")
+    _show_models(server)
     print(f"ready in {time.monotonic() - started:.1f} s")
     for name, url in (("gRPC", server.grpc_url), ("HTTP", server.http_url), ("metrics", server.metrics_url)):
         print(f"  {name:<8} {url}")
     print(f"  {'log':<8} {server.log}", flush=True)
     if then:
-        subprocess.run(shlex.split(then), env={**os.environ, "RESNET_URL": server.grpc_url}, check=False)
+        _run(then, server.grpc_url)
     code = server.wait()
     print(
         f"resnet-serve: tritonserver ended by itself with exit code {code}; the end of its log:",
         file=sys.stderr,
     )
     print(diagnosis.tail(server.log), file=sys.stderr)
-    server.stop()
     return EXIT_ENDED
 
 
@@ -138,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--then",
+        type=_command_line,
         metavar="COMMAND",
         help="run this once the server is ready, with its gRPC address in RESNET_URL",
     )

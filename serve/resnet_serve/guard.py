@@ -2,8 +2,8 @@
 
 It holds one end of a pipe. When the other end closes, because the caller stops the server or because the
 caller is gone, be it by SIGKILL, the guard lets ``tritonserver`` finish its requests, ends it, and removes
-the shared memory that it may have left. If the guard itself is killed, the kernel ends ``tritonserver``,
-whose workers then end by themselves.
+the shared memory that it may have left, and the temporary files of a caller that is gone. If the guard
+itself is killed, the kernel ends ``tritonserver``, whose workers then end by themselves.
 
 Run as a script with the standard library alone, so that it starts in milliseconds.
 """
@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,8 +25,6 @@ _PR_SET_PDEATHSIG = 1
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton's Python backend keeps its regions
 # Beyond the server's own limit for running requests: unloading models and ending workers.
 _UNLOAD_TIMEOUT_S = 15
-# A SIGKILLed server's workers notice within 5 s.
-_WORKER_TIMEOUT_S = 10
 
 
 def main() -> int:
@@ -34,8 +33,10 @@ def main() -> int:
     parser.add_argument("--lifeline", type=int, required=True, help="file descriptor whose closing ends the server")
     parser.add_argument("--exit-timeout-s", type=int, required=True)
     parser.add_argument("--shm-prefix", required=True)
+    parser.add_argument("--folder", type=Path, required=True, help="removed if the caller is gone")
     parser.add_argument("command", nargs="+")
     args = parser.parse_args()
+    caller = os.getppid()
     stopping = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(stopping[1], b"."))
@@ -46,6 +47,9 @@ def main() -> int:
         return _stop(server, args.exit_timeout_s)
     finally:
         _remove_shared_memory(args.shm_prefix)
+        if os.getppid() != caller:
+            # Otherwise the caller still reads the log there, and removes it.
+            shutil.rmtree(args.folder, ignore_errors=True)
 
 
 def _die_with_parent() -> None:
@@ -61,7 +65,7 @@ def _stop(server: subprocess.Popen[bytes], exit_timeout_s: int) -> int:
     # The server leads its own session; whatever is left of its group are workers.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
-    code = server.wait(_WORKER_TIMEOUT_S)
+    code = server.wait()
     return 128 - code if code < 0 else code
 
 

@@ -1,4 +1,4 @@
-"""Free and taken TCP ports."""
+"""Free and taken TCP ports of an IPv4 address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ def free_ports(host: str, count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for candidate in sockets:
-            candidate.bind((host, 0))
+            try:
+                candidate.bind((host, 0))
+            except OSError as exc:
+                raise ServerError(f"cannot listen on {host} ({exc.strerror}): choose another --host") from exc
         return [candidate.getsockname()[1] for candidate in sockets]
 
 

@@ -111,6 +111,7 @@ class TritonServer:
                     # Somebody took a port between our looking and the server's listening.
                     if self.config.port != 0 or attempt == _PORT_ATTEMPTS - 1:
                         raise
+                    self._end()
                 else:
                     return
         except BaseException:
@@ -119,14 +120,18 @@ class TritonServer:
 
     def stop(self) -> int | None:
         """Let running requests finish, then end the server; return its exit code if it was running."""
-        code = None
+        code = self._end()
+        self._cleanup.close()
+        return code
+
+    def _end(self) -> int | None:
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
-        if self._guard is not None:
-            code = self._guard.wait()
-            self._guard = None
-        self._cleanup.close()
+        if self._guard is None:
+            return None
+        code = self._guard.wait()
+        self._guard = None
         return code
 
     def wait(self, timeout_s: float | None = None) -> int | None:
@@ -139,9 +144,17 @@ class TritonServer:
             return None
 
     def models(self) -> list[ModelStatus]:
-        """List the served models, ensembles last."""
+        """List the served models, ensembles last.
+
+        Raises:
+            ServerError: the server does not tell, for example because that interface is restricted.
+        """
         versions: dict[str, list[int]] = {}
-        for entry in self._http("v2/repository/index", body={"ready": True}):
+        try:
+            index = self._http("v2/repository/index", body={"ready": True})
+        except OSError as exc:
+            raise ServerError(f"the server does not list its models: {exc}") from exc
+        for entry in index:
             versions.setdefault(entry["name"], []).append(int(entry["version"]))
         found = [self._status(name, sorted(numbers)) for name, numbers in versions.items()]
         return sorted(found, key=lambda model: (model.backend == "ensemble", model.name))
@@ -183,6 +196,7 @@ class TritonServer:
             *(sys.executable, "-I", guard.__file__),
             *("--exit-timeout-s", str(self.config.exit_timeout_s)),
             *("--shm-prefix", prefix),
+            *("--folder", str(backends.parent)),
         ]
         reading, self._lifeline = os.pipe()
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; ``--help`` lists them.
     """
-    # Python prints log records that nobody handles; retries show in the outcome here.
-    logging.getLogger("stamina").addHandler(logging.NullHandler())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names may hold what the encoding has no characters for
+            stream.reconfigure(errors="backslashreplace")
     options = build_parser(_COMMANDS).parse_args(arguments)
     try:
         return int(options.run(options))

@@ -23,6 +23,7 @@ NAME = "classify"
 HELP = "name what photos show"
 COLUMNS = ("photo", "rank", "index", "label", "probability", "error")
 
+_ESCAPES = str.maketrans({"\t": r"\t", "\n": r"\n", "\r": r"\r"})  # a file's name may hold them
 _ROWS_PER_TABLE = 200  # a terminal gets its tables piece by piece: memory does not grow with the run
 
 
@@ -84,7 +85,7 @@ def _show_csv(outcomes: Iterable[Outcome[Classification]]) -> None:
 def _show_text(outcomes: Iterator[Outcome[Classification]]) -> None:
     if not sys.stdout.isatty():
         for outcome in outcomes:
-            lines = ("\t".join(map(str, row)) for row in _rows(outcome))
+            lines = ("\t".join(str(cell).translate(_ESCAPES) for cell in row) for row in _rows(outcome))
             sys.stdout.write("\n".join(lines) + "\n")
         return
     while piece := list(itertools.islice(outcomes, _ROWS_PER_TABLE)):

@@ -44,6 +44,8 @@ def run(options: argparse.Namespace) -> ExitCode:
     """Embed and write."""
     if options.output is not None and options.output.suffix not in (".npy", ".npz"):
         raise ConfigurationError(f"--output must end in .npy or .npz, not {options.output.name!r}")
+    if options.output is not None and not options.output.parent.is_dir():
+        raise ConfigurationError(f"{options.output} cannot be written: there is no folder {options.output.parent}")
     errors: list[ResnetClientError] = []
     collected: list[tuple[str, Vector | None]] = []
     count = 0

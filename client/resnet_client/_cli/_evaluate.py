@@ -47,10 +47,10 @@ def run(options: argparse.Namespace) -> ExitCode:
     """Evaluate and show."""
     with open_client(options) as client:
         models = list(dict.fromkeys(options.models or [client.config.model]))
-        names = {} if options.labels else _evaluation.class_names(client, models[0])
+        names = _evaluation.class_names(client, models[0])
         samples = _evaluation.read_samples(options.folder, options.labels, names)
         for model in models:  # a missing model is an answer, not two hundred failures
-            client.metadata(model=model)
+            client.metadata(model=model, model_version=client.config.model_version)
         evaluation = _evaluation.evaluate(client, samples, models, max_in_flight=options.max_in_flight)
     if options.json:
         sys.stdout.write(json.dumps(evaluation.to_dict(), indent=2) + "\n")

@@ -59,7 +59,8 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
 
 def add_photos(parser: argparse.ArgumentParser) -> None:
     """What the commands over photos share."""
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder to search for photos")
+    # No type=Path: it would make `https:/` of `https://`, and the sentence about URLs would not appear.
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="photo, or folder to search for photos")
     add_in_flight(parser)
 
 
@@ -68,10 +69,13 @@ def add_in_flight(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-in-flight", type=int, default=16, metavar="N", help="photos at once (default: 16)")
 
 
-def photos(paths: Iterable[Path]) -> Iterator[Path]:
+def photos(paths: Iterable[str]) -> Iterator[str | Path]:
     """All photos, folders searched."""
     for path in paths:
-        yield from find(path)
+        if Path(path).is_dir():
+            yield from find(Path(path))
+        else:
+            yield path
 
 
 def open_client(options: argparse.Namespace) -> Client:
@@ -101,8 +105,8 @@ def _reader(field: dataclasses.Field[Any]) -> Any:
     return read
 
 
-def refuse_empty(count: int, paths: Iterable[Path]) -> None:
+def refuse_empty(count: int, paths: Iterable[str]) -> None:
     """A run over nothing is a mistake of the caller's."""
     if not count:
-        where = ", ".join(map(str, paths))
+        where = ", ".join(paths)
         raise ConfigurationError(f"there is no photo in {where}")

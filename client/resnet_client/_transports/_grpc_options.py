@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _CHANNEL_OPTIONS = [
 
 def client_arguments(config: ClientConfig) -> dict[str, Any]:
     """Arguments of tritonclient's two gRPC clients."""
-    certificate = None if config.ca_certificate is None else str(Path(config.ca_certificate))
+    certificate = None if config.ca_certificate is None else str(config.ca_certificate)
     return {
         "url": config.endpoint.target,
         "ssl": config.endpoint.is_tls,

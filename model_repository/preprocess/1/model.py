@@ -30,7 +30,7 @@ class TritonPythonModel:
         self._recipe = photo.Recipe.from_json(parameters["recipe"]["string_value"])
         if self._recipe.sha256 != parameters["recipe_sha256"]["string_value"]:
             raise pb_utils.TritonModelException("the recipe and its hash disagree: run resnet-build again")
-        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+        self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with UINT8 pixels of shape (N, crop, crop, 3), or with its own error."""

@@ -12,10 +12,10 @@ applied and the colours become 8-bit RGB. Normalisation is part of the exported 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
-import warnings
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,13 @@ _INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+
+
+# Formats in which photos come. All others, PostScript among them, are refused before a decoder sees them.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+
+# Pillow's own limit: above it, it warns of a decompression bomb.
+MAX_PIXELS = 89_478_485
 
 
 class PhotoError(ValueError):
@@ -75,7 +82,7 @@ class Recipe:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def decode(photo: bytes, *, max_pixels: int = 100_000_000) -> Image.Image:
+def decode(photo: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an encoded photo (JPEG, PNG, WebP, …) completely.
 
     Args:
@@ -91,20 +98,25 @@ def decode(photo: bytes, *, max_pixels: int = 100_000_000) -> Image.Image:
     if not photo:
         raise PhotoError("the photo is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(photo)) as image:
-                _refuse_too_large(image, max_pixels)
-                image.load()
-                return to_rgb(image)
+        with Image.open(io.BytesIO(photo), formats=_known_formats()) as image:
+            _refuse_too_large(image, max_pixels)
+            image.load()
+            return to_rgb(image)
     except PhotoError:
         raise
     except UnidentifiedImageError as exc:
         raise PhotoError(f"the {len(photo)} bytes are not a photo in a known format (JPEG, PNG, WebP, …)") from exc
-    except Image.DecompressionBombError as exc:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise PhotoError(f"the photo has too many pixels: {exc}") from exc
     except Exception as exc:  # Pillow's decoders raise many types on damaged files
         raise PhotoError(f"the photo is damaged or truncated: {exc}") from exc
+
+
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    """Return those of our formats that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _refuse_too_large(image: Image.Image, max_pixels: int) -> None:
@@ -118,11 +130,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     16-bit greys are scaled to 8 bits, where Pillow's own conversion would clip them. Transparency is
     dropped, as torchvision's loader does.
+
+    Raises:
+        PhotoError: 32-bit or floating-point samples, whose range only their author knows.
     """
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
         high = np.asarray(upright).astype(np.uint16) >> 8
         upright = Image.fromarray(high.astype(np.uint8))
+    if upright.mode in ("I", "F"):
+        raise PhotoError("the photo has 32-bit samples of unknown range; save it with 8 or 16 bits per channel")
     return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
@@ -146,6 +163,6 @@ def crop_pixels(image: Image.Image, recipe: Recipe) -> npt.NDArray[np.uint8]:
     return np.asarray(image.resize((recipe.crop, recipe.crop), _INTERPOLATIONS[recipe.interpolation], box=box))
 
 
-def prepare(photo: bytes, recipe: Recipe, *, max_pixels: int = 100_000_000) -> npt.NDArray[np.uint8]:
+def prepare(photo: bytes, recipe: Recipe, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Decode a photo and cut the recipe's pixels from it: :func:`decode`, then :func:`crop_pixels`."""
     return crop_pixels(decode(photo, max_pixels=max_pixels), recipe)

@@ -6,13 +6,19 @@ import contextlib
 import dataclasses
 import io
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 import torch
+from resnet_build import manifest, pipeline
 from resnet_build.__main__ import main
 from resnet_build.network import make_resnet50
+from resnet_build.options import ServingOptions
+from resnet_build.repository import locked
+from resnet_build.weights import FileOptions
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer
 
@@ -81,7 +87,7 @@ def test_the_manifest_tells_what_was_built(repository: Path) -> None:
 
 
 def test_nothing_is_done_when_nothing_changed(built: Path) -> None:
-    """A second build says so and touches no file; --force builds anew."""
+    """A second build says so and touches no file."""
     before = content(built)
     result = build(built, "--weights", "random:0")
     assert result.returncode == 0
@@ -89,8 +95,83 @@ def test_nothing_is_done_when_nothing_changed(built: Path) -> None:
     assert content(built) == before
 
 
-def test_a_missing_artifact_is_built_again(built: Path) -> None:
-    """Up to date means that the artifacts are there and are those of the record."""
+@pytest.mark.parametrize("missing", ["network_onnx/labels.txt", "preprocess/1/photo.py", "resnet50/config.pbtxt"])
+def test_a_missing_small_file_is_noticed(built: Path, missing: str) -> None:
+    """Up to date means that everything is there that a server needs."""
+    path = built / missing
+    aside = path.rename(built / "aside")
+    try:
+        assert not pipeline._up_to_date(*_state(built))
+    finally:
+        aside.rename(path)
+    assert pipeline._up_to_date(*_state(built))
+
+
+def _state(repository: Path) -> tuple[pipeline.BuildOptions, manifest.Manifest, dict[str, Any]]:
+    """What was built, asked for once more."""
+    options = pipeline.BuildOptions("random:0", FileOptions(), ServingOptions(max_batch_size=2), repository, repository)
+    record = manifest.read(repository)
+    return options, record, record["versions"]["1"]["inputs"]
+
+
+def test_other_serving_options_are_noticed(built: Path) -> None:
+    """Configurations are common to all versions; other options ask for a new build of any of them."""
+    options, record, inputs = _state(built)
+    other = dataclasses.replace(options, serving=ServingOptions(max_batch_size=3))
+    assert not pipeline._up_to_date(other, record, inputs)
+
+
+def test_builds_wait_for_each_other(built: Path) -> None:
+    """A build holds the repository until it has ended, so that none loses another's record."""
+    said: list[str] = []
+    told = threading.Event()
+
+    def report(sentence: str) -> None:
+        said.append(sentence)
+        told.set()
+
+    def second() -> None:
+        with locked(built, report):
+            said.append("in")
+
+    with locked(built, lambda _: None):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert told.wait(30)
+        assert said == [f"another build is writing {built}; waiting for it"]
+    thread.join(30)
+    assert said[-1] == "in"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--weights", "random:0", "--labels", "x.txt"), "describe a state dict from a file"),
+        (("--weights", "random:0", "--arch", "v1"), "describe a state dict from a file"),
+        (("--model-version", "0"), "--model-version must be at least 1"),
+        (("--queue-size", "5000000000"), "--queue-size must lie between 1 and"),
+        (("--instances", "2"), "say --threads"),
+        (("describe", "--classes", "0"), "--classes must be at least 1"),
+    ],
+)
+def test_senseless_options_are_refused(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    """What would be ignored, or could not be served, is told before anything is done."""
+    result = build(tmp_path / "repository", *arguments)
+    assert result.returncode == 1
+    assert sentence in result.stderr
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_repository_that_is_a_file_is_told(tmp_path: Path) -> None:
+    """A sentence, not a traceback."""
+    (tmp_path / "file").touch()
+    result = build(tmp_path / "file", "--weights", "random:0")
+    assert result.returncode == 1
+    assert "cannot be a folder" in result.stderr
+
+
+def test_a_damaged_artifact_is_built_again(built: Path) -> None:
+    """Up to date means, too, that the artifacts are those of the record."""
     (built / "network_onnx/1/model.onnx").write_bytes(b"damaged")
     result = build(built, "--weights", "random:0")
     assert "exported network_onnx" in result.stdout

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from resnet_client import Client, InvalidImageError, ModelNotFoundError, Prediction
+from resnet_client.__main__ import main
+from resnet_client._cli._exit_codes import ExitCode
 
 CATS = {281, 282, 283, 284, 285}  # tabby, tiger cat, Persian, Siamese, Egyptian
 
@@ -99,6 +101,19 @@ def test_missing_models_are_named(client, photos, options, preprocessing):
     """A model or version that is not served is `ModelNotFoundError`."""
     with pytest.raises(ModelNotFoundError, match=r"no_such_model|99"):
         client.classify(photos["cat"], preprocessing=preprocessing, **options)
+
+
+def test_the_largest_arguments_are_answered(client, photos):
+    """What the client lets through, the protocols carry."""
+    assert len(client.classify(photos["cat"], top_k=2**31 - 1, timeout_s=1e9).predictions) == 1000
+
+
+@pytest.mark.parametrize("models", [[], ["--model", "resnet50"], ["--model", "resnet50", "--model", "network_onnx"]])
+def test_evaluate_wants_the_version_given(server, photos, tmp_path, models):
+    """A version that is not served is exit code 4, not the latest version's figures."""
+    (tmp_path / "labels.csv").write_text(f"file,class_index\n{photos['cat']},282\n")
+    command = ["evaluate", str(tmp_path), "--labels", str(tmp_path / "labels.csv"), "--url", server.grpc_url, *models]
+    assert main([*command, "--model-version", "99"]) == ExitCode.NO_MODEL
 
 
 def test_metadata_is_alike(client, server):

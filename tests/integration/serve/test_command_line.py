@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from resnet_client import Client
@@ -39,11 +40,16 @@ def run(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def serving(repository: Path, tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def serving(
+    repository: Path, tmp_path: Path, *arguments: str, stderr: IO[str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """Start, wait until the URLs are printed, and give process and output; end it whatever happens."""
     log = tmp_path / "triton.log"
     process = subprocess.Popen(
-        command(repository, "--port", "0", "--log", str(log), *arguments), stdout=subprocess.PIPE, text=True
+        command(repository, "--port", "0", "--log", str(log), *arguments),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
     )
     assert process.stdout is not None
     lines: list[str] = []
@@ -127,11 +133,15 @@ def test_sigkill_leaves_no_process(one_model: Path, tmp_path: Path) -> None:
     """Even ``kill -9`` of resnet-serve takes tritonserver, its workers and its shared memory along."""
     with serving(one_model, tmp_path) as (process, lines):
         below = descendants(process.pid)
+        arguments = Path(f"/proc/{below[0]}/cmdline").read_text().split("\0")
+        folder = Path(arguments[arguments.index("--folder") + 1])
+        assert folder.exists()
         process.kill()
         process.wait(WAIT_S)
         wait_for(lambda: not [pid for pid in below if alive(pid)], "a process is left")
         assert not shared_memory(process.pid)
         assert not listens(url(lines, "gRPC"))
+        assert not folder.exists()
 
 
 def test_sigkill_of_the_guard_leaves_no_process(one_model: Path, tmp_path: Path) -> None:
@@ -236,3 +246,35 @@ def test_then_runs_a_command_with_the_address(one_model: Path, tmp_path: Path) -
         written = script.with_suffix(".txt")
         wait_for(lambda: written.exists() and bool(written.read_text()), "the command did not run")
         assert written.read_text() == url(lines, "gRPC")
+
+
+def test_a_then_that_fails_is_told_and_serving_goes_on(one_model: Path, tmp_path: Path) -> None:
+    """Neither a missing program nor a bad exit code ends the server; both are said."""
+    for then, sentence in ((str(tmp_path / "missing"), "could not be run"), ("false", "exit code 1")):
+        with (
+            (tmp_path / "stderr").open("w+") as stderr,
+            serving(one_model, tmp_path, "--then", then, stderr=stderr) as (
+                process,
+                lines,
+            ),
+        ):
+            wait_for(lambda sentence=sentence: sentence in (tmp_path / "stderr").read_text(), "nothing was said")
+            assert process.poll() is None
+            assert listens(url(lines, "HTTP"))
+    assert run(one_model, "--port", "0", "--then", "echo 'x").returncode == 2
+
+
+@pytest.mark.parametrize("host", ["nonsense.invalid", "203.0.113.7"])
+def test_a_foreign_host_is_one_sentence(one_model: Path, host: str) -> None:
+    """Exit code 3 for an address that is not this machine's."""
+    result = run(one_model, "--port", "0", "--host", host)
+    assert result.returncode == 3
+    assert result.stderr.startswith(f"resnet-serve: cannot listen on {host}")
+
+
+def test_a_restricted_model_list_does_not_end_the_server(one_model: Path, tmp_path: Path) -> None:
+    """With Triton's model-repository protocol closed, the addresses are shown all the same."""
+    flag = "--http-restricted-api=model-repository:admin-key=secret"
+    with serving(one_model, tmp_path, "--", flag) as (_, lines):
+        assert any("does not list its models" in line for line in lines)
+        assert listens(url(lines, "gRPC"))

@@ -103,14 +103,22 @@ def test_rgb_is_not_copied() -> None:
         (b"", "empty"),
         (b"hello, I am a text", "not a photo in a known format"),
         (b"\xff\xd8\xff" + b"\0" * 40, "not a photo|damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a photo in a known format"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a photo in a known format"),
     ],
-    ids=["empty", "text", "jpeg header only", "svg"],
+    ids=["empty", "text", "jpeg header only", "postscript", "svg"],
 )
 def test_what_is_no_photo_is_refused(photo: bytes, sentence: str) -> None:
     """The message names the cause."""
     with pytest.raises(PhotoError, match=sentence):
         decode(photo)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_samples_of_unknown_range_are_refused(mode: str) -> None:
+    """32-bit and floating-point pictures would be clipped to white or black."""
+    with pytest.raises(PhotoError, match="save it with 8 or 16 bits"):
+        decode(encoded(Image.new(mode, (8, 8), 1), "TIFF"))
 
 
 def test_a_truncated_photo_is_refused(photos: dict[str, Path]) -> None:

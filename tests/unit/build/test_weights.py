@@ -140,13 +140,14 @@ def test_unknown_weights_are_refused(tmp_path: Path, spec: str, sentence: str) -
         load(spec, tmp_path)
 
 
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+@pytest.mark.parametrize("content", [b"\x80\x04 this is no network", b"hello world", b""])
+def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     """Neither format's reader shows a traceback."""
-    for name in ("net.pth", "net.safetensors"):
-        path = tmp_path / name
-        path.write_bytes(b"\x80\x04 this is no network")
-        with pytest.raises(BuildError, match=name):
-            load(path, tmp_path)
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BuildError, match=name):
+        load(path, tmp_path)
 
 
 def test_a_damaged_download_in_the_cache_is_named(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """A transport in memory, for what a real server does not do on request: faults."""
 
+import shutil
 import threading
 import time
 
+import certifi
 import numpy as np
 import pytest
 from resnet_client import _runner
@@ -11,7 +13,7 @@ from resnet_client._requests import Answer, Inference
 
 
 class StubTransport:
-    """Answers every inference with the first byte of its photo as the class index."""
+    """Answers every inference with the first byte of its photo as the class index, all else with nothing."""
 
     def __init__(self):
         self.sent = []
@@ -35,7 +37,8 @@ class StubTransport:
             self.running -= 1
         if failure is not None:
             raise failure
-        assert isinstance(request, Inference)
+        if not isinstance(request, Inference):
+            return {}
         index = request.tensor[0, 0][0]
         return Answer(np.array([[f"0.5:{index}:label {index}".encode()]], dtype=object), request.model, "1")
 
@@ -57,6 +60,12 @@ def transport(monkeypatch):
 
 
 @pytest.fixture
+def certificate(tmp_path):
+    """A PEM file of authorities."""
+    return shutil.copy(certifi.where(), tmp_path / "ca.pem")
+
+
+@pytest.fixture
 def unreachable():
     """A failure that is worth another attempt."""
     return UnavailableError("nobody there", status="UNAVAILABLE")
@@ -65,5 +74,5 @@ def unreachable():
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
     """Options of the shell that runs the tests must not leak into them."""
-    for name in ("URL", "MODEL", "MODEL_VERSION", "PREPROCESSING", "TIMEOUT_S", "MAX_ATTEMPTS"):
+    for name in ("URL", "MODEL", "MODEL_VERSION", "PREPROCESSING", "TIMEOUT_S", "MAX_ATTEMPTS", "CA_CERTIFICATE"):
         monkeypatch.delenv(f"RESNET_{name}", raising=False)

@@ -1,11 +1,15 @@
 """The command line without a server: formats, exit codes, options."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from resnet_client import ClientConfig, ModelNotFoundError, UnavailableError
 from resnet_client.__main__ import main
 from resnet_client._cli._exit_codes import ExitCode
+from resnet_client._requests import Inference
 
 
 @pytest.fixture
@@ -75,7 +79,48 @@ def test_help_names_every_option_and_code(command, capsys):
         assert code.meaning in shown
 
 
+def test_addresses_of_the_web_are_refused_as_such(transport, capsys):
+    """A URL stays one, and the sentence says that nothing is fetched."""
+    assert main(["classify", "https://x.org/cat.jpg"]) == ExitCode.SOME_FAILED
+    assert "https://x.org/cat.jpg: photos are not fetched from the web" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [[], ["--csv"], ["--json"]])
+def test_any_file_name_can_be_shown(tmp_path, options):
+    """Names that are no UTF-8 do not end the run."""
+    name = os.fsencode(tmp_path) + b"/\xff.png"
+    command = [sys.executable, "-m", "resnet_client", "classify", *options, name]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (finished.returncode, finished.stderr) == (ExitCode.SOME_FAILED, "resnet-client: 1 of 1 photos failed\n")
+    assert r"\udcff.png" in finished.stdout
+
+
+def test_tabs_and_line_ends_in_names_are_escaped(transport, tmp_path, capsys):
+    """Every line has six cells, whatever the photos are called."""
+    path = tmp_path / "a\tb\nc.png"
+    path.write_bytes(b"\x01")
+    assert main(["classify", str(path)]) == ExitCode.OK
+    assert capsys.readouterr().out == f"{tmp_path}/a\\tb\\nc.png\t1\t1\tlabel 1\t0.5\t\n"
+
+
+def test_evaluate_asks_for_the_version(transport, tmp_path):
+    """`--model-version` reaches every request about a model."""
+    (tmp_path / "137").mkdir()  # the stub's class for any PNG, by its first byte
+    (tmp_path / "137" / "a.png").write_bytes(b"\x89")
+    assert main(["evaluate", "--model", "m", "--model-version", "99", str(tmp_path)]) == ExitCode.OK
+    asked = [request for request, _ in transport.sent if isinstance(request, Inference) or request.arguments]
+    versions = [r.model_version if isinstance(r, Inference) else r.arguments["model_version"] for r in asked]
+    assert versions == ["99"] * 4
+
+
 def test_output_files_need_a_known_suffix(files, capsys):
     """`embed --output` writes numpy's formats only."""
     assert main(["embed", "--output", "x.csv", files[0]]) == ExitCode.USAGE
     assert ".npy or .npz" in capsys.readouterr().err
+
+
+def test_output_files_need_a_folder(transport, files, tmp_path, capsys):
+    """A missing folder is said before the first photo is sent."""
+    assert main(["embed", "--output", str(tmp_path / "none" / "x.npy"), files[0]]) == ExitCode.USAGE
+    assert f"there is no folder {tmp_path / 'none'}" in capsys.readouterr().err
+    assert not transport.sent

@@ -1,9 +1,10 @@
 """Options: URLs taken apart, and argument > environment > default."""
 
+import os
 from pathlib import Path
 
 import pytest
-from resnet_client import Client, ClientConfig, ConfigurationError
+from resnet_client import AsyncClient, Client, ClientConfig, ConfigurationError
 from resnet_client._endpoint import Endpoint
 
 
@@ -67,10 +68,8 @@ def test_empty_variables_count_as_not_set():
 
 
 @pytest.mark.parametrize("name", list(ClientConfig.__dataclass_fields__))
-def test_every_option_has_a_variable(name, tmp_path):
+def test_every_option_has_a_variable(name, certificate):
     """`RESNET_<NAME>` sets the option of that name."""
-    certificate = tmp_path / "ca.pem"
-    certificate.touch()
     values = {
         "url": "http://h:1",
         "model": "m",
@@ -93,8 +92,15 @@ def test_every_option_has_a_variable(name, tmp_path):
         ({"timeout_s": "5"}, "timeout_s"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"preprocessing": "both"}, "preprocessing"),
+        ({"timeout_s": 1e15}, "timeout_s .* at most 1e[+]09"),
         ({"model": ""}, "model"),
+        ({"model_version": "abc"}, "model_version .* not 'abc'"),
+        ({"model_version": 0}, "model_version .* not 0"),
+        ({"url": 5}, "5 is no server URL"),
+        ({"url": b"grpc://x"}, "b'grpc://x' is no server URL"),
+        ({"ca_certificate": 5}, "ca_certificate .* not 5"),
         ({"ca_certificate": "/no/such/file"}, "/no/such/file"),
+        ({"ca_certificate": "/etc"}, "directory"),
     ],
 )
 def test_senseless_options_are_refused(options, fault):
@@ -110,8 +116,33 @@ def test_unreadable_variables_are_named(name):
         ClientConfig.resolve({}, {f"RESNET_{name}": "soon"})
 
 
-def test_certificate_may_be_a_path(tmp_path):
-    """Both `str` and `Path` name a certificate."""
-    file = tmp_path / "ca.pem"
-    file.touch()
-    assert Path(Client(ca_certificate=str(file)).config.ca_certificate) == file
+def test_unreadable_versions_are_shown(monkeypatch):
+    """The message holds what the variable said."""
+    monkeypatch.setenv("RESNET_MODEL_VERSION", "latest")
+    with pytest.raises(ConfigurationError, match="not 'latest'"):
+        Client()
+
+
+class BytesPath:
+    """A path that is bytes, as the protocol of `os.PathLike` allows."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __fspath__(self):
+        return os.fsencode(self._path)
+
+
+@pytest.mark.parametrize("kind", [str, Path, BytesPath])
+def test_certificate_may_be_any_path(kind, certificate):
+    """Every kind of path names a certificate."""
+    assert Client(ca_certificate=kind(certificate)).config.ca_certificate == certificate
+
+
+@pytest.mark.parametrize("content", ["", "not PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_certificates_are_read_at_once(kind, tmp_path, content):
+    """A file without certificates is refused when the client is made, not with its first call."""
+    (tmp_path / "bad.pem").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"bad.pem' cannot be read as a PEM file"):
+        kind("https://localhost", ca_certificate=tmp_path / "bad.pem")

@@ -3,13 +3,14 @@
 import pytest
 from resnet_client import Client, ConfigurationError, _evaluation
 
-NAMES = {"crane": [134, 517], "tench": [0]}
+NAMES = {"crane": [134, 517], "tench": [0], "tiger shark": [3], "cock": [7]}
 
 
-def test_labels_come_from_a_file(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_labels_come_from_a_file(tmp_path, encoding):
     """The columns `file` and `class_index` count, others do not."""
-    (tmp_path / "labels.csv").write_text("file,class_index,name\na.jpg,3,x\n")
-    samples = _evaluation.read_samples(tmp_path, tmp_path / "labels.csv", {})
+    (tmp_path / "labels.csv").write_text("file,class_index,name\na.jpg,3,x\n", encoding=encoding)
+    samples = _evaluation.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
     assert samples == [_evaluation.Sample(tmp_path / "a.jpg", 3)]
 
 
@@ -33,12 +34,37 @@ def test_unclear_folders_are_refused(tmp_path, name, sentence):
         _evaluation.read_samples(tmp_path, None, NAMES)
 
 
-@pytest.mark.parametrize("content", ["file\na.jpg\n", "file,class_index\na.jpg,tench\n", "file,class_index\na.jpg\n"])
-def test_unreadable_label_files_are_refused(tmp_path, content):
-    """A missing column or a class that is no number is said."""
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "needs the columns .* lacks class_index and file"),
+        ("file\na.jpg\n", "needs the columns .* lacks class_index"),
+        ("file;class_index\na.jpg;3\n", "separated by commas"),
+        ("file,class_index\na.jpg,3\nb.jpg,tench\n", "line 3: class_index must be an integer, not 'tench'"),
+        ("file,class_index\na.jpg\n", "line 2: class_index must be an integer, not None"),
+        ("file,class_index\na.jpg,-1\n", "no class -1, only 0 to 517"),
+        ("file,class_index\na.jpg,1000\n", "no class 1000, only 0 to 517"),
+        (f"file,class_index\n{'a' * 200_000},3\n", "field larger than field limit"),
+    ],
+)
+def test_unreadable_label_files_are_refused(tmp_path, content, sentence):
+    """A missing column, a class that is none and a field without end are said."""
     (tmp_path / "labels.csv").write_text(content)
-    with pytest.raises(ConfigurationError, match="columns file and class_index"):
-        _evaluation.read_samples(tmp_path, tmp_path / "labels.csv", {})
+    with pytest.raises(ConfigurationError, match=sentence):
+        _evaluation.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
+
+
+def test_the_clients_version_counts_for_every_model(transport, tmp_path):
+    """Class names and classifications ask for the version the client was given."""
+    (tmp_path / "1.png").write_bytes(b"\x01")
+    with Client(model_version="99") as client:
+        _evaluation.class_names(client, "a")
+        _evaluation.evaluate(client, [_evaluation.Sample(tmp_path / "1.png", 1)], ["a", "b"], max_in_flight=1)
+    assert [(request.model, request.model_version) for request, _ in transport.sent] == [
+        ("a", "99"),
+        ("a", "99"),
+        ("b", "99"),
+    ]
 
 
 def test_figures_are_right(transport, tmp_path):

@@ -1,6 +1,7 @@
 """Photos of every kind become bytes or pixels, or a clear sentence."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -28,7 +29,10 @@ def file(tmp_path, png):
 
 def test_encoded_photos_travel_untouched(png, file):
     """Path, text, bytes, bytearray, memoryview and file object give the file's own bytes."""
-    sources = [file, str(file), png, bytearray(png), memoryview(png), io.BytesIO(png)]
+    with os.scandir(os.fsencode(file.parent)) as entries:
+        entry = next(entries)  # a path that is bytes
+    sources = [file, str(file), entry, png, bytearray(png), memoryview(png), io.BytesIO(png)]
+    assert _images.describe(entry) == str(file)
     assert {_images.encoded(source) for source in sources} == {png}
 
 

@@ -1,17 +1,23 @@
 """Retries, deadlines and runs over many photos, with a transport in memory."""
 
+import asyncio
 import itertools
+import subprocess
+import sys
 import threading
 import time
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
 from resnet_client import (
+    AsyncClient,
     Client,
     ClosedError,
     ConfigurationError,
     OverloadedError,
     UnavailableError,
+    _async_runner,
 )
 
 
@@ -111,7 +117,18 @@ def test_errors_of_the_callers_generator_are_the_callers(transport):
         list(client.classify_many(broken()))
 
 
-@pytest.mark.parametrize("options", [{"max_in_flight": 0}, {"top_k": 0}, {"timeout_s": -1}, {"model_version": "x"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_in_flight": 0},
+        {"top_k": 0},
+        {"top_k": 2**40},
+        {"timeout_s": -1},
+        {"timeout_s": 1e30},
+        {"model_version": "x"},
+        {"model_version": 0},
+    ],
+)
 def test_senseless_arguments_are_refused_at_once(options):
     """The call itself raises, before anything is iterated or connected."""
     with Client() as client, pytest.raises(ConfigurationError, match=next(iter(options)).split("_")[0]):
@@ -143,6 +160,37 @@ def test_a_models_own_version_is_not_another_models(transport):
         client.classify(b"\x01")
         client.classify(b"\x01", model="other")
     assert [request.model_version for request, _ in transport.sent] == ["3", ""]
+
+
+def test_retries_are_logged_but_not_printed():
+    """Without a logging set-up standard error stays empty; whoever wants the records gets them."""
+    code = """
+import logging, resnet_client, sys
+from contextlib import suppress
+def call():
+    with resnet_client.Client("grpc://127.0.0.1:1", max_attempts=2) as client, suppress(resnet_client.UnavailableError):
+        client.classify(b"x")
+call()
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(name)s")
+call()
+"""
+    finished = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert (finished.stdout, finished.stderr) == ("WARNING stamina\n", "")
+
+
+def test_async_clients_belong_to_one_loop(monkeypatch):
+    """A second event loop is refused with the remedy; closing there is fine."""
+
+    async def classify_many():
+        return [outcome async for outcome in client.classify_many([b"\x01"])]
+
+    monkeypatch.setattr(_async_runner, "connect_async", lambda _: AsyncMock(send=AsyncMock(return_value={})))
+    client = AsyncClient()
+    asyncio.run(client.statistics())
+    for call in (client.statistics, classify_many):
+        with pytest.raises(ConfigurationError, match=r"another event loop.*inside each asyncio\.run"):
+            asyncio.run(call())
+    asyncio.run(client.close())
 
 
 def test_progress_goes_to_standard_error(transport, capsys):
