@@ -5,11 +5,11 @@ WEIGHTS ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml $(shell find build serve client loadtest model_repository/preprocess -name '*.py')
+SOURCES := pyproject.toml $(shell find build serve client loadtest model_repository/preprocess -type f -not -name '*.pyc')
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: help install repository serve test lint format lock clean
+.PHONY: help install repository serve loadtest test lint format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,6 +36,12 @@ repository: install  ## build the artifacts and the model repository (WEIGHTS=au
 
 serve: repository  ## serve on this machine, classify a photo, go on until Ctrl-C (PORT=8000)
 	$(BIN)/resnet-serve --port $(PORT) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
+
+LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
+
+loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; starts a server if none runs
+	@if $(BIN)/resnet-client health >/dev/null 2>&1; then $(LOADTEST); \
+	else $(BIN)/resnet-serve --port $(PORT) --then "$(LOADTEST)" --exit-after; fi
 
 test: install  ## run the tests against the real server
 	$(BIN)/pytest

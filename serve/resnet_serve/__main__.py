@@ -21,11 +21,14 @@ from resnet_serve.errors import ServerError
 from resnet_serve.server import TritonServer
 
 EXIT_STOPPED, EXIT_ENDED, EXIT_NOT_STARTED = 0, 1, 3
+# As a shell says it of a command that is not there.
+EXIT_NOT_RUN = 127
 
 _EPILOG = """\
 Everything after -- goes to tritonserver as it is: resnet-serve -- --log-verbose=1
 
-exit codes: 0 stopped on request, 1 the server ended by itself, 2 wrong usage, 3 it could not start
+exit codes: 0 stopped on request, 1 the server ended by itself, 2 wrong usage, 3 it could not start;
+with --exit-after: those of the command
 """
 
 
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, _request_stop)
     server = TritonServer(config)
     try:
-        return _serve(server, args.then)
+        return _serve(server, args.then, exit_after=args.exit_after)
     except ServerError as exc:
         print(f"resnet-serve: {exc}", file=sys.stderr)
         return EXIT_NOT_STARTED
@@ -74,15 +77,16 @@ def _command_line(text: str) -> list[str]:
         raise argparse.ArgumentTypeError(f"{exc}: {text}") from exc
 
 
-def _run(command: list[str], url: str) -> None:
-    """Run the command of ``--then``; the server goes on whatever comes of it."""
+def _run(command: list[str], url: str) -> int:
+    """Run the command of ``--then``; say what went wrong, and return its exit code."""
     try:
         code = subprocess.run(command, env={**os.environ, "RESNET_URL": url}, check=False).returncode
     except OSError as exc:
         print(f"resnet-serve: --then could not be run: {exc}", file=sys.stderr)
-    else:
-        if code:
-            print(f"resnet-serve: the command of --then ended with exit code {code}", file=sys.stderr)
+        return EXIT_NOT_RUN
+    if code:
+        print(f"resnet-serve: the command of --then ended with exit code {code}", file=sys.stderr)
+    return code
 
 
 def _show_models(server: TritonServer) -> None:
@@ -104,7 +108,7 @@ def _new_log() -> Path:
     return Path(name)
 
 
-def _serve(server: TritonServer, then: list[str] | None) -> int:
+def _serve(server: TritonServer, then: list[str] | None, *, exit_after: bool) -> int:
     started = time.monotonic()
     print(f"starting tritonserver on {server.config.repository} …", flush=True)
     server.start()
@@ -114,7 +118,9 @@ def _serve(server: TritonServer, then: list[str] | None) -> int:
         print(f"  {name:<8} {url}")
     print(f"  {'log':<8} {server.log}", flush=True)
     if then:
-        _run(then, server.grpc_url)
+        then_code = _run(then, server.grpc_url)
+        if exit_after:
+            return then_code
     code = server.wait()
     print(
         f"resnet-serve: tritonserver ended by itself with exit code {code}; the end of its log:",
@@ -173,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COMMAND",
         help="run this once the server is ready, with its gRPC address in RESNET_URL",
     )
+    parser.add_argument("--exit-after", action="store_true", help="stop after --then, with its exit code")
     parser.add_argument("triton_args", nargs="*", metavar="-- FLAG", help="tritonserver's own flags")
     return parser
 

@@ -264,6 +264,11 @@ def test_a_then_that_fails_is_told_and_serving_goes_on(one_model: Path, tmp_path
     assert run(one_model, "--port", "0", "--then", "echo 'x").returncode == 2
 
 
+def test_exit_after_takes_over_the_exit_code(one_model: Path) -> None:
+    """With ``--exit-after`` a command is wrapped in a server."""
+    assert run(one_model, "--port", "0", "--then", "sh -c 'exit 42'", "--exit-after").returncode == 42
+
+
 @pytest.mark.parametrize("host", ["nonsense.invalid", "203.0.113.7"])
 def test_a_foreign_host_is_one_sentence(one_model: Path, host: str) -> None:
     """Exit code 3 for an address that is not this machine's."""

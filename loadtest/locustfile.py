@@ -1,0 +1,63 @@
+"""Plain Locust: ``locust -f loadtest/locustfile.py`` with its web page, or ``--headless``.
+
+Users are chosen by name, as Locust does: ``locust -f loadtest/locustfile.py ClassifyGrpc EmbedHttp``.
+Locust is closed loop and keeps its percentiles in buckets; for open loop, exact percentiles, the server's side
+and a verdict there is ``resnet-loadtest run``.
+"""
+
+from __future__ import annotations
+
+from resnet_loadtest.generate import greenlets
+
+greenlets.enable()
+
+from typing import TYPE_CHECKING, Any  # noqa: E402  # gevent comes before everything else
+
+from locust import events  # noqa: E402
+from resnet_loadtest import options as option_list  # noqa: E402
+from resnet_loadtest.generate.session import Session  # noqa: E402
+from resnet_loadtest.generate.users import (  # noqa: E402
+    BatchGrpc,
+    BatchHttp,
+    ClassifyGrpc,
+    ClassifyHttp,
+    EmbedGrpc,
+    EmbedHttp,
+    Mixed,
+    PixelsGrpc,
+    PixelsHttp,
+    attach,
+)
+
+if TYPE_CHECKING:
+    from locust.argument_parser import LocustArgumentParser
+    from locust.env import Environment
+
+__all__ = [
+    "BatchGrpc",
+    "BatchHttp",
+    "ClassifyGrpc",
+    "ClassifyHttp",
+    "EmbedGrpc",
+    "EmbedHttp",
+    "Mixed",
+    "PixelsGrpc",
+    "PixelsHttp",
+]
+
+_OPTIONS = ("url", "grpc_url", "http_url", "model", "batch", "images", "seed", "timeout_s")
+
+
+@events.init_command_line_parser.add_listener
+def _add_options(parser: LocustArgumentParser) -> None:
+    """The options that make sense without a profile."""
+    option_list.add_to(parser, only=_OPTIONS)
+
+
+@events.test_start.add_listener
+def _start(environment: Environment, **_: Any) -> None:
+    """Load the photos before the first user starts."""
+    given = vars(environment.parsed_options) if environment.parsed_options else {}
+    chosen = {name: given.get(name) for name in _OPTIONS}
+    mix = ",".join(user.__name__ for user in environment.user_classes)
+    attach(environment, Session(option_list.resolve({**chosen, "mix": mix}), environment))

@@ -1,0 +1,81 @@
+"""The command ``resnet-loadtest``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+
+from resnet_loadtest.commands import check, compare, find_slo, report, run, worker
+from resnet_loadtest.errors import LoadTestError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: tuple[Any, ...] = (run, find_slo, compare, check, report, worker)
+
+EXIT_COULD_NOT_RUN, EXIT_USAGE, EXIT_INTERRUPTED = 3, 64, 130
+
+_WIDTH = 140
+
+_EPILOG = """\
+Every option may also be set by the variable named with it; argument > environment > default.
+
+exit codes:
+  0    PASS: every objective is met; or valid, and none was given
+  1    MISSED: an objective is missed
+  2    INVALID: the run proves nothing (the reasons are printed)
+  3    it could not run: no server, no photos, no workers
+  64   an option makes no sense
+  130  interrupted from the keyboard
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)
+    try:
+        return int(arguments.run(arguments, console))
+    except UsageError as exc:
+        return _complain(exc, EXIT_USAGE)
+    except (LoadTestError, OSError) as exc:
+        return _complain(exc, EXIT_COULD_NOT_RUN)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"resnet-loadtest: {error}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Exits with 64 on wrong usage: argparse's own 2 means INVALID here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        "resnet-loadtest", description="Load test of a served ResNet-50.", epilog=_EPILOG, formatter_class=shape
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(
+            command.NAME, help=command.HELP, description=command.HELP, epilog=_EPILOG, formatter_class=shape
+        )
+        command.add_options(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""``resnet-loadtest worker``: a process that makes part of the load for a master, here or elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from resnet_loadtest.errors import LoadTestError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.console import Console
+
+NAME = "worker"
+HELP = "make part of the load for a `run --expect-workers` elsewhere"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Where the master is."""
+    parser.add_argument("--master-host", default="127.0.0.1", metavar="HOST", help="default: %(default)s")
+    parser.add_argument("--master-port", type=int, default=5557, metavar="PORT", help="default: %(default)s")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Work until the master says quit; returns the exit code."""
+    del console
+    from resnet_loadtest.generate import greenlets
+
+    greenlets.enable()
+    logging.basicConfig(level=logging.ERROR)
+    from resnet_loadtest.generate.worker import Worker
+
+    try:
+        Worker(arguments.master_host, arguments.master_port).run()
+    except ConnectionError as exc:
+        raise LoadTestError(f"no master at {arguments.master_host}:{arguments.master_port}") from exc
+    return 0

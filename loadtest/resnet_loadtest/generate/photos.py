@@ -1,0 +1,95 @@
+"""The photos that are sent, read into memory before the clock starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from resnet_loadtest.errors import LoadTestError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+# scikit-image's are CC0 or public domain, scikit-learn's CC BY 2.0.
+_SHIPPED = {
+    "skimage": ("data/chelsea.png", "data/coffee.png", "data/rocket.jpg", "data/astronaut.png"),
+    "sklearn": ("datasets/images/flower.jpg", "datasets/images/china.jpg"),
+}
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_MOST = 1000
+_SIDE = 256
+_JPEG_QUALITY = 90
+
+
+@dataclasses.dataclass(frozen=True)
+class Photos:
+    """Photos in memory.
+
+    Attributes:
+        encoded: each as its file's bytes.
+        decoded: each as a uint8 array, shape (height, width, 3), RGB, short side 256 pixels.
+    """
+
+    encoded: tuple[bytes, ...]
+    decoded: tuple[npt.NDArray[np.uint8], ...]
+
+    @property
+    def mean_bytes(self) -> float:
+        """Mean size of a file, in bytes."""
+        return sum(map(len, self.encoded)) / len(self.encoded)
+
+
+def load(folder: Path | None, *, decode: bool = False) -> Photos:
+    """Read all photos of a folder and those below it, or else those that installed packages ship.
+
+    Args:
+        folder: where to look; None for the shipped ones, as JPEG.
+        decode: also decode them, for requests that send pixels.
+
+    Raises:
+        LoadTestError: there are none.
+    """
+    encoded = _of_folder(folder) if folder else [_as_jpeg(path.read_bytes()) for path in _shipped()]
+    if not encoded:
+        where = f"in {folder}" if folder else "installed: pip install 'resnet50-triton[loadtest]'"
+        raise LoadTestError(f"there are no photos {where}; --images names a folder with some")
+    return Photos(tuple(encoded), tuple(_pixels(photo) for photo in encoded) if decode else ())
+
+
+def _of_folder(folder: Path) -> list[bytes]:
+    files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
+    return [file.read_bytes() for file in files if file.suffix.lower() in _SUFFIXES][:_MOST]
+
+
+def _shipped() -> list[Path]:
+    """Find the photos of the installed packages, without importing these."""
+    found = []
+    for package, names in _SHIPPED.items():
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            found += [path for name in names if (path := Path(folder, name)).exists()]
+    return found
+
+
+def _as_jpeg(photo: bytes) -> bytes:
+    """What a camera or a phone would send; PNGs of the same photos decode several times slower."""
+    with Image.open(io.BytesIO(photo)) as image:
+        if image.format == "JPEG":
+            return photo
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, "JPEG", quality=_JPEG_QUALITY)
+        return buffer.getvalue()
+
+
+def _pixels(photo: bytes) -> npt.NDArray[np.uint8]:
+    with Image.open(io.BytesIO(photo)) as image:
+        small = image.convert("RGB")
+        scale = _SIDE / min(small.size)
+        size = (max(_SIDE, round(small.width * scale)), max(_SIDE, round(small.height * scale)))
+        return np.asarray(small.resize(size))

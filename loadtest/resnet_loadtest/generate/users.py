@@ -1,0 +1,127 @@
+"""Locust's users, for closed loop: each sends as soon as it has its answer.
+
+Each has a client of its own, as independent callers do, and closes it when it stops: an open gRPC channel
+would keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from typing import TYPE_CHECKING, ClassVar
+
+from locust import User, constant, task
+from locust.exception import StopUser
+
+from resnet_loadtest.generate.workloads import WORKLOADS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from locust.env import Environment
+    from resnet_client import Client
+
+    from resnet_loadtest.generate.session import Session
+    from resnet_loadtest.generate.workloads import Workload
+
+_SESSIONS: weakref.WeakKeyDictionary[Environment, Session] = weakref.WeakKeyDictionary()
+
+
+def attach(environment: Environment, session: Session) -> None:
+    """Let the users of this environment work in this session."""
+    _SESSIONS[environment] = session
+
+
+class ResnetUser(User):
+    """Sends one kind of request, or several in turn, over and over."""
+
+    abstract = True
+    wait_time = constant(0)
+    workloads: ClassVar[tuple[Workload, ...]]
+
+    def on_start(self) -> None:
+        """Open a client for each kind of request."""
+        self.session = _SESSIONS[self.environment]
+        self._turns: Iterator[tuple[Workload, Client]] = itertools.cycle(
+            [(workload, self.session.connect(workload.protocol)) for workload in self.workloads]
+        )
+
+    @task
+    def send(self) -> None:
+        """One request."""
+        if self.session.is_stopping:
+            raise StopUser
+        workload, client = next(self._turns)
+        self.session.send(workload, client)
+
+    def on_stop(self) -> None:
+        """Close the clients."""
+        for _ in self.workloads:
+            next(self._turns)[1].close()
+
+
+class ClassifyGrpc(ResnetUser):
+    """Names single photos over gRPC."""
+
+    workloads = (WORKLOADS["ClassifyGrpc"],)
+
+
+class ClassifyHttp(ResnetUser):
+    """Names single photos over HTTP."""
+
+    workloads = (WORKLOADS["ClassifyHttp"],)
+
+
+class EmbedGrpc(ResnetUser):
+    """Fetches features over gRPC."""
+
+    workloads = (WORKLOADS["EmbedGrpc"],)
+
+
+class EmbedHttp(ResnetUser):
+    """Fetches features over HTTP."""
+
+    workloads = (WORKLOADS["EmbedHttp"],)
+
+
+class BatchGrpc(ResnetUser):
+    """Names several photos at once over gRPC."""
+
+    workloads = (WORKLOADS["BatchGrpc"],)
+
+
+class BatchHttp(ResnetUser):
+    """Names several photos at once over HTTP."""
+
+    workloads = (WORKLOADS["BatchHttp"],)
+
+
+class PixelsGrpc(ResnetUser):
+    """Calls the network with pixels over gRPC."""
+
+    workloads = (WORKLOADS["PixelsGrpc"],)
+
+
+class PixelsHttp(ResnetUser):
+    """Calls the network with pixels over HTTP."""
+
+    workloads = (WORKLOADS["PixelsHttp"],)
+
+
+class Mixed(ResnetUser):
+    """Names single photos over gRPC and HTTP in turn."""
+
+    workloads = (WORKLOADS["ClassifyGrpc"], WORKLOADS["ClassifyHttp"])
+
+
+USERS: tuple[type[ResnetUser], ...] = (
+    ClassifyGrpc, ClassifyHttp, EmbedGrpc, EmbedHttp, BatchGrpc, BatchHttp, PixelsGrpc, PixelsHttp,
+)  # fmt: skip
+
+
+def weighted(mix: dict[str, int]) -> list[type[ResnetUser]]:
+    """The users of a mix, their weights set."""
+    chosen = [user for user in USERS if user.__name__ in mix]
+    for user in chosen:
+        user.weight = mix[user.__name__]
+    return chosen

@@ -1,0 +1,1 @@
+"""What is to be sent when: load over time, arrivals; pure."""

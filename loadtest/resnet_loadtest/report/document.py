@@ -1,0 +1,148 @@
+"""A run as JSON: figures for programs, and the full sample, so that anybody can compute others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from resnet_loadtest.judge.figures import PERCENTILES
+from resnet_loadtest.judge.gauges import Gauge
+from resnet_loadtest.judge.run import Run, ServerSide
+from resnet_loadtest.judge.samples import decode, encode
+from resnet_loadtest.options import Options
+from resnet_loadtest.plan.profiles import Stage
+from resnet_loadtest.server.metrics import Reading
+from resnet_loadtest.server.steps import Step
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resnet_loadtest.judge.figures import Figures
+
+SCHEMA = "resnet-loadtest/1"
+
+
+def write(run: Run, path: Path) -> None:
+    """Write a run to a file."""
+    path.write_text(json.dumps(_finite(document(run)), indent=1) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> Run:
+    """Read what :func:`write` wrote.
+
+    Raises:
+        ValueError: it is something else.
+        OSError: it cannot be read.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["schema"] != SCHEMA:
+            raise ValueError(f"{path}: written by another version ({raw['schema']})")
+        return _run(raw["raw"])
+    except (KeyError, TypeError, json.JSONDecodeError) as exc:
+        raise ValueError(f"{path} is no report of resnet-loadtest: {exc}") from exc
+
+
+def document(run: Run) -> dict[str, Any]:
+    """A run, ready for JSON; times in seconds, shares from 0 to 1, infinite times as null."""
+    return {
+        "schema": SCHEMA,
+        "verdict": run.verdict.name,
+        "doubts": run.doubts,
+        "limit": run.limit,
+        "objectives": [
+            {"part": check.part, "objective": check.objective.text, "measured": check.measured, "is_met": check.is_met}
+            for check in run.checks
+        ],
+        "whole": figures(run, run.whole),
+        "stages": [figures(run, part) for part in run.parts],
+        "memory_growth": run.memory_growth,
+        "raw": _raw(run),
+    }
+
+
+def figures(run: Run, part: Figures) -> dict[str, Any]:
+    """The figures of a stage."""
+    little = run.little(part)
+    return {
+        "name": part.name,
+        "start_s": part.start_s,
+        "duration_s": part.duration_s,
+        "level": part.level,
+        "requests": part.requests,
+        "sent": part.sent,
+        "offered_per_s": part.offered,
+        "throughput_per_s": part.throughput,
+        "error_rate": part.error_rate,
+        "failures": {fate.name.lower(): count for fate, count in part.failures.items()},
+        "response_s": _percentiles(part, "response"),
+        "service_s": _percentiles(part, "service"),
+        "mean_s": part.mean_s,
+        "max_s": part.max_s,
+        "late_p99_s": part.late_s(99),
+        "generator_cpu": run.busiest(part),
+        "in_flight": None if little is None else {"seen": little[0], "by_littles_law": little[1]},
+    }
+
+
+def _percentiles(part: Figures, of: str) -> dict[str, Any]:
+    return {
+        f"p{percent:g}": {"value": part.percentile_s(percent, of=of), "interval": part.interval_s(percent, of=of)}
+        for percent in PERCENTILES
+    }
+
+
+def _raw(run: Run) -> dict[str, Any]:
+    server = run.server
+    return {
+        "options": run.options.to_dict(),
+        "started": run.started,
+        "stages": [dataclasses.asdict(stage) for stage in run.stages],
+        "samples": encode(run.samples),
+        "gauges": [dataclasses.astuple(gauge) for gauge in run.gauges],
+        "server": {
+            "name": server.name,
+            "steps": [dataclasses.asdict(step) for step in server.steps.values()],
+            "entries": dict(server.entries),
+            "ensembles": sorted(server.ensembles),
+            "readings": [[reading.time_s, dict(reading.values)] for reading in server.readings],
+            "failures": [[*key, count] for key, count in server.failures.items()],
+            "note": server.note,
+        },
+    }
+
+
+def _run(raw: dict[str, Any]) -> Run:
+    server = raw["server"]
+    steps = [Step(**{**step, "batch_sizes": _integers(step["batch_sizes"])}) for step in server["steps"]]
+    return Run(
+        options=Options.from_dict(raw["options"]),
+        started=raw["started"],
+        stages=tuple(Stage(**stage) for stage in raw["stages"]),
+        samples=decode(raw["samples"]),
+        gauges=[Gauge(*gauge) for gauge in raw["gauges"]],
+        server=ServerSide(
+            name=server["name"],
+            steps={step.model: step for step in steps},
+            entries=server["entries"],
+            ensembles=frozenset(server["ensembles"]),
+            readings=tuple(Reading(*reading) for reading in server["readings"]),
+            failures={(model, reason): count for model, reason, count in server["failures"]},
+            note=server["note"],
+        ),
+    )
+
+
+def _integers(sizes: dict[str, int]) -> dict[int, int]:
+    return {int(size): count for size, count in sizes.items()}
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither infinity nor NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

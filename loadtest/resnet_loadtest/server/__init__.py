@@ -1,0 +1,1 @@
+"""The server's own side of a run: its statistics and its metrics endpoint."""

@@ -1,0 +1,129 @@
+"""Made-up runs for the judges, and stub servers for whole runs."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from resnet_loadtest.judge.gauges import Gauge
+from resnet_loadtest.judge.run import Run, ServerSide
+from resnet_loadtest.judge.samples import Fate, table
+from resnet_loadtest.options import Options
+from resnet_loadtest.plan.profiles import stages
+from resnet_loadtest.server.steps import Step
+
+STUB = Path(__file__).with_name("stub_server.py")
+
+
+def samples_of(durations_s, *, spacing_s=0.01, late_s=0.0, fates=None):
+    """One request every ``spacing_s``; durations are service times."""
+    rows = []
+    for i, duration_s in enumerate(durations_s):
+        fate = Fate.OK if fates is None else fates[i]
+        sent_s = i * spacing_s + late_s
+        rows.append((i * spacing_s, sent_s, sent_s + duration_s, fate, int(fate == Fate.OK), int(fate != Fate.OK)))
+    return table(rows)
+
+
+def step_of(model, succeeded, *, queue_s=0.0, compute_s=0.01, batch=1, failed=0):
+    """What a model did; times per request."""
+    executions = succeeded // batch
+    return Step(
+        model=model,
+        succeeded=succeeded,
+        failed=failed,
+        photos=succeeded,
+        executions=executions,
+        total_s=(queue_s + compute_s) * succeeded,
+        queue_s=queue_s * succeeded,
+        compute_s=compute_s * succeeded,
+        batch_sizes={batch: executions},
+    )
+
+
+@pytest.fixture
+def make_run():
+    """Make a run out of its samples; all else is as it should be."""
+
+    def make(samples, *, options=None, gauges=None, steps=None, duration_s=10.0):
+        options = options or Options(rate=100.0, duration_s=duration_s)
+        course = stages(options.profile, options.level, options.duration_s)
+        answered = int(samples["answered"].sum())
+        steps = {"resnet50": step_of("resnet50", answered)} if steps is None else steps
+        server = ServerSide("stub", steps, {"resnet50": ""}, frozenset(), (), {})
+        gauges = gauges or [Gauge(0, second + 1.0, 0.1, 0.2, 10**8, 1.0) for second in range(int(duration_s))]
+        return Run(options, "2026-01-01T00:00:00+00:00", course, samples, gauges, server)
+
+    return make
+
+
+@pytest.fixture
+def random():
+    """A seeded source of numbers."""
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def stub():
+    """Start stub servers; gives their URLs."""
+    processes = []
+
+    def start(*arguments):
+        command = [sys.executable, STUB, *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        return f"http://127.0.0.1:{int(process.stdout.readline())}"
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A photo so small that its way takes no time."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (32, 32), (90, 120, 40)).save(folder / "plain.jpg")
+    return folder / "plain.jpg"
+
+
+@pytest.fixture
+def loadtest(tmp_path, photo):
+    """Run the command in a process of its own; gives exit code, output and the report as a dictionary."""
+
+    def run(*arguments, command="run"):
+        fixed = {
+            "run": ["--mix", "ClassifyHttp", "--warm-up", "0.2", "--images", str(photo.parent)],
+            "find-slo": ["--mix", "ClassifyHttp", "--warm-up", "0.2", "--images", str(photo.parent)],
+        }.get(command, [])
+        out = ["--out", str(tmp_path), "--name", "run"] if fixed else []
+        environment = {name: text for name, text in os.environ.items() if not name.startswith("RESNET_")}
+        finished = subprocess.run(
+            [sys.executable, "-m", "resnet_loadtest", command, *fixed, *out, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            env=environment,
+            check=False,
+        )
+        report = tmp_path / "run.json"
+        document = json.loads(report.read_text()) if report.exists() else {}
+        return finished.returncode, finished.stdout + finished.stderr, document
+
+    return run
+
+
+@pytest.fixture
+def free_port():
+    """A port where nobody listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return listener.getsockname()[1]

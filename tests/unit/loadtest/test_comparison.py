@@ -1,0 +1,55 @@
+"""Two runs side by side."""
+
+import pytest
+from resnet_loadtest.judge.comparison import Change, compare, error_rates_differ
+from resnet_loadtest.judge.samples import Fate
+
+from .conftest import samples_of
+
+
+@pytest.fixture
+def make(make_run, random):
+    """Make a run of 1000 requests with latencies around a mean."""
+    return lambda mean_s: make_run(samples_of(random.gamma(20, mean_s / 20, 1000)))
+
+
+def changes(first, second, tolerance=0.05):
+    """Figure → what its change means."""
+    return {ratio.name: ratio.change for ratio in compare(first, second, tolerance=tolerance)}
+
+
+def test_equal_servers_are_not_told_apart(make):
+    """Same distribution, other draws."""
+    assert set(changes(make(0.02), make(0.02)).values()) == {Change.SAME}
+
+
+def test_a_slower_server_is_found_out(make):
+    """20 % slower, whichever way round."""
+    slow, fast = make(0.024), make(0.02)
+    assert changes(fast, slow)["p50"] is Change.WORSE
+    assert changes(slow, fast)["p50"] is Change.BETTER
+    assert changes(fast, slow, tolerance=0.5)["p50"] is Change.SAME
+
+
+def test_the_interval_holds_the_true_ratio(make):
+    """1.2 between these two."""
+    median = compare(make(0.02), make(0.024))[0]
+    assert median.lower <= 1.2 <= median.upper
+
+
+def test_small_samples_tell_nothing(make_run):
+    """p99 of 50 requests is unknown."""
+    short = make_run(samples_of([0.01] * 50))
+    assert changes(short, short)["p99"] is Change.UNKNOWN
+
+
+def test_more_errors_are_found_out(make_run):
+    """5 % against none, and 1 against 2 of a thousand."""
+
+    def failing(count):
+        fates = [Fate.OVERLOADED] * count + [Fate.OK] * (1000 - count)
+        return make_run(samples_of([0.01] * 1000, fates=fates))
+
+    assert error_rates_differ(failing(0), failing(50))
+    assert not error_rates_differ(failing(1), failing(2))
+    assert not error_rates_differ(failing(50), failing(0))

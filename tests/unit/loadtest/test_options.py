@@ -1,0 +1,97 @@
+"""The one list of options."""
+
+import argparse
+import dataclasses
+
+import pytest
+from resnet_loadtest.__main__ import main
+from resnet_loadtest.errors import UsageError
+from resnet_loadtest.generate.workloads import parse_mix
+from resnet_loadtest.options import AUTO_RATE, Options, add_to, resolve, variable
+
+
+def test_argument_before_environment_before_default():
+    """One rule for all."""
+    environment = {"RESNET_LOADTEST_PROFILE": "ramp", "RESNET_LOADTEST_SEED": "7", "RESNET_URL": "http://host:1"}
+    options = resolve({"profile": "soak", "seed": None}, environment)
+    assert (options.profile, options.seed, options.url, options.arrivals) == ("soak", 7, "http://host:1", "poisson")
+
+
+def test_every_field_is_a_flag_with_its_variable():
+    """Nothing is written twice, nothing is missing."""
+    parser = argparse.ArgumentParser()
+    add_to(parser)
+    flags = {action.dest: action.help for action in parser._actions if action.dest != "help"}
+    assert set(flags) == {field.name for field in dataclasses.fields(Options)}
+    assert all(variable(name) in text for name, text in flags.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "mix"),
+    [
+        ("ClassifyGrpc", {"ClassifyGrpc": 1}),
+        ("Mixed=2, EmbedHttp=3", {"ClassifyGrpc": 2, "ClassifyHttp": 2, "EmbedHttp": 3}),
+        ("Mixed,ClassifyGrpc", {"ClassifyGrpc": 2, "ClassifyHttp": 1}),
+    ],
+)
+def test_a_mix_has_weights(text, mix):
+    """Mixed is both protocols."""
+    assert parse_mix(text) == mix
+
+
+@pytest.mark.parametrize("text", ["", "Nobody", "ClassifyGrpc=0", "ClassifyGrpc=x", "Mixed=-1"])
+def test_a_mix_of_nobody_is_refused(text):
+    """The message names whom there is."""
+    with pytest.raises(UsageError, match="known are ClassifyGrpc"):
+        parse_mix(text)
+
+
+def test_times_and_rates_have_units():
+    """As people write them."""
+    options = resolve({"rate": "20/s", "duration_s": "2m"}, {})
+    assert (options.rate, options.duration_s) == (20.0, 120.0)
+    assert resolve({"rate": "auto"}, {}).rate == AUTO_RATE
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("rate", "-1"), ("rate", "fast"), ("duration_s", "0"), ("profile", "wave"), ("users", "0")]
+)
+def test_nonsense_is_refused_by_the_name_of_its_source(name, text):
+    """Flag or variable, whichever it came from."""
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
+        resolve({name: text}, {})
+    with pytest.raises(UsageError, match=variable(name)):
+        resolve({}, {variable(name): text})
+
+
+@pytest.mark.parametrize(
+    ("url", "grpc", "http", "metrics"),
+    [
+        ("grpc://a:8001", "grpc://a:8001", "http://a:8000", "http://a:8002/metrics"),
+        ("http://a:9000", "grpc://a:9001", "http://a:9000", "http://a:9002/metrics"),
+        ("grpcs://a", "grpcs://a", "https://a:8000", "http://a:8002/metrics"),
+    ],
+)
+def test_the_other_addresses_follow_from_one(url, grpc, http, metrics):
+    """Triton's three ports lie side by side."""
+    options = Options(url=url)
+    assert [options.url_for(kind) for kind in ("grpc", "http", "metrics")] == [grpc, http, metrics]
+
+
+def test_options_travel_to_workers():
+    """There and back."""
+    options = resolve({"rate": "5", "images": "photos", "slo": "p50<=1s"}, {})
+    assert Options.from_dict(options.to_dict()) == options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["run"], 64), (["run", "--rate", "x"], 64), (["run", "--nonsense"], 64), ([], 64)]
+)
+def test_wrong_usage_is_no_verdict(arguments, code, capsys):
+    """64, because 2 means INVALID."""
+    try:
+        found = main(arguments)
+    except SystemExit as exc:
+        found = exc.code
+    assert found == code
+    assert "resnet-loadtest" in capsys.readouterr().err

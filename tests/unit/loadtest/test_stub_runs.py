@@ -1,0 +1,110 @@
+"""Whole runs against servers of known behaviour, to see that the numbers are true."""
+
+import time
+
+import pytest
+from resnet_client import Client
+
+
+def best(document, percent):
+    """The best of the run's parts, in seconds: other work on this machine comes in bursts."""
+    return min(part["response_s"][f"p{percent}"]["value"] for part in document["stages"])
+
+
+def test_a_fixed_answer_is_measured_to_a_millisecond(stub, loadtest, photo):
+    """20 ms: the load test sees what a plain loop around the client sees."""
+    url = stub("--answer-s", "0.02")
+    _, output, document = loadtest("--url", url, "--users", "1", "--profile", "soak", "--duration", "5s")
+    durations = []
+    with Client(url) as client:
+        for _ in range(60):
+            start_s = time.perf_counter()
+            client.classify(photo.read_bytes())
+            durations.append(time.perf_counter() - start_s)
+    assert best(document, 50) == pytest.approx(sorted(durations)[30], abs=0.001), output
+    assert 0.020 <= best(document, 50) < 0.023
+
+
+def test_a_stall_shows_in_open_loop_and_hides_in_closed(stub, loadtest):
+    """2 s without an answer, once: 100 callers meet it, but a single user meets it once."""
+    stall = "--stall-at", "80", "--stall-s", "2"
+    _, output, open_loop = loadtest("--url", stub(*stall), "--rate", "50", "--duration", "5s")
+    _, _, closed_loop = loadtest("--url", stub(*stall), "--users", "1", "--duration", "5s")
+    assert 1.5 < open_loop["whole"]["response_s"]["p99"]["value"] < 2.6, output
+    assert closed_loop["whole"]["service_s"]["p99"]["value"] < 0.5
+    assert closed_loop["whole"]["max_s"] > 1.9
+
+
+def test_a_failing_server_fails_as_often_as_it_does(stub, loadtest):
+    """Exactly 3 of every hundred; a missed objective is 1."""
+    code, output, document = loadtest(
+        "--url", stub("--fail", "0.03"), "--users", "2", "--duration", "4s", "--slo", "error_rate<=1%"
+    )
+    assert document["whole"]["error_rate"] == pytest.approx(0.03, abs=0.005), output
+    assert document["whole"]["failures"].keys() == {"server_failed"}
+    assert (code, document["verdict"]) == (1, "MISSED"), output
+
+
+def test_above_capacity_is_missed_and_not_invalid(stub, loadtest):
+    """60/s on a server for 40/s: the queue grows to the end, and that is the server's fault."""
+    code, output, document = loadtest(
+        "--url",
+        stub("--capacity", "40"),
+        "--rate",
+        "60",
+        "--duration",
+        "4s",
+        "--profile",
+        "soak",
+        "--slo",
+        "p95<=100ms",
+    )
+    medians = [part["response_s"]["p50"]["value"] for part in document["stages"]]
+    assert medians == sorted(medians), output
+    assert medians[-1] > 0.8
+    assert document["whole"]["throughput_per_s"] == pytest.approx(40, rel=0.05)
+    assert (code, document["verdict"]) == (1, "MISSED"), output
+
+
+def test_a_starved_generator_is_invalid(stub, loadtest):
+    """No Python process sends 20,000 per second; a pass would be a lie."""
+    code, output, document = loadtest("--url", stub(), "--rate", "20000", "--duration", "2s", "--slo", "p50<=10s")
+    assert (code, document["verdict"]) == (2, "INVALID"), output
+    assert "load generator limits" in document["limit"]
+
+
+def test_a_server_that_counts_otherwise_is_invalid(stub, loadtest):
+    """One per cent too many in its statistics."""
+    code, output, document = loadtest("--url", stub("--miscount", "0.01"), "--users", "4", "--duration", "2s")
+    assert (code, document["verdict"]) == (2, "INVALID"), output
+    assert any("server counted" in doubt for doubt in document["doubts"])
+
+
+def test_two_workers_count_like_the_server(stub, loadtest, free_port):
+    """Closed loop; every sample arrives, none twice."""
+    code, output, document = loadtest(
+        "--url", stub(), "--users", "4", "--duration", "3s", "--processes", "2", "--master-port", str(free_port)
+    )
+    server = document["raw"]["server"]["steps"][0]
+    assert code == 0, output
+    assert document["raw"]["samples"]["rows"] == server["succeeded"]
+    assert {gauge[0] for gauge in document["raw"]["gauges"]} == {0, 1}
+
+
+def test_without_a_server_nothing_is_judged(loadtest, free_port):
+    """3: it could not run."""
+    code, output, _ = loadtest("--url", f"http://127.0.0.1:{free_port}", "--users", "1")
+    assert code == 3
+    assert "does not answer" in output
+
+
+def test_the_search_finds_the_capacity(stub, loadtest):
+    """A server for 50/s."""
+    code, output, document = loadtest(
+        "--url", stub("--capacity", "50"), "--slo", "p80<=250ms", "--trial", "2", "--repeats", "1",
+        "--precision", "25", "--start", "40", command="find-slo",
+    )  # fmt: skip
+    assert document["found"]["lower_per_s"] <= 65
+    assert document["found"]["upper_per_s"] >= 35
+    # Where this machine has other things to do, the search says so and claims nothing about higher rates.
+    assert code == (2 if document["doubt"] else 0), output

@@ -1,0 +1,113 @@
+"""From samples to a verdict."""
+
+import pytest
+from resnet_loadtest.judge.gauges import Gauge, memory_growth
+from resnet_loadtest.judge.samples import Fate, merged, table
+from resnet_loadtest.judge.verdict import Verdict
+from resnet_loadtest.options import Options
+
+from .conftest import samples_of, step_of
+
+
+def options(slo="", **more):
+    """Open loop, 100 per second for 10 s."""
+    return Options(rate=100.0, duration_s=10.0, slo=slo, **more)
+
+
+@pytest.mark.parametrize(
+    ("slo", "verdict"),
+    [("p99<=11ms,throughput>=90/s", Verdict.PASS), ("p99<=9ms", Verdict.MISSED), ("", Verdict.MEASURED)],
+)
+def test_a_sound_run_gets_what_it_deserves(make_run, slo, verdict):
+    """1000 answers of 10 ms each."""
+    assert make_run(samples_of([0.01] * 1000), options=options(slo)).verdict is verdict
+
+
+def test_a_run_too_short_for_its_percentile_is_invalid(make_run):
+    """p99 takes 299 requests."""
+    run = make_run(samples_of([0.01] * 200), options=options("p99<=1s"))
+    assert run.verdict is Verdict.INVALID
+    assert "takes 299 requests" in run.doubts[0]
+
+
+def test_each_stage_needs_its_own_sample(make_run):
+    """1000 requests are enough for a run, but not for each of five steps of 200."""
+    asked = options("p99<=1s", profile="steps", slo_per="stage")
+    assert make_run(samples_of([0.01] * 1000), options=asked).verdict is Verdict.INVALID
+    assert make_run(samples_of([0.01] * 1000), options=options("p99<=1s", profile="steps")).verdict is Verdict.PASS
+
+
+def test_a_busy_generator_makes_the_run_invalid(make_run):
+    """Above 90 % of a core."""
+    gauges = [Gauge(0, second + 1.0, 0.95, 1.0, 10**8, 1.0) for second in range(10)]
+    run = make_run(samples_of([0.01] * 1000), gauges=gauges, options=options("p99<=1s"))
+    assert run.verdict is Verdict.INVALID
+    assert "95% of its CPU core" in run.doubts[0]
+    assert "load generator limits" in run.limit
+
+
+def test_late_sends_make_the_run_invalid(make_run):
+    """50 ms late on answers of 10 ms."""
+    run = make_run(samples_of([0.01] * 1000, late_s=0.05), options=options("p99<=1s"))
+    assert run.verdict is Verdict.INVALID
+    assert "sent late" in run.doubts[0]
+
+
+def test_lateness_that_hardly_shows_is_put_up_with(make_run):
+    """50 ms late on answers of 2 s, and counted in the response time."""
+    run = make_run(samples_of([2.0] * 1000, late_s=0.05), options=options("p99<=3s"))
+    assert run.verdict is Verdict.PASS
+    assert run.whole.percentile_s(99) == pytest.approx(2.05)
+    assert run.whole.percentile_s(99, of="service") == pytest.approx(2.0)
+
+
+def test_unsent_requests_make_the_run_invalid(make_run):
+    """2 % were given up by the generator."""
+    fates = [Fate.UNSENT] * 20 + [Fate.OK] * 980
+    run = make_run(samples_of([0.01] * 1000, fates=fates), options=options())
+    assert run.verdict is Verdict.INVALID
+    assert "only 98.0% of the scheduled" in run.doubts[0]
+
+
+def test_the_cap_on_requests_in_flight_counts_as_failure(make_run):
+    """The server did not keep up: missed, not invalid."""
+    fates = [Fate.CAPPED] * 20 + [Fate.OK] * 980
+    run = make_run(samples_of([0.01] * 1000, fates=fates), options=options("error_rate<=1%"))
+    assert run.verdict is Verdict.MISSED
+
+
+@pytest.mark.parametrize(("counted", "shared", "verdict"), [
+    (1000, False, Verdict.MEASURED), (999, False, Verdict.INVALID), (1001, False, Verdict.INVALID),
+    (1001, True, Verdict.MEASURED), (999, True, Verdict.INVALID),
+])  # fmt: skip
+def test_client_and_server_must_agree(make_run, counted, shared, verdict):
+    """To the last photo; a shared server may have counted more."""
+    steps = {"resnet50": step_of("resnet50", counted)}
+    run = make_run(samples_of([0.01] * 1000), steps=steps, options=options(shared_server=shared))
+    assert run.verdict is verdict
+
+
+def test_what_was_never_answered_may_be_counted_either_way(make_run):
+    """The server may have answered what the client no longer waited for."""
+    fates = [Fate.DEADLINE] * 2 + [Fate.OK] * 998
+    for counted in (998, 999, 1000):
+        steps = {"resnet50": step_of("resnet50", counted)}
+        assert make_run(samples_of([0.01] * 1000, fates=fates), steps=steps).verdict is Verdict.MEASURED
+
+
+def test_an_empty_run_proves_nothing(make_run):
+    """No request, no verdict."""
+    assert make_run(table([])).verdict is Verdict.INVALID
+
+
+def test_tables_of_workers_merge_exactly():
+    """Every row once, ordered by intended time."""
+    whole = samples_of([0.01] * 100)
+    assert merged([whole[1::2], whole[0::2]]).tolist() == whole.tolist()
+
+
+def test_memory_growth_leaves_the_warm_up_out():
+    """From the mark at a fifth of the run to its end."""
+    gauges = [Gauge(0, float(i), 0.1, 0.1, 100 if i < 20 else 200, 1.0) for i in range(101)]
+    assert memory_growth(gauges) == 0.0
+    assert memory_growth(gauges[:30]) is None
