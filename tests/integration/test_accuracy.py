@@ -25,7 +25,7 @@ from torchvision.transforms import functional as F  # noqa: N812  # torchvision'
 if TYPE_CHECKING:
     from conftest import LabelledPhoto
 
-PHOTOS_BY_DEFAULT = 40
+PHOTOS_BY_DEFAULT = 25
 MODELS = ("resnet50", "resnet50_torchscript")
 Top5 = list[tuple[int, ...]]
 

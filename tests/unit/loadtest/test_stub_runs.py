@@ -5,6 +5,8 @@ import time
 import pytest
 from resnet_client import Client
 
+pytestmark = pytest.mark.load
+
 
 def best(document, percent):
     """The best of the run's parts, in seconds: other work on this machine comes in bursts."""
