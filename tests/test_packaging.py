@@ -59,9 +59,9 @@ def test_the_bare_install_classifies_without_torch(
     wheel: Path, server: TritonServer, photos: dict[str, Path], tmp_path: Path
 ) -> None:
     """``pip install`` without extras imports and classifies, with numpy 1.26 and with numpy 2."""
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env")
     python = tmp_path / "env/bin/python"
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--disable-pip-version-check"]
     constraints = ["--constraint", str(ROOT / "constraints.txt")]
     script = SCRIPT.format(url=server.grpc_url, photo=str(photos["cat"]))
     for step, version in (

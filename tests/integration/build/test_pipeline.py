@@ -170,12 +170,16 @@ def test_a_repository_that_is_a_file_is_told(tmp_path: Path) -> None:
     assert "cannot be a folder" in result.stderr
 
 
-def test_a_damaged_artifact_is_built_again(built: Path) -> None:
+def test_a_damaged_artifact_is_noticed(built: Path) -> None:
     """Up to date means, too, that the artifacts are those of the record."""
-    (built / "network_onnx/1/model.onnx").write_bytes(b"damaged")
-    result = build(built, "--weights", "random:0")
-    assert "exported network_onnx" in result.stdout
-    onnx.checker.check_model(str(built / "network_onnx/1/model.onnx"))
+    path = built / "network_onnx/1/model.onnx"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    try:
+        assert not pipeline._up_to_date(*_state(built))
+    finally:
+        path.write_bytes(content)
+    assert pipeline._up_to_date(*_state(built))
 
 
 def test_a_failing_build_leaves_everything_as_it_was(built: Path, tmp_path: Path) -> None:
