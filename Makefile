@@ -9,7 +9,7 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: help install repository serve loadtest test test-load lint format lock clean
+.PHONY: help install repository serve loadtest test test-load test-reliability lint format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,10 +44,13 @@ loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; sta
 	else $(BIN)/resnet-serve --port $(PORT) --then "$(LOADTEST)" --exit-after; fi
 
 test: install  ## run the tests against the real server
-	$(BIN)/pytest -m "not load"
+	$(BIN)/pytest -m "not load and not reliability"
 
 test-load: install  ## run the load test against stubs with known behaviour, and against the real server
 	$(BIN)/pytest -m load
+
+test-reliability: install  ## hostile photos, overload, faults, roll-outs, strangers: each promise with its figure
+	$(BIN)/pytest tests/reliability
 
 lint: install  ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .

@@ -1,0 +1,119 @@
+"""Servers that may be killed, callers that never stop, and the figures that each promise is held to."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+from resnet_client import Client, ResnetClientError
+from resnet_serve import ServerConfig, TritonServer
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make room for the figures."""
+    config.stash.setdefault(_FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured, one line for each promise."""
+    if figures := terminalreporter.config.stash[_FIGURES]:
+        terminalreporter.section("figures")
+        for figure in figures:
+            terminalreporter.write_line(figure)
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Note a measured figure; all are printed after the run."""
+    figures = request.config.stash[_FIGURES]
+    return lambda text: figures.append(f"{request.node.name}: {text}")
+
+
+@pytest.fixture
+def start_server(repository: Path) -> Iterator[Callable[..., TritonServer]]:
+    """Start a server of the test's own on free ports, serving only the ensemble ``resnet50``; it ends with the test."""
+    with contextlib.ExitStack() as running:
+
+        def start(folder: Path = repository, *flags: str, **options: object) -> TritonServer:
+            models = ("--model-control-mode=explicit", "--load-model=resnet50")
+            config = ServerConfig(folder, port=0, triton_args=(*models, *flags), **options)
+            return running.enter_context(TritonServer(config))
+
+        yield start
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a caller.
+
+    Attributes:
+        sent_s: when it began, on the monotonic clock.
+        duration_s: how long it took.
+        index: the class found; None where it failed.
+        error: what it raised; None where it went well.
+    """
+
+    sent_s: float
+    duration_s: float
+    index: int | None = None
+    error: ResnetClientError | None = None
+
+
+class Callers:
+    """Threads that classify one photo again and again, each with at most one call under way.
+
+    >>> with Callers(client, photo, count=4) as callers:
+    ...     callers.wait_for(50)
+    ... callers.failed
+    """
+
+    def __init__(self, client: Client, photo: bytes | Path, *, count: int, **options: object) -> None:
+        self.calls: list[Call] = []
+        self._client, self._photo, self._options = client, photo, options
+        self._grown = threading.Condition()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._call_again_and_again) for _ in range(count)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def failed(self) -> list[Call]:
+        """The calls that raised."""
+        return [call for call in self.calls if call.error is not None]
+
+    def wait_for(self, count: int, *, timeout_s: float = 120.0) -> None:
+        """Wait until ``count`` more calls have ended."""
+        aim = len(self.calls) + count
+        with self._grown:
+            assert self._grown.wait_for(lambda: len(self.calls) >= aim, timeout_s), "the callers stand still"
+
+    def _call_again_and_again(self) -> None:
+        while not self._stop.is_set():
+            call = self._one()
+            with self._grown:
+                self.calls.append(call)
+                self._grown.notify_all()
+
+    def _one(self) -> Call:
+        sent_s = time.monotonic()
+        try:
+            found = self._client.classify(self._photo, **self._options)
+        except ResnetClientError as exc:
+            return Call(sent_s, time.monotonic() - sent_s, error=exc)
+        return Call(sent_s, time.monotonic() - sent_s, index=found.top.index)
