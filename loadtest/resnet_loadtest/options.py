@@ -11,6 +11,7 @@ import dataclasses
 import math
 import os
 import re
+import socket
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,17 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _workers(text: str) -> int:
+    """A number, or as many as a name has addresses: in compose, the containers of a scaled service."""
+    if not text.startswith("dns:"):
+        return int(text)
+    try:
+        found = socket.getaddrinfo(text.removeprefix("dns:"), None, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise ValueError(text) from exc
+    return len({address for *_, address in found})
 
 
 def _yes(text: str) -> bool:
@@ -131,7 +143,12 @@ class Options:
     processes: int = field(
         default=0, metadata=_about(int, "worker processes on this machine (default: this one sends by itself)")
     )
-    expect_workers: int = field(default=0, metadata=_about(int, "worker processes that connect from elsewhere"))
+    expect_workers: int = field(
+        default=0,
+        metadata=_about(
+            _workers, "worker processes that connect from elsewhere: how many, or dns:NAME for one per address of a name"
+        ),
+    )
     master_port: int = field(default=5557, metadata=_about(int, "port for workers"))
     out: Path = field(default=Path("loadtest-results"), metadata=_about(Path, "folder for the reports"))
     name: str | None = field(default=None, metadata=_about(str, "name of the reports (default: profile and time)"))

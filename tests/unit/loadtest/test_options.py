@@ -53,8 +53,14 @@ def test_times_and_rates_have_units():
     assert resolve({"rate": "auto"}, {}).rate == AUTO_RATE
 
 
+def test_workers_are_counted_by_a_name():
+    """One for each address: in compose, each container of the scaled service has one."""
+    assert resolve({"expect_workers": "3"}, {}).expect_workers == 3
+    assert resolve({"expect_workers": "dns:127.0.0.1"}, {}).expect_workers == 1
+
+
 @pytest.mark.parametrize(
-    ("name", "text"), [("rate", "-1"), ("rate", "fast"), ("duration_s", "0"), ("profile", "wave"), ("users", "0")]
+    ("name", "text"), [("expect_workers", "dns:a..b"), ("rate", "-1"), ("rate", "fast"), ("duration_s", "0"), ("profile", "wave"), ("users", "0")]
 )
 def test_nonsense_is_refused_by_the_name_of_its_source(name, text):
     """Flag or variable, whichever it came from."""

@@ -1,0 +1,18 @@
+# The load test: Locust, the client and photos; neither torch nor a server.
+FROM python:3.11-slim
+WORKDIR /src
+# Dependencies first: they change seldom. pip is lent the metadata only.
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
+print('\n'.join(r for r in [*p['dependencies'], *e['loadtest'], *e['photos']] if not r.startswith('resnet50-triton')))" > requirements.txt \
+ && pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt
+COPY build build
+COPY serve serve
+COPY client client
+COPY loadtest loadtest
+COPY model_repository/preprocess model_repository/preprocess
+RUN pip install --no-cache-dir --no-deps .
+# The folder of the reports is mounted here and takes over the owner.
+RUN useradd --uid 10001 --create-home tester && install -d -o tester /results
+USER tester
+ENTRYPOINT ["resnet-loadtest"]
