@@ -146,7 +146,8 @@ class Options:
     expect_workers: int = field(
         default=0,
         metadata=_about(
-            _workers, "worker processes that connect from elsewhere: how many, or dns:NAME for one per address of a name"
+            _workers,
+            "worker processes that connect from elsewhere: how many, or dns:NAME for one per address of a name",
         ),
     )
     master_port: int = field(default=5557, metadata=_about(int, "port for workers"))

@@ -60,7 +60,15 @@ def test_workers_are_counted_by_a_name():
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("expect_workers", "dns:a..b"), ("rate", "-1"), ("rate", "fast"), ("duration_s", "0"), ("profile", "wave"), ("users", "0")]
+    ("name", "text"),
+    [
+        ("expect_workers", "dns:a..b"),
+        ("rate", "-1"),
+        ("rate", "fast"),
+        ("duration_s", "0"),
+        ("profile", "wave"),
+        ("users", "0"),
+    ],
 )
 def test_nonsense_is_refused_by_the_name_of_its_source(name, text):
     """Flag or variable, whichever it came from."""
