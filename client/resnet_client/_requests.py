@@ -21,7 +21,8 @@ PROBABILITIES = "PROBABILITIES__0"
 FEATURES = "FEATURES__1"
 
 _RAW = 0  # a class count of zero asks for the tensor itself
-_DURATIONS = ("success", "queue", "compute_input", "compute_infer", "compute_output")
+_COMPUTING = ("compute_input", "compute_infer", "compute_output")
+_DURATIONS = ("success", "queue", *_COMPUTING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +153,7 @@ def _tensor(tensor: Mapping[str, Any]) -> dict[str, Any]:
 def _statistics(entry: Mapping[str, Any]) -> ModelStatistics:
     # gRPC's JSON leaves zeros out
     durations = entry.get("inference_stats", {})
+    batches = entry.get("batch_stats", [])
     return ModelStatistics(
         model=entry["name"],
         model_version=entry.get("version", ""),
@@ -161,8 +163,8 @@ def _statistics(entry: Mapping[str, Any]) -> ModelStatistics:
         failure_count=int(durations.get("fail", {}).get("count", 0)),
         failure_ns=int(durations.get("fail", {}).get("ns", 0)),
         **{f"{name}_ns": int(durations.get(name, {}).get("ns", 0)) for name in _DURATIONS},
+        busy_ns=sum(int(batch.get(part, {}).get("ns", 0)) for batch in batches for part in _COMPUTING),
         batch_sizes={
-            int(batch["batch_size"]): int(batch.get("compute_infer", {}).get("count", 0))
-            for batch in entry.get("batch_stats", [])
+            int(batch["batch_size"]): int(batch.get("compute_infer", {}).get("count", 0)) for batch in batches
         },
     )

@@ -28,12 +28,15 @@ AUTO_RATE = math.inf
 _SHARED_WITH_CLIENT = ("url", "model", "timeout_s")
 _SHORT = {"users": "-u", "spawn_rate": "-r", "duration_s": "-t"}
 _TIME = re.compile(r"^(?P<number>[0-9.]+)(?P<unit>s|m|h|)$")
+_LAST_PORT = 65535
 _PORTS = {"grpc": 1, "http": 0, "metrics": 2}
 
 
 def _rate(text: str) -> float:
-    if text.strip() == "auto":
-        return AUTO_RATE
+    return AUTO_RATE if text.strip() == "auto" else _per_second(text)
+
+
+def _per_second(text: str) -> float:
     number = float(text.strip().removesuffix("/s"))
     if not 0 < number < math.inf:
         raise ValueError(text)
@@ -43,9 +46,31 @@ def _rate(text: str) -> float:
 def _duration(text: str) -> float:
     found = _TIME.match(text.strip())
     seconds = float(found["number"]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found["unit"]] if found else 0.0
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise ValueError(text)
     return seconds
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= (seconds := float(text)) < math.inf:
+        raise ValueError(text)
+    return seconds
+
+
+def _number(text: str) -> int:
+    if (number := int(text)) < 0:
+        raise ValueError(text)
+    return number
+
+
+def _is_port(number: str | int) -> bool:
+    return len(str(number)) <= len(str(_LAST_PORT)) and 0 < int(number) <= _LAST_PORT
+
+
+def _port(text: str) -> int:
+    if not _is_port(text):
+        raise ValueError(text)
+    return int(text)
 
 
 def _positive(text: str) -> int:
@@ -66,7 +91,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 def _workers(text: str) -> int:
     """A number, or as many as a name has addresses: in compose, the containers of a scaled service."""
     if not text.startswith("dns:"):
-        return int(text)
+        return _number(text)
     try:
         found = socket.getaddrinfo(text.removeprefix("dns:"), None, type=socket.SOCK_STREAM)
     except OSError as exc:
@@ -127,10 +152,10 @@ class Options:
     users: int | None = field(
         default=None, metadata=_about(_positive, "closed loop: users, each sending when it has its answer")
     )
-    spawn_rate: float = field(default=100.0, metadata=_about(float, "closed loop: users started per second"))
-    seed: int = field(default=1, metadata=_about(int, "of arrivals and of the choice of photos"))
+    spawn_rate: float = field(default=100.0, metadata=_about(_per_second, "closed loop: users started per second"))
+    seed: int = field(default=1, metadata=_about(_number, "of arrivals and of the choice of photos"))
     timeout_s: float = field(default=30.0, metadata=_about(_duration, "longest wait for one answer"))
-    warm_up_s: float = field(default=2.0, metadata=_about(float, "seconds of requests before the clock starts"))
+    warm_up_s: float = field(default=2.0, metadata=_about(_seconds, "seconds of requests before the clock starts"))
     slo: str = field(
         default="", metadata=_about(str, "objectives, such as p99<=150ms,error_rate<=0.1%%,throughput>=15/s")
     )
@@ -141,7 +166,7 @@ class Options:
         default=False, metadata=_about(_yes, "others call the server, too: it may count more than the clients")
     )
     processes: int = field(
-        default=0, metadata=_about(int, "worker processes on this machine (default: this one sends by itself)")
+        default=0, metadata=_about(_number, "worker processes on this machine (default: this one sends by itself)")
     )
     expect_workers: int = field(
         default=0,
@@ -150,7 +175,7 @@ class Options:
             "worker processes that connect from elsewhere: how many, or dns:NAME for one per address of a name",
         ),
     )
-    master_port: int = field(default=5557, metadata=_about(int, "port for workers"))
+    master_port: int = field(default=5557, metadata=_about(_port, "port for workers"))
     out: Path = field(default=Path("loadtest-results"), metadata=_about(Path, "folder for the reports"))
     name: str | None = field(default=None, metadata=_about(str, "name of the reports (default: profile and time)"))
 
@@ -175,12 +200,14 @@ class Options:
         if given:
             return given
         found = re.match(r"^(grpc|http)(s?)://(.*?)(?::([0-9]+))?/?$", self.url)
-        if not found:
+        if not found or not found[3] or (found[4] and not _is_port(found[4])):
             raise UsageError(f"{self.url!r} is no server URL; write grpc://HOST:8001 or http://HOST:8000")
         own, tls, host, port = found.groups()
         if own == kind:
             return self.url
         base = int(port or 8000 + _PORTS[own]) - _PORTS[own]
+        if not _is_port(base + _PORTS[kind]):
+            raise UsageError(f"{self.url!r} leaves no port for {kind}; say where it is with --{kind}-url")
         if kind == "metrics":
             return f"http://{host}:{base + _PORTS[kind]}/metrics"
         return f"{kind}{tls}://{host}:{base + _PORTS[kind]}"

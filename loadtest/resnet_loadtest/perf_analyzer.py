@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import statistics
 import subprocess
 import tempfile
@@ -17,7 +18,6 @@ import numpy as np
 from resnet_client import Client
 from rich.table import Table
 
-from resnet_loadtest.conductor import conduct
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.generate.photos import load
 from resnet_loadtest.generate.workloads import WORKLOADS
@@ -55,13 +55,19 @@ def side_by_side(options: Options, program: Path, rounds: int, console: Console)
         data = Path(folder, "data.json")
         data.write_text(json.dumps({"data": _data(options)}), encoding="ascii")
         for number in range(1, rounds + 1):
-            ours.append(_our_turn(options))
+            # Each has the first turn as often: on a shared machine, speed drifts within a round.
+            if is_ours_first := number % 2 == 1:
+                ours.append(_our_turn(options))
             theirs.append(_their_turn(options, program, model, data, ours[-1].requests))
+            if not is_ours_first:
+                ours.append(_our_turn(options))
             console.print(f"  round {number}: ours {_shown(ours[-1])}, perf_analyzer {_shown(theirs[-1])}")
     return _conclude(ours, theirs, console)
 
 
 def _our_turn(options: Options) -> Measured:
+    from resnet_loadtest.conductor import conduct  # gevent then changes the whole process
+
     run = conduct(dataclasses.replace(options, profile="steady"))
     if run.doubts:
         raise LoadTestError(f"our own turn proves nothing: {run.doubts[0]}")
@@ -82,9 +88,25 @@ def _their_turn(options: Options, program: Path, model: str, data: Path, request
     if finished.returncode or not report.exists():
         tail = (finished.stdout + finished.stderr)[-500:]
         raise LoadTestError(f"perf_analyzer ended with {finished.returncode}: {tail}")
-    row = next(csv.DictReader(io.StringIO(report.read_text(encoding="utf-8"))))
+    content = report.read_text(encoding="utf-8", errors="replace")
     report.unlink()
-    return Measured(float(row["Inferences/Second"]), float(row["p50 latency"]) / 1e6, requests)
+    return read_report(content, requests)
+
+
+def read_report(content: str, requests: int) -> Measured:
+    """Read the first row of perf_analyzer's CSV report, whose times are in microseconds.
+
+    Raises:
+        LoadTestError: it has other columns, or other values.
+    """
+    try:
+        row = next(csv.DictReader(io.StringIO(content)), {})
+        measured = Measured(float(row["Inferences/Second"]), float(row["p50 latency"]) / 1e6, requests)
+    except (csv.Error, KeyError, TypeError, ValueError) as exc:
+        raise LoadTestError(f"perf_analyzer's report cannot be read: {exc}") from exc
+    if not (0 < measured.throughput < math.inf and 0 < measured.median_s < math.inf):
+        raise LoadTestError(f"perf_analyzer's report makes no sense: {_shown(measured)}")
+    return measured
 
 
 def _called(options: Options) -> str:
@@ -119,10 +141,12 @@ def _conclude(ours: list[Measured], theirs: list[Measured], console: Console) ->
         table.add_column(name, justify="left" if name.startswith("median") else "right")
     agrees = True
     for name, unit, factor in (("throughput", "/s", 1.0), ("median_s", " ms", 1000.0)):
-        values = [statistics.median(getattr(m, name) for m in turns) * factor for turns in (ours, theirs)]
-        ratio = values[0] / values[1]
+        mine, other = ([getattr(measured, name) for measured in turns] for turns in (ours, theirs))
+        # Ratios of neighbouring turns: what drifts from round to round does not count.
+        ratio = statistics.median(one / two for one, two in zip(mine, other, strict=True))
         agrees = agrees and abs(ratio - 1) <= _AGREES
-        table.add_row(name.replace("median_s", "p50"), *(f"{value:.2f}{unit}" for value in values), f"{ratio:.3f}")
+        values = (f"{statistics.median(turns) * factor:.2f}{unit}" for turns in (mine, other))
+        table.add_row(name.replace("median_s", "p50"), *values, f"{ratio:.3f}")
     console.print(table)
     console.print(
         f"[bold green]AGREES[/] within {_AGREES:.0%}" if agrees else f"[bold red]DIFFERS[/] by more than {_AGREES:.0%}"

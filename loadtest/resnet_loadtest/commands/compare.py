@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.print(f"errors: {first.whole.error_rate:.2%} → {second.whole.error_rate:.2%}", highlight=False)
     if obstacles := _obstacles(first, second):
         for obstacle in obstacles:
-            console.print(f"  doubt  {obstacle}", highlight=False)
+            console.print(f"  doubt  {obstacle}", highlight=False, markup=False)
         console.print("[bold yellow]INVALID[/]: the comparison proves nothing")
         return _INVALID
     if fails_more or any(ratio.change is Change.WORSE for ratio in ratios):

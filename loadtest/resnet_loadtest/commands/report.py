@@ -34,5 +34,5 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise UsageError(str(exc)) from exc
     summarise(finished, console)
     for written in write_all(finished, path.parent, path.stem):
-        console.print(f"  {written}", highlight=False, soft_wrap=True)
+        console.print(f"  {written}", highlight=False, soft_wrap=True, markup=False)
     return finished.verdict.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING
 
 import resnet_client as rc
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from resnet_client import Client, ImageSource
 
 PROTOCOLS = ("grpc", "http")
+_WEIGHT = re.compile(r"[1-9][0-9]{0,5}")
 _MIXED = ("ClassifyGrpc", "ClassifyHttp")
 
 # The first that fits decides.
@@ -104,7 +106,7 @@ def parse_mix(text: str) -> dict[str, int]:
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")
         names = _MIXED if name == "Mixed" else (name,)
-        if not WORKLOADS.keys() >= set(names) or not (weight or "1").isdecimal() or int(weight or 1) < 1:
+        if not WORKLOADS.keys() >= set(names) or not _WEIGHT.fullmatch(weight or "1"):
             known = ", ".join(WORKLOADS)
             raise UsageError(f"{part.strip()!r} is no user; known are {known} and Mixed, each with =WEIGHT")
         for each in names:

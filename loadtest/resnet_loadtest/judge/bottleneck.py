@@ -13,6 +13,7 @@ DECODING = "preprocess"
 
 _MUCH = 0.4
 _BUSY = 0.7
+_SATURATED = 0.9
 _ELSEWHERE = 0.5
 
 
@@ -50,6 +51,9 @@ def sentence(
             f"The way limits: {rest:.0%} of the time passes outside the models, in the network, in copies or "
             "in waiting for the server's front end; try gRPC, smaller photos, or a nearer generator."
         )
+    busiest = max(working, key=lambda step: step.busy(wall_s))
+    if busiest.busy(wall_s) >= _SATURATED:
+        return _saturated(busiest, f"{busiest.model} is busy {min(busiest.busy(wall_s), 1):.0%} of the time")
     longest = max(working, key=lambda step: compute[step.model])
     what = "decoding" if longest.model == DECODING else f"computing in {longest.model}"
     return f"Nothing is saturated: requests wait little; {compute[longest.model]:.0%} of the time is {what}."
@@ -60,6 +64,10 @@ def _waiting(step: Step, share: float, wall_s: float) -> str:
     waits = f"{share:.0%} of the time requests wait for {step.model}, which is busy {min(busy, 1):.0%} of the time"
     if busy < _BUSY:
         return f"Queueing: {waits}; shorten max_queue_delay, or add instances of it."
+    return _saturated(step, waits)
+
+
+def _saturated(step: Step, why: str) -> str:
     if step.model == DECODING:
-        return f"Decode-bound: {waits}; add preprocess instances, or let clients send pixels."
-    return f"Compute-bound: {waits}; use a faster variant (INT8, FP16), a GPU, or more machines."
+        return f"Decode-bound: {why}; add preprocess instances, or let clients send pixels."
+    return f"Compute-bound: {why}; use a faster variant (INT8, FP16), a GPU, or more machines."

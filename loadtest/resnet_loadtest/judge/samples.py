@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import math
 import zlib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -59,6 +60,8 @@ _MEANINGS = {
     Fate.CAPPED: "not sent: too many in flight",
     Fate.UNSENT: "not sent: the generator was late",
 }
+
+_MOST_ROWS = 100_000_000
 
 # The server may or may not have counted these: nobody saw an answer.
 UNANSWERED = (Fate.DEADLINE, Fate.UNAVAILABLE)
@@ -118,17 +121,48 @@ def encode(samples: Samples) -> dict[str, Any]:
     }
 
 
-def decode(document: dict[str, Any]) -> Samples:
+def decode(document: dict[str, Any], *, longest_s: float = math.inf) -> Samples:
     """Read what :func:`encode` wrote.
 
+    Args:
+        document: the table.
+        longest_s: latest time that makes sense, in seconds since the run began.
+
     Raises:
-        ValueError: it is something else.
+        ValueError: it is something else, or holds times that cannot be.
+        KeyError, TypeError: likewise.
     """
-    samples = np.empty(document["rows"], SAMPLE)
-    for name in _names():
-        column = zlib.decompress(base64.b64decode(document["columns"][name]))
-        samples[name] = np.frombuffer(column, SAMPLE[name])
+    rows = document["rows"]
+    if not isinstance(rows, int) or not 0 <= rows <= _MOST_ROWS:
+        raise ValueError(f"{rows!r} is no number of requests")
+    columns = {name: _column(document["columns"][name], SAMPLE[name], rows) for name in _names()}
+    samples = np.empty(rows, SAMPLE)
+    for name, column in columns.items():
+        samples[name] = column
+    _refuse_impossible(samples, longest_s)
     return samples
+
+
+def _column(text: str, kind: np.dtype[Any], rows: int) -> npt.NDArray[Any]:
+    size = rows * kind.itemsize
+    try:
+        # Not more than there may be: little text can stand for much.
+        content = zlib.decompressobj().decompress(base64.b64decode(text), size + 1)
+    except zlib.error as exc:
+        raise ValueError(f"a column is damaged: {exc}") from exc
+    if len(content) != size:
+        raise ValueError(f"a column has not {rows} rows")
+    return np.frombuffer(content, kind)
+
+
+def _refuse_impossible(samples: Samples, longest_s: float) -> None:
+    intended, sent, done = (samples[name] for name in ("intended_s", "sent_s", "done_s"))
+    unsent = np.isin(samples["fate"], NEVER_SENT) & np.isnan(sent) & np.isnan(done)
+    in_order = (intended <= done) & (sent <= done) & (done <= longest_s) & (sent >= 0)
+    if not np.all((samples["fate"] <= max(Fate)) & (intended >= 0) & (intended <= longest_s) & (in_order | unsent)):
+        raise ValueError("a request has times or a fate that cannot be")
+    if np.any(np.diff(intended) < 0):
+        raise ValueError("its requests are not in order")
 
 
 def _names() -> tuple[str, ...]:

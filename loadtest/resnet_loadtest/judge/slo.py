@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 import re
 from typing import TYPE_CHECKING
@@ -109,6 +110,9 @@ def _bound(metric: str, number: str, unit: str, text: str) -> float:
         known = " or ".join(unit or "no unit" for unit in units)
         raise ValueError(f"{text.strip()!r}: the unit must be {known}")
     try:
-        return float(number) * units[unit]
+        bound = float(number) * units[unit]
     except ValueError:
-        raise ValueError(f"{text.strip()!r}: {number!r} is no number") from None
+        bound = math.inf
+    if not math.isfinite(bound):
+        raise ValueError(f"{text.strip()!r}: {number!r} is no number")
+    return bound

@@ -11,8 +11,10 @@ from resnet_loadtest.judge.figures import PERCENTILES
 from resnet_loadtest.judge.gauges import Gauge
 from resnet_loadtest.judge.run import Run, ServerSide
 from resnet_loadtest.judge.samples import decode, encode
+from resnet_loadtest.judge.slo import parse
 from resnet_loadtest.options import Options
 from resnet_loadtest.plan.profiles import Stage
+from resnet_loadtest.report import typed
 from resnet_loadtest.server.metrics import Reading
 from resnet_loadtest.server.steps import Step
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from resnet_loadtest.judge.figures import Figures
 
 SCHEMA = "resnet-loadtest/1"
+
+# Of what is read, in seconds: a run of a month, and a stage that something can happen in.
+_LONGEST_S = 31 * 86400.0
+_SHORTEST_S = 1e-3
 
 
 def write(run: Run, path: Path) -> None:
@@ -36,12 +42,10 @@ def read(path: Path) -> Run:
         ValueError: it is something else.
         OSError: it cannot be read.
     """
+    content = path.read_bytes()
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["schema"] != SCHEMA:
-            raise ValueError(f"{path}: written by another version ({raw['schema']})")
-        return _run(raw["raw"])
-    except (KeyError, TypeError, json.JSONDecodeError) as exc:
+        return _run(_of_this_version(json.loads(content)))
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as exc:
         raise ValueError(f"{path} is no report of resnet-loadtest: {exc}") from exc
 
 
@@ -114,29 +118,51 @@ def _raw(run: Run) -> dict[str, Any]:
     }
 
 
+def _of_this_version(content: dict[str, Any]) -> dict[str, Any]:
+    if content["schema"] != SCHEMA:
+        raise ValueError(f"it was written by another version ({content['schema']!r})")
+    raw: dict[str, Any] = content["raw"]
+    return raw
+
+
 def _run(raw: dict[str, Any]) -> Run:
-    server = raw["server"]
-    steps = [Step(**{**step, "batch_sizes": _integers(step["batch_sizes"])}) for step in server["steps"]]
+    options = typed.record(Options, raw["options"])
+    parse(options.slo)
+    stages = tuple(typed.record(Stage, stage) for stage in raw["stages"])
+    if not stages or not all(0 <= stage.start_s <= stage.end_s - _SHORTEST_S < _LONGEST_S for stage in stages):
+        raise ValueError("it has no stages, or some without an end")
     return Run(
-        options=Options.from_dict(raw["options"]),
-        started=raw["started"],
-        stages=tuple(Stage(**stage) for stage in raw["stages"]),
-        samples=decode(raw["samples"]),
-        gauges=[Gauge(*gauge) for gauge in raw["gauges"]],
-        server=ServerSide(
-            name=server["name"],
-            steps={step.model: step for step in steps},
-            entries=server["entries"],
-            ensembles=frozenset(server["ensembles"]),
-            readings=tuple(Reading(*reading) for reading in server["readings"]),
-            failures={(model, reason): count for model, reason, count in server["failures"]},
-            note=server["note"],
-        ),
+        options=options,
+        started=typed.text(raw["started"]),
+        stages=stages,
+        samples=decode(raw["samples"], longest_s=_LONGEST_S),
+        gauges=[_gauge(gauge) for gauge in raw["gauges"]],
+        server=_server(raw["server"]),
     )
 
 
-def _integers(sizes: dict[str, int]) -> dict[int, int]:
-    return {int(size): count for size, count in sizes.items()}
+def _gauge(values: list[Any]) -> Gauge:
+    names = [field.name for field in dataclasses.fields(Gauge)]
+    gauge = typed.record(Gauge, dict(zip(names, values, strict=True)))
+    if gauge.rss_bytes < 1:
+        raise ValueError("a generator without memory")
+    return gauge
+
+
+def _server(server: dict[str, Any]) -> ServerSide:
+    steps = [
+        typed.record(Step, step, batch_sizes={int(size): typed.whole(n) for size, n in step["batch_sizes"].items()})
+        for step in server["steps"]
+    ]
+    return ServerSide(
+        name=typed.text(server["name"]),
+        steps={step.model: step for step in steps},
+        entries=typed.texts(server["entries"]),
+        ensembles=frozenset(typed.text(name) for name in server["ensembles"]),
+        readings=tuple(Reading(typed.number(time_s), typed.numbers(values)) for time_s, values in server["readings"]),
+        failures={(typed.text(model), typed.text(why)): typed.whole(n) for model, why, n in server["failures"]},
+        note=typed.text(server["note"]),
+    )
 
 
 def _finite(value: Any) -> Any:

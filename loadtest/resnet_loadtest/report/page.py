@@ -6,6 +6,7 @@ import dataclasses
 import html
 import importlib.resources
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,14 +82,12 @@ def render(page: Page) -> str:
         "STYLE": _asset("page.css"),
         "BODY": _body(page),
         "PLOTLY": _plotly(),
-        # "</" would end the script element early
-        "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
+        # "</script" would end the script element early, "<!--" would keep it from ending
+        "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         "SCRIPT": _asset("page.js"),
     }
-    text = _asset("page.html")
-    for name, value in parts.items():
-        text = text.replace(f"{{{{{name}}}}}", value, 1)
-    return text
+    # In one go: what is filled in may look like a place to fill.
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda place: parts[place[1]], _asset("page.html"))
 
 
 def _asset(name: str) -> str:

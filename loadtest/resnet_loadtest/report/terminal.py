@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -50,19 +51,21 @@ def summarise(run: Run, console: Console) -> None:
     """Print what a run found."""
     options = run.options
     kind = f"open loop, {options.arrivals} arrivals" if options.is_open_loop else "closed loop"
-    console.print(f"\n{options.profile}, {kind}, {options.mix} on {options.model} at {options.url}", highlight=False)
+    asked = f"\n{options.profile}, {kind}, {options.mix} on {options.model} at {options.url}"
+    console.print(asked, highlight=False, markup=False)
     console.print(_figures(run))
     if run.server.steps:
         console.print(_steps(run))
     for check in run.checks:
         sign = "[green]met[/]" if check.is_met else "[red]missed[/]"
         measured = check.objective.show(check.measured)
-        console.print(f"  {sign}  {check.part}: {check.objective.text} (measured {measured})", highlight=False)
+        told = escape(f"{check.part}: {check.objective.text} (measured {measured})")
+        console.print(f"  {sign}  {told}", highlight=False)
     for doubt in run.doubts:
         console.print(Text(f"  doubt  {doubt}", style="yellow"), soft_wrap=True)
     if run.memory_growth is not None and options.profile == "soak":
         console.print(f"  generator memory after warming up: {run.memory_growth:+.1%}", highlight=False)
-    console.print(f"  {run.limit}", highlight=False, soft_wrap=True)
+    console.print(f"  {run.limit}", highlight=False, soft_wrap=True, markup=False)
     colour = _COLOURS[run.verdict]
     console.print(f"[bold {colour}]{run.verdict.name}[/]: {run.verdict.meaning}", highlight=False)
 
@@ -93,7 +96,7 @@ def _figures(run: Run) -> Table:
 def _row(run: Run, part: Figures) -> list[str]:
     little = run.little(part)
     return [
-        part.name,
+        escape(part.name),
         level(run, part),
         f"{part.requests}",
         f"{part.error_rate:.2%}",
@@ -113,7 +116,7 @@ def _steps(run: Run) -> Table:
         table.add_column(name, justify="right")
     for step in run.server.steps.values():
         table.add_row(
-            step.model,
+            escape(step.model),
             f"{step.succeeded}",
             f"{step.failed}",
             f"{step.executions}",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import http.client
+import math
 import re
 import urllib.request
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-# Prometheus' text format: name{label="value",…} number
-_LINE = re.compile(r"^(?P<name>nv_[a-z_]+)(\{(?P<labels>[^}]*)\})?\s+(?P<value>[-+0-9.eE]+)")
+# Prometheus' text format: name{label="value",…} number; in a value \, " and line ends are escaped by a \.
+_LINE = re.compile(r'^(?P<name>nv_[a-z_]+)(\{(?P<labels>([^"}]|"([^"\\]|\\.)*")*)\})?\s+(?P<value>\S+)')
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+_LARGEST_ANSWER = 16 << 20  # bytes; Triton's is some kilobytes for each model
 
 GAUGES = {
     "nv_cpu_utilization": "CPU, share of all cores",
@@ -44,29 +50,45 @@ def fetch(url: str, timeout_s: float = 2.0) -> str:
     """
     if not url.startswith(("http://", "https://")):
         raise OSError(f"{url!r} is no HTTP URL")
-    with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310  # the scheme is checked above
-        return str(answer.read().decode())
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310  # the scheme is checked above
+            return str(answer.read(_LARGEST_ANSWER).decode(errors="replace"))
+    except (http.client.HTTPException, ValueError) as exc:  # half an answer, none in HTTP, no URL
+        raise OSError(f"{url!r} gives no metrics: {exc}") from exc
 
 
 def gauges(text: str) -> dict[str, float]:
-    """The metrics of :data:`GAUGES` in the endpoint's text."""
+    """The metrics of :data:`GAUGES` in the endpoint's text; lines that cannot be read are left out."""
     found: dict[str, float] = {}
     gpus: dict[str, str] = {}
-    for line in text.splitlines():
-        if (match := _LINE.match(line)) and match["name"] in GAUGES:
-            uuid = re.search(r'gpu_uuid="([^"]*)"', match["labels"] or "")
-            suffix = gpus.setdefault(uuid[1], f" {len(gpus)}") if uuid else ""
-            found[match["name"] + suffix] = float(match["value"])
+    for name, labels, value in _lines(text):
+        if name in GAUGES:
+            uuid = labels.get("gpu_uuid")
+            suffix = gpus.setdefault(uuid, f" {len(gpus)}") if uuid else ""
+            found[name + suffix] = value
     return found
 
 
 def failures(text: str) -> dict[tuple[str, str], int]:
     """Failed requests by (model, reason); reasons are REJECTED, CANCELED, BACKEND and OTHER."""
     counts: dict[tuple[str, str], int] = {}
-    for line in text.splitlines():
-        match = _LINE.match(line)
-        if match and match["name"] == "nv_inference_request_failure":
-            labels = dict(re.findall(r'(\w+)="([^"]*)"', match["labels"] or ""))
+    for name, labels, value in _lines(text):
+        if name == "nv_inference_request_failure":
             key = labels.get("model", ""), labels.get("reason", "")
-            counts[key] = counts.get(key, 0) + int(float(match["value"]))
+            counts[key] = counts.get(key, 0) + int(value)
     return counts
+
+
+def _lines(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Name, labels and value of each of Triton's metrics that has a finite one."""
+    for line in text.split("\n"):
+        if match := _LINE.match(line):
+            with contextlib.suppress(ValueError):
+                value = float(match["value"])
+                if math.isfinite(value):
+                    labels = _LABEL.findall(match["labels"] or "")
+                    yield match["name"], {name: _unescaped(label) for name, label in labels}, value
+
+
+def _unescaped(label: str) -> str:
+    return re.sub(r"\\(.)", lambda pair: "\n" if pair[1] == "n" else pair[1], label)

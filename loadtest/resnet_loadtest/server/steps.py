@@ -24,6 +24,7 @@ class Step:
         total_s: from arrival to answer, summed over requests, in seconds.
         queue_s: waiting for a batch, summed likewise.
         compute_s: input, computing and output, summed likewise.
+        busy_s: the same, summed over batches.
         batch_sizes: batch size → how many batches of that size were computed.
     """
 
@@ -35,6 +36,7 @@ class Step:
     total_s: float
     queue_s: float
     compute_s: float
+    busy_s: float
     batch_sizes: Mapping[int, int]
 
     @property
@@ -62,14 +64,8 @@ class Step:
         return min(1.0, self.succeeded / answered) if answered else 0.0
 
     def busy(self, wall_s: float) -> float:
-        """About how many instances computed at any moment of ``wall_s`` seconds.
-
-        Triton counts a batch's time once for each of its requests, and large batches take longer. Dividing by
-        the mean batch as a photo sees it undoes both where a batch's time grows with its size.
-        """
-        photos = sum(size * count for size, count in self.batch_sizes.items())
-        squares = sum(size * size * count for size, count in self.batch_sizes.items())
-        return self.compute_s * photos / squares / wall_s if squares else 0.0
+        """How many instances computed at an average moment of ``wall_s`` seconds."""
+        return self.busy_s / wall_s if wall_s else 0.0
 
 
 def difference(before: Iterable[ModelStatistics], after: Iterable[ModelStatistics]) -> dict[str, Step]:
@@ -99,6 +95,7 @@ def _step(before: ModelStatistics | None, after: ModelStatistics) -> Step:
         total_s=grown("success_ns") / 1e9,
         queue_s=grown("queue_ns") / 1e9,
         compute_s=compute / 1e9,
+        busy_s=grown("busy_ns") / 1e9,
         batch_sizes={size: count for size, count in sorted(sizes.items()) if count},
     )
 

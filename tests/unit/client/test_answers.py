@@ -71,6 +71,7 @@ def test_statistics_are_alike_for_both_protocols():
     }
     assert _requests.read_statistics({"model_stats": [grpc]}) == _requests.read_statistics({"model_stats": [http]})
     assert _requests.read_statistics({"model_stats": [http]})[0].batch_sizes == {2: 1}
+    assert _requests.read_statistics({"model_stats": [http]})[0].busy_ns == 5
 
 
 def test_representation_shows_what_matters():

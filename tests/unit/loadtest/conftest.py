@@ -43,6 +43,7 @@ def step_of(model, succeeded, *, queue_s=0.0, compute_s=0.01, batch=1, failed=0)
         total_s=(queue_s + compute_s) * succeeded,
         queue_s=queue_s * succeeded,
         compute_s=compute_s * succeeded,
+        busy_s=compute_s * executions,
         batch_sizes={batch: executions},
     )
 

@@ -15,6 +15,12 @@ ENSEMBLE = {"resnet50": step_of("resnet50", 1000, compute_s=0.1)}
         ({"compute_s": 0.001}, {"queue_s": 0.06, "compute_s": 0.0095}, 0.08, "Compute-bound"),
         ({"compute_s": 0.001}, {"queue_s": 0.06, "compute_s": 0.002}, 0.07, "Queueing"),
         ({"compute_s": 0.001}, {"compute_s": 0.008}, 0.01, "Nothing is saturated"),
+        (
+            {"compute_s": 0.001},
+            {"queue_s": 0.003, "compute_s": 0.0095},
+            0.014,
+            "Compute-bound: network_onnx is busy 95%",
+        ),
         ({"compute_s": 0.001}, {"compute_s": 0.002}, 0.01, "The way limits"),
     ],
 )

@@ -34,6 +34,7 @@ def statistics(model, count, batches, version="1"):
         compute_input_ns=0,
         compute_infer_ns=count * 1_000_000,
         compute_output_ns=0,
+        busy_ns=sum(batches.values()) * 1_000_000,
         batch_sizes=batches,
     )
 
@@ -51,6 +52,7 @@ def test_a_step_is_the_difference_between_two_looks():
     step = steps["network"]
     assert (step.succeeded, step.executions, dict(step.batch_sizes)) == (12, 6, {1: 2, 2: 2, 3: 2})
     assert (step.mean_queue_s, step.mean_compute_s, step.mean_total_s) == (0.001, 0.001, 0.002)
+    assert round(step.busy(0.012), 6) == 0.5  # six batches of a millisecond, however many requests shared them
 
 
 def test_a_step_called_directly_is_not_counted_twice():
