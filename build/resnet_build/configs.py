@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from resnet_build.errors import BuildError
 from resnet_build.network import FEATURES as FEATURE_COUNT
 from resnet_build.options import ServingOptions
-from resnet_build.python_models.preprocess.photo import Recipe
+from resnet_build.python_models.preprocess.photo import Limits, Recipe
 from resnet_build.tensors import FEATURES, IMAGE, PIXELS, PROBABILITIES
 
 LABELS_FILENAME = "labels.txt"
@@ -25,6 +25,9 @@ _BACKENDS = {
     "network_onnx": ("onnxruntime", "onnxruntime_onnx"),
     "network_torchscript": ("pytorch", "pytorch_libtorch"),
 }
+_VARIANTS_BACKEND = ("onnxruntime", "onnxruntime_onnx")
+# On a GPU, ONNX Runtime would compute the integers in float, between copies to and from the CPU.
+_ON_CPU = frozenset({"network_int8"})
 # ONNX Runtime's backend reads the lower-case key, PyTorch's the upper-case one.
 _THREAD_KEYS = {"onnxruntime": "intra_op_thread_count", "pytorch": "INTRA_OP_THREAD_COUNT"}
 
@@ -40,19 +43,39 @@ def hash_labels(labels: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(labels).encode()).hexdigest()
 
 
-def render_all(options: ServingOptions, recipe: Recipe, classes: int) -> dict[str, str]:
+def ensembles(variants: Sequence[str] = ()) -> dict[str, str]:
+    """Return ensemble → the network it ends in, those of the variants included."""
+    return ENSEMBLES | {f"resnet50_{variant}": network_of(variant) for variant in variants}
+
+
+def network_of(variant: str) -> str:
+    """Return the name of a variant's network."""
+    return f"network_{variant}"
+
+
+def render_all(
+    options: ServingOptions, recipe: Recipe, classes: int, variants: Sequence[str] = ()
+) -> dict[str, str]:
     """Render every model's configuration.
+
+    Args:
+        options: what of the serving can be chosen.
+        recipe: how photos are prepared.
+        classes: number of labels.
+        variants: what is served beside the default networks.
 
     Returns:
         Model name → text of its ``config.pbtxt``.
     """
     configs = [_preprocess(options)]
-    for ensemble, network in ENSEMBLES.items():
+    for ensemble, network in ensembles(variants).items():
         configs += [_network(network, options, classes), _ensemble(ensemble, network, options, classes)]
     rendered = {}
     for config in configs:
         config.parameters["recipe"].string_value = recipe.to_json()
         config.parameters["recipe_sha256"].string_value = recipe.sha256
+        for name, value in options.photo_limits.to_parameters().items():
+            config.parameters[name].string_value = value
         rendered[config.name] = _HEADER + text_format.MessageToString(config)
     return rendered
 
@@ -64,8 +87,8 @@ def parse(text: str) -> pb.ModelConfig:
         BuildError: not a Triton configuration.
     """
     try:
-        return text_format.Parse(text, pb.ModelConfig())
-    except text_format.ParseError as exc:
+        return text_format.Parse(text.encode(), pb.ModelConfig())
+    except (text_format.ParseError, ValueError, RecursionError) as exc:
         raise BuildError(f"not a Triton model configuration: {exc}") from exc
 
 
@@ -83,7 +106,8 @@ def _preprocess(options: ServingOptions) -> pb.ModelConfig:
 
 
 def _network(name: str, options: ServingOptions, classes: int) -> pb.ModelConfig:
-    backend, platform = _BACKENDS[name]
+    backend, platform = _BACKENDS.get(name, _VARIANTS_BACKEND)
+    kind = pb.ModelInstanceGroup.KIND_CPU if name in _ON_CPU else pb.ModelInstanceGroup.KIND_AUTO
     config = pb.ModelConfig(
         name=name,
         backend=backend,
@@ -93,7 +117,7 @@ def _network(name: str, options: ServingOptions, classes: int) -> pb.ModelConfig
         output=_outputs(classes),
         # The newest version beside the one before it, so that a roll-back is one request away.
         version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=2)),
-        instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_AUTO, count=options.instances)],
+        instance_group=[pb.ModelInstanceGroup(kind=kind, count=options.instances)],
         dynamic_batching=_batching(options, max_queue_delay_us=options.max_queue_delay_us),
         model_warmup=[_warmup(size) for size in likely_batches(options.max_batch_size)],
     )
@@ -165,3 +189,8 @@ def recipe_of(config: pb.ModelConfig) -> Recipe:
     """Read the recipe that a configuration carries."""
     parameters: Mapping[str, pb.ModelParameter] = config.parameters
     return Recipe.from_json(parameters["recipe"].string_value)
+
+
+def limits_of(config: pb.ModelConfig) -> Limits:
+    """Read the limits on photos that a configuration carries."""
+    return Limits.from_parameters({name: value.string_value for name, value in config.parameters.items()})

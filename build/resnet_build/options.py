@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from resnet_build.errors import BuildError
+from resnet_build.python_models.preprocess.photo import Limits
+
+# What is built only when asked for; `resnet_build.variants` makes them, docs/variants.md tells what they are.
+VARIANTS = ("int8", "fp16")
 
 
 def _option(default: int, text: str, *, least: int = 1, most: int) -> int:
@@ -24,7 +28,21 @@ class ServingOptions:
     queue_timeout_ms: int = _option(10_000, "milliseconds in a queue before a request is refused", most=3_600_000)
     instances: int = _option(1, "executions of a network at once, per GPU or on the CPU", most=64)
     preprocess_instances: int = _option(1, "processes that decode photos", most=256)
+    max_photo_bytes: int = _option(
+        Limits.max_bytes, "bytes of an encoded photo; longer ones are refused", most=2_147_483_647
+    )
+    max_photo_pixels: int = _option(
+        Limits.max_pixels, "pixels of a photo, and of all that one process decodes at once", most=178_956_970
+    )
+    max_photo_frames: int = _option(
+        Limits.max_frames, "frames of an animation, pages of a TIFF; only the first is classified", most=1_000_000
+    )
     threads: int = _option(0, "CPU threads per network instance; 0 for all cores", least=0, most=1024)
+
+    @property
+    def photo_limits(self) -> Limits:
+        """What ``preprocess`` and the client's local preprocessing refuse."""
+        return Limits(self.max_photo_bytes, self.max_photo_pixels, self.max_photo_frames)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

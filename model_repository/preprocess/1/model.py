@@ -1,14 +1,16 @@
 """Triton's Python model `preprocess`: encoded photos in, prepared pixels out.
 
 A call brings M requests with N photos each. Photos of all requests are decoded side by side (Pillow
-releases the interpreter lock while it decodes and resizes). A photo that cannot be decoded fails its own
-request, and no other, with INVALID_ARG and a sentence.
+releases the interpreter lock while it decodes and resizes), as many as there is room for. A photo that
+cannot be decoded fails its own request, and no other, with INVALID_ARG and a sentence.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -22,28 +24,40 @@ _PIXELS = "PIXELS__0"
 
 
 class TritonPythonModel:
-    """Applies the recipe that the build wrote into the model's configuration."""
+    """Applies the recipe that the build wrote into the model's configuration, within the limits beside it."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the recipe; Triton calls this once per instance, before any request."""
-        parameters = json.loads(args["model_config"])["parameters"]
-        self._recipe = photo.Recipe.from_json(parameters["recipe"]["string_value"])
-        if self._recipe.sha256 != parameters["recipe_sha256"]["string_value"]:
+        """Read the recipe and the limits; Triton calls this once per instance, before any request."""
+        entries = json.loads(args["model_config"])["parameters"]
+        parameters = {name: entry["string_value"] for name, entry in entries.items()}
+        self._recipe = photo.Recipe.from_json(parameters["recipe"])
+        if self._recipe.sha256 != parameters["recipe_sha256"]:
             raise pb_utils.TritonModelException("the recipe and its hash disagree: run resnet-build again")
+        self._limits = photo.Limits.from_parameters(parameters)
+        # Pillow warns of oddities in files: strangers could fill the server's log with them.
+        warnings.simplefilter("ignore")
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)
         self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with UINT8 pixels of shape (N, crop, crop, 3), or with its own error."""
         # All photos are started before the first is waited for.
-        pending = [
-            [self._pool.submit(photo.prepare, encoded, self._recipe) for encoded in _photos(request)]
-            for request in requests
-        ]
+        pending = [self._start(request) for request in requests]
         return [self._answer(photos) for photos in pending]
 
     def finalize(self) -> None:
         """Let the threads go; Triton calls this when it unloads the model."""
         self._pool.shutdown()
+
+    def _start(self, request: Any) -> list[Future[npt.NDArray[np.uint8]]]:
+        """Start the request's photos, whatever the shape of its batch."""
+        try:
+            encoded = pb_utils.get_input_tensor_by_name(request, _IMAGE).as_numpy().reshape(-1)
+        except Exception as exc:  # noqa: BLE001  # lengths inside the tensor that lie
+            unreadable: Future[npt.NDArray[np.uint8]] = Future()
+            unreadable.set_exception(photo.PhotoError(f"the photo cannot be read from the request: {exc}"))
+            return [unreadable]
+        return [self._pool.submit(photo.prepare, one, self._recipe, self._limits) for one in encoded]
 
     @staticmethod
     def _answer(photos: list[Future[npt.NDArray[np.uint8]]]) -> Any:
@@ -57,12 +71,6 @@ class TritonPythonModel:
             except Exception as exc:  # noqa: BLE001  # a defect of ours must not end the worker
                 return _error(f"preprocessing failed: {exc!r}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(_PIXELS, np.stack(rows))])
-
-
-def _photos(request: Any) -> list[bytes]:
-    """Return the request's encoded photos, whatever the shape of its batch."""
-    tensor = pb_utils.get_input_tensor_by_name(request, _IMAGE)
-    return list(tensor.as_numpy().reshape(-1))
 
 
 def _error(message: str, code: int) -> Any:

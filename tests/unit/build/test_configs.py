@@ -9,7 +9,7 @@ import pytest
 from resnet_build import configs
 from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
-from resnet_build.python_models.preprocess.photo import Recipe
+from resnet_build.python_models.preprocess.photo import Limits, Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,6 +42,14 @@ def test_every_model_carries_the_recipe() -> None:
     for config in rendered().values():
         assert configs.recipe_of(config) == DEFAULT_RECIPE
         assert config.parameters["recipe_sha256"].string_value == DEFAULT_RECIPE.sha256
+
+
+def test_every_model_carries_the_limits_on_photos() -> None:
+    """The client, whichever model it asks, refuses what the server would."""
+    options = {"max_photo_bytes": 1_000_000, "max_photo_pixels": 2_000_000, "max_photo_frames": 3}
+    for config in rendered(**options).values():
+        assert configs.limits_of(config) == Limits(1_000_000, 2_000_000, 3)
+    assert configs.limits_of(rendered()["preprocess"]) == Limits()
 
 
 def test_queues_are_bounded_everywhere() -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import re
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from corpus import Photo
+from corpus.writers import jpeg_of_scans
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from resnet_build.python_models.preprocess.photo import (
+    Limits,
     PhotoError,
     Recipe,
     crop_pixels,
@@ -18,6 +24,7 @@ from resnet_build.python_models.preprocess.photo import (
     prepare,
     to_rgb,
 )
+from resnet_build.python_models.preprocess.photo.limits import Room
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
 
@@ -128,10 +135,103 @@ def test_a_truncated_photo_is_refused(photos: dict[str, Path]) -> None:
         decode(photo[: len(photo) // 2])
 
 
-def test_too_many_pixels_are_refused_before_decoding() -> None:
-    """The header's size decides, so that nothing large is decoded."""
-    with pytest.raises(PhotoError, match="200x100 pixels, more than the 1000 allowed"):
-        decode(encoded(Image.new("RGB", (200, 100))), max_pixels=1000)
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        (Limits(max_bytes=100), "has [0-9]+ bytes, more than the 100 allowed.*--max-photo-bytes"),
+        (Limits(max_pixels=1000), "200x100 pixels, more than the 1000 allowed.*--max-photo-pixels"),
+        (Limits(max_frames=1), "has 2 frames, more than the 1 allowed.*--max-photo-frames"),
+    ],
+)
+def test_what_is_above_a_limit_is_refused(limits: Limits, sentence: str) -> None:
+    """The sentence names what was found, the limit and the remedy."""
+    second = Image.new("RGB", (200, 100), "white")
+    animation = encoded(Image.new("RGB", (200, 100)), "GIF", save_all=True, append_images=[second])
+    assert decode(animation).size == (200, 100)
+    with pytest.raises(PhotoError, match=sentence):
+        decode(animation, limits)
+
+
+def test_limits_survive_the_configuration() -> None:
+    """What the build writes is what server and client read; older configurations have the defaults."""
+    limits = Limits(max_bytes=1, max_pixels=2, max_frames=3)
+    assert limits.to_parameters() == {"max_photo_bytes": "1", "max_photo_pixels": "2", "max_photo_frames": "3"}
+    assert Limits.from_parameters({**limits.to_parameters(), "recipe": "{}"}) == limits
+    assert Limits.from_parameters({}) == Limits()
+
+
+@pytest.mark.parametrize("value", ["many", "", "0", "-1"])
+def test_what_is_no_limit_is_refused(value: str) -> None:
+    """A damaged limit is an error, not a lack of limits."""
+    with pytest.raises(ValueError, match=r"."):
+        Limits.from_parameters({"max_photo_pixels": value})
+
+
+def test_the_corpus_is_answered_or_refused(corpus: list[Photo]) -> None:
+    """Every odd photo gives the pixels of the picture that a person sees in it; every hostile one its sentence."""
+    wrong = []
+    for photo in corpus:
+        try:
+            pixels = prepare(photo.data, V1)
+        except PhotoError as exc:
+            if photo.seen or not re.search(photo.cause, str(exc)) or "photo" not in str(exc):
+                wrong.append(f"{photo.name} is refused: {exc}")
+        else:
+            seen = torchvision_pixels(photo.seen, V1).astype(int) if photo.seen else 999
+            if (difference := np.abs(pixels - seen).mean()) > photo.tolerance:
+                wrong.append(f"{photo.name} is accepted; its pixels differ by {difference}")
+    assert not wrong
+    assert len({photo.name for photo in corpus}) == len(corpus) > 250
+
+
+def test_the_corpus_looks_as_pillow_opens_it(corpus: list[Photo]) -> None:
+    """What is accepted has torchvision's pixels of the picture that Pillow opens and turns upright."""
+    checked = 0
+    for photo in corpus:
+        if photo.seen is None or photo.seen.size != (240, 160):
+            continue
+        try:
+            opened = ImageOps.exif_transpose(Image.open(io.BytesIO(photo.data)))
+        except Exception:  # noqa: BLE001, S112  # Pillow refuses what everybody else shows
+            continue
+        if not opened.mode.startswith("I;16"):  # these Pillow clips
+            expected = torchvision_pixels(opened.convert("RGB"), V1).astype(int)
+            assert np.abs(prepare(photo.data, V1) - expected).mean() <= 2, photo.name
+            checked += 1
+    assert checked > 100
+
+
+def test_scans_are_counted_in_the_picture_only() -> None:
+    """Markers in thumbnails and behind the end are no scans; 50 scans pass, 51 do not."""
+    assert decode(jpeg_of_scans(64, 50) + b"\xff\xda" * 100).size == (64, 64)
+    with pytest.raises(PhotoError, match="51 scans, more than the 50 allowed"):
+        decode(jpeg_of_scans(64, 51))
+
+
+def test_photos_wait_for_room() -> None:
+    """Small photos share the room; a large one waits for them, and what comes later waits behind it."""
+    room, limits, order = Room(), Limits(max_pixels=100), []
+
+    def take(name: str, pixels: int) -> threading.Thread:
+        def run() -> None:
+            with room.take(pixels, limits):
+                order.append(name)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    with room.take(60, limits), room.take(40, limits):
+        large = take("large", 100)
+        while not room._first_in_line.locked():
+            time.sleep(0.001)
+        small = take("small", 1)
+        assert not order
+    for thread in (large, small):
+        thread.join(10)
+    assert order == ["large", "small"]
+    with room.take(1_000, limits):  # alone, whatever its size: limits refuse elsewhere
+        pass
 
 
 def test_recipe_survives_its_json() -> None:

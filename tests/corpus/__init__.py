@@ -1,0 +1,25 @@
+"""Odd and hostile photos, made here byte by byte or by Pillow; ``python -m corpus FOLDER`` writes them as files."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from PIL import Image
+
+
+class Photo(NamedTuple):
+    """One input.
+
+    Attributes:
+        name: what is odd about it; a file name.
+        data: the file.
+        seen: the picture that a person sees in it; None if it must be refused.
+        cause: what the refusal's sentence holds, a regular expression.
+        tolerance: mean difference of its pixels, of 255, from those of ``seen``; above 2 where the file is lossy.
+    """
+
+    name: str
+    data: bytes
+    seen: Image.Image | None = None
+    cause: str = ""
+    tolerance: float = 2.0

@@ -1,0 +1,188 @@
+"""Inputs that must be refused: no photos, damaged photos, bombs and lies."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, features
+
+from corpus import Photo
+from corpus.writers import (
+    encoded,
+    gif,
+    jpeg_of_scans,
+    patched,
+    png,
+    png_chunk,
+    png_with,
+    riff,
+    tiff,
+    tiff_of,
+)
+
+_UNKNOWN = "not a photo in a known format"
+_DAMAGED = "damaged or truncated"
+_PIXELS = "pixels, more than the .* allowed"
+# 16x16 pixels from `jpegtran -arithmetic`, which Pillow cannot write.
+_ARITHMETIC = base64.b64decode(
+    # pragma: allowlist nextline secret
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcpLDAxNDQ0Hyc5PTgy"
+    "PC4zNDL/2wBDAQkJCQwLDBgNDRgyIRwhMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjL/yQARCAAQABAD"
+    # pragma: allowlist nextline secret
+    "ASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD/AI3EcoXKPmRMvYFLXfeBEV8apRi6N8qyyM4QSP/Z"
+)
+
+
+def hostile_photos(scene: Image.Image) -> Iterator[Photo]:
+    """All of them; the damaged ones are made of one RGB picture of a few hundred pixels a side."""
+    yield from _no_photos(scene)
+    yield from _not_accepted(scene)
+    yield from _truncated(scene)
+    yield from _too_many_pixels()
+    yield from _too_many_frames(scene)
+    yield from _lies(scene)
+
+
+def _no_photos(scene: Image.Image) -> Iterator[Photo]:
+    jpeg = encoded(scene, "JPEG")
+    texts = {
+        "text.txt": b"hello, I am a text",
+        "page.html": b"<!DOCTYPE html><html><body>404</body></html>",
+        "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
+        "document.pdf": b"%PDF-1.7\n1 0 obj<<>>endobj\n%%EOF",
+        "photo-in-a-document.pdf": b"%PDF-1.7\n" + jpeg + b"\n%%EOF",
+        "postscript.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+        "postscript-with-preview.eps": b"\xc5\xd0\xd3\xc6" + bytes(60) + jpeg,
+        "film.mp4": b"\0\0\0\x18ftypmp42" + bytes(200),
+        "iphone.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
+        "archive.zip": b"PK\x03\x04" + jpeg,
+        "zeros.bin": bytes(10_000),
+        "noise.bin": np.random.default_rng(0).bytes(10_000),
+        "sound.wav": b"RIFF\x24\0\0\0WAVEfmt " + bytes(20),
+        "big.tiff": b"II+\0\x08\0\0\0" + bytes(40),
+        "photo-after-junk.jpg": b"\0" + jpeg,
+    }
+    yield Photo("empty.jpg", b"", cause="empty")
+    for name, data in texts.items():
+        yield Photo(name, data, cause=_UNKNOWN)
+    for form in ("ICO", "JPEG2000", "PPM", "TGA", "DDS", "PCX", "SGI"):
+        if form in Image.SAVE:
+            yield Photo(f"photo.{form.lower()}", encoded(scene.resize((64, 64)), form), cause=_UNKNOWN)
+    yield Photo("script-as-a.gif", b"GIF89a=1;alert(1)/*" + bytes(100), cause=_DAMAGED)
+    yield Photo("signature.jpg", b"\xff\xd8\xff", cause=_DAMAGED)
+    yield Photo("signature.png", b"\x89PNG\r\n\x1a\n", cause=_DAMAGED)
+    yield Photo("letters.bmp", b"BMW is a car", cause=_DAMAGED)
+
+
+def _not_accepted(scene: Image.Image) -> Iterator[Photo]:
+    """Accepted formats in forms that photos do not have."""
+    for mode, name in (("I", "integer"), ("F", "float")):
+        yield Photo(f"{name}.tiff", encoded(scene.convert(mode), "TIFF"), cause="32-bit samples")
+    yield Photo("arithmetic.jpg", _ARITHMETIC, cause="arithmetic-coded")
+    fax = encoded(scene.convert("1"), "TIFF", compression="group4")
+    yield Photo("fax.tiff", fax, cause="compression 4, which photos do not have")
+    bmp = encoded(scene.quantize(16), "BMP")
+    yield Photo("run-length.bmp", patched(bmp, 30, "<I", 1), cause="run-length-encoded")
+
+
+def _truncated(scene: Image.Image) -> Iterator[Photo]:
+    files = {
+        "jpg": encoded(scene, "JPEG"),
+        "progressive.jpg": encoded(scene, "JPEG", progressive=True),
+        "png": encoded(scene),
+        "gif": encoded(scene, "GIF"),
+        "lossy.webp": encoded(scene, "WEBP"),
+        "lossless.webp": encoded(scene, "WEBP", lossless=True),
+        "bmp": encoded(scene, "BMP"),
+        "tiff": encoded(scene, "TIFF"),
+        "lzw.tiff": encoded(scene, "TIFF", compression="tiff_lzw"),
+    }
+    if features.check("avif"):
+        files["avif"] = encoded(scene, "AVIF", speed=10)
+    for name, data in files.items():
+        for tenth in range(1, 10):
+            yield Photo(f"{tenth}-tenths.{name}", data[: len(data) * tenth // 10], cause=_DAMAGED)
+
+
+def _too_many_pixels() -> Iterator[Photo]:
+    line = b"\0" + bytes(50_000 // 8)
+    packer = zlib.compressobj(1)
+    rows = b"".join(packer.compress(line * 100) for _ in range(500)) + packer.flush()
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 1, 0, 0, 0, 0)
+    bomb = png((1, 1), 1, 0, b"\0\0")[:8] + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", rows)
+    yield Photo("bomb.png", bomb + png_chunk(b"IEND", b""), cause="pixels")
+    yield Photo("bomb.gif", gif((65_535, 65_535), [(0, 0, 1, 1)]), cause="pixels")
+    yield Photo("bomb-in-a-frame.gif", gif((1, 1), [(0, 0, 65_535, 65_535)]), cause="pixels")
+    yield Photo("just-too-large.gif", gif((8_000, 6_300), [(0, 0, 1, 1)]), cause=_PIXELS)
+    lossless = encoded(Image.new("RGB", (8, 8)), "WEBP", lossless=True)
+    yield Photo("bomb.webp", patched(lossless, 21, "<I", 0x0FFF_FFFF), cause="pixels|damaged")
+    canvas = b"\x10\0\0\0" + b"\xfe\x3f\0" * 2
+    yield Photo("bomb-canvas.webp", riff((b"VP8X", canvas), (b"VP8L", lossless[20:])), cause="pixels|damaged")
+    tags = {256: (4, [60_000]), 257: (4, [60_000]), 258: (3, [8]), 259: (3, [8]), 262: (3, [1]), 273: (4, [8])}
+    yield Photo("bomb.tiff", tiff([tags | {279: (4, [2_000])}], zlib.compress(bytes(1_000_000), 9)), cause=_PIXELS)
+    small = encoded(Image.new("RGB", (8, 8)), "JPEG")
+    frame = small.index(b"\xff\xc0")
+    yield Photo("bomb.jpg", patched(small, frame + 5, ">HH", 65_500, 65_500), cause="pixels")
+    bmp = encoded(Image.new("RGB", (8, 8)), "BMP")
+    yield Photo("bomb.bmp", patched(bmp, 18, "<II", 60_000, 60_000), cause="pixels")
+    if features.check("avif"):
+        avif = encoded(Image.new("RGB", (64, 64)), "AVIF", speed=10)
+        extent = avif.index(b"ispe") + 8
+        yield Photo("bomb.avif", patched(avif, extent, ">II", 16_000, 16_000), cause="pixels|damaged")
+
+
+def _too_many_frames(scene: Image.Image) -> Iterator[Photo]:
+    cause = "frames, more than the 1000 allowed"
+    yield Photo("frames.gif", gif((1, 1), [(0, 0, 1, 1)] * 1_001), cause=cause)
+    control = (b"acTL", struct.pack(">II", 1_000_000_000, 0))
+    yield Photo("frames.png", png_with(encoded(scene), control), cause=cause)
+    frame = bytes(16) + encoded(Image.new("RGB", (1, 1)), "WEBP", lossless=True)[12:]
+    frames = [(b"ANMF", frame)] * 1_001
+    animation = riff((b"VP8X", b"\x02" + bytes(9)), (b"ANIM", bytes(6)), *frames)
+    yield Photo("frames.webp", animation, cause=cause)
+    page = {256: (3, [1]), 257: (3, [1]), 258: (3, [8]), 262: (3, [1]), 273: (4, [8]), 279: (4, [1])}
+    yield Photo("too-many-pages.tiff", tiff([page] * 1_001, b"\0"), cause=cause)
+    yield Photo("scans.jpg", jpeg_of_scans(7_000, 2_000), cause="2000 scans")
+
+
+def _lies(scene: Image.Image) -> Iterator[Photo]:
+    """Headers that claim other sizes, and structures that claim more than there is."""
+    height = scene.size[1]
+    plain = encoded(scene)
+    jpeg = encoded(scene, "JPEG")
+    frame = jpeg.index(b"\xff\xc0")
+    yield Photo("no-size.jpg", patched(jpeg, frame + 5, ">HH", 0, 0), cause=_DAMAGED)
+    yield Photo("two-frames.jpg", jpeg[:frame] + jpeg[frame : frame + 19] + jpeg[frame:], cause="damaged")
+    yield Photo("segments.jpg", b"\xff\xd8" + b"\xff\xef\0\x02" * 100_000 + jpeg[2:], cause="segments")
+    yield Photo("pieces.png", png_with(plain, *[(b"teXt", b"")] * 60_000), cause="pieces")
+    yield Photo("pieces.webp", riff(*[(b"ABCD", b"")] * 60_000)[:12] + b"VP8X" + bytes(4) * 60_000 * 2, cause="pieces")
+    bmp = encoded(scene, "BMP")
+    yield Photo("taller-than-its-data.bmp", patched(bmp, 22, "<I", height + 50), cause=_DAMAGED)
+    yield from _lying_tiffs(scene)
+    if features.check("avif"):
+        # The container says 64x64; the stream's own header (profile, still, short, level, widths of the numbers,
+        # then the numbers) says 65536x65536.
+        avif = encoded(Image.new("RGB", (64, 64)), "AVIF", speed=10)
+        header = avif.index(b"\x12\0\x0a") + 4
+        claim = int("000110000011111111" + "1" * 32, 2) << 6
+        lie = avif[:header] + claim.to_bytes(7, "big") + avif[header + 7 :]
+        yield Photo("larger-inside.avif", lie, cause=_PIXELS)
+
+
+def _lying_tiffs(scene: Image.Image) -> Iterator[Photo]:
+    page = {256: (4, [64]), 257: (4, [64]), 258: (3, [8]), 259: (3, [1]), 262: (3, [1]), 273: (4, [8])}
+    data = bytes(64 * 64)
+    yield Photo("huge-tile.tiff", tiff([page | {322: (4, [60_000]), 323: (4, [60_000]), 324: (4, [8])}]), cause=_PIXELS)
+    again = {278: (4, [63]), 273: (4, [8] * 10_000), 279: (4, [4_032] * 10_000)}
+    yield Photo("strip-again-and-again.tiff", tiff([page | again], data), cause="10000 pieces where 2 make")
+    many = {700 + tag: (7, bytes(9)) for tag in range(2_000)}
+    yield Photo("tags.tiff", tiff([page | many], data), cause="TIFF tags, more than any photo needs")
+    lie = patched(tiff([page], data), 8 + 64 * 64 + 2 + 12 * 5 + 4, "<II", 1_000_000_000, 8)
+    yield Photo("strips-beyond-the-end.tiff", lie, cause="TIFF tags claim 4")
+    deep = tiff_of(np.asarray(scene))
+    yield Photo("directory-beyond-the-end.tiff", patched(deep, 4, "<I", 0xFFFF_FFF0), cause=_DAMAGED)
+    yield Photo("two-widths.tiff", tiff([page | {256: (4, [64, 64])}], data), cause="is not one number")

@@ -1,0 +1,66 @@
+"""The served ``preprocess`` and its worker process, asked without the library, whose rules are to be compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as protocol
+from resnet_client._photo import PhotoError
+from resnet_serve import TritonServer
+from resnet_serve.supervisor import workers_of
+from tritonclient.utils import InferenceServerException
+
+
+class Preprocess:
+    """Asks a server's ``preprocess``; safe to share between threads."""
+
+    def __init__(self, server: TritonServer) -> None:
+        self._client = protocol.InferenceServerClient(server.grpc_url.removeprefix("grpc://"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def pixels(self, photo: bytes) -> np.ndarray:
+        """The pixels that the network would see.
+
+        Raises:
+            PhotoError: with the server's sentence, if it refuses with INVALID_ARG.
+        """
+        tensor = protocol.InferInput("IMAGE", [1, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[photo]], dtype=np.object_))
+        try:
+            answer: Any = self._client.infer("preprocess", [tensor], client_timeout=60)
+        except InferenceServerException as exc:
+            if exc.status() != "StatusCode.INVALID_ARGUMENT":
+                raise
+            raise PhotoError(exc.message()) from exc
+        return answer.as_numpy("PIXELS__0")[0]
+
+
+def worker(server: TritonServer, model: str = "preprocess") -> int:
+    """Process id of the model's only worker, however many processes stand between it and this one."""
+    processes, found = [server._guard.pid], []
+    while processes:
+        process = processes.pop()
+        workers = workers_of(process)
+        found += [pid for pid, (name, _) in workers.items() if name == model]
+        children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
+        processes += [pid for pid in map(int, children.split()) if pid not in workers]
+    (pid,) = found
+    return pid
+
+
+def forget_peak(pid: int) -> None:
+    """Let the peak of a process's memory begin anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+def memory_mib(pid: int, field: str = "VmHWM") -> float:
+    """Resident memory of a process in MiB: its peak, or with ``VmRSS`` what it has now."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise AssertionError(f"process {pid} has no {field}")
