@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from corpus import Photo
+from corpus.hostile import hostile_photos
+from corpus.odd import odd_photos
+from hypothesis import settings
+from PIL import Image
 from resnet_serve import ServerConfig, TritonServer
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT.parent / "shared" / "imagenet-sample"
+
+# `quick` gives the same inputs each time, `deep` always other ones; deadlines would tell of the machine's load.
+settings.register_profile("quick", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile("deep", max_examples=600, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+# One token for every server and every client of the run, in this process and below it, as an operator would
+# have it; test_strangers.py has neither.
+os.environ.setdefault("RESNET_ADMIN_TOKEN", secrets.token_urlsafe())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +66,14 @@ def photos() -> dict[str, Path]:
     found = {names.get(path.stem, path.stem): path for path in shipped_photos()}
     assert {"cat", "coffee", "rocket", "flower"} <= found.keys()
     return found
+
+
+@pytest.fixture(scope="session")
+def corpus(photos: dict[str, Path]) -> list[Photo]:
+    """Odd and hostile photos, a few hundred, of all the kinds that ``tests/corpus`` makes."""
+    scene = Image.open(photos["coffee"]).convert("RGB")
+    scene.thumbnail((240, 240))
+    return [*odd_photos(scene), *hostile_photos(scene)]
 
 
 @pytest.fixture(scope="session")

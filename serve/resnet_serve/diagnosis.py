@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -15,44 +16,65 @@ _REMEDIES = (
     (r"error while loading shared libraries: \S+", "a shared library is missing: install its package"),
     (r"No space left on device", "there is no space left, perhaps in /dev/shm: free some"),
     (r"unrecognized option '[^']*'", "tritonserver does not know one of the flags passed through to it"),
+    (
+        r"restricted api '[^']*' can not be specified in multiple config groups",
+        "an API is closed twice: give --open-apis all beside flags of your own that close APIs",
+    ),
 )
+# These go away by themselves, or with what another process does.
+_PASSING = (_PORT_TAKEN, "No space left on device")
 # Triton's error lines, and its last word before it gives up.
 _ERROR_LINE = re.compile(r"E\d{4} |error: ", re.MULTILINE)
 # Said on every machine without a GPU.
 _HARMLESS = ("CudaDriverHelper", "NVML")
 
 
-def cause(log: Path) -> str | None:
-    """Return one sentence with the cause and the remedy, or None if the log tells none that is known."""
-    text = _read(log)
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """Why a start failed.
+
+    Attributes:
+        sentence: the cause and the remedy, for people.
+        is_lasting: whether every further start would fail as well until somebody mends something.
+    """
+
+    sentence: str
+    is_lasting: bool
+
+
+def cause(log: Path, since: int = 0) -> Cause | None:
+    """Return the cause that the log tells from byte ``since`` on, or None if it tells none that is known."""
+    text = _read(log, since)
     for pattern, remedy in _REMEDIES:
         if match := re.search(pattern, text):
-            return f"{remedy} («{match.group(0)}»)"
+            return Cause(f"{remedy} («{match.group(0)}»)", is_lasting=pattern not in _PASSING)
     return None
 
 
-def port_is_taken(log: Path) -> bool:
+def port_is_taken(log: Path, since: int = 0) -> bool:
     """Whether the server could not listen because another process does."""
-    return _PORT_TAKEN in _read(log)
+    return _PORT_TAKEN in _read(log, since)
 
 
-def errors(log: Path) -> str:
+def errors(log: Path, since: int = 0) -> str:
     """Return the log's error lines, or its end if it has none."""
     lines = [
         line
-        for line in _read(log).splitlines()
+        for line in _read(log, since).splitlines()
         if _ERROR_LINE.match(line) and not any(word in line for word in _HARMLESS)
     ]
-    return "\n".join(lines[-_TAIL_LINES:]) or tail(log)
+    return "\n".join(lines[-_TAIL_LINES:]) or tail(log, since)
 
 
-def tail(log: Path) -> str:
+def tail(log: Path, since: int = 0) -> str:
     """Return the last lines of the log."""
-    return "\n".join(_read(log).splitlines()[-_TAIL_LINES:])
+    return "\n".join(_read(log, since).splitlines()[-_TAIL_LINES:])
 
 
-def _read(log: Path) -> str:
+def _read(log: Path, since: int) -> str:
     try:
-        return log.read_text(encoding="utf-8", errors="replace")
+        with log.open("rb") as stream:
+            stream.seek(since)
+            return stream.read().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return ""

@@ -1,9 +1,9 @@
-"""A small process between the caller and ``tritonserver`` that never leaves anything behind.
+"""A small process between the caller and the supervisor of ``tritonserver`` that never leaves anything behind.
 
 It holds one end of a pipe. When the other end closes, because the caller stops the server or because the
-caller is gone, be it by SIGKILL, the guard lets ``tritonserver`` finish its requests, ends it, and removes
-the shared memory that it may have left, and the temporary files of a caller that is gone. If the guard
-itself is killed, the kernel ends ``tritonserver``, whose workers then end by themselves.
+caller is gone, be it by SIGKILL, the guard has the supervisor end the server, and removes the shared memory
+that the server may have left, and the temporary files of a caller that is gone. If the guard itself is
+killed, the kernel ends the supervisor, and with it the server, whose workers then end by themselves.
 
 Run as a script with the standard library alone, so that it starts in milliseconds.
 """
@@ -23,12 +23,12 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton's Python backend keeps its regions
-# Beyond the server's own limit for running requests: unloading models and ending workers.
-_UNLOAD_TIMEOUT_S = 15
+# Beyond the server's own limit for running requests; the supervisor ends the server sooner than that.
+_SUPERVISOR_TIMEOUT_S = 30
 
 
 def main() -> int:
-    """Run a server until it ends or the lifeline closes; return its exit code."""
+    """Run a supervisor until it ends or the lifeline closes; return its exit code."""
     parser = argparse.ArgumentParser(prog="guard")
     parser.add_argument("--lifeline", type=int, required=True, help="file descriptor whose closing ends the server")
     parser.add_argument("--exit-timeout-s", type=int, required=True)
@@ -40,11 +40,11 @@ def main() -> int:
     stopping = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(stopping[1], b"."))
-    server = subprocess.Popen(args.command, preexec_fn=_die_with_parent, start_new_session=True)  # noqa: PLW1509  # one thread
+    supervisor = subprocess.Popen(args.command, preexec_fn=_die_with_parent)  # noqa: PLW1509  # one thread
     try:
-        ended = os.pidfd_open(server.pid)
+        ended = os.pidfd_open(supervisor.pid)
         select.select([ended, args.lifeline, stopping[0]], [], [])
-        return _stop(server, args.exit_timeout_s)
+        return _stop(supervisor, args.exit_timeout_s)
     finally:
         _remove_shared_memory(args.shm_prefix)
         if os.getppid() != caller:
@@ -56,16 +56,14 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _stop(server: subprocess.Popen[bytes], exit_timeout_s: int) -> int:
-    """Let the server finish; if it does not, end it with its workers."""
+def _stop(supervisor: subprocess.Popen[bytes], exit_timeout_s: int) -> int:
     with contextlib.suppress(ProcessLookupError):
-        server.send_signal(signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        server.wait(exit_timeout_s + _UNLOAD_TIMEOUT_S)
-    # The server leads its own session; whatever is left of its group are workers.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGKILL)
-    code = server.wait()
+        supervisor.send_signal(signal.SIGTERM)
+    try:
+        code = supervisor.wait(exit_timeout_s + _SUPERVISOR_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        code = supervisor.wait()
     return 128 - code if code < 0 else code
 
 

@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from resnet_serve import diagnosis, guard, installation, ports
-from resnet_serve.config import ServerConfig
-from resnet_serve.errors import ServerError
+from resnet_serve import access, diagnosis, flags, guard, installation, models, ports, supervisor
+from resnet_serve.config import LOOPBACK, ServerConfig
+from resnet_serve.errors import ServerError, UnservableError
+from resnet_serve.models import ModelStatus
+from resnet_serve.supervisor import Api
 
 _POLL_S = 0.05
-_HTTP_TIMEOUT_S = 5.0
 _PORT_ATTEMPTS = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelStatus:
-    """One served model.
-
-    Attributes:
-        name: as in requests.
-        versions: loaded versions, ascending.
-        backend: ``python``, ``onnxruntime``, ``pytorch``, or ``ensemble``.
-        max_batch_size: largest batch that it executes; 0 without batching.
-        devices: where its instances run, such as ``CPU`` or ``2 x GPU``.
-    """
-
-    name: str
-    versions: tuple[int, ...]
-    backend: str
-    max_batch_size: int
-    devices: str
 
 
 class TritonServer:
     """A running ``tritonserver``; use it as a context manager.
 
-    The server ends with the block, with :meth:`stop`, and with this process, however that ends.
+    The server ends with the block, with :meth:`stop`, and with this process, however that ends. Workers of
+    models that die are replaced.
 
     Args:
         config: what to run.
@@ -58,26 +37,35 @@ class TritonServer:
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
+        self._token = access.admin_token(config)
         self._cleanup = contextlib.ExitStack()
         self._guard: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
         self._ports = [0, 0, 0]
+        self._folder = Path()
+        self._log_start = 0
         self.log = Path(config.log) if config.log else Path()
 
     @property
     def http_url(self) -> str:
-        """URL for HTTP clients, such as ``http://127.0.0.1:8000``."""
-        return f"http://{self.config.host}:{self._ports[0]}"
+        """URL for HTTP clients, such as ``http://127.0.0.1:8000``; with TLS, for this machine only."""
+        return f"http://{self.config.http_host}:{self._ports[0]}"
 
     @property
     def grpc_url(self) -> str:
-        """URL for gRPC clients, such as ``grpc://127.0.0.1:8001``."""
-        return f"grpc://{self.config.host}:{self._ports[1]}"
+        """URL for gRPC clients, such as ``grpc://127.0.0.1:8001``; ``grpcs://`` with TLS."""
+        scheme = "grpcs" if self.config.tls_certificate else "grpc"
+        return f"{scheme}://{self.config.host}:{self._ports[1]}"
 
     @property
     def metrics_url(self) -> str:
         """URL of the Prometheus metrics."""
-        return f"http://{self.config.host}:{self._ports[2]}/metrics"
+        return f"http://{self.config.metrics_host}:{self._ports[2]}/metrics"
+
+    @property
+    def admin_token(self) -> str:
+        """Opens the APIs that :attr:`ServerConfig.open_apis` does not list."""
+        return self._token
 
     def __enter__(self) -> Self:
         """Start the server and wait until every model is ready."""
@@ -96,15 +84,18 @@ class TritonServer:
         Raises:
             ServerError: it cannot be started; the message names cause and remedy, and nothing is left behind.
         """
-        repository = _checked_repository(Path(self.config.repository))
+        access.check(self.config)
+        _checked_repository(Path(self.config.repository))
         installed = installation.find()
-        folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="resnet-serve-")))
+        self._folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="resnet-serve-")))
         try:
-            installed.compose(folder / "backends")
-            self.log = Path(self.config.log) if self.config.log else folder / "triton.log"
+            installed.compose(self._folder / "backends")
+            self.log = Path(self.config.log) if self.config.log else self._folder / "triton.log"
+            self._log_start = 0
             for attempt in range(_PORT_ATTEMPTS):
                 self._choose_ports()
-                self._launch(installed, repository, folder / "backends")
+                self._empty_log()
+                self._launch(installed)
                 try:
                     self._wait_until_ready()
                 except _PortTakenError:
@@ -116,6 +107,24 @@ class TritonServer:
                     return
         except BaseException:
             self.stop()
+            raise
+
+    def restart(self) -> None:
+        """Start a server again that has ended by itself: same ports, same token, its log goes on.
+
+        Raises:
+            ServerError: it cannot be started now; try again later.
+            UnservableError: nor later, until somebody mends something.
+        """
+        self._end()
+        _checked_repository(Path(self.config.repository))
+        self._refuse_taken_ports()
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
+        try:
+            self._launch(installation.find())
+            self._wait_until_ready()
+        except BaseException:
+            self._end()
             raise
 
     def stop(self) -> int | None:
@@ -147,40 +156,17 @@ class TritonServer:
         """List the served models, ensembles last.
 
         Raises:
-            ServerError: the server does not tell, for example because that interface is restricted.
+            ServerError: the server does not tell.
         """
-        versions: dict[str, list[int]] = {}
-        try:
-            index = self._http("v2/repository/index", body={"ready": True})
-        except OSError as exc:
-            raise ServerError(f"the server does not list its models: {exc}") from exc
-        for entry in index:
-            versions.setdefault(entry["name"], []).append(int(entry["version"]))
-        found = [self._status(name, sorted(numbers)) for name, numbers in versions.items()]
-        return sorted(found, key=lambda model: (model.backend == "ensemble", model.name))
+        return models.served(self._api)
 
-    def _status(self, name: str, versions: list[int]) -> ModelStatus:
-        config = self._http(f"v2/models/{name}/config")
-        groups = [(group["count"], group["kind"].removeprefix("KIND_")) for group in config.get("instance_group", [])]
-        return ModelStatus(
-            name=name,
-            versions=tuple(versions),
-            backend=config["backend"] or config["platform"],
-            max_batch_size=config["max_batch_size"],
-            devices=", ".join(kind if count == 1 else f"{count} x {kind}" for count, kind in groups),
-        )
-
-    def _http(self, path: str, *, body: dict[str, Any] | None = None) -> Any:
-        request = urllib.request.Request(  # noqa: S310  # our own http:// URL
-            f"{self._local_url}/{path}", data=None if body is None else json.dumps(body).encode()
-        )
-        with _DIRECT.open(request, timeout=_HTTP_TIMEOUT_S) as response:
-            content = response.read()
-        return json.loads(content) if content else None
+    @property
+    def _api(self) -> Api:
+        return Api(self._local_url, self._token)
 
     @property
     def _local_url(self) -> str:
-        host = "127.0.0.1" if self.config.host == "0.0.0.0" else self.config.host  # noqa: S104  # comparison
+        host = LOOPBACK if self.config.http_host == "0.0.0.0" else self.config.http_host  # noqa: S104  # comparison
         return f"http://{host}:{self._ports[0]}"
 
     def _choose_ports(self) -> None:
@@ -188,66 +174,65 @@ class TritonServer:
             self._ports = ports.free_ports(self.config.host, 3)
         else:
             self._ports = [self.config.port + offset for offset in range(3)]
-            ports.refuse_taken(self.config.host, self._ports)
+            self._refuse_taken_ports()
 
-    def _launch(self, installed: installation.Installation, repository: Path, backends: Path) -> None:
+    def _refuse_taken_ports(self) -> None:
+        hosts = (self.config.http_host, self.config.host, self.config.metrics_host)
+        for host, port in zip(hosts, self._ports, strict=True):
+            ports.refuse_taken(host, [port])
+
+    def _empty_log(self) -> None:
+        try:
+            self.log.write_bytes(b"")
+        except OSError as exc:
+            raise UnservableError(f"the log {self.log} cannot be written: {exc.strerror}") from exc
+
+    def _launch(self, installed: installation.Installation) -> None:
         prefix = f"resnet_serve_{os.getpid()}_{self._ports[0]}_"
-        command = [
-            *(sys.executable, "-I", guard.__file__),
-            *("--exit-timeout-s", str(self.config.exit_timeout_s)),
-            *("--shm-prefix", prefix),
-            *("--folder", str(backends.parent)),
-        ]
         reading, self._lifeline = os.pipe()
         try:
-            with self.log.open("wb") as log:
-                self._guard = subprocess.Popen(
-                    [
-                        *command,
-                        "--lifeline",
-                        str(reading),
-                        "--",
-                        *self._command(installed, repository, backends, prefix),
-                    ],
-                    env=installed.environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=[reading],
-                    # Ctrl-C on a terminal must reach us, who then drain, and not the server as well.
-                    start_new_session=True,
-                )
+            self._guard = subprocess.Popen(
+                [
+                    *self._guard_command(reading, prefix),
+                    *("--", *self._supervisor_command()),
+                    *("--", str(installed.binary)),
+                    *flags.of(
+                        self.config,
+                        Path(self.config.repository).resolve(),
+                        self._folder / "backends",
+                        self._ports,
+                        prefix,
+                    ),
+                ],
+                env={**installed.environment(), supervisor.TOKEN_VARIABLE: self._token},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[reading],
+                # Ctrl-C on a terminal must reach us, who then drain, and not the server as well.
+                start_new_session=True,
+            )
         except OSError as exc:
             raise ServerError(f"the server could not be launched: {exc}") from exc
         finally:
             os.close(reading)
 
-    def _command(
-        self, installed: installation.Installation, repository: Path, backends: Path, shm_prefix: str
-    ) -> list[str]:
-        http, grpc, metrics = map(str, self._ports)
-        flags = {
-            "model-repository": str(repository),
-            "backend-directory": str(backends),
-            "http-address": self.config.host,
-            "http-port": http,
-            "grpc-address": self.config.host,
-            "grpc-port": grpc,
-            "metrics-address": self.config.host,
-            "metrics-port": metrics,
-            "exit-timeout-secs": str(self.config.exit_timeout_s),
-        }
-        regions = [
-            f"--backend-config={name},shm-region-prefix-name={shm_prefix}"
-            for name in ("python", *installation.NETWORK_BACKENDS)
-        ]
+    def _guard_command(self, lifeline: int, shm_prefix: str) -> list[str]:
+        # Neither script imports packages, so Python need not look for any (-S).
         return [
-            str(installed.binary),
-            *(f"--{name}={value}" for name, value in flags.items()),
-            # The build writes whole configurations; completing them would start every worker twice.
-            "--disable-auto-complete-config",
-            *regions,
-            *self.config.triton_args,
+            *(sys.executable, "-I", "-S", guard.__file__),
+            *("--lifeline", str(lifeline)),
+            *("--exit-timeout-s", str(self.config.exit_timeout_s)),
+            *("--shm-prefix", shm_prefix),
+            *("--folder", str(self._folder)),
+        ]
+
+    def _supervisor_command(self) -> list[str]:
+        return [
+            *(sys.executable, "-I", "-S", supervisor.__file__),
+            *("--http", self._local_url),
+            *("--closed-apis", ",".join(self.config.closed_apis)),
+            *("--exit-timeout-s", str(self.config.exit_timeout_s)),
+            *("--log", str(self.log.resolve())),
         ]
 
     def _wait_until_ready(self) -> None:
@@ -262,35 +247,39 @@ class TritonServer:
 
     def _is_ready(self) -> bool:
         try:
-            self._http("v2/health/ready")
-        except (OSError, urllib.error.HTTPError):
+            self._api.ask("v2/health/ready")
+        except OSError:
             return False
         return True
 
     def _start_error(self, what: str) -> ServerError:
-        known = diagnosis.cause(self.log)
-        kind = _PortTakenError if diagnosis.port_is_taken(self.log) else ServerError
+        known = diagnosis.cause(self.log, self._log_start)
         kept = f" (all of it: {self.log})" if self.config.log else ""
-        return kind(f"{known or what}\nfrom Triton's log{kept}:\n{diagnosis.errors(self.log)}")
+        kind = ServerError
+        if diagnosis.port_is_taken(self.log, self._log_start):
+            kind = _PortTakenError
+        elif known is not None and known.is_lasting:
+            kind = UnservableError
+        sentence = known.sentence if known else what
+        return kind(f"{sentence}\nfrom Triton's log{kept}:\n{diagnosis.errors(self.log, self._log_start)}")
 
 
 class _PortTakenError(ServerError):
     """Another process listens on one of the ports."""
 
 
-# A proxy of the environment must not be asked for this machine's own server.
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def _checked_repository(repository: Path) -> Path:
+def _checked_repository(repository: Path) -> None:
     """Refuse what cannot be served, before seconds are spent on starting."""
     if not repository.is_dir():
-        raise ServerError(f"there is no model repository {repository}: run resnet-build, or name one with --repository")
+        raise UnservableError(
+            f"there is no model repository {repository}: run resnet-build, or name one with --repository"
+        )
     configs = sorted(repository.glob("*/config.pbtxt"))
     if not configs:
-        raise ServerError(f"{repository} holds no model: run resnet-build --repository {repository}")
+        raise UnservableError(f"{repository} holds no model: run resnet-build --repository {repository}")
     for config in configs:
         versions = [path for path in config.parent.iterdir() if path.is_dir() and path.name.isdigit()]
         if not versions:
-            raise ServerError(f"the model {config.parent} has no version, so its artifact is missing: run resnet-build")
-    return repository.resolve()
+            raise UnservableError(
+                f"the model {config.parent} has no version, so its artifact is missing: run resnet-build"
+            )

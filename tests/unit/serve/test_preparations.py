@@ -124,7 +124,18 @@ def test_known_causes_are_read_from_the_log(tmp_path: Path, line: str, sentence:
     log.write_text(f"I1123 x.cc:1] hello\n{line}\n")
     cause = diagnosis.cause(log)
     assert cause is not None
-    assert sentence in cause
+    assert sentence in cause.sentence
+    assert cause.is_lasting == (sentence not in {"a port is taken", "no space left"})
+
+
+def test_only_the_present_start_is_diagnosed(tmp_path: Path) -> None:
+    """After a restart, what an earlier start has said is over."""
+    log = tmp_path / "log"
+    log.write_text("bind: Address already in use\n")
+    since = log.stat().st_size
+    assert diagnosis.port_is_taken(log)
+    assert diagnosis.cause(log, since) is None
+    assert not diagnosis.port_is_taken(log, since)
 
 
 def test_error_lines_are_shown_without_the_harmless_ones(tmp_path: Path) -> None:

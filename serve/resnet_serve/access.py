@@ -1,0 +1,96 @@
+"""Who may do what: the admin token, the APIs that it opens, and the files of TLS."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import ssl
+from pathlib import Path
+
+from resnet_serve.config import APIS, ServerConfig
+from resnet_serve.errors import UnservableError
+from resnet_serve.supervisor import TOKEN_FORM, TOKEN_RULE, TOKEN_VARIABLE
+
+_TOKEN_BYTES = 32
+
+
+def admin_token(config: ServerConfig) -> str:
+    """Return the configured token, that of the environment, or a new one.
+
+    Raises:
+        UnservableError: it is too short or holds characters that do not fit; the message does not tell it.
+    """
+    return _checked(config.admin_token or os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(_TOKEN_BYTES))
+
+
+def token_from(path: Path) -> str:
+    """Read the token in a file; a file that is not there is made, with a new token, for its owner's eyes only.
+
+    Raises:
+        UnservableError: it can be neither read nor made, or holds no token.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    except OSError as exc:
+        raise UnservableError(f"the admin token's file {path} cannot be made: {exc.strerror}") from exc
+    else:
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(f"{secrets.token_urlsafe(_TOKEN_BYTES)}\n")
+    try:
+        return _checked(path.read_text(encoding="ascii").strip())
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UnservableError(f"the admin token's file {path} cannot be read: {exc}") from exc
+
+
+def check(config: ServerConfig) -> None:
+    """Refuse APIs that do not exist, and certificates that no server could use.
+
+    Raises:
+        UnservableError: the message names the option and the remedy.
+    """
+    if unknown := sorted(set(config.open_apis) - set(APIS)):
+        raise UnservableError(f"{unknown[0]!r} cannot be opened or closed; these can: {', '.join(APIS)}")
+    _check_tls(config)
+
+
+def _check_tls(config: ServerConfig) -> None:
+    certificate, key, client_ca = config.tls_certificate, config.tls_key, config.tls_client_ca
+    if (certificate is None) != (key is None):
+        raise UnservableError("--tls-certificate and --tls-key belong together: give both or neither")
+    if certificate is None or key is None:
+        if client_ca is not None:
+            raise UnservableError("--tls-client-ca needs --tls-certificate and --tls-key")
+        return
+    for option, path in (("certificate", certificate), ("key", key), ("client-ca", client_ca)):
+        if path is not None:
+            _check_readable(f"--tls-{option}", path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=_refuse_passphrase)
+    except (ssl.SSLError, ValueError) as exc:
+        raise UnservableError(f"--tls-certificate {certificate} and --tls-key {key} do not fit ({exc})") from exc
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except ssl.SSLError as exc:
+            raise UnservableError(f"--tls-client-ca {client_ca} is no PEM file of certificates ({exc})") from exc
+
+
+def _check_readable(option: str, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as exc:
+        raise UnservableError(f"{option} {path} cannot be read: {exc.strerror}") from exc
+
+
+def _refuse_passphrase() -> str:
+    raise UnservableError("the key of --tls-key has a passphrase, which Triton cannot ask for: give one without")
+
+
+def _checked(token: str) -> str:
+    if not re.fullmatch(TOKEN_FORM, token):
+        raise UnservableError(TOKEN_RULE)
+    return token

@@ -1,0 +1,139 @@
+"""The flags of ``resnet-serve``, and the configuration that they stand for."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from resnet_serve import access
+from resnet_serve.config import APIS, ServerConfig
+
+_EPILOG = """\
+Everything after -- goes to tritonserver as it is: resnet-serve -- --log-verbose=1
+`resnet-serve rollout --help` tells how to bring a new version of a model into service.
+
+exit codes: 0 stopped on request, 1 the server ended by itself, 2 wrong usage, 3 it could not start;
+with --exit-after: those of the command
+"""
+
+
+def config_of(args: argparse.Namespace, log: Path) -> ServerConfig:
+    """Return what to run.
+
+    Raises:
+        ServerError: the file of the admin token can be neither read nor made.
+    """
+    return ServerConfig(
+        repository=args.repository,
+        host=args.host,
+        port=args.port,
+        log=log,
+        ready_timeout_s=args.ready_timeout_s,
+        exit_timeout_s=args.exit_timeout_s,
+        open_apis=args.open_apis,
+        admin_token=access.token_from(args.admin_token_file) if args.admin_token_file else None,
+        tls_certificate=args.tls_certificate,
+        tls_key=args.tls_key,
+        tls_client_ca=args.tls_client_ca,
+        triton_args=tuple(args.triton_args),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = argparse.ArgumentParser(
+        prog="resnet-serve",
+        description="Serve a model repository with the real tritonserver, without Docker.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = ServerConfig(repository="model_repository")
+    _add_server(parser, default)
+    _add_access(parser, default)
+    parser.add_argument("--restart", action="store_true", help="when the server crashes, start it again, for ever")
+    parser.add_argument(
+        "--then",
+        type=_command_line,
+        metavar="COMMAND",
+        help="run this once the server is ready, with its gRPC address in RESNET_URL and its admin token in "
+        "RESNET_ADMIN_TOKEN",
+    )
+    parser.add_argument("--exit-after", action="store_true", help="stop after --then, with its exit code")
+    parser.add_argument("triton_args", nargs="*", metavar="-- FLAG", help="tritonserver's own flags")
+    return parser
+
+
+def _add_server(parser: argparse.ArgumentParser, default: ServerConfig) -> None:
+    parser.add_argument(
+        "--repository", type=Path, default=default.repository, metavar="DIR", help="default: model_repository"
+    )
+    parser.add_argument(
+        "--host",
+        default=default.host,
+        help=f"address to listen on (default {default.host}; 0.0.0.0 opens it to the network)",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=default.port,
+        help=f"port for HTTP; gRPC takes the next, metrics the one after (default {default.port}; 0 takes free ones)",
+    )
+    parser.add_argument(
+        "--log", type=Path, metavar="FILE", help="Triton's log (default: a file in the temporary folder)"
+    )
+    parser.add_argument(
+        "--ready-timeout-s",
+        type=float,
+        default=default.ready_timeout_s,
+        metavar="S",
+        help=f"default {default.ready_timeout_s:.0f}",
+    )
+    parser.add_argument(
+        "--exit-timeout-s",
+        type=int,
+        default=default.exit_timeout_s,
+        metavar="S",
+        help=f"for running requests when stopping (default {default.exit_timeout_s})",
+    )
+
+
+def _add_access(parser: argparse.ArgumentParser, default: ServerConfig) -> None:
+    parser.add_argument(
+        "--open-apis",
+        type=_apis,
+        default=default.open_apis,
+        metavar="NAMES",
+        help=f"what works without the admin token, beside health and inference: none, all, or some of "
+        f"{','.join(APIS)} (default {','.join(default.open_apis)})",
+    )
+    parser.add_argument(
+        "--admin-token-file",
+        type=Path,
+        metavar="FILE",
+        help="holds the admin token; made if it is not there (default: RESNET_ADMIN_TOKEN, or a random token)",
+    )
+    parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM: gRPC with TLS, HTTP on loopback")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM: its private key")
+    parser.add_argument(
+        "--tls-client-ca", type=Path, metavar="FILE", help="PEM: let in only clients with a certificate of these"
+    )
+
+
+def _apis(text: str) -> tuple[str, ...]:
+    """``none``, ``all``, or names with commas between."""
+    if text in ("none", "all"):
+        return APIS if text == "all" else ()
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in APIS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of none, all, {', '.join(APIS)}")
+    return names
+
+
+def _command_line(text: str) -> list[str]:
+    """Split ``--then`` as a shell would."""
+    try:
+        return shlex.split(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{exc}: {text}") from exc

@@ -1,0 +1,158 @@
+"""What happens between the start of ``resnet-serve`` and its end: models, addresses, ``--then``, restarts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+from resnet_serve import diagnosis
+from resnet_serve.config import ServerConfig
+from resnet_serve.errors import ServerError, UnservableError
+from resnet_serve.server import TritonServer
+from resnet_serve.supervisor import TOKEN_VARIABLE
+
+EXIT_ENDED = 1
+# As a shell says it of a command that is not there.
+EXIT_NOT_RUN = 127
+
+_LOOK_EVERY_S = 0.2
+_LONGEST_PAUSE_S = 30.0
+# After this time a crash has nothing to do with the one before.
+_STEADY_S = 120.0
+
+
+class Session:
+    """One run of the command.
+
+    Args:
+        server: not started yet.
+        say: takes one line for people who watch.
+        complain: takes one line about what went wrong.
+        restart: whether a server that has crashed is started again.
+    """
+
+    def __init__(
+        self, server: TritonServer, say: Callable[[str], None], complain: Callable[[str], None], *, restart: bool
+    ) -> None:
+        self._server, self._say, self._complain, self._restart = server, say, complain, restart
+        self._pauses = _pauses_s()
+        self._started_s = 0.0
+
+    def start(self) -> None:
+        """Start the server; show its models and addresses.
+
+        Raises:
+            ServerError: it cannot be started.
+        """
+        self._started_s = time.monotonic()
+        self._say(f"starting tritonserver on {self._server.config.repository} …")
+        self._server.start()
+        _show_models(self._server, self._say)
+        self._say(f"ready in {time.monotonic() - self._started_s:.1f} s")
+        urls = {"gRPC": self._server.grpc_url, "HTTP": self._server.http_url, "metrics": self._server.metrics_url}
+        for name, url in urls.items():
+            self._say(f"  {name:<8} {url}{_reach(self._server.config, name)}")
+        self._say(f"  {'log':<8} {self._server.log}")
+
+    def run(self, command: list[str]) -> int:
+        """Run the command of ``--then`` while the server is kept running; return its exit code.
+
+        Raises:
+            ServerError: the server ended for good meanwhile.
+        """
+        added = {"RESNET_URL": self._server.grpc_url, TOKEN_VARIABLE: self._server.admin_token}
+        try:
+            process = subprocess.Popen(command, env={**os.environ, **added})
+        except OSError as exc:
+            self._complain(f"--then could not be run: {exc}")
+            return EXIT_NOT_RUN
+        try:
+            while process.poll() is None:
+                if self._restart and self._server.wait(_LOOK_EVERY_S) is not None:
+                    self._start_again()
+                else:
+                    _wait(process, _LOOK_EVERY_S)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if process.returncode:
+            self._complain(f"the command of --then ended with exit code {process.returncode}")
+        return process.returncode
+
+    def wait(self) -> int:
+        """Wait until the server has ended by itself, and for good; return the exit code of the command.
+
+        Raises:
+            ServerError: with restarts, it cannot be started again until somebody mends something.
+        """
+        while True:
+            code = self._server.wait()
+            if not self._restart:
+                end = diagnosis.tail(self._server.log)
+                self._complain(f"tritonserver ended by itself with exit code {code}; the end of its log:\n{end}")
+                return EXIT_ENDED
+            self._start_again()
+
+    def _start_again(self) -> None:
+        """Start the server again after a crash, trying for ever.
+
+        Raises:
+            UnservableError: no further try could succeed.
+        """
+        what = f"tritonserver ended by itself with exit code {self._server.wait()}"
+        if time.monotonic() - self._started_s > _STEADY_S:
+            self._pauses = _pauses_s()
+        while True:
+            pause_s = next(self._pauses)
+            self._complain(f"{what}; starting it again in {pause_s:.0f} s")
+            time.sleep(pause_s)
+            self._started_s = time.monotonic()
+            try:
+                self._server.restart()
+            except UnservableError:
+                raise
+            except ServerError as exc:
+                what = f"it did not start: {str(exc).splitlines()[0]}"
+            else:
+                self._say(f"ready again after {time.monotonic() - self._started_s:.1f} s, at the same addresses")
+                self._started_s = time.monotonic()
+                return
+
+
+def _pauses_s() -> Iterator[float]:
+    """1, 2, 4, … 30 seconds."""
+    pause_s = 1.0
+    while True:
+        yield pause_s
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _reach(config: ServerConfig, name: str) -> str:
+    """Tell that Triton encrypts gRPC only, so that the rest stays on this machine."""
+    if config.tls_certificate is None:
+        return ""
+    if name == "gRPC":
+        return "  (TLS, with client certificates)" if config.tls_client_ca else "  (TLS)"
+    return "  (no TLS here, so for this machine only)"
+
+
+def _show_models(server: TritonServer, say: Callable[[str], None]) -> None:
+    try:
+        models = server.models()
+    except ServerError as exc:
+        say(f"  {exc}")
+        return
+    for model in models:
+        versions = ",".join(map(str, model.versions))
+        batch = f"batch up to {model.max_batch_size}" if model.max_batch_size else "no batching"
+        say(f"  {model.name:<22} version {versions:<4} {model.backend:<12} {batch:<15} {model.devices}".rstrip())

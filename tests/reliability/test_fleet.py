@@ -1,0 +1,99 @@
+"""Several servers, some of which die: no call fails, no photo is lost."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from resnet_client import Client
+from resnet_serve import TritonServer
+
+from . import processes
+from .conftest import Callers
+
+pytestmark = [pytest.mark.reliability, pytest.mark.timeout(900)]
+
+PHOTOS = 2000
+RETURN_S = 60
+
+
+def answered(server: TritonServer) -> int:
+    """Photos that this one server has preprocessed."""
+    with Client(server.grpc_url) as client:
+        return client.statistics(model="preprocess")[0].inference_count
+
+
+def kill(server: TritonServer) -> None:
+    """End a server without a word."""
+    os.kill(processes.of_server(server), signal.SIGKILL)
+    server.wait(30)
+
+
+def test_no_call_fails_when_one_of_three_dies(
+    start_server: Callable[..., TritonServer], photos: dict[str, Path], figure: Callable[[str], None]
+) -> None:
+    """Under load, over gRPC and HTTP, one of three servers is killed: nobody notices; it returns to its share."""
+    servers = [start_server() for _ in range(3)]
+    photo = photos["cat"].read_bytes()
+    with (
+        Client([server.grpc_url for server in servers]) as one,
+        Client([server.http_url for server in servers]) as other,
+        Callers(one, photo, count=2) as by_grpc,
+        Callers(other, photo, count=2) as by_http,
+    ):
+        for callers in (by_grpc, by_http):
+            callers.wait_for(30)
+        assert all(answered(server) > 0 for server in servers)
+        killed_s = time.monotonic()
+        kill(servers[1])
+        for callers in (by_grpc, by_http):
+            callers.wait_for(50)
+        servers[1].restart()
+        restarted_s, before = time.monotonic(), answered(servers[1])
+        while answered(servers[1]) < before + 6:  # more than the probes
+            assert time.monotonic() - restarted_s < RETURN_S, "the server that is back gets no traffic"
+            by_grpc.wait_for(3)
+        back_s = time.monotonic() - restarted_s
+    assert not by_grpc.failed
+    assert not by_http.failed
+    calls = [*by_grpc.calls, *by_http.calls]
+    longest_s = max(call.duration_s for call in calls if call.sent_s + call.duration_s > killed_s)
+    figure(
+        f"{len(calls)} calls over three servers, one killed and back: 0 failed, longest {longest_s:.2f} s; "
+        f"in use again {back_s:.1f} s after it was ready"
+    )
+
+
+def test_every_photo_has_one_outcome_when_the_server_dies(
+    start_server: Callable[..., TritonServer], photos: dict[str, Path], figure: Callable[[str], None]
+) -> None:
+    """The only server is killed and started again while 2,000 photos are classified: none is lost or wrong."""
+    server = start_server()
+    kinds = sorted(photos)
+    taken: list[str] = []
+
+    def sources() -> Iterator[Path]:
+        for name in itertools.islice(itertools.cycle(kinds), PHOTOS):
+            taken.append(name)
+            yield photos[name]
+
+    with Client(server.grpc_url, timeout_s=120, max_attempts=1000) as client:
+        expected = {name: client.classify(path).top.index for name, path in photos.items()}
+        outcomes = []
+        for outcome in client.classify_many(sources(), max_in_flight=16):
+            outcomes.append(outcome)
+            if len(outcomes) == PHOTOS // 3:
+                kill(server)
+                server.restart()
+    assert [outcome.source for outcome in outcomes] == [photos[name] for name in taken]
+    assert len(outcomes) == PHOTOS
+    failed = [outcome for outcome in outcomes if not outcome.ok]
+    wrong = [o for o, name in zip(outcomes, taken, strict=True) if o.result and o.result.top.index != expected[name]]
+    assert not failed
+    assert not wrong
+    figure(f"{PHOTOS} photos, server killed and started again: {PHOTOS} outcomes, 0 failed, 0 wrong")

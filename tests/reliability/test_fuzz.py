@@ -1,0 +1,36 @@
+"""Every parser, in depth: the same tests as in `make test`, with many more inputs, other ones each time."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.reliability
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "tests/unit").glob("*/test_fuzz.py"))
+
+
+@pytest.mark.timeout(900)
+def test_parsers_take_any_input(figure: Callable[[str], None]) -> None:
+    """Random and spoilt inputs give a value or the part's own error, and no other exception."""
+    started_s = time.monotonic()
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "--hypothesis-show-statistics", *FILES],
+        env={**os.environ, "HYPOTHESIS_PROFILE": "deep"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout[-10_000:]
+    counts = [int(count) for count in re.findall(r"(\d+) passing", finished.stdout)]
+    assert len(counts) >= 20
+    figure(f"{sum(counts)} inputs in {len(counts)} tests, no foreign exception, {time.monotonic() - started_s:.0f} s")

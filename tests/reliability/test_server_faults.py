@@ -1,0 +1,200 @@
+"""Workers and servers that are killed under load: how soon service is back, and what callers see meanwhile."""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from resnet_client import Client, UnavailableError
+from resnet_serve import TritonServer
+from resnet_serve.supervisor import workers_of
+
+from .conftest import Callers
+
+pytestmark = pytest.mark.reliability
+
+ROOT = Path(__file__).resolve().parents[2]
+BACK_WITHIN_S = 10.0
+WAIT_S = 120.0
+PHOTOS = 2000
+
+
+def child(pid: int) -> int:
+    """The first process that one has started."""
+    found = [task.read_text().split() for task in Path(f"/proc/{pid}/task").glob("*/children")]
+    return min(int(number) for group in found for number in group)
+
+
+def worker_of(model: str, server: int) -> int:
+    """Process id of a model's worker."""
+    return next(pid for pid, (name, _) in workers_of(server).items() if name == model)
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait, boundedly, for what other processes do."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, what
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("model", ["preprocess", "network_onnx"])
+def test_a_dead_worker_is_replaced_under_load(
+    start_server: Callable[..., TritonServer], photos: dict[str, Path], model: str, figure: Callable[[str], None]
+) -> None:
+    """Service is back within 10 s after ``kill -9``; meanwhile calls fail, but none is answered wrongly."""
+    server = start_server()
+    triton = child(child(server._guard.pid))
+    with Client(server.grpc_url, max_attempts=1) as client:
+        right = client.classify(photos["cat"]).top.index
+        with Callers(client, photos["cat"], count=4) as callers:
+            callers.wait_for(20)
+            dead = worker_of(model, triton)
+            os.kill(dead, signal.SIGKILL)
+            killed_s = time.monotonic()
+            wait_for(
+                lambda: {model, "preprocess"} <= {name for name, _ in workers_of(triton).values()}, "no new worker"
+            )
+            wait_for(lambda: any(_is_good(call, killed_s) for call in callers.calls), "no call succeeds")
+            callers.wait_for(20)
+    back_s = min(call.sent_s + call.duration_s for call in callers.calls if _is_good(call, killed_s)) - killed_s
+    quiet_s = max((call.sent_s + call.duration_s - killed_s for call in callers.failed), default=0.0)
+    wrong = [call for call in callers.calls if call.error is None and call.index != right]
+    figure(
+        f"first answer to a call sent after the kill: {back_s:.1f} s; last failure {quiet_s:.1f} s after it; "
+        f"{len(callers.failed)} of {len(callers.calls)} calls failed, {len(wrong)} wrong"
+    )
+    assert wrong == []
+    assert max(back_s, quiet_s) < BACK_WITHIN_S
+
+
+def _is_good(call: object, since_s: float) -> bool:
+    return call.error is None and call.sent_s > since_s
+
+
+@pytest.mark.parametrize("model", ["preprocess", "network_onnx"])
+def test_readiness_is_false_meanwhile(
+    start_server: Callable[..., TritonServer], model: str, figure: Callable[[str], None]
+) -> None:
+    """Triton's own flag stays true; ours, and the container's healthcheck, ask for an answer and get none."""
+    server = start_server()
+    supervisor = child(server._guard.pid)
+    healthcheck = [sys.executable, str(ROOT / "deploy/compose/healthcheck.py"), server.http_url]
+    with Client(server.grpc_url, max_attempts=1) as client:
+        assert client.health().ok
+        os.kill(supervisor, signal.SIGSTOP)  # nobody heals until we have looked
+        try:
+            os.kill(worker_of(model, child(supervisor)), signal.SIGKILL)
+            health = client.health()
+            code = subprocess.run(healthcheck, capture_output=True, timeout=WAIT_S, check=False).returncode
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+        begin_s = time.monotonic()
+        client.wait_until_ready(timeout_s=WAIT_S)
+        figure(f"Triton's flag {health.model_ready}, ours {health.ok}; ready {time.monotonic() - begin_s:.1f} s later")
+        assert (health.model_ready, health.ok, code) == (True, False, 1)
+        assert subprocess.run(healthcheck, capture_output=True, timeout=WAIT_S, check=False).returncode == 0
+
+
+@contextmanager
+def resnet_serve(repository: Path, stderr: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command on the ensemble ``resnet50``; give its process and its gRPC URL."""
+    command = [sys.executable, "-m", "resnet_serve", "--repository", str(repository), "--port", "0"]
+    command += ["--log", str(stderr.with_suffix(".log")), *flags, "--", "--load-model=resnet50"]
+    with stderr.open("w") as said:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+    assert process.stdout is not None
+    try:
+        url = next(match[1] for line in process.stdout if (match := re.match(r"  gRPC +(\S+)", line)))
+        next(line for line in process.stdout if line.startswith("  log"))
+        yield process, url
+    finally:
+        process.terminate()
+        process.wait(WAIT_S)
+        process.stdout.close()
+
+
+@pytest.fixture
+def many(photos: dict[str, Path], tmp_path: Path) -> list[Path]:
+    """2,000 small photos of four kinds, each with a name of its own."""
+    for name in ("cat", "coffee", "rocket", "flower"):
+        with Image.open(photos[name]) as photo:
+            photo.convert("RGB").resize((256, 256)).save(tmp_path / f"{name}.jpg", quality=95)
+    kinds = sorted(tmp_path.glob("*.jpg"))
+    found = [tmp_path / f"{number:04}-{kinds[number % 4].name}" for number in range(PHOTOS)]
+    for number, path in enumerate(found):
+        os.link(kinds[number % 4], path)
+    return found
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_server_loses_no_photo(
+    repository: Path, many: list[Path], tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """With ``--restart`` it comes back; each of 2,000 photos under way has one outcome, in order, none wrong."""
+    with resnet_serve(repository, tmp_path / "stderr", "--restart") as (process, url):
+        with Client(url, timeout_s=WAIT_S, max_attempts=1000) as client:
+            kinds = {path.name: client.classify(path).top.index for path in many[:4]}
+            right = {name.split("-")[1]: index for name, index in kinds.items()}
+            outcomes = []
+            for outcome in client.classify_many(many):
+                outcomes.append((time.monotonic(), outcome))
+                if len(outcomes) == PHOTOS // 4:
+                    os.kill(child(child(child(process.pid))), signal.SIGKILL)
+        said = (tmp_path / "stderr").read_text()
+    times = [moment for moment, _ in outcomes]
+    gap_s = max(later - sooner for sooner, later in zip(times, times[1:], strict=False))
+    failed = [outcome.error for _, outcome in outcomes if not outcome.ok]
+    wrong = [
+        outcome.source
+        for _, outcome in outcomes
+        if outcome.ok and outcome.result.top.index != right[outcome.source.name.split("-")[1]]
+    ]
+    kinds_of_failure = dict(collections.Counter(type(error).__name__ for error in failed))
+    figure(
+        f"{len(outcomes)} outcomes for {PHOTOS} photos, {len(failed)} failed {kinds_of_failure}, {len(wrong)} wrong; "
+        f"nothing for {gap_s:.1f} s; {PHOTOS / (times[-1] - times[0]):.1f} photos/s"
+    )
+    assert [outcome.source for _, outcome in outcomes] == many
+    assert wrong == []
+    assert failed == []
+    assert said.count("starting it again in 1 s") == 1
+
+
+def test_sigterm_answers_what_was_accepted(
+    repository: Path, many: list[Path], tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """Requests inside are answered; those that come later are told that nobody is there, nothing else."""
+    count = 64
+    with (
+        resnet_serve(repository, tmp_path / "stderr") as (process, url),
+        Client(url, max_attempts=1) as client,
+        Client(url, max_attempts=1) as latecomer,
+    ):
+        outcomes = client.classify_many(many[:count], max_in_flight=count)
+        first = next(outcomes)
+        wait_for(
+            lambda: client.statistics(model="preprocess")[0].inference_count == count, "not all photos have arrived"
+        )
+        process.send_signal(signal.SIGTERM)
+        begin_s = time.monotonic()
+        with Callers(latecomer, many[0], count=2) as callers:
+            answered = [first, *outcomes]
+            assert process.wait(WAIT_S) == 0
+    kinds = {type(call.error) for call in callers.failed}
+    figure(
+        f"{sum(outcome.ok for outcome in answered)} of {count} accepted photos answered, ended after "
+        f"{time.monotonic() - begin_s:.1f} s; {len(callers.failed)} of {len(callers.calls)} latecomers refused"
+    )
+    assert [outcome.error for outcome in answered if not outcome.ok] == []
+    assert kinds <= {UnavailableError}

@@ -1,0 +1,225 @@
+"""Strangers: who has no admin token classifies and sees health, and nothing else; each endpoint is tried."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+from resnet_client import Client, RequestError
+from resnet_serve import ServerConfig, TritonServer
+from resnet_serve.config import APIS
+from tritonclient.grpc import service_pb2
+
+pytestmark = pytest.mark.reliability
+
+WAIT_S = 60
+SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+
+# Every method of Triton's gRPC service, and every path of its HTTP API (protocol extensions of the release).
+GRPC_METHODS = {
+    "ServerLive": "health",
+    "ServerReady": "health",
+    "ModelReady": "health",
+    "ServerMetadata": "metadata",
+    "ModelMetadata": "metadata",
+    "ModelInfer": "inference",
+    "ModelStreamInfer": "inference",
+    "ModelConfig": "model-config",
+    "ModelStatistics": "statistics",
+    "RepositoryIndex": "model-repository",
+    "RepositoryModelLoad": "model-repository",
+    "RepositoryModelUnload": "model-repository",
+    "SystemSharedMemoryStatus": "shared-memory",
+    "SystemSharedMemoryRegister": "shared-memory",
+    "SystemSharedMemoryUnregister": "shared-memory",
+    "CudaSharedMemoryStatus": "shared-memory",
+    "CudaSharedMemoryRegister": "shared-memory",
+    "CudaSharedMemoryUnregister": "shared-memory",
+    "TraceSetting": "trace",
+    "LogSettings": "logging",
+}
+MEMORY_PATHS = ("status", "region/mine/status", "region/mine/register", "unregister", "region/mine/unregister")
+MODEL_PATHS = ("v2/models/resnet50", "v2/models/resnet50/versions/1")
+HTTP_PATHS = {
+    **dict.fromkeys(["v2/health/live", "v2/health/ready", *(f"{model}/ready" for model in MODEL_PATHS)], "health"),
+    **dict.fromkeys(
+        [f"{model}/{verb}" for model in MODEL_PATHS for verb in ("infer", "generate", "generate_stream")], "inference"
+    ),
+    **dict.fromkeys(["v2", *MODEL_PATHS], "metadata"),
+    **dict.fromkeys([f"{model}/config" for model in MODEL_PATHS], "model-config"),
+    **dict.fromkeys(["v2/models/stats", *(f"{model}/stats" for model in MODEL_PATHS)], "statistics"),
+    **dict.fromkeys(
+        [
+            "v2/repository/index",
+            *(f"v2/repository/{where}models/other/{verb}" for where in ("", "mine/") for verb in ("load", "unload")),
+        ],
+        "model-repository",
+    ),
+    **dict.fromkeys(
+        [f"v2/{kind}sharedmemory/{path}" for kind in ("system", "cuda") for path in MEMORY_PATHS], "shared-memory"
+    ),
+    **dict.fromkeys(["v2/trace/setting", "v2/models/resnet50/trace/setting"], "trace"),
+    "v2/logging": "logging",
+}
+METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
+
+
+# Other spellings of a closed path must not get past the lock.
+CROOKED = (
+    "//v2/logging",
+    "/v2//logging",
+    "/v2/logging/",
+    "/V2/logging",
+    "/v2/./logging",
+    "/v2/models/../logging",
+    "/v2/%6cogging",
+    "/v2/logging%00",
+    "/v2/logging?x=1",
+    "/v2/health/live/../../logging",
+    "/v2/logging;x",
+)
+
+
+@pytest.fixture(scope="module", params=[("metadata", "model-config"), ()], ids=["default", "none"])
+def locked(request: pytest.FixtureRequest, repository: Path) -> Iterator[TritonServer]:
+    """A server with a token of its own, which no environment knows."""
+    config = ServerConfig(
+        repository,
+        port=0,
+        open_apis=request.param,
+        admin_token=secrets.token_urlsafe(),
+        triton_args=("--load-model=resnet50",),
+    )
+    with TritonServer(config) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_token_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger has none."""
+    monkeypatch.delenv("RESNET_ADMIN_TOKEN", raising=False)
+
+
+def grpc_refusals(url: str, token: str | None) -> set[str]:
+    """Which methods of the service are refused for want of the token."""
+    with grpc.insecure_channel(url.removeprefix("grpc://")) as channel:
+        return {method.name for method in SERVICE.methods if "restricted" in why_not(channel, method, token)}
+
+
+def why_not(channel: grpc.Channel, method: Any, token: str | None) -> str:
+    """Call a method with or without a token; return why it failed, or nothing."""
+    request, answer = GetMessageClass(method.input_type)(), GetMessageClass(method.output_type)
+    for field in {"name", "model_name"}.intersection(request.DESCRIPTOR.fields_by_name):
+        # Where it could do harm, a model or region that there is not.
+        is_harmful = GRPC_METHODS[method.name] in {"model-repository", "shared-memory"}
+        setattr(request, field, "other" if is_harmful else "resnet50")
+    options: dict[str, Any] = {"timeout": WAIT_S}
+    if token is not None:
+        options["metadata"] = (("triton-grpc-protocol-admin-key", token),)
+    coders = (type(request).SerializeToString, answer.FromString)
+    path = f"/{SERVICE.full_name}/{method.name}"
+    try:
+        if method.client_streaming:
+            answers: Iterator[Any] = channel.stream_stream(path, *coders)(iter([request]), **options)
+            return "".join(message.error_message for message in answers)
+        channel.unary_unary(path, *coders)(request, **options)
+    except grpc.RpcError as exc:
+        return str(exc.details())
+    return ""
+
+
+def status_and_text(url: str, method: str, path: str, token: str | None = None) -> tuple[int, bytes]:
+    """Send a request as it stands, without putting its path in order."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=WAIT_S)
+    try:
+        body = "{}" if method in {"POST", "PUT", "PATCH"} else None
+        connection.request(method, path, body, {} if token is None else {"admin-key": token})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def http_refusals(url: str, token: str | None) -> set[tuple[str, str]]:
+    """Which methods of which paths are refused for want of the token."""
+    found = set()
+    for method, path in itertools.product(METHODS, HTTP_PATHS):
+        status, _ = status_and_text(url, method, f"/{path}", token)
+        if status == http.HTTPStatus.FORBIDDEN:
+            found.add((method, path))
+    return found
+
+
+def test_no_method_is_forgotten() -> None:
+    """The list holds every method that the service's own description names, and only APIs that can be closed."""
+    assert {method.name for method in SERVICE.methods} == set(GRPC_METHODS)
+    assert {*GRPC_METHODS.values(), *HTTP_PATHS.values()} == {"health", "inference", *APIS}
+
+
+@pytest.mark.parametrize("token", [None, "not-the-one-that-it-is", ""], ids=["none", "wrong", "empty"])
+def test_strangers_are_refused(locked: TritonServer, token: str | None, figure: Callable[[str], None]) -> None:
+    """Each endpoint of a closed API, over gRPC and over HTTP with every method, wants the token; no other does."""
+    closed = set(locked.config.closed_apis)
+    shut_methods = {name for name, api in GRPC_METHODS.items() if api in closed}
+    shut_paths = {path for path, api in HTTP_PATHS.items() if api in closed}
+    assert grpc_refusals(locked.grpc_url, token) == shut_methods
+    assert http_refusals(locked.http_url, token) == set(itertools.product(METHODS, shut_paths))
+    figure(
+        f"{len(shut_methods)} of {len(GRPC_METHODS)} gRPC methods and {len(shut_paths)} of {len(HTTP_PATHS)} "
+        f"HTTP paths (each with {len(METHODS)} methods) refused, the others open"
+    )
+
+
+def test_the_token_opens_everything(locked: TritonServer) -> None:
+    """With it no endpoint is refused."""
+    assert grpc_refusals(locked.grpc_url, locked.admin_token) == set()
+    assert http_refusals(locked.http_url, locked.admin_token) == set()
+
+
+def test_a_stranger_classifies_and_sees_health(locked: TritonServer, photos: dict[str, Path]) -> None:
+    """That is all a client needs; what it may not see it is told in a sentence that names the remedy."""
+    for url in (locked.grpc_url, locked.http_url):
+        with Client(url) as client:
+            assert client.health().ok
+            assert client.classify(photos["cat"]).top.label == "Egyptian cat"
+            with pytest.raises(RequestError, match="admin_token opens it"):
+                client.statistics()
+        with Client(url, admin_token=locked.admin_token) as client:
+            assert client.statistics()
+
+
+def test_other_spellings_open_nothing(locked: TritonServer) -> None:
+    """No crooked path reaches the log settings."""
+    assert status_and_text(locked.http_url, "GET", "/v2/logging", locked.admin_token)[0] == http.HTTPStatus.OK
+    for path in CROOKED:
+        status, text = status_and_text(locked.http_url, "GET", path)
+        assert status >= http.HTTPStatus.BAD_REQUEST, path
+        assert b"log_" not in text, path
+
+
+def test_grpc_has_no_other_services(locked: TritonServer) -> None:
+    """Nobody can ask which services there are; the standard health check tells health."""
+    with grpc.insecure_channel(locked.grpc_url.removeprefix("grpc://")) as channel:
+        for service in ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"):
+            with pytest.raises(grpc.RpcError) as caught:
+                list(channel.stream_stream(f"/{service}/ServerReflectionInfo")(iter([b""]), timeout=WAIT_S))
+            assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        serving = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=WAIT_S)
+        assert serving == b"\x08\x01"  # HealthCheckResponse(status=SERVING)
+
+
+def test_the_token_is_told_nowhere(locked: TritonServer) -> None:
+    """Neither Triton's log nor any process's arguments hold it, nor the configuration where it is printed."""
+    assert locked.admin_token not in locked.log.read_text()
+    assert locked.admin_token not in repr(locked.config)
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            assert locked.admin_token.encode() not in (process / "cmdline").read_bytes()

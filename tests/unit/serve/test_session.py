@@ -1,0 +1,86 @@
+"""Restarts, without a server: how long they wait, what ends them."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import Any
+
+import pytest
+from resnet_serve import ServerConfig, ServerError, session
+from resnet_serve.errors import UnservableError
+from resnet_serve.session import Session
+
+
+class FakeServer:
+    """Ends whenever it is waited for; restarts as its script says."""
+
+    config = ServerConfig("models")
+    grpc_url, admin_token = "grpc://127.0.0.1:1", "0123456789abcdef"
+
+    def __init__(self, *restarts: Exception | None) -> None:
+        self._restarts = iter(restarts)
+
+    def wait(self, *_: float) -> int:
+        """Say that it was killed."""
+        return 137
+
+    def restart(self) -> None:
+        """Follow the script."""
+        if error := next(self._restarts):
+            raise error
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses, which are not slept."""
+    found: list[float] = []
+    monkeypatch.setattr(session.time, "sleep", found.append)
+    return found
+
+
+def made(server: Any, complaints: list[str]) -> Session:
+    """A session that restarts."""
+    return Session(server, lambda _: None, complaints.append, restart=True)
+
+
+def test_pauses_grow_to_half_a_minute() -> None:
+    """1, 2, 4 … 30 s."""
+    assert list(itertools.islice(session._pauses_s(), 7)) == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_passing_reasons_are_tried_again_until_a_lasting_one(slept: list[float]) -> None:
+    """Each try is one line; what a person has to mend ends it."""
+    passing = ServerError("a port is taken: choose another\nfrom Triton's log:\nlong")
+    complaints: list[str] = []
+    server = FakeServer(None, passing, passing, UnservableError("run resnet-build"))
+    with pytest.raises(UnservableError, match="run resnet-build"):
+        made(server, complaints).wait()
+    assert slept == [1, 2, 4, 8]
+    assert complaints[0] == "tritonserver ended by itself with exit code 137; starting it again in 1 s"
+    assert complaints[-1] == "it did not start: a port is taken: choose another; starting it again in 8 s"
+
+
+def test_a_steady_server_starts_anew_with_the_pauses(slept: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two minutes a crash has nothing to do with the one before."""
+    clock = itertools.count(0, 1000)
+    monkeypatch.setattr(session.time, "monotonic", lambda: next(clock))
+    with pytest.raises(UnservableError):
+        made(FakeServer(None, None, UnservableError("")), []).wait()
+    assert slept == [1, 1, 1]
+
+
+def test_a_crash_during_then_is_mended(slept: list[float]) -> None:
+    """The command of ``--then`` goes on, and its exit code counts."""
+    complaints: list[str] = []
+    restarts = itertools.repeat(None)
+    command = [sys.executable, "-c", "import sys; sys.exit(7)"]
+    assert made(FakeServer(*itertools.islice(restarts, 100_000)), complaints).run(command) == 7
+    assert complaints[-1] == "the command of --then ended with exit code 7"
+
+
+def test_a_crash_that_cannot_be_mended_ends_then(slept: list[float]) -> None:
+    """Its command does not go on without a server."""
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with pytest.raises(UnservableError):
+        made(FakeServer(UnservableError("")), []).run(command)
