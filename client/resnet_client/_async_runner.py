@@ -3,50 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resnet_client._exceptions import ClosedError, ConfigurationError, ResnetClientError, ServerError
-from resnet_client._flows import Pause, Work, one_of_many
+from resnet_client._flows import one_of_many
 from resnet_client._many import in_order_async
 from resnet_client._progress import bar
+from resnet_client._steps import Part, Pause, Work
 from resnet_client._transports import connect_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 
     from resnet_client._config import ClientConfig
-    from resnet_client._flows import Flow, Send, Step
+    from resnet_client._endpoint import Endpoint
     from resnet_client._images import ImageSource
     from resnet_client._results import Outcome
+    from resnet_client._steps import Flow, Send, Step
     from resnet_client._transports import AsyncTransport
 
 T = TypeVar("T")
 
 
 class AsyncRunner:
-    """One transport, made with the first request; all belongs to the event loop of the first call."""
+    """One transport for each server, made with the first request to it; all belong to one event loop.
 
-    def __init__(self, config: ClientConfig) -> None:
+    Args:
+        config: how to connect.
+        care: makes the flow that looks after several servers; it runs in a task of its own, while there are
+            calls. None for a single server.
+    """
+
+    def __init__(self, config: ClientConfig, care: Callable[[], Flow[None]] | None = None) -> None:
         self._config = config
-        self._transport: AsyncTransport | None = None
+        self._care = care
+        self._carer: asyncio.Task[None] | None = None
+        self._transports: dict[Endpoint, AsyncTransport] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_closed = False
 
     async def run(self, flow: Flow[T]) -> T:
         """Perform a flow's steps until it returns."""
         self._check_loop()
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    value = await self._perform(step)
-                except ResnetClientError as exc:
-                    step = flow.throw(exc)
-                else:
-                    step = flow.send(value)
-        except StopIteration as stop:
-            return cast("T", stop.value)
+        if self._care is not None and (self._carer is None or self._carer.done()) and not self.is_closed:
+            self._carer = asyncio.create_task(self._look_after(self._care()))
+        return await self._drive(flow)
 
     async def run_many(
         self,
@@ -62,31 +64,49 @@ class AsyncRunner:
             return await self.run(one_of_many(source, flow_of(source)))
 
         with bar(sources, shown=progress) as advance:
-            async with aclosing(in_order_async(sources, perform, max_in_flight=max_in_flight)) as outcomes:
+            async with contextlib.aclosing(in_order_async(sources, perform, max_in_flight=max_in_flight)) as outcomes:
                 async for outcome in outcomes:
                     advance(outcome)
                     yield outcome
 
     async def close(self) -> None:
-        """Close the transport."""
+        """Close the transports."""
         self.is_closed = True
-        transport, self._transport = self._transport, None
-        if transport is not None:
+        carer, self._carer = self._carer, None
+        if carer is not None and self._loop is asyncio.get_running_loop():
+            carer.cancel()
+            await asyncio.gather(carer, return_exceptions=True)
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
             await transport.close()
+
+    async def _drive(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    value = await self._perform(step)
+                except ResnetClientError as exc:
+                    step = flow.throw(exc)
+                else:
+                    step = flow.send(value)
+        except StopIteration as stop:
+            return cast("T", stop.value)
+        finally:
+            flow.close()  # also when this call is cancelled or interrupted
 
     async def _perform(self, step: Step) -> Any:
         if isinstance(step, Work):
             return await asyncio.to_thread(step.run)
         if isinstance(step, Pause):
             return await asyncio.sleep(step.duration_s)
-        async for attempt in step.policy.attempts(step.deadline):
-            with attempt:
-                return await self._send(step)
-        raise AssertionError("the last attempt returns or raises")
+        if isinstance(step, Part):
+            return await self._part(step.endpoint)
+        return await self._send(step)
 
     async def _send(self, step: Send) -> Any:
         try:
-            return await self._connected().send(step.request, step.deadline.remaining_s())
+            return await self._connected(step.endpoint).send(step.request, step.deadline.remaining_s())
         except ServerError as exc:
             if self.is_closed:
                 raise ClosedError("the client was closed while it waited for an answer") from exc
@@ -101,9 +121,17 @@ class AsyncRunner:
                 "each asyncio.run"
             )
 
-    def _connected(self) -> AsyncTransport:
+    def _connected(self, endpoint: Endpoint) -> AsyncTransport:
         if self.is_closed:
             raise ClosedError("the client was closed while it was used")
-        if self._transport is None:
-            self._transport = connect_async(self._config)
-        return self._transport
+        if (transport := self._transports.get(endpoint)) is None:
+            transport = self._transports[endpoint] = connect_async(self._config, endpoint)
+        return transport
+
+    async def _part(self, endpoint: Endpoint) -> None:
+        if (transport := self._transports.pop(endpoint, None)) is not None:
+            await transport.close()
+
+    async def _look_after(self, care: Flow[None]) -> None:
+        with contextlib.suppress(ClosedError):
+            await self._drive(care)

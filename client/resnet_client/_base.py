@@ -10,6 +10,8 @@ from resnet_client._exceptions import ClosedError, ConfigurationError
 from resnet_client._flows import Flows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resnet_client._async_runner import AsyncRunner
     from resnet_client._runner import Runner
 
@@ -25,7 +27,7 @@ class BaseClient:
 
     def __init__(  # one keyword for each option
         self,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         *,
         model: str | None = None,
         model_version: str | None = None,
@@ -33,9 +35,12 @@ class BaseClient:
         timeout_s: float | None = None,
         max_attempts: int | None = None,
         retry_overload: bool | None = None,
+        admin_token: str | None = None,
         ca_certificate: str | os.PathLike[str] | None = None,
+        client_certificate: str | os.PathLike[str] | None = None,
+        client_key: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Set the options; nothing is connected before the first call.
+        """Set the options; nothing is connected before the first call. Several URLs are several servers.
 
         An option not given comes from its environment variable (``RESNET_URL``, ``RESNET_TIMEOUT_S``, …) or
         else its default; :class:`ClientConfig` describes them.
@@ -44,9 +49,12 @@ class BaseClient:
             ConfigurationError: an option makes no sense; the message says what would.
         """
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        if isinstance(url, list | tuple):
+            arguments["url"] = ",".join(map(str, url))
         self._config = ClientConfig.resolve(arguments)
         self._flows = Flows(self._config)
-        self._runner = self._runner_type(self._config)
+        delivery = self._flows.delivery
+        self._runner = self._runner_type(self._config, delivery.care if delivery.needs_care else None)
 
     @property
     def config(self) -> ClientConfig:

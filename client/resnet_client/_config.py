@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import ssl
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from resnet_client._endpoint import Endpoint
+from resnet_client import _tls
+from resnet_client._endpoint import Endpoint, parse_all
 from resnet_client._exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -40,17 +40,26 @@ class ClientConfig:
 
     Attributes:
         url: ``grpc://``, ``grpcs://``, ``http://`` or ``https://``, host, port; the scheme is the protocol.
+            Several servers have commas between them; ``dns:///`` (``http+dns:///``, …) and a name stand for
+            all the servers behind the name.
         model: name of the served model.
         model_version: its version, such as ``"1"``; None lets the server choose (the latest).
         preprocessing: ``"server"`` sends photos as they are; ``"client"`` crops here and sends pixels.
         timeout_s: longest wall time of one call in seconds, all attempts together.
         max_attempts: tries per request, the first included, when the server cannot be reached.
-        retry_overload: also try again when the server refuses because it is overloaded.
+        retry_overload: also try again when the server refuses because it is overloaded; at most one retry
+            for five requests.
+        admin_token: opens what the server keeps closed, such as its statistics; never sent with photos.
         ca_certificate: PEM file of the authorities trusted for ``grpcs://`` and ``https://``; None trusts
-            those of the system.
+            those of the system (``https://``) or those that gRPC ships (``grpcs://``).
+        client_certificate: PEM file that shows the server who we are, where it asks (mutual TLS).
+        client_key: PEM file of its private key, without a passphrase.
     """
 
-    url: str = field(default="grpc://localhost:8001", metadata=_about(str, "server URL; its scheme picks the protocol"))
+    url: str = field(
+        default="grpc://localhost:8001",
+        metadata=_about(str, "server URL, or several with commas; the scheme picks the protocol"),
+    )
     model: str = field(default="resnet50", metadata=_about(str, "name of the served model"))
     model_version: str | None = field(
         default=None, metadata=_about(str, "version of the model; the latest if not given")
@@ -61,23 +70,31 @@ class ClientConfig:
     timeout_s: float = field(default=30.0, metadata=_about(float, "longest wall time of one call in seconds"))
     max_attempts: int = field(default=4, metadata=_about(int, "tries per request when the server cannot be reached"))
     retry_overload: bool = field(default=False, metadata=_about(_yes_or_no, "retry when overloaded, too"))
+    admin_token: str | None = field(
+        default=None, repr=False, metadata=_about(str, "opens the server's statistics where they are closed")
+    )
     ca_certificate: Path | None = field(default=None, metadata=_about(Path, "PEM file of trusted authorities for TLS"))
+    client_certificate: Path | None = field(default=None, metadata=_about(Path, "PEM file of our own, for mutual TLS"))
+    client_key: Path | None = field(default=None, metadata=_about(Path, "PEM file of its private key"))
 
     def __post_init__(self) -> None:
-        Endpoint.parse(self.url)
+        parse_all(self.url)
         check_model(self.model)
         check_model_version(self.model_version)
         check_preprocessing(self.preprocessing)
         check_timeout(self.timeout_s)
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
             raise ConfigurationError(f"max_attempts must be an integer of at least 1, not {self.max_attempts!r}")
-        if self.ca_certificate is not None:
-            object.__setattr__(self, "ca_certificate", _loadable(self.ca_certificate))
+        check_admin_token(self.admin_token)
+        for name in _tls.OPTIONS:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _tls.path_of(name, getattr(self, name)))
+        _tls.check(self)
 
     @property
-    def endpoint(self) -> Endpoint:
-        """The URL, taken apart."""
-        return Endpoint.parse(self.url)
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The URLs, taken apart."""
+        return parse_all(self.url)
 
     @classmethod
     def resolve(cls, arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> ClientConfig:
@@ -139,12 +156,7 @@ def check_timeout(timeout_s: object) -> None:
         )
 
 
-def _loadable(certificate: object) -> Path:
-    if not isinstance(certificate, str | os.PathLike):
-        raise ConfigurationError(f"ca_certificate must be the path of a PEM file, not {certificate!r}")
-    path = Path(os.fsdecode(certificate))
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
-        raise ConfigurationError(f"ca_certificate: {str(path)!r} cannot be read as a PEM file ({exc})") from exc
-    return path
+def check_admin_token(token: object) -> None:
+    """Refuse what no header can carry; the message does not hold it."""
+    if token is not None and not (isinstance(token, str) and re.fullmatch(r"[!-~]+", token)):
+        raise ConfigurationError("admin_token must be printable ASCII characters without blanks")

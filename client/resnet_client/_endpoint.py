@@ -1,8 +1,9 @@
-"""Where the server is: one URL, taken apart once; its scheme picks the protocol."""
+"""Where the servers are: URLs, taken apart once; the scheme picks the protocol."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from urllib.parse import SplitResult, urlsplit
 
 from resnet_client._exceptions import ConfigurationError
@@ -12,28 +13,32 @@ DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A server's address.
+    """A server's address, or a name whose every address is a server.
 
     Attributes:
         scheme: ``grpc``, ``grpcs``, ``http`` or ``https``.
         host: name or address; an IPv6 address without its brackets.
         port: TCP port, 1 to 65535.
         path: base path of an HTTP proxy, without slashes at its ends; empty for gRPC.
+        is_name: whether ``host`` stands for all its addresses (``dns:///``), and has to be resolved first.
+        found_by: the name that led to this address; certificates are made out to it. Else empty.
     """
 
     scheme: str
     host: str
     port: int
     path: str = ""
+    is_name: bool = False
+    found_by: str = ""
 
     @classmethod
     def parse(cls, url: str) -> Endpoint:
-        """Take a URL such as ``grpc://localhost:8001`` apart.
+        """Take a URL such as ``grpc://localhost:8001`` or ``dns:///triton:8001`` apart.
 
         Raises:
             ConfigurationError: scheme, host or port is missing or wrong; the message names a correct form.
         """
-        parts = _split(url)
+        parts, is_name = _split(url)
         if parts.username or parts.password or parts.query or parts.fragment:
             raise _refused(url, "user names, '?' and '#' have no meaning here")
         path = parts.path.strip("/")
@@ -41,7 +46,11 @@ class Endpoint:
             raise _refused(url, f"a gRPC server has no path, but /{path} was given")
         if not parts.hostname:
             raise _refused(url, "the host is missing")
-        return cls(parts.scheme, parts.hostname, _port(url, parts), path)
+        return cls(parts.scheme, parts.hostname, _port(url, parts), path, is_name)
+
+    def at(self, address: str) -> Endpoint:
+        """The server at one address of this name."""
+        return dataclasses.replace(self, host=address, is_name=False, found_by=self.host)
 
     @property
     def is_grpc(self) -> bool:
@@ -60,19 +69,34 @@ class Endpoint:
         return f"{host}:{self.port}/{self.path}" if self.path else f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.target}"
+        return f"{self.scheme}+dns:///{self.target}" if self.is_name else f"{self.scheme}://{self.target}"
 
 
-def _split(url: object) -> SplitResult:
-    if not isinstance(url, str) or "://" not in url:
+def parse_all(urls: str) -> tuple[Endpoint, ...]:
+    """All the URLs of a list separated by commas, each once.
+
+    Raises:
+        ConfigurationError: one of them is wrong.
+    """
+    if not isinstance(urls, str):
+        raise _refused(urls, "it is no text")
+    return tuple(dict.fromkeys(Endpoint.parse(url.strip()) for url in urls.split(",")))
+
+
+def _split(url: str) -> tuple[SplitResult, bool]:
+    kind, separator, rest = url.partition("://")
+    if not separator:
         raise _refused(url, "the scheme is missing")
+    is_name = kind.lower() == "dns" or kind.lower().endswith("+dns")
+    scheme = "grpc" if kind.lower() == "dns" else kind.lower().removesuffix("+dns")
+    if scheme not in DEFAULT_PORTS:
+        raise _refused(url, f"the scheme {kind!r} is unknown")
+    if is_name and not rest.startswith("/"):
+        raise _refused(url, f"a name to be resolved has three slashes before it, {kind}:///NAME")
     try:
-        parts = urlsplit(url)
+        return urlsplit(f"{scheme}://{rest.removeprefix('/') if is_name else rest}"), is_name
     except ValueError as exc:
         raise _refused(url, str(exc)) from exc
-    if parts.scheme not in DEFAULT_PORTS:
-        raise _refused(url, f"the scheme {parts.scheme!r} is unknown")
-    return parts
 
 
 def _port(url: str, parts: SplitResult) -> int:
@@ -86,6 +110,9 @@ def _port(url: str, parts: SplitResult) -> int:
 
 
 def _refused(url: object, reason: str) -> ConfigurationError:
+    # A password in it must not get into a log.
+    shown = re.sub(r"//.*@", "//…@", url, flags=re.DOTALL) if isinstance(url, str) else url
     return ConfigurationError(
-        f"{url!r} is no server URL: {reason}; write grpc://HOST:8001, http://HOST:8000, grpcs://… or https://…"
+        f"{shown!r} is no server URL: {reason}; write grpc://HOST:8001, http://HOST:8000, grpcs://… or https://…, "
+        "several with commas between them, or dns:///NAME:8001 (http+dns:///…) for all the servers behind a name"
     )

@@ -1,7 +1,7 @@
 """What every method does, step by step, without doing any of it: no I/O happens here.
 
-A flow is a generator. It yields steps (work to do here, a request to send, a pause), is sent their results,
-has their errors thrown into it, and returns the method's result. :class:`Client` performs the steps
+A flow is a generator. It yields steps (``_steps.py``: work to do here, a request to send, a pause), is sent
+their results, has their errors thrown into it, and returns the method's result. :class:`Client` performs the steps
 blocking, :class:`AsyncClient` awaits them; everything else they share.
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from resnet_client import _images, _photo, _requests
 from resnet_client._config import check_model, check_model_version, check_preprocessing, check_timeout
-from resnet_client._deadline import ONCE, Deadline, RetryPolicy
+from resnet_client._deadline import Deadline
+from resnet_client._delivery import Delivery
 from resnet_client._exceptions import (
     ClosedError,
     ConfigurationError,
@@ -25,49 +26,22 @@ from resnet_client._exceptions import (
     ServerError,
 )
 from resnet_client._requests import Call, Inference
-from resnet_client._results import Health, Outcome
+from resnet_client._results import Health, Outcome, added_up
+from resnet_client._steps import Pause, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
     import numpy as np
     import numpy.typing as npt
 
     from resnet_client._config import ClientConfig
     from resnet_client._images import ImageSource
     from resnet_client._results import Classification, ModelStatistics
+    from resnet_client._steps import Flow
 
 T = TypeVar("T")
 
 _POLL_INTERVAL_S = 0.2
 _POLL_TIMEOUT_S = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """Run this here: it reads a file or decodes a photo and may block."""
-
-    run: Callable[[], Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Send:
-    """Send this, trying again as the policy allows, and give back what the transport read."""
-
-    request: _requests.Request
-    deadline: Deadline
-    policy: RetryPolicy
-
-
-@dataclasses.dataclass(frozen=True)
-class Pause:
-    """Wait."""
-
-    duration_s: float
-
-
-Step: TypeAlias = Work | Send | Pause
-Flow: TypeAlias = "Generator[Step, Any, T]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +56,12 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class _PixelDoor:
-    """Where pixels go, and the recipe that the network behind it wants."""
+    """Where pixels go, the recipe that the network behind it wants, and what is refused."""
 
     model: str
     model_version: str
     recipe: _photo.Recipe
+    limits: _photo.Limits
 
 
 class Flows:
@@ -94,7 +69,7 @@ class Flows:
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
-        self._policy = RetryPolicy(config.max_attempts, config.retry_overload)
+        self.delivery = Delivery(config)
         self._pixel_doors: dict[tuple[str, str], _PixelDoor] = {}
 
     def target(
@@ -156,16 +131,19 @@ class Flows:
         """Server, model and config."""
         deadline = Deadline(target.timeout_s)
         model = {"model_name": target.model, "model_version": target.model_version}
-        server = yield Send(Call("get_server_metadata"), deadline, self._policy)
-        described = yield Send(Call("get_model_metadata", model), deadline, self._policy)
-        config = yield Send(Call("get_model_config", model), deadline, self._policy)
+        server = yield from self.delivery.send(Call("get_server_metadata"), deadline)
+        described = yield from self.delivery.send(Call("get_model_metadata", model), deadline)
+        config = yield from self.delivery.send(Call("get_model_config", model), deadline)
         return _requests.read_metadata(server, described, config)
 
     def statistics(self, model: str | None, timeout_s: float) -> Flow[tuple[ModelStatistics, ...]]:
-        """Counts of one model, or of all."""
-        call = Call("get_inference_statistics", {"model_name": model or ""})
-        answer = yield Send(call, Deadline(timeout_s), self._policy)
-        return _requests.read_statistics(answer)
+        """Counts of one model, or of all, added up over all servers."""
+        call, deadline = Call("get_inference_statistics", {"model_name": model or ""}), Deadline(timeout_s)
+        counts: list[ModelStatistics] = []
+        for server in (yield from self.delivery.servers(deadline)):
+            answer = yield from self.delivery.send(call, deadline, only=server)
+            counts += _requests.read_statistics(answer)
+        return added_up(counts)
 
     def _health(self, target: Target, deadline: Deadline) -> Flow[Health]:
         model = {"model_name": target.model, "model_version": target.model_version}
@@ -176,12 +154,13 @@ class Flows:
         }
         found: dict[str, Any] = {}
         try:
+            server = yield from self.delivery.pick(_short(deadline))
             for name, call in calls.items():
-                found[name] = yield Send(call, Deadline(min(_POLL_TIMEOUT_S, deadline.remaining_s())), ONCE)
+                found[name] = yield from self.delivery.once(server, call, _short(deadline))
             if not found["model_ready"]:
-                raise ModelNotFoundError(f"{self._config.url}: {target.model} is not served, or not ready yet")
+                raise ModelNotFoundError(f"{server.endpoint}: {target.model} is not served, or not ready yet")
             door = yield from self._door(_images.golden(), target, deadline)
-            answer = yield Send(self._inference(door, _requests.PROBABILITIES, 1), deadline, ONCE)
+            answer = yield from self.delivery.once(server, self._inference(door, _requests.PROBABILITIES, 1), deadline)
             found["answer"] = _requests.read_classification(answer)
         except ServerError as exc:
             found["error"] = exc
@@ -192,7 +171,7 @@ class Flows:
         door = yield from self._door(image, target, deadline)
         inference = self._inference(door, output_name, class_count)
         try:
-            answer: _requests.Answer = yield Send(inference, deadline, self._policy)
+            answer: _requests.Answer = yield from self.delivery.send(inference, deadline)
         except InvalidImageError as exc:  # the server knows no file names
             source = _images.describe(image)
             raise InvalidImageError(_images.naming(image, str(exc)), source=source) from exc.__cause__
@@ -218,16 +197,21 @@ class Flows:
             photo = image if isinstance(image, bytes) else (yield Work(functools.partial(_images.encoded, image)))
             return target.model, target.model_version, photo
         pixel_door = yield from self._pixel_door(target, deadline)
-        cropped = yield Work(functools.partial(_images.pixels, image, pixel_door.recipe))
+        cropped = yield Work(functools.partial(_images.pixels, image, pixel_door.recipe, pixel_door.limits))
         return pixel_door.model, pixel_door.model_version, cropped
 
     def _pixel_door(self, target: Target, deadline: Deadline) -> Flow[_PixelDoor]:
         key = target.model, target.model_version
         if key not in self._pixel_doors:
             call = Call("get_model_config", {"model_name": target.model, "model_version": target.model_version})
-            config = yield Send(call, deadline, self._policy)
+            config = yield from self.delivery.send(call, deadline)
             self._pixel_doors[key] = _read_pixel_door(config, target)
         return self._pixel_doors[key]
+
+
+def _short(deadline: Deadline) -> Deadline:
+    """For a question that a healthy server answers at once."""
+    return Deadline(min(_POLL_TIMEOUT_S, deadline.remaining_s()))
 
 
 def one_of_many(source: ImageSource, flow: Flow[T]) -> Flow[Outcome[T]]:
@@ -242,6 +226,7 @@ def one_of_many(source: ImageSource, flow: Flow[T]) -> Flow[Outcome[T]]:
     return Outcome(source, result=result, duration_s=-started.left_s)
 
 
+@_requests.readable("a config")
 def _read_pixel_door(config: dict[str, Any], target: Target) -> _PixelDoor:
     parameters = _requests.parameters_of(config)
     try:
@@ -255,8 +240,14 @@ def _read_pixel_door(config: dict[str, Any], target: Target) -> _PixelDoor:
             f"the recipe in the config of {target.model} does not have the hash written beside it; use "
             "preprocessing='server', and build the model repository again"
         )
+    try:
+        limits = _photo.Limits.from_parameters(parameters)
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"the limits on photos in the config of {target.model} are no numbers ({exc}); use preprocessing='server'"
+        ) from exc
     for step in config.get("ensemble_scheduling", {}).get("step", []):
         if _requests.PROBABILITIES in step.get("output_map", {}).values():
             version = int(step.get("model_version", -1))
-            return _PixelDoor(step["model_name"], str(version) if version > 0 else "", recipe)
-    return _PixelDoor(target.model, target.model_version, recipe)
+            return _PixelDoor(step["model_name"], str(version) if version > 0 else "", recipe, limits)
+    return _PixelDoor(target.model, target.model_version, recipe, limits)

@@ -36,6 +36,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 """What counts as a photo when a folder is searched."""
 
 _GOLDEN_SIDE = 64
+_DEFAULT_LIMITS = _photo.Limits()
 
 
 def describe(source: object) -> str:
@@ -71,20 +72,24 @@ def encoded(source: ImageSource) -> bytes:
     return _raw(source)
 
 
-def pixels(source: ImageSource, recipe: _photo.Recipe) -> npt.NDArray[np.uint8]:
-    """The network's input, cut here.
+def pixels(
+    source: ImageSource, recipe: _photo.Recipe, limits: _photo.Limits = _DEFAULT_LIMITS
+) -> npt.NDArray[np.uint8]:
+    """The network's input, cut here by the rules of the server.
 
     Returns:
         uint8 array, shape (crop, crop, 3), HWC, RGB, 0 to 255.
 
     Raises:
         ImageError: it cannot be read, or is of no supported kind.
-        InvalidImageError: the bytes are no photo.
+        InvalidImageError: the bytes are no photo, or above a limit.
     """
-    if isinstance(source, Image.Image | np.ndarray):
-        return _photo.crop_pixels(_picture(source), recipe)
     try:
-        return _photo.prepare(_raw(source), recipe)
+        if isinstance(source, Image.Image | np.ndarray):
+            return _photo.crop_pixels(_picture(source, limits), recipe)
+        if isinstance(source, str | os.PathLike) and os.path.isfile(source):  # noqa: PTH113  # a path may be bytes
+            limits.check_bytes(os.path.getsize(source))  # noqa: PTH202  # before gigabytes are read
+        return _photo.prepare(_raw(source), recipe, limits)
     except _photo.PhotoError as exc:
         raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
 
@@ -145,8 +150,10 @@ def _stream(stream: Any) -> bytes:
     return content
 
 
-def _picture(source: Image.Image | npt.NDArray[Any]) -> Image.Image:
+def _picture(source: Image.Image | npt.NDArray[Any], limits: _photo.Limits | None = None) -> Image.Image:
     image = source if isinstance(source, Image.Image) else _from_array(source)
+    if limits:
+        limits.check_pixels(*image.size)
     try:
         return _photo.to_rgb(image)
     except Exception as exc:  # Pillow decodes late and raises many types on damaged files

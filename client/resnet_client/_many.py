@@ -23,16 +23,13 @@ T = TypeVar("T")
 _Tasks: TypeAlias = "queue.SimpleQueue[tuple[Any, Future[Any]] | None]"
 
 
-def in_order(
-    sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: int, leave_thread: Callable[[], None]
-) -> Generator[T, None, None]:
+def in_order(sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: int) -> Generator[T, None, None]:
     """Apply ``perform`` in threads and yield its results in the order of the sources.
 
     Args:
         sources: read lazily.
         perform: called in a thread of ours.
         max_in_flight: number of threads, and of results not yet yielded.
-        leave_thread: called in each of these threads before it ends.
     """
     tasks: _Tasks = queue.SimpleQueue()
     window: deque[Future[T]] = deque()
@@ -43,7 +40,7 @@ def in_order(
             window.append(future)
             tasks.put((source, future))
             if len(threads) < max_in_flight:
-                threads.append(_started(tasks, perform, leave_thread))
+                threads.append(_started(tasks, perform))
             while window and (len(window) >= max_in_flight or window[0].done()):
                 yield window.popleft().result()
         while window:
@@ -78,13 +75,10 @@ async def in_order_async(
         await asyncio.gather(*window, return_exceptions=True)
 
 
-def _started(tasks: _Tasks, perform: Callable[[Any], Any], leave_thread: Callable[[], None]) -> threading.Thread:
+def _started(tasks: _Tasks, perform: Callable[[Any], Any]) -> threading.Thread:
     def work() -> None:
-        try:
-            while (task := tasks.get()) is not None:
-                _complete(*task, perform)
-        finally:
-            leave_thread()
+        while (task := tasks.get()) is not None:
+            _complete(*task, perform)
 
     thread = threading.Thread(target=work, name="resnet-client", daemon=True)
     thread.start()

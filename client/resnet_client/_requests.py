@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from resnet_client._exceptions import ResponseError
+from resnet_client._exceptions import ResnetClientError, ResponseError
 from resnet_client._results import Classification, ModelStatistics, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -49,7 +51,7 @@ class Inference:
     model: str
     model_version: str
     input_name: str
-    tensor: npt.NDArray[Any]
+    tensor: npt.NDArray[Any] = dataclasses.field(repr=False)  # a photo does not belong into logs
     output_name: str
     class_count: int = _RAW
 
@@ -101,14 +103,30 @@ def read_features(answer: Answer) -> npt.NDArray[np.float32]:
         ResponseError: it is missing, empty, or has another shape.
     """
     output = answer.output
-    if output is None or output.size == 0 or output.shape[0] != 1:
+    if output is None or output.size == 0 or output.shape[:1] != (1,) or output.dtype.kind not in "fiu":
         shape = None if output is None else output.shape
         raise ResponseError(f"{answer.model} answered features of shape {shape} instead of (1, 2048)")
     return np.array(output.ravel(), dtype=np.float32)
 
 
+@contextlib.contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Raise ResponseError where an answer's JSON is not built as Triton builds it."""
+    try:
+        yield
+    except ResnetClientError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise ResponseError(f"the server answered {what} that cannot be read ({type(exc).__name__}: {exc})") from exc
+
+
+@readable("metadata")
 def read_metadata(server: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """One dictionary out of three answers, alike for gRPC and HTTP."""
+    """One dictionary out of three answers, alike for gRPC and HTTP.
+
+    Raises:
+        ResponseError: they cannot be read.
+    """
     return {
         "server": {
             "name": server.get("name", ""),
@@ -127,20 +145,32 @@ def read_metadata(server: Mapping[str, Any], model: Mapping[str, Any], config: M
     }
 
 
+@readable("statistics")
 def read_statistics(answer: Mapping[str, Any]) -> tuple[ModelStatistics, ...]:
-    """Triton's statistics, ordered by model and version."""
+    """Triton's statistics, ordered by model and version.
+
+    Raises:
+        ResponseError: they cannot be read.
+    """
     entries = [_statistics(entry) for entry in answer.get("model_stats", [])]
     return tuple(sorted(entries, key=lambda entry: (entry.model, entry.model_version)))
 
 
+@readable("a config")
 def parameters_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """The ``parameters`` of a model's config as plain strings."""
+    """The ``parameters`` of a model's config as plain strings.
+
+    Raises:
+        ResponseError: they cannot be read.
+    """
     parameters = config.get("parameters", {})
-    return {name: value.get("string_value", "") for name, value in sorted(parameters.items())}
+    return {name: str(value.get("string_value", "")) for name, value in sorted(parameters.items())}
 
 
 def _prediction(entry: bytes) -> Prediction:
     probability, index, *label = entry.decode().split(":", 2)
+    if not (index.isdecimal() and math.isfinite(float(probability))):
+        raise ValueError(f"{entry!r} is none")
     return Prediction(int(index), label[0] if label and label[0] else index, float(probability))
 
 
@@ -155,8 +185,8 @@ def _statistics(entry: Mapping[str, Any]) -> ModelStatistics:
     durations = entry.get("inference_stats", {})
     batches = entry.get("batch_stats", [])
     return ModelStatistics(
-        model=entry["name"],
-        model_version=entry.get("version", ""),
+        model=str(entry["name"]),
+        model_version=str(entry.get("version", "")),
         inference_count=int(entry.get("inference_count", 0)),
         execution_count=int(entry.get("execution_count", 0)),
         success_count=int(durations.get("success", {}).get("count", 0)),

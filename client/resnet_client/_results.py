@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from resnet_client._images import describe
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from resnet_client._exceptions import ResnetClientError, ServerError
     from resnet_client._images import ImageSource
@@ -69,7 +72,7 @@ class Classification:
         return f"<Classification {shown}{more} · {self.model} version {self.model_version}>"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Outcome(Generic[T_co]):
     """What became of one photo of many: exactly one of ``result`` and ``error`` is not None.
 
@@ -89,6 +92,11 @@ class Outcome(Generic[T_co]):
     def ok(self) -> bool:
         """Whether there is a result."""
         return self.error is None
+
+    def __repr__(self) -> str:
+        # The photo itself may be megabytes, and does not belong into logs.
+        found = f"result={self.result!r}" if self.ok else f"error={self.error!r}"
+        return f"<Outcome of {describe(self.source)}: {found} in {self.duration_s:.3f} s>"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,6 +145,7 @@ class ModelStatistics:
         compute_input_ns: preparing the inputs.
         compute_infer_ns: computing.
         compute_output_ns: fetching the outputs.
+        busy_ns: the three of them once for each batch, not for each request: how long instances worked.
         batch_sizes: batch size → how many batches of that size were computed.
     """
 
@@ -152,9 +161,26 @@ class ModelStatistics:
     compute_input_ns: int
     compute_infer_ns: int
     compute_output_ns: int
+    busy_ns: int
     batch_sizes: Mapping[int, int]
 
     @property
     def mean_batch_size(self) -> float:
         """Photos per computed batch; 0 before the first."""
         return self.inference_count / self.execution_count if self.execution_count else 0.0
+
+
+def added_up(counts: Iterable[ModelStatistics]) -> tuple[ModelStatistics, ...]:
+    """One entry per model and version, in that order, where several servers have counted."""
+    total: dict[tuple[str, str], ModelStatistics] = {}
+    for entry in counts:
+        key = entry.model, entry.model_version
+        total[key] = _sum(total[key], entry) if key in total else entry
+    return tuple(total[key] for key in sorted(total))
+
+
+def _sum(one: ModelStatistics, other: ModelStatistics) -> ModelStatistics:
+    names = [field.name for field in dataclasses.fields(one) if field.name.endswith(("_count", "_ns"))]
+    sums: dict[str, Any] = {name: getattr(one, name) + getattr(other, name) for name in names}
+    batches = collections.Counter(one.batch_sizes) + collections.Counter(other.batch_sizes)
+    return dataclasses.replace(one, **sums, batch_sizes=dict(sorted(batches.items())))

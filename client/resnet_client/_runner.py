@@ -2,51 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-import time
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resnet_client._exceptions import ClosedError, ResnetClientError, ServerError
-from resnet_client._flows import Pause, Work, one_of_many
+from resnet_client._flows import one_of_many
 from resnet_client._many import in_order
 from resnet_client._progress import bar
+from resnet_client._steps import Part, Pause, Work
 from resnet_client._transports import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from resnet_client._config import ClientConfig
-    from resnet_client._flows import Flow, Send, Step
+    from resnet_client._endpoint import Endpoint
     from resnet_client._images import ImageSource
     from resnet_client._results import Outcome
+    from resnet_client._steps import Flow, Send, Step
     from resnet_client._transports import Transport
 
 T = TypeVar("T")
 
+_LEAVING_S = 1.0
+
 
 class Runner:
-    """One transport, made with the first request, shared by all threads."""
+    """One transport for each server, made with the first request to it, shared by all threads.
 
-    def __init__(self, config: ClientConfig) -> None:
+    Args:
+        config: how to connect.
+        care: makes the flow that looks after several servers; it runs in a thread of its own, while there
+            are calls. None for a single server.
+    """
+
+    def __init__(self, config: ClientConfig, care: Callable[[], Flow[None]] | None = None) -> None:
         self._config = config
+        self._care = care
+        self._carer: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._transport: Transport | None = None
-        self.is_closed = False
+        self._transports: dict[Endpoint, Transport] = {}
+        self._closed = threading.Event()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._closed.is_set()
 
     def run(self, flow: Flow[T]) -> T:
         """Perform a flow's steps until it returns."""
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    value = self._perform(step)
-                except ResnetClientError as exc:
-                    step = flow.throw(exc)
-                else:
-                    step = flow.send(value)
-        except StopIteration as stop:
-            return cast("T", stop.value)
+        if self._care is not None and (self._carer is None or not self._carer.is_alive()):
+            self._start_care(self._care)
+        return self._drive(flow)
 
     def run_many(
         self,
@@ -62,47 +70,75 @@ class Runner:
             return self.run(one_of_many(source, flow_of(source)))
 
         with bar(sources, shown=progress) as advance:
-            outcomes = in_order(sources, perform, max_in_flight=max_in_flight, leave_thread=self._leave_thread)
-            with closing(outcomes):
+            outcomes = in_order(sources, perform, max_in_flight=max_in_flight)
+            with contextlib.closing(outcomes):
                 for outcome in outcomes:
                     advance(outcome)
                     yield outcome
 
     def close(self) -> None:
-        """Close the transport."""
+        """Close the transports; pauses end."""
         with self._lock:
-            self.is_closed = True
-            transport, self._transport = self._transport, None
-        if transport is not None:
+            self._closed.set()
+        if self._carer is not None:
+            self._carer.join(_LEAVING_S)  # it may wait for the name service; it is a daemon
+        for transport in self._transports.values():
             transport.close()
+
+    def _drive(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    value = self._perform(step)
+                except ResnetClientError as exc:
+                    step = flow.throw(exc)
+                else:
+                    step = flow.send(value)
+        except StopIteration as stop:
+            return cast("T", stop.value)
+        finally:
+            flow.close()  # also when this call is cancelled or interrupted
 
     def _perform(self, step: Step) -> Any:
         if isinstance(step, Work):
             return step.run()
         if isinstance(step, Pause):
-            return time.sleep(step.duration_s)
-        for attempt in step.policy.attempts(step.deadline):
-            with attempt:
-                return self._send(step)
-        raise AssertionError("the last attempt returns or raises")
+            if self._closed.wait(step.duration_s):
+                raise ClosedError("the client was closed while it waited")
+            return None
+        if isinstance(step, Part):
+            return self._part(step.endpoint)
+        return self._send(step)
 
     def _send(self, step: Send) -> Any:
         try:
-            return self._connected().send(step.request, step.deadline.remaining_s())
+            return self._connected(step.endpoint).send(step.request, step.deadline.remaining_s())
         except ServerError as exc:
             if self.is_closed:
                 raise ClosedError("the client was closed while it waited for an answer") from exc
             raise
 
-    def _connected(self) -> Transport:
+    def _connected(self, endpoint: Endpoint) -> Transport:
         with self._lock:
             if self.is_closed:
                 raise ClosedError("the client was closed while it was used")
-            if self._transport is None:
-                self._transport = connect(self._config)
-            return self._transport
+            if (transport := self._transports.get(endpoint)) is None:
+                transport = self._transports[endpoint] = connect(self._config, endpoint)
+            return transport
 
-    def _leave_thread(self) -> None:
-        transport = self._transport
+    def _part(self, endpoint: Endpoint) -> None:
+        with self._lock:
+            transport = self._transports.pop(endpoint, None)
         if transport is not None:
-            transport.leave_thread()
+            transport.close()
+
+    def _start_care(self, care: Callable[[], Flow[None]]) -> None:
+        def look_after() -> None:
+            with contextlib.suppress(ClosedError):
+                self._drive(care())
+
+        with self._lock:
+            if not self.is_closed and (self._carer is None or not self._carer.is_alive()):
+                self._carer = threading.Thread(target=look_after, name="resnet-client-fleet", daemon=True)
+                self._carer.start()

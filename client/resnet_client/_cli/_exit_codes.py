@@ -28,7 +28,7 @@ class ExitCode(enum.IntEnum):
     meaning: str
 
     OK = 0, "all is well"
-    SOME_FAILED = 1, "some photos failed, the others are answered"
+    SOME_FAILED = 1, "some photos failed, the others are answered; doctor: something is wrong"
     USAGE = 2, "an option, a URL or an input makes no sense"
     NOT_READY = 3, "the server cannot be reached, is not ready, overloaded, or too slow"
     NO_MODEL = 4, "the server has no such model or version"

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from resnet_client._transports._errors import translated
+
 if TYPE_CHECKING:
     from resnet_client._config import ClientConfig
+    from resnet_client._endpoint import Endpoint
     from resnet_client._requests import Request
 
 
 class Transport(Protocol):
-    """Sends one request at a time for each thread that calls it."""
+    """Sends any number of requests at once, one for each thread that calls it."""
 
     def send(self, request: Request, timeout_s: float) -> Any:
         """Send and read the answer; raises ``DeadlineExceededError`` after ``timeout_s`` at the latest."""
-
-    def leave_thread(self) -> None:
-        """Give back what this thread holds; its owner calls it before the thread ends."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -35,23 +35,25 @@ class AsyncTransport(Protocol):
         """Close every connection."""
 
 
-def connect(config: ClientConfig) -> Transport:
-    """A blocking transport for the URL's scheme; connects with its first request."""
-    if config.endpoint.is_grpc:
-        from resnet_client._transports._grpc import GrpcTransport
+def connect(config: ClientConfig, endpoint: Endpoint) -> Transport:
+    """A blocking transport to this server; connects with its first request."""
+    with translated(str(endpoint), 0):
+        if endpoint.is_grpc:
+            from resnet_client._transports._grpc import GrpcTransport
 
-        return GrpcTransport(config)
-    from resnet_client._transports._http import HttpTransport
+            return GrpcTransport(config, endpoint)
+        from resnet_client._transports._http import HttpTransport
 
-    return HttpTransport(config)
+        return HttpTransport(config, endpoint)
 
 
-def connect_async(config: ClientConfig) -> AsyncTransport:
-    """An asyncio transport for the URL's scheme; connects with its first request."""
-    if config.endpoint.is_grpc:
-        from resnet_client._transports._grpc_aio import AsyncGrpcTransport
+def connect_async(config: ClientConfig, endpoint: Endpoint) -> AsyncTransport:
+    """An asyncio transport to this server; connects with its first request."""
+    with translated(str(endpoint), 0):
+        if endpoint.is_grpc:
+            from resnet_client._transports._grpc_aio import AsyncGrpcTransport
 
-        return AsyncGrpcTransport(config)
-    from resnet_client._transports._http_aio import AsyncHttpTransport
+            return AsyncGrpcTransport(config, endpoint)
+        from resnet_client._transports._http_aio import AsyncHttpTransport
 
-    return AsyncHttpTransport(config)
+        return AsyncHttpTransport(config, endpoint)

@@ -11,6 +11,7 @@ import asyncio
 import re
 import time
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from resnet_client._exceptions import (
@@ -43,10 +44,12 @@ _HTTP_STATUS = {
     "504": "DEADLINE_EXCEEDED",
 }
 
+_RESTRICTED = "is restricted, expecting header"
 _QUEUE_TIMEOUT = re.compile(r"request timeout expired", re.IGNORECASE)
 
 # The first rule that fits decides: status (None: any), what the sentence holds (None: anything), our error.
 _RULES: tuple[tuple[str | None, str | None, type[ServerError | InvalidImageError]], ...] = (
+    (None, _RESTRICTED, RequestError),
     ("DEADLINE_EXCEEDED", None, DeadlineExceededError),
     (None, "exceeds maximum queue size|request timeout expired", OverloadedError),
     ("NOT_FOUND", None, ModelNotFoundError),
@@ -75,7 +78,11 @@ _SENTENCES: dict[type[Exception], str] = {
     ResponseError: "{url} failed: {reason}; its log tells more",
     UnavailableError: "{url} cannot be reached: {reason}; is the server running, and is this its URL?",
 }
-_CERTIFICATE = "{url} cannot be reached: {reason}; ca_certificate names whom to trust"
+_SECURE = (
+    "{url} cannot be reached: {reason}; is the server running, and is this its URL? ca_certificate names whom "
+    "to trust, client_certificate who we are"
+)
+_CLOSED_API = "{url} refuses the request: {reason}; admin_token opens it"
 
 _CLOSED = re.compile(r"closed channel|session is closed|channel is closed", re.IGNORECASE)
 _PREFIX = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")
@@ -105,7 +112,7 @@ def translate(error: Exception, url: str, timeout_s: float, *, is_late: bool = F
     """Which of our errors this foreign one is.
 
     Args:
-        error: of tritonclient, gRPC, geventhttpclient, aiohttp, or a socket.
+        error: of tritonclient, gRPC, http.client, aiohttp, or a socket.
         url: whom the request went to.
         timeout_s: what was allowed for it.
         is_late: whether nearly all of it was used up; a request that the server then drops from its queue
@@ -114,12 +121,11 @@ def translate(error: Exception, url: str, timeout_s: float, *, is_late: bool = F
     status = getattr(error, "status", None)
     if callable(status):  # tritonclient's InferenceServerException
         return _from_server(_status_name(status()), _sentence(error), url, is_late=is_late)
-    is_from_kernel = getattr(error, "errno", None) is not None  # its own time-out for connecting
-    if isinstance(error, TimeoutError) and not is_from_kernel:
+    if type(error) is TimeoutError and not error.args:  # ours; that of a connection says so
         return _made(DeadlineExceededError, None, f"{timeout_s:.3g} s were left", url)
     if _CLOSED.search(str(error)):
         return ClosedError("the client was closed while it was used")
-    if isinstance(error, OSError) or type(error).__module__.startswith(("geventhttpclient", "aiohttp")):
+    if isinstance(error, OSError | HTTPException) or type(error).__module__.startswith("aiohttp"):
         return _made(UnavailableError, None, str(error) or type(error).__name__, url)
     return _made(ResponseError, None, f"unreadable answer ({type(error).__name__}: {error})", url)
 
@@ -136,8 +142,12 @@ def _from_server(status: str | None, reason: str, url: str, *, is_late: bool) ->
 
 
 def _made(kind: type[ServerError | InvalidImageError], status: str | None, reason: str, url: str) -> ResnetClientError:
-    is_certificate = kind is UnavailableError and "certificate" in reason.lower()
-    sentence = (_CERTIFICATE if is_certificate else _SENTENCES[kind]).format(url=url, reason=reason)
+    sentence = _SENTENCES[kind]
+    if kind is UnavailableError and url.startswith(("grpcs:", "https:")):
+        sentence = _SECURE  # servers that want a certificate often hang up without a word
+    elif kind is RequestError and _RESTRICTED in reason:
+        sentence = _CLOSED_API
+    sentence = sentence.format(url=url, reason=reason)
     if issubclass(kind, InvalidImageError):
         return kind(sentence, source="")
     return kind(sentence, status=status)

@@ -1,158 +1,96 @@
-"""HTTP, blocking: one connection for each thread.
+"""HTTP, blocking: a pool of connections for all threads.
 
-tritonclient's HTTP client stands on gevent and is bound to the thread that made it. So each thread makes its
-own with its first request. In a process that gevent has patched, a thread is a greenlet, and all stays true.
+The connections are those of the standard library, on sockets that know when time is up: tritonclient's own need
+a gevent hub in every thread, which nobody can take away safely once its thread has ended.
 """
 
 from __future__ import annotations
 
+import http.client
 import threading
-from contextlib import contextmanager
+import time
 from typing import TYPE_CHECKING, Any
 
-import gevent
-import gevent.ssl
-import tritonclient.http as protocol
-
+from resnet_client import _tls
 from resnet_client._exceptions import ClosedError
-from resnet_client._transports import _hubs
+from resnet_client._transports import _http_words
 from resnet_client._transports._errors import translated
-from resnet_client._transports._protocol import invocation, read
+from resnet_client._transports._sockets import BoundedSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resnet_client._config import ClientConfig
+    from resnet_client._endpoint import Endpoint
     from resnet_client._requests import Request
+    from resnet_client._transports._http_words import Message
 
 
-class _Connection:
-    """What one thread holds: a tritonclient HTTP client, and the event loop that gevent made for it."""
+class _Connection(http.client.HTTPConnection):
+    """One connection, used for one request at a time."""
 
-    def __init__(self, config: ClientConfig) -> None:
-        self._config = config
-        self._client: Any = None
-        self._thread = threading.current_thread()
-        self._hub = _hubs.lease()
-        self.is_busy = False
+    def __init__(self, endpoint: Endpoint, connected: BoundedSocket) -> None:
+        super().__init__(endpoint.host, endpoint.port)
+        self.sock: BoundedSocket | Any = connected
+        self.auto_open = 0  # a closed one stays closed
 
-    @property
-    def client(self) -> Any:
-        """The tritonclient, made when needed."""
-        if self._client is None:
-            certificate = self._config.ca_certificate
-            self._client = protocol.InferenceServerClient(
-                self._config.endpoint.target,
-                # The limit around the whole request is stricter than any on single socket operations.
-                connection_timeout=None,
-                network_timeout=None,
-                ssl=self._config.endpoint.is_tls,
-                ssl_options={"ca_certs": str(certificate)} if certificate else None,
-                ssl_context_factory=gevent.ssl.create_default_context,
-            )
-        return self._client
-
-    @property
-    def is_orphaned(self) -> bool:
-        """Whether its thread has ended."""
-        return not self._thread.is_alive()
-
-    def close(self) -> None:
-        """Close the sockets; the next request opens new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-    def abandon(self) -> None:
-        """Close the sockets and the event loop; the thread ends or has ended."""
-        self.close()
-        _hubs.give_back(self._hub)
+    def exchange(self, message: Message, end_s: float) -> tuple[int, Any, bytes]:
+        """Send and read before time is up: status, headers, content."""
+        self.sock.end_s = end_s
+        self.request(message.method, message.path, message.body, message.headers)
+        with self.getresponse() as response:
+            return response.status, response.headers, response.read()
 
 
 class HttpTransport:
-    """A connection per thread, made when needed."""
+    """Idle connections wait for any thread; there are as many as there were requests at once."""
 
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, endpoint: Endpoint) -> None:
         self._config = config
-        self._thread = threading.local()
-        self._connections: set[_Connection] = set()
+        self._endpoint = endpoint
+        self._url = str(endpoint)
+        self._tls = _tls.context(config) if endpoint.is_tls else None
         self._lock = threading.Lock()
+        self._idle: list[_Connection] = []
         self._is_closed = False
 
     def send(self, request: Request, timeout_s: float) -> Any:
         """Send and read the answer."""
-        with translated(self._config.url, timeout_s):
-            method, arguments = invocation(protocol, request, timeout_s)
-            with self._connection() as connection, _limit(timeout_s):
-                return read(request, getattr(connection.client, method)(**arguments))
-
-    def leave_thread(self) -> None:
-        """Give back this thread's connection and event loop."""
-        connection: _Connection | None = self._thread.__dict__.pop("connection", None)
-        if connection is not None:
-            with self._lock:
-                self._connections.discard(connection)
-            connection.abandon()
+        with translated(self._url, timeout_s):
+            message = _http_words.message(self._config, self._endpoint, request, timeout_s)
+            return _http_words.answer(request, *self._exchange(message, timeout_s))
 
     def close(self) -> None:
-        """Close all idle connections; a busy one is closed by its own thread after its request."""
+        """Close all idle connections; a busy one is closed after its request."""
         with self._lock:
             self._is_closed = True
-            idle = [connection for connection in self._connections if not connection.is_busy]
+            idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
-        self._abandon_orphans()
 
-    @contextmanager
-    def _connection(self) -> Iterator[_Connection]:
-        """The connection of this thread; after a failure it may hold half an answer and is closed."""
-        connection = self._acquire()
-        try:
-            yield connection
-        except protocol.InferenceServerException:
-            raise  # a complete answer, only a bad one
-        except BaseException:
-            connection.close()
-            raise
-        finally:
-            self._release(connection)
-
-    def _acquire(self) -> _Connection:
-        connection: _Connection | None = getattr(self._thread, "connection", None)
-        if connection is None:
-            self._abandon_orphans()
-            connection = self._thread.connection = _Connection(self._config)
+    def _exchange(self, message: Message, timeout_s: float) -> tuple[int, Any, bytes]:
+        end_s = time.monotonic() + timeout_s
         with self._lock:
             if self._is_closed:
                 raise ClosedError("the client was closed")
-            self._connections.add(connection)
-            connection.is_busy = True
-        return connection
+            connection = self._idle.pop() if self._idle else None
+        if connection is not None:
+            try:
+                return self._use(connection, message, end_s)
+            except TimeoutError:
+                raise
+            except OSError:
+                pass  # the server has closed it while it was idle, or is gone: a new one tells
+        return self._use(_Connection(self._endpoint, BoundedSocket(self._endpoint, self._tls, end_s)), message, end_s)
 
-    def _release(self, connection: _Connection) -> None:
+    def _use(self, connection: _Connection, message: Message, end_s: float) -> tuple[int, Any, bytes]:
+        try:
+            found = connection.exchange(message, end_s)
+        except BaseException:
+            connection.close()  # it may hold half an answer
+            raise
         with self._lock:
-            connection.is_busy = False
-            is_closed = self._is_closed
-        if is_closed:
+            is_reusable = connection.sock is not None and not self._is_closed
+            if is_reusable:
+                self._idle.append(connection)
+        if not is_reusable:
             connection.close()
-
-    def _abandon_orphans(self) -> None:
-        """Give back what threads held that ended without :meth:`leave_thread`."""
-        with self._lock:
-            orphans = {connection for connection in self._connections if connection.is_orphaned}
-            self._connections -= orphans
-        for connection in orphans:
-            connection.abandon()
-
-
-@contextmanager
-def _limit(timeout_s: float) -> Iterator[None]:
-    """Bound the wall time of what happens inside, DNS and TLS included."""
-    limit = gevent.Timeout(timeout_s)
-    try:
-        with limit:
-            yield
-    except gevent.Timeout as exc:
-        if exc is not limit:
-            raise  # the caller's own, from further out
-        raise TimeoutError from exc
+        return found

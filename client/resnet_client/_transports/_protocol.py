@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from resnet_client._requests import Request
 
+CONNECT_TIMEOUT_S = 3.0
+"""Longest wait for a connection, so that time is left for another attempt; one lost packet costs one second."""
+
 
 def invocation(protocol: ModuleType, request: Request, timeout_s: float) -> tuple[str, dict[str, Any]]:
     """Name and arguments of the tritonclient method.
@@ -32,6 +35,11 @@ def invocation(protocol: ModuleType, request: Request, timeout_s: float) -> tupl
         "outputs": [output],
         "timeout": max(1, round(timeout_s * 1_000_000)),
     }
+
+
+def is_closed_to_strangers(request: Request) -> bool:
+    """Whether a server may want the admin token for this; never for health and inference."""
+    return not isinstance(request, Inference) and request.method.startswith("get_")
 
 
 def read(request: Request, answer: Any) -> Any:

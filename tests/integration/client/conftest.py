@@ -2,11 +2,14 @@
 
 import asyncio
 import socket
-import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from resnet_client import AsyncClient, Client
+from resnet_client import AsyncClient, Client, ResnetClientError
+
+from .misbehaviour import misbehaving, silent
 
 
 class Blocking:
@@ -22,6 +25,20 @@ class Blocking:
     def many(self, images, **options):
         """All outcomes as a list."""
         return list(self._client.classify_many(images, **options))
+
+    def together(self, calls):
+        """Make several calls at once; returns what each gave or raised, and how long it took in seconds."""
+
+        def timed(call):
+            started_s = time.monotonic()
+            try:
+                found = call(self)
+            except ResnetClientError as exc:
+                found = exc
+            return found, time.monotonic() - started_s
+
+        with ThreadPoolExecutor(len(calls)) as pool:
+            return list(pool.map(timed, calls))
 
 
 class Awaited:
@@ -44,6 +61,22 @@ class Awaited:
 
         return self._loop.run_until_complete(collect())
 
+    def together(self, calls):
+        """Make several calls at once; returns what each gave or raised, and how long it took in seconds."""
+
+        async def timed(call):
+            started_s = time.monotonic()
+            try:
+                found = await call(self._client)
+            except ResnetClientError as exc:
+                found = exc
+            return found, time.monotonic() - started_s
+
+        async def gathered():
+            return await asyncio.gather(*map(timed, calls))
+
+        return self._loop.run_until_complete(gathered())
+
     def close(self):
         """Close the client and its loop."""
         self._loop.run_until_complete(self._client.close())
@@ -63,11 +96,13 @@ def connect(request):
     protocol, kind = KINDS[request.param]
     clients = []
 
-    def make(where, **options):
-        url = f"{protocol}://127.0.0.1:{where}" if isinstance(where, int) else getattr(where, f"{protocol}_url")
-        clients.append(kind(url, **options))
+    def make(where, url="{protocol}://127.0.0.1:{port}", **options):
+        at_port = isinstance(where, int)
+        whole = url.format(protocol=protocol, port=where) if at_port else getattr(where, f"{protocol}_url")
+        clients.append(kind(whole, **options))
         return clients[-1]
 
+    make.protocol = protocol
     yield make
     for client in clients:
         client.close()
@@ -89,20 +124,5 @@ def free_port():
 @pytest.fixture
 def silent_port():
     """A server that accepts connections and never says a word."""
-    accepted = []
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-
-        def accept():
-            try:
-                while True:
-                    accepted.append(listener.accept()[0])
-            except OSError:  # the listener was closed
-                return
-
-        thread = threading.Thread(target=accept)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-    for connection in accepted:
-        connection.close()
+    with misbehaving(silent) as port:
+        yield port

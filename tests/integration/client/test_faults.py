@@ -1,14 +1,56 @@
 """Servers that are missing or silent: bounded waiting, our errors, no threads or sockets left."""
 
+import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from resnet_client import (
+    Client,
     DeadlineExceededError,
     OverloadedError,
     ResnetClientError,
+    ServerError,
     UnavailableError,
+    _delivery,
 )
+from resnet_client._endpoint import Endpoint
+
+from .misbehaviour import SLOW, WRONG, misbehaving, silent
+
+TIMEOUT_S = 0.4
+CALLS = {
+    "classify": lambda client: client.classify(b"x"),
+    "embed": lambda client: client.embed(b"x"),
+    "health": lambda client: client.health(),
+    "is_ready": lambda client: client.is_ready(),
+    "metadata": lambda client: client.metadata(),
+    "statistics": lambda client: client.statistics(),
+    "wait_until_ready": lambda client: client.wait_until_ready(TIMEOUT_S),
+}
+
+
+def check_bounded(client, *, is_slow):
+    """Every method ends in time: with an error of ours, or with a finding."""
+    for name, (found, took_s) in zip(CALLS, client.together(list(CALLS.values())), strict=True):
+        assert took_s < TIMEOUT_S + 2, name
+        if name == "is_ready":
+            assert found is False
+        else:
+            error = found.error if name == "health" else found
+            assert isinstance(error, DeadlineExceededError if is_slow else ServerError), name
+
+
+@pytest.mark.parametrize("behaviour", [*SLOW, *WRONG])
+def test_no_server_can_hold_a_call(connect, behaviour):
+    """Whatever a server does, each method ends when its time is up; a run gives each photo its outcome."""
+    with misbehaving(behaviour) as port:
+        client = connect(port, timeout_s=TIMEOUT_S)
+        check_bounded(client, is_slow=behaviour is silent)
+        started_s = time.monotonic()
+        assert [outcome.ok for outcome in client.many([b"x"] * 4, max_in_flight=4)] == [False] * 4
+        assert time.monotonic() - started_s < TIMEOUT_S + 2
 
 
 def test_unreachable_is_said_quickly(connect, free_port):
@@ -18,16 +60,6 @@ def test_unreachable_is_said_quickly(connect, free_port):
     with pytest.raises(UnavailableError, match=str(free_port)):
         client.classify(b"x")
     assert time.monotonic() - started_s < 5
-
-
-def test_a_silent_server_cannot_hold_a_call(connect, silent_port):
-    """A server that accepts and never answers costs `timeout_s` and no more, call after call."""
-    client = connect(silent_port, timeout_s=0.5)
-    for call in (client.classify, client.embed):
-        started_s = time.monotonic()
-        with pytest.raises(DeadlineExceededError):
-            call(b"x")
-        assert 0.4 < time.monotonic() - started_s < 1.5
 
 
 def test_waiting_for_readiness_is_bounded(connect, free_port, silent_port):
@@ -49,10 +81,46 @@ def test_health_of_a_missing_server_is_a_finding(connect, free_port):
     assert not client.is_ready()
 
 
-def test_a_run_against_a_silent_server_ends(connect, silent_port):
-    """Every photo of a run has its outcome, each with its error."""
-    outcomes = connect(silent_port, timeout_s=0.4).many([b"x"] * 6, max_in_flight=3)
-    assert [type(outcome.error) for outcome in outcomes] == [DeadlineExceededError] * 6
+@pytest.fixture
+def slow_names(monkeypatch):
+    """Name services of every kind that do not answer for as long as the test lasts."""
+    stopped = threading.Event()
+
+    def wait(*_, flags=0, **__):
+        stopped.wait(0 if flags & socket.AI_NUMERICHOST else 30)
+        raise OSError("stopped")
+
+    monkeypatch.setattr(_delivery, "_addresses", lambda _: stopped.wait(30) and OSError("stopped"))
+    monkeypatch.setattr(socket, "getaddrinfo", wait)  # for HTTP asked in a thread
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:  # gRPC has a resolver of its own
+        mute.bind(("127.0.0.1", 0))
+        at = f"dns://127.0.0.1:{mute.getsockname()[1]}/triton.example:8001"
+        monkeypatch.setattr(Endpoint, "target", property(lambda self: at if self.is_grpc else "triton.example:8000"))
+        yield
+    stopped.set()
+
+
+@pytest.mark.parametrize("url", ["{protocol}://triton.example:{port}", "{protocol}+dns:///triton.example:{port}"])
+def test_no_name_service_can_hold_a_call(connect, slow_names, url):
+    """A name that is not resolved costs each method its time and no more."""
+    check_bounded(connect(8001, url, timeout_s=TIMEOUT_S), is_slow=True)
+
+
+def test_what_nobody_waits_for_leaves_the_queue(connect, server, photos):
+    """Calls with a short time-out, behind many others, are dropped by the server and never computed."""
+    client, photo = connect(server), photos["cat"].read_bytes()
+    with Client(server.grpc_url) as others, ThreadPoolExecutor(24) as pool:
+        before = computed(others)
+        answers = [pool.submit(others.classify, photo) for _ in range(96)]
+        hurried = [lambda client: client.classify(photo, timeout_s=0.03)] * 16
+        assert all(isinstance(error, DeadlineExceededError | OverloadedError) for error, _ in client.together(hurried))
+        assert all(answer.result().predictions for answer in answers)
+        assert computed(others) - before < 96 + 8
+
+
+def computed(client):
+    """Photos computed so far."""
+    return client.statistics(model="network_onnx")[0].inference_count
 
 
 def test_time_outs_too_short_for_the_server(connect, server, photos):

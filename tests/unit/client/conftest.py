@@ -7,7 +7,8 @@ import time
 import certifi
 import numpy as np
 import pytest
-from resnet_client import _runner
+import trustme
+from resnet_client import ClientConfig, _runner
 from resnet_client._exceptions import UnavailableError
 from resnet_client._requests import Answer, Inference
 
@@ -21,7 +22,6 @@ class StubTransport:
         self.delay_s = 0.0
         self.running = 0
         self.most_running = 0
-        self.left_threads = 0
         self.is_closed = False
         self._lock = threading.Lock()
 
@@ -42,10 +42,6 @@ class StubTransport:
         index = request.tensor[0, 0][0]
         return Answer(np.array([[f"0.5:{index}:label {index}".encode()]], dtype=object), request.model, "1")
 
-    def leave_thread(self):
-        """Count."""
-        self.left_threads += 1
-
     def close(self):
         """Remember."""
         self.is_closed = True
@@ -55,7 +51,7 @@ class StubTransport:
 def transport(monkeypatch):
     """The stub that clients made in the test will use."""
     stub = StubTransport()
-    monkeypatch.setattr(_runner, "connect", lambda _: stub)
+    monkeypatch.setattr(_runner, "connect", lambda *_: stub)
     return stub
 
 
@@ -63,6 +59,16 @@ def transport(monkeypatch):
 def certificate(tmp_path):
     """A PEM file of authorities."""
     return shutil.copy(certifi.where(), tmp_path / "ca.pem")
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory):
+    """The paths of a certificate for a client and of its key."""
+    folder = tmp_path_factory.mktemp("own")
+    issued = trustme.CA().issue_cert("caller@example.org")
+    issued.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    return folder / "certificate.pem", folder / "key.pem"
 
 
 @pytest.fixture
@@ -74,5 +80,5 @@ def unreachable():
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
     """Options of the shell that runs the tests must not leak into them."""
-    for name in ("URL", "MODEL", "MODEL_VERSION", "PREPROCESSING", "TIMEOUT_S", "MAX_ATTEMPTS", "CA_CERTIFICATE"):
-        monkeypatch.delenv(f"RESNET_{name}", raising=False)
+    for name in ClientConfig.__dataclass_fields__:
+        monkeypatch.delenv(f"RESNET_{name.upper()}", raising=False)

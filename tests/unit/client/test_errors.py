@@ -1,10 +1,10 @@
 """Foreign errors become ours, whatever protocol they came by."""
 
+import http.client
 import ssl
 
 import aiohttp
 import pytest
-from geventhttpclient.response import HTTPConnectionClosed
 from resnet_client import _exceptions as errors
 from resnet_client._transports._errors import translate, translated
 from tritonclient.utils import InferenceServerException
@@ -47,7 +47,10 @@ def test_both_protocols_mean_the_same(grpc, http, sentence, expected):
         (ConnectionRefusedError(111, "Connection refused"), errors.UnavailableError),
         (TimeoutError(110, "Connection timed out"), errors.UnavailableError),
         (TimeoutError(), errors.DeadlineExceededError),
-        (HTTPConnectionClosed("connection closed."), errors.UnavailableError),
+        (TimeoutError("timed out"), errors.UnavailableError),
+        (aiohttp.ConnectionTimeoutError("Connection timeout to host"), errors.UnavailableError),
+        (http.client.RemoteDisconnected("closed without response"), errors.UnavailableError),
+        (http.client.IncompleteRead(b"half"), errors.UnavailableError),
         (aiohttp.ServerDisconnectedError(), errors.UnavailableError),
         (RuntimeError("Session is closed"), errors.ClosedError),
         (ValueError("Cannot invoke RPC on closed channel!"), errors.ClosedError),
@@ -62,9 +65,23 @@ def test_foreign_errors_are_translated(foreign, expected):
 
 
 def test_certificates_name_their_remedy():
-    """A certificate that cannot be verified points to `ca_certificate`."""
-    error = translate(ssl.SSLCertVerificationError("certificate verify failed"), URL, 1)
-    assert "ca_certificate" in str(error)
+    """What fails over TLS points to the options for certificates."""
+    error = translate(ssl.SSLCertVerificationError("certificate verify failed"), "https://h:1", 1)
+    assert "ca_certificate names whom to trust" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ("StatusCode.UNAVAILABLE", "This protocol is restricted, expecting header 'triton-grpc-protocol-admin-key'"),
+        ("403", "This API is restricted, expecting header 'admin-key'"),
+    ],
+)
+def test_closed_doors_name_the_key(status, sentence):
+    """A call that wants the admin token is refused, whatever status the server gives; it is not tried again."""
+    error = translate(InferenceServerException(sentence, status), URL, 1)
+    assert type(error) is errors.RequestError
+    assert "admin_token opens it" in str(error)
 
 
 def test_our_own_time_out_in_the_servers_queue_is_no_overload():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from resnet_client import ImageError, InvalidImageError, _images
-from resnet_client._photo import Recipe
+from resnet_client._photo import Limits, Recipe
 
 RECIPE = Recipe(resize=32, crop=24)
 COLOURS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -107,6 +107,24 @@ def test_local_preprocessing_refuses_what_is_no_photo(content, png):
     """Nothing of Pillow escapes; the error keeps it as its cause."""
     with pytest.raises(InvalidImageError, match="photo"):
         _images.pixels(png[:300] if content == "truncated" else content, RECIPE)
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "array", "picture"])
+def test_local_preprocessing_has_the_limits_of_the_server(kind, png, file):
+    """Whatever the photo comes as, what is too large is refused by the same sentence."""
+    source = {"path": file, "bytes": png, "array": COLOURS, "picture": Image.fromarray(COLOURS)}[kind]
+    with pytest.raises(InvalidImageError, match="50x40 pixels, more than the 1999 allowed"):
+        _images.pixels(source, RECIPE, Limits(max_pixels=1_999))
+    assert _images.pixels(source, RECIPE, Limits(max_pixels=2_000)).shape == (24, 24, 3)
+
+
+def test_long_files_are_not_even_read(tmp_path):
+    """The length of a file decides before its gigabytes are in memory."""
+    path = tmp_path / "huge.jpg"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(InvalidImageError, match=r"huge.jpg: the photo has 1099511627776 bytes, more than"):
+        _images.pixels(path, RECIPE)
 
 
 def test_damaged_pictures_are_found_when_they_are_decoded(png):

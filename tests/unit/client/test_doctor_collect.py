@@ -1,0 +1,100 @@
+"""What the doctor writes down about servers that answer this way or that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from resnet_client._doctor import Place, collect, examine
+from resnet_client._doctor._snapshot import Answered, LargeRequest
+from resnet_client._endpoint import Endpoint
+from resnet_client._exceptions import OverloadedError, RequestError, ResponseError, UnavailableError
+from resnet_client._requests import Answer, Call, Inference
+
+
+def place(answers: Callable[[Any], Any], **changes: Any) -> Place:
+    """A server that answers as told."""
+
+    def fetch(_: str) -> str:
+        raise OSError("nobody there")
+
+    given = {
+        "endpoint": Endpoint.parse("grpc://127.0.0.1:8001"),
+        "model": "resnet50",
+        "stranger": answers,
+        "admin": answers,
+        "has_token": False,
+        "metrics_url": "http://127.0.0.1:8002/metrics",
+        "fetch": fetch,
+    }
+    return Place(**(given | changes))
+
+
+def closed_server(request: Any) -> Any:
+    """A server that answers photos and health, and nothing else without its token."""
+    if isinstance(request, Inference):
+        return Answer(np.array([[b"0.9:285:cat"]] * len(request.tensor), dtype=object), request.model, "1")
+    if request.method.startswith("is_"):
+        return True
+    raise RequestError("This API is restricted, expecting header 'admin-key'")
+
+
+def test_a_server_that_shows_nothing_is_not_checked() -> None:
+    """Where even configurations are closed, the report says how to open them, and blames nothing."""
+    examination = examine(collect(place(closed_server)))
+    assert [finding.check for finding in examination.findings] == ["no-metrics"]
+    assert examination.unchecked["no-batching"] == "closed to strangers; give the server's token with --admin-token"
+    assert "plaintext" in examination.clean
+
+
+def test_a_server_that_is_gone_is_an_error() -> None:
+    """Nothing is made up about a server that cannot be reached."""
+
+    def gone(_: Any) -> Any:
+        raise UnavailableError("nobody there")
+
+    with pytest.raises(UnavailableError):
+        collect(place(gone))
+
+
+def test_an_interface_that_fails_is_not_taken_for_closed() -> None:
+    """Only a refusal counts as one; what fails otherwise is not checked."""
+
+    def failing(request: Any) -> Any:
+        if isinstance(request, Call) and request.method == "get_trace_settings":
+            raise ResponseError("unreadable answer")
+        return closed_server(request)
+
+    assert examine(collect(place(failing))).unchecked["control-open"] == "unreadable answer"
+
+
+def full_server(request: Any) -> Any:
+    """A server of one ensemble that is open, in HTTP's words, and overloaded by its second request."""
+    if isinstance(request, Inference):
+        if len(request.tensor) > 1:
+            raise OverloadedError("Exceeds maximum queue size")
+        return Answer(np.array([[b"0.9:285:cat", b"0.1:3"]], dtype=object), request.model, "1")
+    image = {"name": "IMAGE", "data_type": "TYPE_STRING", "dims": ["1"]}
+    output = {"name": "PROBABILITIES__0", "data_type": "TYPE_FP32", "dims": ["2"], "label_filename": "labels.txt"}
+    answers = {
+        "get_model_repository_index": [{"name": "resnet50", "state": "READY"}, {"name": "old", "state": "UNAVAILABLE"}],
+        "get_inference_statistics": {"model_stats": []},
+        "get_server_metadata": {"version": "2.51.0"},
+        "get_model_metadata": {"versions": ["1"]},
+        "get_model_config": {"name": "resnet50", "max_batch_size": 4, "input": [image], "output": [output]},
+    }
+    assert isinstance(request, Call)
+    return answers.get(request.method, True)
+
+
+def test_the_collector_reads_what_the_server_says() -> None:
+    """Versions nobody asked for are no fault, labels are counted, an overload during the look is no verdict."""
+    snapshot = collect(place(full_server))
+    assert snapshot.unloaded == ()
+    assert snapshot.trials["resnet50"].single == Answered((285,), unlabelled=1)
+    assert snapshot.large_request == LargeRequest(8 * 2**20)
+    found = {finding.check for finding in examine(snapshot).findings}
+    assert "labels-incomplete" in found
+    assert not {"batch-fails", "overloaded", "readiness-lies"} & found
