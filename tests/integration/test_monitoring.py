@@ -1,0 +1,193 @@
+"""Dashboard and rules against the real server, scraped by the real Prometheus."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import shutil
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from resnet_client import Client
+from resnet_serve import ServerConfig, TritonServer
+from resnet_serve.ports import free_ports
+from tritonclient import http as triton
+
+ROOT = Path(__file__).resolve().parents[2]
+DASHBOARD = ROOT / "deploy/grafana/dashboards/resnet50.json"
+PROMETHEUS = ROOT / "deploy/prometheus"
+
+# What only a machine with a GPU exports.
+GPU_METRICS = {
+    "nv_energy_consumption",
+    "nv_gpu_memory_total_bytes",
+    "nv_gpu_memory_used_bytes",
+    "nv_gpu_power_limit",
+    "nv_gpu_power_usage",
+    "nv_gpu_utilization",
+}
+LONGEST_WAIT_S = 60.0
+
+
+def queries() -> list[str]:
+    """All queries of the dashboard, with Grafana's variables filled in for a Prometheus that scrapes each second."""
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    expressions = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    return [text.replace("$__rate_interval", "10s").replace("$ensemble", "resnet50.*") for text in expressions]
+
+
+def metrics_in(text: str) -> set[str]:
+    """Names of Triton's metrics."""
+    return set(re.findall(r"\bnv_[a-z_]+", text))
+
+
+def get(url: str, **parameters: str) -> str:
+    """Read a page of this machine."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(f"{url}?{urllib.parse.urlencode(parameters)}", timeout=10) as answer:
+        return answer.read().decode()
+
+
+@pytest.fixture(scope="module")
+def monitored(repository_copy) -> Iterator[TritonServer]:
+    """A server with the flags that docs/monitoring.md shows."""
+    for model in ("resnet50", "preprocess", "network_onnx"):
+        repository_copy.add(model)
+    page = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+    flags = re.findall(r"--metrics-config=\S+", page)
+    assert len(flags) == 2
+    with TritonServer(ServerConfig(repository_copy.folder, port=0, triton_args=tuple(flags))) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def prometheus(monitored: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real Prometheus with our configuration, pointed at the server and scraping each second; its URL."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed (Debian: apt-get install prometheus)")
+    folder = tmp_path_factory.mktemp("prometheus")
+    shutil.copy(PROMETHEUS / "rules.yml", folder)
+    config = (PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8")
+    target = urllib.parse.urlsplit(monitored.metrics_url).netloc
+    config = config.replace("triton:8002", target).replace("interval: 5s", "interval: 1s").replace("15s", "1s")
+    assert target in config
+    (folder / "prometheus.yml").write_text(config)
+    (port,) = free_ports("127.0.0.1", 1)
+    command = [
+        "prometheus",
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait_until(lambda: is_ready(url), (folder / "log").read_text)
+            yield url
+        finally:
+            process.terminate()
+
+
+def is_ready(url: str) -> bool:
+    """Whether Prometheus has read its configuration."""
+    try:
+        return "Ready" in get(f"{url}/-/ready")
+    except urllib.error.URLError:
+        return False
+
+
+def wait_until(condition, describe) -> None:
+    """Wait for something to come true."""
+    deadline_s = time.monotonic() + LONGEST_WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, describe()
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def load(url: str, photo: Path) -> Iterator[None]:
+    """Classify one photo again and again."""
+    done = threading.Event()
+
+    def photos() -> Iterator[bytes]:
+        while not done.is_set():
+            yield photo.read_bytes()
+
+    def call() -> None:
+        with Client(url) as client:
+            for _ in client.classify_many(photos(), max_in_flight=2):
+                pass
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def ask(url: str, query: str) -> list[float]:
+    """The values that a query has now; NaN is none."""
+    values = [
+        float(found["value"][1]) for found in json.loads(get(f"{url}/api/v1/query", query=query))["data"]["result"]
+    ]
+    return [value for value in values if not math.isnan(value)]
+
+
+def rules(url: str) -> list[dict]:
+    """Our alert rules, as Prometheus sees them now."""
+    return json.loads(get(f"{url}/api/v1/rules"))["data"]["groups"][0]["rules"]
+
+
+def test_the_server_exports_every_metric_that_is_named(monitored: TritonServer) -> None:
+    """Dashboard and rules name no metric that the server does not have, from the start and without any request."""
+    named = metrics_in(DASHBOARD.read_text(encoding="utf-8") + (PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))
+    page = get(monitored.metrics_url)
+    assert named >= GPU_METRICS >= named - metrics_in(page)
+    assert 'nv_inference_request_success{model="resnet50"' in page
+
+
+def test_every_query_returns_data_under_load(monitored: TritonServer, prometheus: str, photos: dict[str, Path]) -> None:
+    """No panel stays empty, except those of the GPU on a machine without one."""
+    with load(monitored.grpc_url, photos["cat"]):
+        on_cpu = [query for query in queries() if not metrics_in(query) & GPU_METRICS]
+        assert len(queries()) - len(on_cpu) == 6
+        wait_until(
+            lambda: all(ask(prometheus, query) for query in on_cpu),
+            lambda: [query for query in on_cpu if not ask(prometheus, query)],
+        )
+
+
+def test_rules_work_and_say_nothing_about_a_healthy_server(
+    monitored: TritonServer, prometheus: str, photos: dict[str, Path]
+) -> None:
+    """Prometheus has evaluated every rule without an error, and none fires while photos are classified."""
+    with load(monitored.grpc_url, photos["cat"]):
+        wait_until(lambda: all(rule["health"] == "ok" for rule in rules(prometheus)), lambda: rules(prometheus))
+    assert [rule["name"] for rule in rules(prometheus) if rule["state"] == "firing"] == []
+
+
+def test_an_unloaded_model_is_noticed(monitored: TritonServer, prometheus: str) -> None:
+    """The expression of ModelNotServed is true as soon as the default model is unloaded."""
+    (query,) = [rule["query"] for rule in rules(prometheus) if rule["name"] == "ModelNotServed"]
+    assert ask(prometheus, query) == []
+    with triton.InferenceServerClient(monitored.http_url.removeprefix("http://")) as client:
+        client.unload_model("resnet50", headers={"admin-key": monitored.admin_token})
+    wait_until(lambda: ask(prometheus, query) == [1.0], lambda: get(monitored.metrics_url))
+
+
+def test_a_stopped_server_is_noticed(monitored: TritonServer, prometheus: str) -> None:
+    """The expression of ServerDown is true as soon as the server is gone; this test is the module's last."""
+    assert ask(prometheus, 'up{job="triton"} == 0') == []
+    monitored.stop()
+    wait_until(lambda: ask(prometheus, 'up{job="triton"} == 0') == [0.0], lambda: get(f"{prometheus}/api/v1/targets"))
