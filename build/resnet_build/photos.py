@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,16 @@ _SHIPPED = {
     "skimage": ("data/chelsea.png", "data/coffee.png", "data/rocket.jpg", "data/astronaut.png"),
     "sklearn": ("datasets/images/flower.jpg", "datasets/images/china.jpg"),
 }
+# More of scikit-image's, of less everyday things: for the ranges of a quantisation variety counts.
+_VARIED = {
+    "skimage": tuple(
+        f"data/{name}"
+        for name in (
+            "retina.jpg", "hubble_deep_field.jpg", "motorcycle_left.png", "ihc.png", "camera.png", "coins.png",
+            "grass.png", "gravel.png", "brick.png",
+        )
+    ),
+}  # fmt: skip
 _ROTATIONS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 _FLIPS = (None, Image.Transpose.FLIP_LEFT_RIGHT)
 _ZOOMS = (1.0, 0.8, 0.6, 0.45)
@@ -25,8 +36,17 @@ _ZOOMS = (1.0, 0.8, 0.6, 0.45)
 
 def shipped_photos() -> list[Path]:
     """Find the photos of the installed packages, without importing these."""
+    return _find(_SHIPPED)
+
+
+def calibration_photos() -> list[Path]:
+    """Find these and more photos of the installed packages, as various as they come."""
+    return _find(_SHIPPED) + _find(_VARIED)
+
+
+def _find(shipped: Mapping[str, Sequence[str]]) -> list[Path]:
     found = []
-    for package, names in _SHIPPED.items():
+    for package, names in shipped.items():
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or []) if spec else []:
             found += [path for name in names if (path := Path(folder, name)).exists()]

@@ -7,18 +7,19 @@ import dataclasses
 import datetime
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from resnet_build import configs, export_onnx, export_torchscript, manifest, parity, photos
+from resnet_build import configs, export_onnx, export_torchscript, manifest, parity, photos, variants
 from resnet_build.errors import BuildError
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
-from resnet_build.options import ServingOptions
+from resnet_build.options import VARIANTS, ServingOptions
 from resnet_build.repository import locked, publication
+from resnet_build.variants import calibration
 from resnet_build.weights import FileOptions, Weights, load
 
 Report = Callable[[str], None]
@@ -29,7 +30,10 @@ EXPORTERS: Mapping[str, ModuleType] = {
     "network_torchscript": export_torchscript,
 }
 _PYTHON_MODELS = Path(__file__).parent / "python_models"
-_PYTHON_FILES = ("model.py", "photo.py")
+_PYTHON_FILES = (
+    "model.py",
+    *(f"photo/{name}.py" for name in ("__init__", "avif", "containers", "limits", "pixels", "recipe", "tiff")),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,8 @@ class BuildOptions:
         cache: folder for downloaded weights.
         model_version: version folder to write; others stay beside it.
         force: build even if nothing has changed.
+        variants: what to build beside the default networks; those that the repository holds stay.
+        calibration_images: folder of photos for ``int8``; None for what was used before, else shipped photos.
     """
 
     weights: str
@@ -53,6 +59,16 @@ class BuildOptions:
     cache: Path
     model_version: int = 1
     force: bool = False
+    variants: tuple[str, ...] = ()
+    calibration_images: Path | None = None
+
+    @property
+    def all_variants(self) -> tuple[str, ...]:
+        """Those asked for, and those already there: a build must not leave an old network behind in one."""
+        wanted = {*self.variants, *(name for name in VARIANTS if (self.repository / configs.network_of(name)).is_dir())}
+        if self.calibration_images and "int8" not in wanted:
+            raise BuildError("--calibration-images is for --variant int8")
+        return tuple(name for name in VARIANTS if name in wanted)
 
 
 def build(options: BuildOptions, report: Report) -> bool:
@@ -75,13 +91,15 @@ def build(options: BuildOptions, report: Report) -> bool:
 def _build(options: BuildOptions, report: Report) -> bool:
     record = manifest.read(options.repository)
     found = _find_weights(options, record, report)
-    inputs = _inputs(options, found)
+    inputs = _inputs(options, record, found)
     if not options.force and _up_to_date(options, record, inputs):
         report(f"{options.repository} is up to date ({found.name}); --force builds it again")
         return False
     _refuse_mixture(options, record, found)
     with tempfile.TemporaryDirectory(prefix="resnet-build-") as folder:
         exported, results = _export_and_check(found, options.serving.max_batch_size, Path(folder), report)
+        made = _make_variants(inputs, found, exported["network_onnx"], report)
+        exported |= {configs.network_of(name): variant.path for name, variant in made.items()}
         artifacts = {f"{network}/{options.model_version}/{path.name}": path for network, path in exported.items()}
         # The configurations are common to all versions, so their options are recorded once.
         record["serving"] = dataclasses.asdict(options.serving)
@@ -90,6 +108,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
             "built_at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
             "artifacts": {name: manifest.sha256(path) for name, path in artifacts.items()},
             "parity": [dataclasses.asdict(result) for result in results],
+            "variants": {name: variant.record for name, variant in made.items()},
         }
         _publish(options, found, artifacts, record)
     report(f"wrote {options.repository}")
@@ -105,8 +124,10 @@ def _find_weights(options: BuildOptions, record: manifest.Manifest, report: Repo
     return load(spec, cache=options.cache, file_options=options.file_options, report=report)
 
 
-def _inputs(options: BuildOptions, found: Weights) -> dict[str, Any]:
+def _inputs(options: BuildOptions, record: manifest.Manifest, found: Weights) -> dict[str, Any]:
     """Everything that decides on the result; equal inputs need no new build."""
+    previous = record["versions"].get(str(options.model_version), {}).get("inputs", {})
+    folder = options.calibration_images
     return {
         "weights": {
             "requested": options.weights,
@@ -119,6 +140,8 @@ def _inputs(options: BuildOptions, found: Weights) -> dict[str, Any]:
         "labels": configs.hash_labels(found.labels),
         "recipe": dataclasses.asdict(found.recipe),
         "recipe_sha256": found.recipe.sha256,
+        "variants": list(options.all_variants),
+        "calibration_images": str(folder.resolve()) if folder else previous.get("calibration_images"),
         "tools": manifest.tool_versions(),
     }
 
@@ -128,20 +151,21 @@ def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[s
     if entry is None or entry["inputs"] != inputs or record.get("serving") != dataclasses.asdict(options.serving):
         return False
     # The small files only have to exist: who edits a configuration by hand must not lose that to the next build.
-    if not all((options.repository / name).exists() for name in _small_files()):
+    if not all((options.repository / name).exists() for name in _small_files(inputs["variants"])):
         return False
     recorded = {options.repository / name: digest for name, digest in entry["artifacts"].items()}
     return all(path.exists() and manifest.sha256(path) == digest for path, digest in recorded.items())
 
 
-def _small_files() -> list[str]:
+def _small_files(variants_there: Sequence[str]) -> list[str]:
     """Everything that a repository needs beside the artifacts."""
-    labelled = (*EXPORTERS, *configs.ENSEMBLES)
+    ensembles = configs.ensembles(variants_there)
+    labelled = (*ensembles.values(), *ensembles)
     return [
         *(f"{model}/config.pbtxt" for model in (configs.PREPROCESS, *labelled)),
         *(f"{model}/{configs.LABELS_FILENAME}" for model in labelled),
         *(f"{configs.PREPROCESS}/1/{name}" for name in _PYTHON_FILES),
-        *(f"{ensemble}/1" for ensemble in configs.ENSEMBLES),
+        *(f"{ensemble}/1" for ensemble in ensembles),
     ]
 
 
@@ -185,21 +209,33 @@ def _export_and_check(
     return files, results
 
 
+def _make_variants(
+    inputs: Mapping[str, Any], found: Weights, source: Path, report: Report
+) -> dict[str, variants.Built]:
+    if not inputs["variants"]:
+        return {}
+    folder = inputs["calibration_images"]
+    photos_to_use = calibration.load(Path(folder) if folder else None, found.recipe)
+    return variants.build(inputs["variants"], source, photos_to_use, source.parent, report)
+
+
 def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path], record: manifest.Manifest) -> None:
     labels = "".join(f"{label}\n" for label in found.labels)
+    ensembles = configs.ensembles(options.all_variants)
     with publication(options.repository) as files:
         for name, path in artifacts.items():
             files.copy(name, path)
-        for source in (_PYTHON_MODELS / configs.PREPROCESS / name for name in _PYTHON_FILES):
-            name = f"{configs.PREPROCESS}/1/{source.name}"
+        for file in _PYTHON_FILES:
+            source, name = _PYTHON_MODELS / configs.PREPROCESS / file, f"{configs.PREPROCESS}/1/{file}"
             # In a checkout these are links to the very files.
             if source.resolve() != (options.repository / name).resolve():
                 files.copy(name, source)
-        for model in (*configs.ENSEMBLES, *EXPORTERS):
+        for model in (*ensembles, *ensembles.values()):
             files.write(f"{model}/{configs.LABELS_FILENAME}", labels)
-        for ensemble in configs.ENSEMBLES:
+        for ensemble in ensembles:
             files.folder(f"{ensemble}/1")
-        for model, text in configs.render_all(options.serving, found.recipe, len(found.labels)).items():
+        rendered = configs.render_all(options.serving, found.recipe, len(found.labels), options.all_variants)
+        for model, text in rendered.items():
             files.write(f"{model}/config.pbtxt", text)
         # Last: what it tells is true only when all the rest is there.
         files.write(manifest.FILENAME, manifest.to_json(record))

@@ -6,14 +6,15 @@ import os
 import pickle
 import stat
 import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from resnet_build import keras_v1, weights
+from resnet_build import keras_v1, manifest, weights
 from resnet_build.errors import BuildError
-from resnet_build.network import load_network, make_resnet50
+from resnet_build.network import IMAGENET_CLASSES, load_network, make_resnet50
 from resnet_build.weights import FileOptions, Weights
 from safetensors.torch import save_file
 from torchvision.models import resnet34
@@ -71,16 +72,45 @@ class Harmful:
         return os.mkdir, ("harm",)
 
 
-def test_a_pickle_with_code_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A malicious file is refused and its code does not run."""
+@pytest.mark.parametrize("form", ["zip", "legacy", "raw", "whole module"])
+def test_a_pickle_with_code_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """A malicious file of any form is refused with a sentence, and its code does not run."""
     monkeypatch.chdir(tmp_path)
-    Path("net.pth").write_bytes(pickle.dumps({"state_dict": Harmful()}))
-    with pytest.raises(BuildError, match="net.pth"):
+    if form == "raw":
+        Path("net.pth").write_bytes(pickle.dumps({"state_dict": Harmful()}))
+    elif form == "whole module":
+        torch.save(torch.nn.Linear(2, 2), "net.pth")
+    else:
+        torch.save({"state_dict": Harmful()}, "net.pth", _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(
+        BuildError, match=r"net.pth is damaged or holds more than tensors.* could run code: save"
+    ) as told:
         load("net.pth", tmp_path)
-    torch.save({"state_dict": Harmful()}, "net.pth")
-    with pytest.raises(BuildError, match="could run code"):
-        load("net.pth", tmp_path)
+    named = {"zip": "(posix.mkdir)", "whole module": "(torch.nn.modules.linear.Linear)"}.get(form, "")
+    assert named in str(told.value)
+    # PyTorch's own message advises to open it after all.
+    assert "weights_only" not in str(told.value)
     assert not Path("harm").exists()
+
+
+def test_a_torchscript_archive_is_no_state_dict(tmp_path: Path) -> None:
+    """A scripted network is a program; as weights it is refused."""
+    with pytest.warns(FutureWarning):
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "net.pt")
+    with pytest.raises(BuildError, match="holds more than tensors"):
+        load(tmp_path / "net.pt", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.ones(3).to_sparse(), torch.ones(3, device="meta"), torch.ones(3, dtype=torch.complex64)],
+    ids=["sparse", "meta", "complex"],
+)
+def test_tensors_that_are_no_plain_arrays_are_refused(tmp_path: Path, tensor: torch.Tensor) -> None:
+    """What the restricted reader lets through can still be no weights."""
+    torch.save({"fc.bias": tensor}, tmp_path / "net.pth")
+    with pytest.raises(BuildError, match=r"net.pth holds tensors that are no plain arrays"):
+        load(tmp_path / "net.pth", tmp_path)
 
 
 def test_resnet34_is_refused(tmp_path: Path) -> None:
@@ -150,13 +180,46 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) ->
         load(path, tmp_path)
 
 
-def test_a_damaged_download_in_the_cache_is_named(tmp_path: Path) -> None:
-    """A file that was cut off by another program is told, with the remedy."""
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    (cache / "resnet50-11ad3fa6.pth").write_bytes(b"cut off")
-    with pytest.raises(BuildError, match="are damaged; delete that file"):
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that stands for the published weights: every download gets its bytes, its hash is the expected one."""
+    path = tmp_path / "published.pth"
+    torch.save(make_resnet50("v1.5", IMAGENET_CLASSES).state_dict(), path)
+    monkeypatch.setitem(weights._SHA256, "imagenet-v2", manifest.sha256(path))
+    answer = urllib.request.build_opener().open
+    monkeypatch.setattr(torch.hub, "urlopen", lambda *_: answer(path.as_uri()))
+    return path
+
+
+def flip_a_byte(path: Path) -> None:
+    """Change one byte in the middle of a file, where the values of a tensor are."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_tampered_download_is_refused_and_not_kept(tmp_path: Path, published: Path) -> None:
+    """One bit decides; what was refused leaves no file that a later build would take."""
+    flip_a_byte(published)
+    with pytest.raises(BuildError, match=r"resnet50-11ad3fa6.pth delivers is not the published file \(its SHA-256"):
         load("imagenet-v2", tmp_path)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_tampered_file_in_the_cache_is_fetched_again(tmp_path: Path, published: Path) -> None:
+    """What was right when it was downloaded is checked again whenever it is used."""
+    expected = load("imagenet-v2", tmp_path).sha256
+    (cached,) = (tmp_path / "cache").iterdir()
+    flip_a_byte(cached)
+    assert load("imagenet-v2", tmp_path).sha256 == expected
+    assert cached.read_bytes() == published.read_bytes()
+
+
+def test_the_pinned_hashes_are_torchvisions() -> None:
+    """Each begins with the digits that torchvision has put into the file's name."""
+    for name, published in weights._TORCHVISION.items():
+        assert f"-{weights._SHA256[name][:8]}.pth" in published.url
+        assert len(weights._SHA256[name]) == 64
 
 
 def test_an_unreachable_download_names_the_other_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +228,7 @@ def test_an_unreachable_download_names_the_other_choices(tmp_path: Path, monkeyp
     def unreachable(*_: Any, **__: Any) -> Any:
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(weights, "load_state_dict_from_url", unreachable)
+    monkeypatch.setattr(weights, "download_url_to_file", unreachable)
     with pytest.raises(BuildError, match=r"no route to host.*--weights keras-v1.*safetensors"):
         load("imagenet-v2", tmp_path)
     monkeypatch.setattr(keras_v1, "load_state_dict", lambda *_: {})
@@ -177,6 +240,14 @@ def test_no_npm_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(keras_v1.shutil, "which", lambda *_, **__: None)
     with pytest.raises(BuildError, match="there is no npm on this machine; install it"):
         load("keras-v1", tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """The message names the folder and the option."""
+    (tmp_path / "cache").write_text("a file in the place of the folder")
+    for spec in ("keras-v1", "imagenet-v2"):
+        with pytest.raises(BuildError, match=r"/cache"):
+            load(spec, tmp_path)
 
 
 def fake_npm(folder: Path, body: str) -> None:

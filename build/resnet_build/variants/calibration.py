@@ -1,0 +1,108 @@
+"""The pixels from which a quantisation learns the ranges, and those on which it is judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from resnet_build import photos
+from resnet_build.errors import BuildError
+from resnet_build.python_models.preprocess.photo import PhotoError, Recipe, decode, prepare
+
+Pixels = npt.NDArray[np.uint8]
+
+# More photos teach the ranges nothing more, and each costs two executions of the network.
+CALIBRATION_COUNT = 64
+JUDGED_COUNT = 64
+_FEWEST = 8
+_SEED = 20150512
+_SMALLEST_AREA = 0.15
+_LARGEST_ASPECT = 4 / 3
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationSet:
+    """Prepared pixels, uint8, each of shape (N, 224, 224, 3), RGB.
+
+    Attributes:
+        source: where they come from, for the manifest and the screen.
+        learned: those that set the ranges.
+        judged: others, on which the result is compared with the float network.
+    """
+
+    source: str
+    learned: Pixels
+    judged: Pixels
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of all pixels."""
+        return hashlib.sha256(self.learned.tobytes() + self.judged.tobytes()).hexdigest()
+
+
+def load(folder: Path | None, recipe: Recipe) -> CalibrationSet:
+    """Prepare the photos of a folder, or crops of the photos that packages ship.
+
+    Args:
+        folder: with photos like those that will be served, also in folders below; None for the shipped ones.
+        recipe: how photos are prepared for this network.
+
+    Raises:
+        BuildError: no photos, too few, or one that cannot be read.
+    """
+    return _shipped(recipe.crop) if folder is None else _of_folder(folder, recipe)
+
+
+def _shipped(size: int) -> CalibrationSet:
+    images = [decode(path.read_bytes()) for path in photos.calibration_photos()]
+    if not images:
+        raise BuildError(
+            "quantisation needs photos: name a folder with --calibration-images, or install scikit-image, which "
+            "ships some (pip install 'resnet50-triton[build]' does)"
+        )
+    rng = np.random.default_rng(_SEED)
+    count = CALIBRATION_COUNT + JUDGED_COUNT
+    crops = np.stack([_random_crop(images[index % len(images)], size, rng) for index in range(count)])
+    source = f"crops of {len(images)} photos that scikit-image and scikit-learn ship"
+    return CalibrationSet(source, crops[:CALIBRATION_COUNT], crops[CALIBRATION_COUNT:])
+
+
+def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
+    """Cut what training's augmentation would cut: a part of random area and aspect, maybe mirrored."""
+    width, height = image.size
+    area = width * height * rng.uniform(_SMALLEST_AREA, 1)
+    aspect = np.exp(rng.uniform(-np.log(_LARGEST_ASPECT), np.log(_LARGEST_ASPECT)))
+    w, h = min(width, int((area * aspect) ** 0.5)), min(height, int((area / aspect) ** 0.5))
+    x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    part = image.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
+    pixels: Pixels = np.asarray(part)
+    return pixels[:, ::-1] if rng.random() < 0.5 else pixels  # noqa: PLR2004  # a coin
+
+
+def _of_folder(folder: Path, recipe: Recipe) -> CalibrationSet:
+    if not folder.is_dir():
+        raise BuildError(f"there is no folder {folder} with calibration photos")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if len(paths) < _FEWEST:
+        raise BuildError(
+            f"{folder} holds {len(paths)} photos ({', '.join(sorted(_SUFFIXES))}), and at least {_FEWEST} are "
+            "needed to learn from one half and judge by the other; 100 or more of all classes are better"
+        )
+    # Spread over the whole folder, whose order is often that of the classes.
+    step = max(1.0, len(paths) / (CALIBRATION_COUNT + JUDGED_COUNT))
+    chosen = [paths[int(index * step)] for index in range(int(len(paths) / step))]
+    pixels = np.stack([_prepared(path, recipe) for path in chosen])
+    return CalibrationSet(f"{len(chosen)} photos of {folder.resolve()}", pixels[::2], pixels[1::2])
+
+
+def _prepared(path: Path, recipe: Recipe) -> Pixels:
+    try:
+        return prepare(path.read_bytes(), recipe)
+    except (OSError, PhotoError) as exc:
+        raise BuildError(f"the calibration photo {path} cannot be used: {exc}") from exc

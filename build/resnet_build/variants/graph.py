@@ -1,0 +1,97 @@
+"""Looking things up in an ONNX graph, and changing them in place."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from resnet_build.errors import BuildError
+
+Array = npt.NDArray[Any]
+Node = Any  # onnx.NodeProto; the package has no annotations
+
+
+class Graph:
+    """A model's graph by names.
+
+    Attributes:
+        model: the ``onnx.ModelProto``; whatever is changed here is changed in it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._constants = {constant.name: constant for constant in model.graph.initializer}
+
+    def of_type(self, *types: str) -> list[Node]:
+        """Return the nodes of these types, in their order."""
+        return [node for node in self.model.graph.node if node.op_type in types]
+
+    def only(self, op_type: str) -> Node:
+        """Return the one node of a type.
+
+        Raises:
+            BuildError: there is none, or there are several.
+        """
+        found = self.of_type(op_type)
+        if len(found) != 1:
+            raise BuildError(f"the exported ONNX has {len(found)} nodes {op_type} where one is expected")
+        return found[0]
+
+    def constant(self, name: str) -> Array:
+        """Return a copy of a constant's values."""
+        return np.array(numpy_helper.to_array(self._constants[name]))
+
+    def constants(self) -> dict[str, Array]:
+        """Name → values of all constants."""
+        return {name: self.constant(name) for name in self._constants}
+
+    def set_constant(self, name: str, values: Array) -> None:
+        """Replace a constant's values, or add one."""
+        constant = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        if name in self._constants:
+            self._constants[name].CopyFrom(constant)
+        else:
+            self.model.graph.initializer.append(constant)
+            self._constants[name] = self.model.graph.initializer[-1]
+
+    def producers(self) -> dict[str, Node]:
+        """Tensor → the node that computes it."""
+        return {output: node for node in self.model.graph.node for output in node.output}
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """Tensor → the nodes that read it."""
+        found: dict[str, list[Node]] = defaultdict(list)
+        for node in self.model.graph.node:
+            for name in node.input:
+                found[name].append(node)
+        return found
+
+    def add(self, op_type: str, inputs: list[str], output: str, *, after: Node = None, **attributes: Any) -> None:
+        """Add a node at the end, or right after another one: ONNX wants every tensor computed before it is read."""
+        node = helper.make_node(op_type, inputs, [output], name=f"{op_type}_{output}", **attributes)
+        position = len(self.model.graph.node) if after is None else list(self.model.graph.node).index(after) + 1
+        self.model.graph.node.insert(position, node)
+
+    def remove(self, *nodes: Node) -> None:
+        """Remove nodes."""
+        for node in nodes:
+            self.model.graph.node.remove(node)
+
+    def drop_unused_constants(self) -> None:
+        """Remove constants that no node reads any more."""
+        used = {name for node in self.model.graph.node for name in node.input}
+        for name in [name for name in self._constants if name not in used]:
+            self.model.graph.initializer.remove(self._constants.pop(name))
+
+
+def check(model: Any) -> None:
+    """Hold a model to the ONNX specification."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        onnx.checker.check_model(model, full_check=True)

@@ -1,0 +1,61 @@
+"""The FP16 network, for GPUs: half the memory, and their tensor cores.
+
+Inputs and outputs keep the types of the contract: the pixels are cast to 16 bits inside, and features and
+logits are cast back before they leave, so that the softmax is computed in 32.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from resnet_build.errors import BuildError
+from resnet_build.tensors import FEATURES
+from resnet_build.variants.graph import Graph, Node, check
+
+METHOD = "weights and activations in 16 bits, softmax in 32"
+
+
+def convert(source: Path, destination: Path) -> None:
+    """Convert the exported network.
+
+    Args:
+        source: the float ONNX artifact.
+        destination: file to write; inputs and outputs are those of ``source``.
+
+    Raises:
+        BuildError: a weight lies beyond what 16 bits can hold.
+    """
+    graph = Graph(onnx.load(source))
+    _halve_constants(graph)
+    for attribute in graph.only("Cast").attribute:
+        if attribute.name == "to":
+            attribute.i = TensorProto.FLOAT16
+    # The last layer goes on with the 16 bits that the caller of the features does not see.
+    _cast_back(graph, FEATURES, in_half=tuple(graph.consumers()[FEATURES]))
+    _cast_back(graph, graph.only("Softmax").input[0])
+    del graph.model.graph.value_info[:]
+    check(graph.model)
+    onnx.save(graph.model, destination)
+
+
+def _halve_constants(graph: Graph) -> None:
+    largest = np.finfo(np.float16).max
+    for name, values in graph.constants().items():
+        if values.dtype != np.float32:
+            continue
+        if np.abs(values).max() > largest:
+            raise BuildError(f"{name} holds values beyond {largest:.0f}, the largest of 16 bits: no FP16 variant")
+        graph.set_constant(name, values.astype(np.float16))
+
+
+def _cast_back(graph: Graph, tensor: str, *, in_half: tuple[Node, ...] = ()) -> None:
+    """Compute a tensor under another name, in 16 bits, and cast it; ``in_half`` read it before the cast."""
+    producer, half = graph.producers()[tensor], f"{tensor}_half"
+    producer.output[0] = half
+    for node in in_half:
+        node.input[list(node.input).index(tensor)] = half
+    graph.add("Cast", [half], tensor, after=producer, to=TensorProto.FLOAT)

@@ -1,0 +1,161 @@
+"""`make audit` and `make lint`: secrets and pickles are found, and a service that knows nothing is no good news."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Put together here, so that this file holds no secret itself.
+SECRETS = {
+    "AWS Access Key": "key = '" + "AKIA" + "Z7QK3RV5WX2MB6NT" + "'",
+    "Private Key": "-----BEGIN RSA " + "PRIVATE KEY-----",
+    "GitHub Token": "token: " + "ghp_" + "a1B2c3D4e5F6" + "g7H8i9J0k1L2" + "m3N4o5P6q7R8",
+    "Basic Auth Credentials": "https://someone:" + "Tr0ub4dor" + "@example.org/",
+    "Secret Keyword": "RESNET_ADMIN_" + "PASSWORD" + " = 'x9fQ2mLw8vTz'",
+}
+
+
+@pytest.fixture(scope="module")
+def audit() -> ModuleType:
+    """The script, as a module."""
+    spec = importlib.util.spec_from_file_location("audit", ROOT / ".ci/audit.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["audit"] = module  # dataclasses look for their module there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """An empty git repository."""
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    return tmp_path
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every connection fail."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the scan asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.parametrize("kind", list(SECRETS))
+@pytest.mark.usefixtures("no_network")
+def test_a_seeded_secret_is_found(audit: ModuleType, checkout: Path, kind: str) -> None:
+    """Its place and kind are told, itself is not, and nobody is asked about it."""
+    (checkout / "settings.py").write_text(f"\n\n{SECRETS[kind]}\n")
+    told = [finding.text for finding in audit.secrets(checkout)]
+    assert f"settings.py:3: {kind}" in told
+    assert all(SECRETS[kind] not in text for text in told)
+
+
+def test_ignored_files_are_not_searched(audit: ModuleType, checkout: Path) -> None:
+    """What git ignores is on nobody's way out."""
+    (checkout / ".gitignore").write_text("private.py\n")
+    (checkout / "private.py").write_text(SECRETS["AWS Access Key"])
+    assert list(audit.secrets(checkout)) == []
+
+
+def test_the_hash_of_a_recipe_is_no_secret(audit: ModuleType, checkout: Path) -> None:
+    """In a rendered configuration it may stand, and nothing else may."""
+    digest = hashlib.sha256(b"recipe").hexdigest()
+    (checkout / "config.pbtxt").write_text(f'    string_value: "{digest}"\n')
+    assert list(audit.secrets(checkout)) == []
+    (checkout / "config.pbtxt").write_text(f'    token: "{digest}"\n')
+    assert [finding.text for finding in audit.secrets(checkout)] != []
+
+
+# A stand-in for pip-audit: answers by the first line of the requirements.
+FAKE = """
+import json, sys
+answers = {answers!r}
+requirements = open(sys.argv[sys.argv.index("--requirement") + 1]).read().splitlines()
+answer = answers["canary" if requirements == ["jinja2==2.10"] else "pins"]
+if isinstance(answer, str):
+    print("Traceback\\n" + answer, file=sys.stderr)
+else:
+    print(json.dumps({{"dependencies": answer, "fixes": []}}))
+sys.exit(1)
+"""
+KNOWN = [{"name": "jinja2", "version": "2.10", "vulns": [{"id": "PYSEC-2019-217", "fix_versions": ["2.10.1"]}]}]
+CLEAN = {"name": "a", "version": "1", "vulns": []}
+
+Answers = dict[str, list[dict[str, Any]] | str]
+
+
+@pytest.fixture
+def ask(audit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Answers], list[Any]]:
+    """Judge two pins with a pip-audit that gives these answers."""
+    pins = tmp_path / "constraints.txt"
+    pins.write_text("a==1\nb==2\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path) + os.pathsep + os.environ.get("PYTHONPATH", ""))
+
+    def findings(answers: Answers) -> list[Any]:
+        (tmp_path / "pip_audit.py").write_text(FAKE.format(answers=answers))
+        return list(audit.advisories(pins, "pypi"))
+
+    return findings
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "sentence"),
+    [
+        ({"canary": KNOWN, "pins": [CLEAN]}, None, ""),
+        ({"canary": "ConnectionError: no route to host"}, 2, "cannot be asked from here (ConnectionError: no route"),
+        (
+            {"canary": [{"name": "jinja2", "skip_reason": "not found"}]},
+            2,
+            "it knows of no vulnerability in jinja2==2.10",
+        ),
+        ({"canary": KNOWN, "pins": "ConnectionError: gone"}, 2, "cannot be asked from here (ConnectionError: gone)"),
+        ({"canary": KNOWN, "pins": [CLEAN, {"name": "b", "skip_reason": "not found"}]}, 2, "b: not judged: not found"),
+        (
+            {"canary": KNOWN, "pins": [{"name": "b", "version": "2", "vulns": [{"id": "X-1", "fix_versions": []}]}]},
+            1,
+            "b 2: X-1; mended in no release yet",
+        ),
+    ],
+    ids=["clean", "unreachable", "a mirror without advisories", "lost on the way", "one unknown", "vulnerable"],
+)
+def test_only_a_service_that_knows_is_believed(
+    ask: Callable[[Answers], list[Any]], answers: Answers, code: int | None, sentence: str
+) -> None:
+    """No answer, half an answer and the answer of a mirror without advisories are not «no known vulnerabilities»."""
+    findings = ask(answers)
+    assert [finding.code for finding in findings] == ([] if code is None else [code])
+    assert all(sentence in finding.text for finding in findings)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import joblib",
+        "import marshal",
+        "import torch\ntorch.load('x.pth')",
+    ],
+)
+def test_pickles_are_refused_by_the_linter(code: str) -> None:
+    """Whoever adds a way to run code out of a file is stopped before review."""
+    command = [sys.executable, "-m", "ruff", "check", "--select", "TID251", "--stdin-filename", "build/new.py", "-"]
+    checked = subprocess.run(command, input=f"{code}\n", cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 1
+    assert "TID251" in checked.stdout
