@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SECRETS = {
     "AWS Access Key": "key = '" + "AKIA" + "Z7QK3RV5WX2MB6NT" + "'",
     "Private Key": "-----BEGIN RSA " + "PRIVATE KEY-----",
-    "GitHub Token": "token: " + "ghp_" + "a1B2c3D4e5F6" + "g7H8i9J0k1L2" + "m3N4o5P6q7R8",
+    "GitHub Token": "token: " + "ghp_" + "Zk9" * 12,
     "Basic Auth Credentials": "https://someone:" + "Tr0ub4dor" + "@example.org/",
     "Secret Keyword": "RESNET_ADMIN_" + "PASSWORD" + " = 'x9fQ2mLw8vTz'",
 }
