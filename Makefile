@@ -4,6 +4,9 @@ PORT ?= 8000
 WEIGHTS ?= auto
 ADVISORIES ?= pypi
 
+# Whoever may read this file may administer the server of `make serve`; the load test reads its counts.
+TOKEN := .admin-token
+
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(shell find build serve client loadtest model_repository/preprocess -type f -not -name '*.pyc')
@@ -36,12 +39,13 @@ repository: install  ## build the artifacts and the model repository (WEIGHTS=au
 	$(BIN)/resnet-build --weights $(WEIGHTS)
 
 serve: repository  ## serve on this machine, classify a photo, go on until Ctrl-C (PORT=8000)
-	$(BIN)/resnet-serve --port $(PORT) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
+	$(BIN)/resnet-serve --port $(PORT) --admin-token-file $(TOKEN) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
 
 LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
 
 loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; starts a server if none runs
-	@if $(BIN)/resnet-client health >/dev/null 2>&1; then $(LOADTEST); \
+	@if $(BIN)/resnet-client health >/dev/null 2>&1; then \
+	  RESNET_ADMIN_TOKEN=$${RESNET_ADMIN_TOKEN:-$$(cat $(TOKEN) 2>/dev/null)} $(LOADTEST); \
 	else $(BIN)/resnet-serve --port $(PORT) --then "$(LOADTEST)" --exit-after; fi
 
 test: install  ## run the tests against the real server

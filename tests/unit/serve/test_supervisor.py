@@ -191,7 +191,7 @@ def test_an_end_is_noticed_at_once() -> None:
 def test_a_secret_is_overwritten() -> None:
     """In the arguments of a process that runs, once it has more than one thread."""
     code = "import threading, sys; threading.Thread(target=sys.stdin.read).start()"
-    secret = "do-not-tell-this-to-anybody"  # noqa: S105  # made up; pragma: allowlist secret
+    secret = "do-not-tell-this-to-anybody"  # noqa: S105  # made up  # pragma: allowlist secret
     process = subprocess.Popen([sys.executable, "-c", code, f"--key={secret}"], stdin=subprocess.PIPE)
     try:
         supervisor.hide_argument(process.pid, secret)

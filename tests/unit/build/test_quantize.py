@@ -1,0 +1,231 @@
+"""The variants' steps, on a network small enough to compute by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from resnet_build import configs
+from resnet_build.errors import BuildError
+from resnet_build.options import ServingOptions
+from resnet_build.python_models.preprocess.photo import Recipe
+from resnet_build.tensors import FEATURES, PIXELS, PROBABILITIES
+from resnet_build.variants import calibration, half, int8
+from resnet_build.variants.equalise import equalise
+from resnet_build.variants.fidelity import Bounds, compare, hold
+from resnet_build.variants.graph import Graph
+from resnet_build.variants.pixel_input import fold_normalisation
+from resnet_build.variants.statistics import measure
+from tritonclient.grpc import model_config_pb2 as pb
+
+RECIPE = Recipe(resize=232, crop=224)
+SIZE, CHANNELS, CLASSES = 12, 8, 5
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """Sixteen small pictures."""
+    return np.random.default_rng(0).integers(0, 256, (16, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """Two convolutions with the steps around them that the export has; the first one's channels differ in loudness."""
+    rng = np.random.default_rng(1)
+    loud = np.geomspace(0.05, 20, CHANNELS)[:, None, None, None]
+    constants = {
+        "mean": np.array([123.7, 116.3, 103.5]).reshape(1, 3, 1, 1),
+        "std": np.array([58.4, 57.1, 57.4]).reshape(1, 3, 1, 1),
+        "w1": rng.normal(size=(CHANNELS, 3, 3, 3)) * loud,
+        "b1": rng.normal(size=CHANNELS),
+        "w2": rng.normal(size=(CHANNELS, CHANNELS, 3, 3)) / loud.reshape(1, -1, 1, 1),
+        "b2": rng.normal(size=CHANNELS),
+        "w3": rng.normal(size=(CLASSES, CHANNELS)) / 10,
+        "b3": rng.normal(size=CLASSES),
+    }
+    nodes = [
+        helper.make_node("Transpose", [PIXELS], ["chw"], "transpose", perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["chw"], ["cast"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["cast", "mean"], ["sub"], "sub"),
+        helper.make_node("Div", ["sub", "std"], ["div"], "div"),
+        helper.make_node("Conv", ["div", "w1", "b1"], ["conv1"], "conv1"),
+        helper.make_node("Relu", ["conv1"], ["relu1"], "relu1"),
+        helper.make_node("Conv", ["relu1", "w2", "b2"], ["conv2"], "conv2"),
+        helper.make_node("Relu", ["conv2"], ["relu2"], "relu2"),
+        helper.make_node("ReduceMean", ["relu2", "axes"], [FEATURES], "pool", keepdims=0),
+        helper.make_node("Gemm", [FEATURES, "w3", "b3"], ["logits"], "linear", transB=1),
+        helper.make_node("Softmax", ["logits"], [PROBABILITIES], "softmax", axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info(PIXELS, TensorProto.UINT8, ["batch", SIZE, SIZE, 3])],
+        [
+            helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["batch", CLASSES]),
+            helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["batch", CHANNELS]),
+        ],
+        [
+            *(numpy_helper.from_array(values.astype(np.float32), name) for name, values in constants.items()),
+            numpy_helper.from_array(np.array([2, 3]), "axes"),
+        ],
+    )
+    path = tmp_path / "small.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+def run(model: onnx.ModelProto | Path, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and features."""
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+    return tuple(session.run([PROBABILITIES, FEATURES], {PIXELS: pixels}))
+
+
+def test_pixels_without_normalisation_give_the_same_answers(network: Path, pixels: np.ndarray) -> None:
+    """Mean and deviation move into the first convolution; without padding nothing else changes."""
+    graph = Graph(onnx.load(network))
+    fold_normalisation(graph)
+    assert not graph.of_type("Div")
+    for got, expected in zip(run(graph.model, pixels), run(network, pixels), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_equalising_changes_ranges_and_no_answers(network: Path, pixels: np.ndarray) -> None:
+    """The loudest and the quietest channel come closer, the network computes what it did."""
+    graph = Graph(onnx.load(network))
+    fold_normalisation(graph)
+    before = measure(graph, pixels)
+    after = equalise(graph, before)
+    spread = [float(np.ptp(np.log(found["relu1"].highest))) for found in (before, after)]
+    assert spread[1] < 0.8 * spread[0]
+    # The ranges after it are foretold, not measured again.
+    np.testing.assert_allclose(after["relu1"].highest, measure(graph, pixels)["relu1"].highest, rtol=1e-4)
+    for got, expected in zip(run(graph.model, pixels), run(network, pixels), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_integer_network_keeps_the_contract(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    """Same tensors, seven-bit weights, pixels straight into the first convolution, nearly the same answers."""
+    int8.convert(network, tmp_path / "int8.onnx", pixels)
+    model, original = onnx.load(tmp_path / "int8.onnx"), onnx.load(network)
+    assert list(model.graph.input) == list(original.graph.input)
+    assert list(model.graph.output) == list(original.graph.output)
+    assert model.ir_version <= 10
+    graph = Graph(model)
+    assert not graph.of_type("Cast", "Sub", "Div", "Relu")
+    weights = [values for values in graph.constants().values() if values.dtype == np.int8 and values.ndim == 4]
+    assert len(weights) == 2
+    assert max(int(np.abs(values.astype(int)).max()) for values in weights) <= 64
+    probabilities, features = run(tmp_path / "int8.onnx", pixels)
+    true_probabilities, true_features = run(network, pixels)
+    assert np.abs(probabilities - true_probabilities).max() < 0.05
+    assert np.abs(features - true_features).mean() < 0.05 * np.abs(true_features).mean()
+
+
+def test_biases_make_up_for_rounded_weights(
+    network: Path, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On average over the photos the features are nearer to the float network's than without the correction."""
+    errors = []
+    for correction in (int8.correct_biases, lambda *_: None):
+        monkeypatch.setattr(int8, "correct_biases", correction)
+        int8.convert(network, tmp_path / "int8.onnx", pixels)
+        error = run(tmp_path / "int8.onnx", pixels)[1].mean(0) - run(network, pixels)[1].mean(0)
+        errors.append(float(np.abs(error).mean()))
+    assert errors[0] < errors[1]
+
+
+def test_the_half_network_keeps_the_contract(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    """Inside are 16 bits only, outside the same tensors and answers."""
+    half.convert(network, tmp_path / "half.onnx")
+    model, original = onnx.load(tmp_path / "half.onnx"), onnx.load(network)
+    assert list(model.graph.input) == list(original.graph.input)
+    assert list(model.graph.output) == list(original.graph.output)
+    assert np.dtype(np.float32) not in {values.dtype for values in Graph(model).constants().values()}
+    for got, expected in zip(run(tmp_path / "half.onnx", pixels), run(network, pixels), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=2e-2, atol=2e-3)
+
+
+def test_what_16_bits_cannot_hold_is_refused(network: Path, tmp_path: Path) -> None:
+    """A weight that would become infinite ends the build with its name."""
+    model = onnx.load(network)
+    Graph(model).set_constant("b2", np.full(CHANNELS, 1e6, dtype=np.float32))
+    onnx.save(model, network)
+    with pytest.raises(BuildError, match="b2 holds values beyond 65504"):
+        half.convert(network, tmp_path / "half.onnx")
+
+
+def test_the_gate_stops_a_network_that_answers_otherwise(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    """The same network passes; one with another last layer is refused, with figures."""
+    model = onnx.load(network)
+    graph = Graph(model)
+    graph.set_constant("b3", np.roll(graph.constant("b3"), 2))
+    onnx.save(model, tmp_path / "other.onnx")
+    bounds = Bounds(agreement=0.97, similarity=0.99)
+    found = hold("int8", network, network, pixels, bounds)
+    assert (found.photos, found.agreement, found.clear_agreement) == (16, 1, 1)
+    with pytest.raises(BuildError, match=r"variant int8 is too far .*the same top-1 on .* nothing was written"):
+        hold("int8", tmp_path / "other.onnx", network, pixels, bounds)
+
+
+def test_photos_that_could_be_either_do_not_count_as_clear() -> None:
+    """Of two photos that tip over only the one whose first class led counts; NaN never passes."""
+    true = np.array([[0.9, 0.1], [0.52, 0.48], [0.1, 0.9]], dtype=np.float32)
+    got = np.array([[0.9, 0.1], [0.48, 0.52], [0.1, 0.9]], dtype=np.float32)
+    features = np.ones((3, 4), dtype=np.float32)
+    found = compare((got, features), (true, features))
+    assert (found.clear_photos, found.clear_agreement) == (2, 1)
+    assert found.agreement == pytest.approx(2 / 3)
+    assert not compare((got, features * np.nan), (true, features)).similarity >= 0
+
+
+def test_crops_are_the_same_every_time() -> None:
+    """A build can be repeated; learned and judged photos have none in common."""
+    first, second = calibration.load(None, RECIPE), calibration.load(None, RECIPE)
+    assert first.sha256 == second.sha256
+    assert first.learned.shape == (calibration.CALIBRATION_COUNT, 224, 224, 3)
+    assert first.learned.dtype == np.uint8
+    crops = {row.tobytes() for row in (*first.learned, *first.judged)}
+    assert len(crops) == len(first.learned) + len(first.judged)
+
+
+def test_a_folder_is_spread_out_and_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many photos, in order of their classes, some of every part are taken."""
+    monkeypatch.setattr(calibration, "CALIBRATION_COUNT", 4)
+    monkeypatch.setattr(calibration, "JUDGED_COUNT", 4)
+    (tmp_path / "class").mkdir()
+    for value in range(20):
+        Image.new("RGB", (30, 30), (10 * value, 0, 0)).save(tmp_path / "class" / f"{value:02}.png")
+    found = calibration.load(tmp_path, RECIPE)
+    assert found.learned[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
+    assert found.judged[:, 0, 0, 0].tolist() == [20, 70, 120, 170]
+    assert found.source == f"8 photos of {tmp_path.resolve()}"
+
+
+def test_bad_folders_are_told(tmp_path: Path) -> None:
+    """No folder, too few photos, a file that is none."""
+    with pytest.raises(BuildError, match="there is no folder"):
+        calibration.load(tmp_path / "missing", RECIPE)
+    for number in range(8):
+        with pytest.raises(BuildError, match=f"holds {number} photos"):
+            calibration.load(tmp_path, RECIPE)
+        (tmp_path / f"{number}.jpg").write_bytes(b"nothing")
+    with pytest.raises(BuildError, match=r"the calibration photo .*0\.jpg cannot be used"):
+        calibration.load(tmp_path, RECIPE)
+
+
+def test_variants_are_configured_like_the_others() -> None:
+    """Each has a network and an ensemble; integers stay on the CPU; the default files do not change."""
+    texts = configs.render_all(ServingOptions(), RECIPE, 1000, ("int8", "fp16"))
+    default = configs.render_all(ServingOptions(), RECIPE, 1000)
+    assert texts.keys() - default.keys() == {"network_int8", "network_fp16", "resnet50_int8", "resnet50_fp16"}
+    assert {name: texts[name] for name in default} == default
+    kinds = {name: configs.parse(texts[name]).instance_group[0].kind for name in ("network_int8", "network_fp16")}
+    assert kinds == {"network_int8": pb.ModelInstanceGroup.KIND_CPU, "network_fp16": pb.ModelInstanceGroup.KIND_AUTO}
+    assert configs.parse(texts["network_int8"]).backend == "onnxruntime"
+    assert configs.parse(texts["resnet50_int8"]).ensemble_scheduling.step[1].model_name == "network_int8"
