@@ -80,6 +80,7 @@ lock:  ## pin all dependencies anew in constraints.txt
 	  --no-emit-index-url --no-emit-find-links --unsafe-package resnet50-triton --unsafe-package pip --unsafe-package setuptools --upgrade --output-file constraints.txt pyproject.toml
 
 clean:  ## remove the environment, caches and artifacts; downloads stay in the user's cache
-	rm -rf $(VENV) $(VENV)-audit .test-repository .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-audit .test-repository .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf model_repository/network_int8 model_repository/network_fp16 model_repository/resnet50_int8 model_repository/resnet50_fp16
 	rm -f model_repository/manifest.json model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt
 	find model_repository -mindepth 2 -type d -empty -delete

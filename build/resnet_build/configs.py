@@ -53,9 +53,7 @@ def network_of(variant: str) -> str:
     return f"network_{variant}"
 
 
-def render_all(
-    options: ServingOptions, recipe: Recipe, classes: int, variants: Sequence[str] = ()
-) -> dict[str, str]:
+def render_all(options: ServingOptions, recipe: Recipe, classes: int, variants: Sequence[str] = ()) -> dict[str, str]:
     """Render every model's configuration.
 
     Args:

@@ -66,8 +66,6 @@ class BuildOptions:
     def all_variants(self) -> tuple[str, ...]:
         """Those asked for, and those already there: a build must not leave an old network behind in one."""
         wanted = {*self.variants, *(name for name in VARIANTS if (self.repository / configs.network_of(name)).is_dir())}
-        if self.calibration_images and "int8" not in wanted:
-            raise BuildError("--calibration-images is for --variant int8")
         return tuple(name for name in VARIANTS if name in wanted)
 
 
@@ -89,6 +87,8 @@ def build(options: BuildOptions, report: Report) -> bool:
 
 
 def _build(options: BuildOptions, report: Report) -> bool:
+    if options.calibration_images and "int8" not in options.all_variants:
+        raise BuildError("--calibration-images is for --variant int8")
     record = manifest.read(options.repository)
     found = _find_weights(options, record, report)
     inputs = _inputs(options, record, found)

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from resnet_build import configs
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer
 
@@ -82,7 +83,7 @@ def slowed(file: Path) -> bytes:
     graph.initializer.extend([numpy_helper.from_array(noise, "idle"), numpy_helper.from_array(np.float32(0), "zero")])
     graph.node[-1].output[0] = "answer"
     last = graph.node[-2].input[0]
-    for number in range(150):
+    for number in range(400):
         graph.node.append(helper.make_node("MatMul", [last, "idle"], [f"product_{number}"]))
         graph.node.append(helper.make_node("Tanh", [f"product_{number}"], [last := f"bounded_{number}"]))
     graph.node.append(helper.make_node("ReduceMean", [last], ["mean"], keepdims=0))
@@ -154,7 +155,7 @@ class Service:
     def roll_out(self, version: int, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command."""
         command = [sys.executable, "-m", "resnet_serve", "rollout", "--model-version", str(version)]
-        options = ["--url", self.server.grpc_url, "--repository", str(self.folder.parent), "--calls", "12"]
+        options = ["--url", self.server.grpc_url, "--repository", str(self.folder.parent), "--calls", "8"]
         return subprocess.run(
             [*command, *options, *arguments],
             env={**os.environ, "RESNET_ADMIN_TOKEN": self.server.admin_token},
@@ -176,6 +177,11 @@ def service(
     folder = tmp_path_factory.mktemp("rollout")
     for model in ("preprocess", request.param, ENSEMBLES[request.param]):
         shutil.copytree(repository / model, folder / model)
+    # Each load warms up with all batches of the configuration; two of them show as much as six.
+    path = folder / request.param / "config.pbtxt"
+    config = configs.parse(path.read_text())
+    del config.model_warmup[2:]
+    path.write_text(str(config))
     with (
         TritonServer(ServerConfig(folder, port=0)) as server,
         # No second attempt: a request that fails is to be seen.
@@ -300,7 +306,6 @@ def test_a_file_of_its_own_is_published_after_the_verdict(only_onnx: Service, tm
     good.write_bytes(changed(only_onnx.file, sharpened))
     before = sorted(only_onnx.folder.iterdir())
     assert only_onnx.roll_out(2, "--artifact", str(bad)).returncode == 1
-    assert only_onnx.roll_out(2, "--artifact", str(good), "--dry-run", "--max-p99-ratio", "5").returncode == 0
     assert sorted(only_onnx.folder.iterdir()) == before
     assert only_onnx.roll_out(2, "--artifact", str(good), "--max-p99-ratio", "5").returncode == 0
     assert (only_onnx.folder / "2/model.onnx").read_bytes() == good.read_bytes()

@@ -83,6 +83,23 @@ class Graph:
         for node in nodes:
             self.model.graph.node.remove(node)
 
+    def own_constants(self, op_type: str) -> None:
+        """Give each node of a type a bias, and weights and bias that no other node reads.
+
+        Exporters leave biases of zero out, and keep equal constants once.
+        """
+        taken: set[str] = set()
+        for node in self.of_type(op_type):
+            if len(node.input) == 2:  # noqa: PLR2004  # input and weights
+                node.input.append(f"{node.name}_bias")
+                self.set_constant(node.input[2], np.zeros(len(self.constant(node.input[1])), dtype=np.float32))
+            for position in (1, 2):
+                if node.input[position] in taken:
+                    values = self.constant(node.input[position])
+                    node.input[position] += f"_of_{node.name}"
+                    self.set_constant(node.input[position], values)
+                taken.add(node.input[position])
+
     def drop_unused_constants(self) -> None:
         """Remove constants that no node reads any more."""
         used = {name for node in self.model.graph.node for name in node.input}

@@ -1,6 +1,7 @@
-"""The four ways to a Triton server, each a thin layer over tritonclient; imported when first used.
+"""The four ways to a Triton server; imported when first used.
 
-``gRPC | HTTP`` times ``blocking | asyncio``. All raise :class:`ResnetClientError` only.
+``gRPC | HTTP`` times ``blocking | asyncio``. gRPC is tritonclient's own client; over HTTP tritonclient makes and
+reads what is sent. All raise :class:`ResnetClientError` only.
 """
 
 from __future__ import annotations

@@ -1,0 +1,120 @@
+"""Variants through the whole build: files, record, kernels, and a server that answers with them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+from resnet_build import manifest, pipeline
+from resnet_build.__main__ import main
+from resnet_build.errors import BuildError
+from resnet_build.options import ServingOptions
+from resnet_build.tensors import PIXELS
+from resnet_build.weights import FileOptions
+from resnet_client import Client
+from resnet_serve import ServerConfig, TritonServer
+
+WEIGHTS = ("--weights", "random:0", "--max-batch-size", "2")
+
+
+@pytest.fixture(scope="module")
+def calibration_photos(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, Path]) -> Path:
+    """A folder of few photos, so that the build is quick."""
+    folder = tmp_path_factory.mktemp("calibration")
+    for name, path in photos.items():
+        with Image.open(path) as image:
+            for turn in range(2):
+                image.convert("RGB").rotate(180 * turn).save(folder / f"{name}-{turn}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, calibration_photos: Path) -> Path:
+    """A repository of random weights with both variants."""
+    repository = tmp_path_factory.mktemp("variants") / "repository"
+    variants = ("--variant", "int8", "--variant", "fp16", "--calibration-images", str(calibration_photos))
+    assert main([*WEIGHTS, *variants, "--repository", str(repository)]) == 0
+    return repository
+
+
+def options(repository: Path, **changed: object) -> pipeline.BuildOptions:
+    """What was built, asked for once more without naming variants."""
+    return pipeline.BuildOptions(
+        "random:0", FileOptions(), ServingOptions(max_batch_size=2), repository, repository, **changed
+    )
+
+
+def test_the_manifest_tells_how_variants_were_made(built: Path, calibration_photos: Path) -> None:
+    """Method, photos with their hash, and how near the variant is to the float network are on record."""
+    entry = json.loads((built / "manifest.json").read_text())["versions"]["1"]
+    assert entry["inputs"]["variants"] == ["int8", "fp16"]
+    int8, fp16 = entry["variants"]["int8"], entry["variants"]["fp16"]
+    assert "equalised" in int8["method"]
+    assert int8["calibration"]["source"].endswith(str(calibration_photos.resolve()))
+    assert len(int8["calibration"]["sha256"]) == 64
+    assert int8["fidelity"]["similarity"] >= 0.99
+    assert fp16["fidelity"]["similarity"] >= 0.9999
+    assert {"network_int8/1/model.onnx", "network_fp16/1/model.onnx"} <= entry["artifacts"].keys()
+
+
+def test_integer_kernels_run(built: Path, tmp_path: Path) -> None:
+    """ONNX Runtime's own profile shows integer convolutions and additions, and not one convolution in float."""
+    session_options = onnxruntime.SessionOptions()
+    session_options.enable_profiling = True
+    session_options.profile_file_prefix = str(tmp_path / "profile")
+    session = onnxruntime.InferenceSession(
+        built / "network_int8/1/model.onnx", session_options, providers=["CPUExecutionProvider"]
+    )
+    session.run(None, {PIXELS: np.zeros((1, 224, 224, 3), dtype=np.uint8)})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    kernels = Counter(
+        event["args"]["op_name"]
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+    )
+    assert kernels["QLinearConv"] == 53
+    assert kernels["QLinearAdd"] == 16
+    assert not {"Conv", "FusedConv", "Cast", "Sub", "Div", "QuantizeLinear"} & kernels.keys()
+
+
+def test_later_builds_keep_variants(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who builds again without naming them finds them up to date, not left behind with old weights."""
+    before = {path: path.stat().st_mtime_ns for path in built.rglob("model.onnx")}
+    assert main([*WEIGHTS, "--repository", str(built)]) == 0
+    assert "is up to date" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in built.rglob("model.onnx")} == before
+
+
+def test_a_variant_is_dropped_by_removing_its_folders(built: Path, tmp_path: Path) -> None:
+    """Then it is no part of the next build."""
+    copy = shutil.copytree(built, tmp_path / "repository")
+    assert options(copy).all_variants == ("int8", "fp16")
+    shutil.rmtree(copy / "network_fp16")
+    shutil.rmtree(copy / "resnet50_fp16")
+    assert options(copy).all_variants == ("int8",)
+    record = manifest.read(copy)
+    inputs = record["versions"]["1"]["inputs"] | {"variants": ["int8"]}
+    assert not pipeline._up_to_date(options(copy), record, inputs)
+
+
+def test_photos_without_int8_are_refused(tmp_path: Path, calibration_photos: Path) -> None:
+    """An option that would be ignored is told."""
+    with pytest.raises(BuildError, match="--calibration-images is for --variant int8"):
+        pipeline.build(options(tmp_path, calibration_images=calibration_photos, variants=("fp16",)), print)
+
+
+def test_variants_are_served(built: Path, photos: dict[str, Path]) -> None:
+    """Each has its own door, and nearly the answers of the float network."""
+    with TritonServer(ServerConfig(built, port=0)) as server, Client(server.grpc_url) as client:
+        expected = client.embed(photos["cat"])
+        for model in ("resnet50_int8", "resnet50_fp16"):
+            got = client.embed(photos["cat"], model=model)
+            similarity = got @ expected / np.linalg.norm(got) / np.linalg.norm(expected)
+            assert similarity > 0.99, model
+            assert client.classify(photos["cat"], model=model).top.probability > 0
