@@ -98,8 +98,9 @@ def _preprocess(options: ServingOptions) -> pb.ModelConfig:
         input=[_image()],
         output=[pb.ModelOutput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=[224, 224, 3])],
         instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU, count=options.preprocess_instances)],
-        # No delay here: requests batch by themselves while the process is busy.
-        dynamic_batching=_batching(options, max_queue_delay_us=0),
+        # One request at a time: Triton 2.51 lets pass a BYTES tensor that is shorter than it says, and its Python
+        # backend then fails all requests of the batch. The batcher is here for its queue.
+        dynamic_batching=_batching(options, max_queue_delay_us=0, preferred_batch_size=[1]),
     )
 
 
@@ -162,14 +163,20 @@ def _outputs(classes: int) -> list[pb.ModelOutput]:
     ]
 
 
-def _batching(options: ServingOptions, *, max_queue_delay_us: int) -> pb.ModelDynamicBatching:
+def _batching(
+    options: ServingOptions, *, max_queue_delay_us: int, preferred_batch_size: Sequence[int] = ()
+) -> pb.ModelDynamicBatching:
     policy = pb.ModelQueuePolicy(
         timeout_action=pb.ModelQueuePolicy.REJECT,
         default_timeout_microseconds=options.queue_timeout_ms * 1000,
         allow_timeout_override=True,
         max_queue_size=options.queue_size,
     )
-    return pb.ModelDynamicBatching(max_queue_delay_microseconds=max_queue_delay_us, default_queue_policy=policy)
+    return pb.ModelDynamicBatching(
+        preferred_batch_size=preferred_batch_size,
+        max_queue_delay_microseconds=max_queue_delay_us,
+        default_queue_policy=policy,
+    )
 
 
 def likely_batches(max_batch_size: int) -> list[int]:

@@ -6,8 +6,8 @@ model ready and answers nothing. So the supervisor watches the workers; when one
 would take the ensembles around the model away with it, and their callers would be told at once, and as fast as
 they ask, that there is no such model; the broken one fails slowly, a batch a second, until the new one is there.
 
-It starts the server, passes SIGTERM and SIGINT on, and returns the server's exit code. One file, standard
-library alone, so that it runs anywhere: `resnet-serve` runs it, and so does a container:
+It passes SIGTERM and SIGINT on, and returns the server's exit code. One file of the standard library alone,
+so that a container can run it as `resnet-serve` does:
 
     python3 -I supervisor.py -- tritonserver --model-repository=/models --model-control-mode=explicit …
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import functools
 import json
 import os
 import re
@@ -34,15 +33,13 @@ from typing import Any
 
 TOKEN_VARIABLE = "RESNET_ADMIN_TOKEN"  # noqa: S105  # a name, no token
 TOKEN_HEADER = "admin-key"  # noqa: S105  # likewise
-# Triton splits its flags at other characters; fewer of these could be guessed.
-TOKEN_FORM = r"[A-Za-z0-9._~-]{16,}"  # noqa: S105  # likewise
+TOKEN_FORM = r"[A-Za-z0-9._~-]{16,}"  # noqa: S105  # Triton splits its flags at other characters
 TOKEN_RULE = "the admin token must have 16 or more letters, digits, and any of . _ ~ -"  # noqa: S105  # likewise
 # What nobody needs for classifying, and what could be used against a server. Triton's names.
 CLOSED_APIS = ("model-repository", "shared-memory", "statistics", "trace", "logging")
 
 _STUB = "triton_python_backend_stub"
 _PR_SET_PDEATHSIG = 1
-_HTTP_TIMEOUT_S = 5.0
 # Loading a network with its warm-up can take minutes where there is a GPU to compile for.
 _LOAD_TIMEOUT_S = 600.0
 _LOOK_EVERY_S = 1.0
@@ -58,7 +55,7 @@ class Api:
     def __init__(self, url: str, token: str) -> None:
         self._address, self._headers = url.removeprefix("http://"), {TOKEN_HEADER: token}
 
-    def ask(self, path: str, body: dict[str, Any] | None = None, *, timeout_s: float = _HTTP_TIMEOUT_S) -> Any:
+    def ask(self, path: str, body: dict[str, Any] | None = None, *, timeout_s: float = 5.0) -> Any:
         """Return the answer to a GET, or to a POST if there is a body; None if it is empty.
 
         Raises:
@@ -248,7 +245,7 @@ def main() -> int:
             preexec_fn=_die_with_parent,  # noqa: PLW1509  # there is one thread yet
         )
     threading.Thread(target=hide_argument, args=(server.pid, token), daemon=True).start()
-    watcher = Watcher(server.pid, Api(args.http, token), functools.partial(_say, args.log))
+    watcher = Watcher(server.pid, Api(args.http, token), lambda line: _say(args.log, line))
     watcher.start()
     with _ending(server.pid) as ended:
         select.select([ended, wake], [], [])
@@ -263,8 +260,8 @@ def _end(server: subprocess.Popen[bytes], exit_timeout_s: int, *, has_remnants: 
         server.send_signal(signal.SIGTERM)
     is_done = False
     if has_remnants:
-        # Of a model whose worker died at work something can be left that Triton waits for in vain. It ends
-        # the living workers only after the last request, so when they are gone there is nothing to wait for.
+        # Of a worker that died at work something can be left that Triton waits for in vain. It ends the
+        # living workers only after the last request, so when they are gone there is nothing to wait for.
         while server.poll() is None and not is_done and time.monotonic() < limit_s:
             time.sleep(0.1)
             is_done = not workers_of(server.pid)

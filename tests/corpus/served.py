@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,20 @@ class Preprocess:
         return answer.as_numpy("PIXELS__0")[0]
 
 
+def send_raw(server: TritonServer, raw: bytes) -> str:
+    """Send these bytes as the one element of IMAGE, its length included; return the status."""
+    tensor = protocol.InferInput("IMAGE", [1, 1], "BYTES")
+    tensor._raw_content = raw
+    client = protocol.InferenceServerClient(server.grpc_url.removeprefix("grpc://"))
+    try:
+        client.infer("preprocess", [tensor], client_timeout=60)
+    except InferenceServerException as exc:
+        return str(exc.status())
+    finally:
+        client.close()
+    return "answered"
+
+
 def worker(server: TritonServer, model: str = "preprocess") -> int:
     """Process id of the model's only worker, however many processes stand between it and this one."""
     processes, found = [server._guard.pid], []
@@ -56,6 +71,12 @@ def worker(server: TritonServer, model: str = "preprocess") -> int:
 def forget_peak(pid: int) -> None:
     """Let the peak of a process's memory begin anew."""
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has used, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mib(pid: int, field: str = "VmHWM") -> float:

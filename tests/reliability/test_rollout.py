@@ -152,13 +152,21 @@ class Service:
             Callers(observed, self.photo, count=1, model=self.network, preprocessing="client"),
         )
 
+    def command(self, version: int, *arguments: str) -> list[str]:
+        """The command line of a roll-out."""
+        command = [sys.executable, "-m", "resnet_serve", "rollout", "--model-version", str(version), "--calls", "8"]
+        return [*command, "--url", self.server.grpc_url, "--repository", str(self.folder.parent), *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where the command finds the server's token."""
+        return {**os.environ, "RESNET_ADMIN_TOKEN": self.server.admin_token}
+
     def roll_out(self, version: int, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command."""
-        command = [sys.executable, "-m", "resnet_serve", "rollout", "--model-version", str(version)]
-        options = ["--url", self.server.grpc_url, "--repository", str(self.folder.parent), "--calls", "8"]
         return subprocess.run(
-            [*command, *options, *arguments],
-            env={**os.environ, "RESNET_ADMIN_TOKEN": self.server.admin_token},
+            self.command(version, *arguments),
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=600,
@@ -297,6 +305,33 @@ def test_an_unfit_version_is_refused(
     result = only_onnx.roll_out(2)
     refused(only_onnx, result, reason)
     figure(re.search("version 2 is refused: (.*)", result.stdout)[1])
+
+
+def test_a_dry_run_changes_nothing(only_onnx: Service) -> None:
+    """It gives the verdict, and leaves even a refused version where it is."""
+    only_onnx.place(b"no network")
+    result = only_onnx.roll_out(2, "--dry-run")
+    assert result.returncode == 1
+    assert "version 2 is refused: it cannot be loaded" in result.stdout
+    assert (only_onnx.folder / "2/model.onnx").read_bytes() == b"no network"
+    shutil.rmtree(only_onnx.folder / "2")
+
+
+def test_an_interrupted_roll_out_leaves_no_copy_loaded(only_onnx: Service) -> None:
+    """SIGTERM while the copy is loaded: exit code 3, the old version in service, nothing beside it."""
+    only_onnx.place(only_onnx.file.read_bytes())
+    with subprocess.Popen(
+        only_onnx.command(2), env=only_onnx.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert "under another name" in process.stdout.readline()
+        process.terminate()
+        _, complaint = process.communicate(timeout=300)
+    assert process.returncode == 3
+    assert "interrupted; what was in service still is" in complaint
+    assert only_onnx.versions() == ["1"]
+    assert not only_onnx.client.is_ready(model="network_onnx_candidate")
+    shutil.rmtree(only_onnx.folder / "2")
 
 
 def test_a_file_of_its_own_is_published_after_the_verdict(only_onnx: Service, tmp_path: Path) -> None:

@@ -65,9 +65,9 @@ def long_delay(seen: Snapshot) -> Hits:
 
 
 def preferred_batch_size(seen: Snapshot) -> Hits:
-    """Sizes that Triton waits for, besides the maximum that it enters itself."""
+    """Sizes that Triton waits for, besides the maximum that it enters itself, and 1, for which nobody waits."""
     for model in seen.computing():
-        if model.batching and model.batching.preferred not in ((), (model.max_batch_size,)):
+        if model.batching and model.batching.preferred not in ((), (1,), (model.max_batch_size,)):
             yield model.name, f"preferred_batch_size is {', '.join(map(str, model.batching.preferred))}"
 
 

@@ -111,7 +111,9 @@ def test_photos_without_int8_are_refused(tmp_path: Path, calibration_photos: Pat
 
 def test_variants_are_served(built: Path, photos: dict[str, Path]) -> None:
     """Each has its own door, and nearly the answers of the float network."""
-    with TritonServer(ServerConfig(built, port=0)) as server, Client(server.grpc_url) as client:
+    models = tuple(f"--load-model=resnet50{variant}" for variant in ("", "_int8", "_fp16"))
+    config = ServerConfig(built, port=0, triton_args=("--model-control-mode=explicit", *models))
+    with TritonServer(config) as server, Client(server.grpc_url) as client:
         expected = client.embed(photos["cat"])
         for model in ("resnet50_int8", "resnet50_fp16"):
             got = client.embed(photos["cat"], model=model)

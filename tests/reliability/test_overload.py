@@ -1,0 +1,179 @@
+"""Five times what a server can bear, for five minutes: what is accepted is in time, the rest is refused at once."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from PIL import Image
+from resnet_client import AsyncClient, OverloadedError, ResnetClientError
+from resnet_serve import TritonServer
+from tritonclient.grpc import model_config_pb2
+
+from . import processes
+from .conftest import Call
+
+pytestmark = [pytest.mark.reliability, pytest.mark.timeout(900)]
+
+MODELS = ("resnet50", "preprocess", "network_onnx")
+QUEUE_SIZE = 16
+QUEUE_TIMEOUT_S = 5.0
+CALLERS = 12  # in the closed loop; few enough that nobody is refused
+LOAD_S = 300.0
+RETRY_S = 20.0
+MINUTE_S = 60.0
+REFUSED_S = 0.1
+BACK_S = 5.0
+GROWTH = 0.05
+
+
+@pytest.fixture
+def short_queues(repository: Path, tmp_path: Path) -> Path:
+    """The repository with queues so short that they are full before those who wait in them give up."""
+    for name in MODELS:
+        shutil.copytree(repository / name, tmp_path / name)
+        path = tmp_path / name / "config.pbtxt"
+        config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+        if config.HasField("dynamic_batching"):
+            policy = config.dynamic_batching.default_queue_policy
+            policy.max_queue_size = QUEUE_SIZE
+            policy.default_timeout_microseconds = int(QUEUE_TIMEOUT_S * 1e6)
+        path.write_text(text_format.MessageToString(config))
+    return tmp_path
+
+
+@pytest.fixture
+def photo(photos: dict[str, Path]) -> bytes:
+    """A photo that is quick to send and to decode."""
+    buffer = io.BytesIO()
+    Image.open(photos["cat"]).convert("RGB").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+async def classify(client: AsyncClient, photo: bytes, due_s: float) -> Call:
+    """One call, timed from when it was due."""
+    try:
+        found = await client.classify(photo, top_k=1)
+    except ResnetClientError as exc:
+        return Call(due_s, time.monotonic() - due_s, error=exc)
+    return Call(due_s, time.monotonic() - due_s, index=found.top.index)
+
+
+async def closed_loop(client: AsyncClient, photo: bytes, callers: int, duration_s: float) -> list[Call]:
+    """So many callers, each with one call under way."""
+    calls, end_s = [], time.monotonic() + duration_s
+
+    async def call_again_and_again() -> None:
+        while (now_s := time.monotonic()) < end_s:
+            calls.append(await classify(client, photo, now_s))
+
+    await asyncio.gather(*(call_again_and_again() for _ in range(callers)))
+    assert not [call.error for call in calls if call.error]
+    return calls
+
+
+async def open_loop(client: AsyncClient, photo: bytes, rate: float, duration_s: float) -> list[Call]:
+    """So many calls a second, whatever becomes of them."""
+    started_s = time.monotonic()
+    tasks = []
+    for number in range(int(rate * duration_s)):
+        due_s = started_s + number / rate
+        if (early_s := due_s - time.monotonic()) > 0:
+            await asyncio.sleep(early_s)
+        tasks.append(asyncio.create_task(classify(client, photo, due_s)))
+    return await asyncio.gather(*tasks)
+
+
+async def watch(server: int, samples: list[tuple[float, float]]) -> None:
+    """Note the server's memory every second."""
+    while True:
+        samples.append((time.monotonic(), processes.resident_mib(server)))
+        await asyncio.sleep(1)
+
+
+async def sent(client: AsyncClient) -> float:
+    """Requests that have reached the server; Triton 2.51 counts a failed one of an ensemble twice."""
+    last = -1.0
+    while True:
+        (entry,) = await client.statistics(model="resnet50")
+        count = entry.success_count + entry.failure_count / 2
+        if count == last:  # its counts lag its answers
+            return count
+        last = count
+        await asyncio.sleep(0.5)
+
+
+def percentiles_ms(calls: list[Call]) -> str:
+    """Three percentiles, for a figure."""
+    return " / ".join(f"{np.percentile([c.duration_s for c in calls], q) * 1000:.0f}" for q in (50, 95, 99))
+
+
+async def test_what_is_too_much_is_refused_at_once(
+    start_server: Callable[..., TritonServer], short_queues: Path, photo: bytes, figure: Callable[[str], None]
+) -> None:
+    """At five times the capacity memory is flat, accepted calls keep the queues' bound, and then all is as before."""
+    server = start_server(short_queues)
+    memory: list[tuple[float, float]] = []
+    async with AsyncClient(server.grpc_url, timeout_s=60) as client:
+        alone = await closed_loop(client, photo, 1, 5)
+        capacity = len(await closed_loop(client, photo, CALLERS, 10)) / 10
+        watching = asyncio.create_task(watch(processes.of_server(server), memory))
+        began_s = time.monotonic()
+        calls = await open_loop(client, photo, 5 * capacity, LOAD_S)
+        ended_s = max(call.sent_s for call in calls)
+        back_s = await until_normal(client, photo, 1.5 * max(call.duration_s for call in alone)) - ended_s
+        watching.cancel()
+    accepted = [call for call in calls if call.error is None]
+    refused = [call for call in calls if call.error is not None]
+    early, late = (
+        statistics.median(m for at_s, m in memory if begin_s <= at_s < begin_s + MINUTE_S)
+        for begin_s in (began_s + MINUTE_S, ended_s - MINUTE_S)
+    )
+    figure(
+        f"{len(calls)} calls at 5 × {capacity:.1f}/s in {LOAD_S:.0f} s: {len(accepted)} accepted in "
+        f"{percentiles_ms(accepted)} ms, {len(refused)} refused in {percentiles_ms(refused)} ms (p50 / p95 / p99)"
+    )
+    figure(
+        f"memory {early:.0f} MiB in the second minute, {late:.0f} MiB in the last; normal again after {back_s:.1f} s"
+    )
+    assert {type(call.error) for call in refused} == {OverloadedError}
+    assert "is overloaded" in str(refused[0].error)
+    assert "retry later" in str(refused[0].error)
+    assert np.percentile([call.duration_s for call in accepted], 99) < 2 * QUEUE_TIMEOUT_S  # there are two queues
+    assert np.percentile([call.duration_s for call in refused], 95) < REFUSED_S
+    assert late < early * (1 + GROWTH)
+    assert back_s < BACK_S
+
+
+async def until_normal(client: AsyncClient, photo: bytes, normal_s: float) -> float:
+    """When the first of three calls in a row began that took no longer than normal."""
+    row: list[float] = []
+    while len(row) < 3:
+        call = await classify(client, photo, time.monotonic())
+        row = [*row, call.sent_s] if call.error is None and call.duration_s <= normal_s else []
+    return row[0]
+
+
+async def test_retries_do_not_feed_the_overload(
+    start_server: Callable[..., TritonServer], short_queues: Path, photo: bytes, figure: Callable[[str], None]
+) -> None:
+    """A client that repeats what is refused sends at most a fifth more than it was asked for, by the server's count."""
+    server = start_server(short_queues)
+    async with AsyncClient(server.grpc_url, timeout_s=60, retry_overload=True) as client:
+        before = await sent(client)
+        first = await closed_loop(client, photo, CALLERS, 5)
+        calls = await open_loop(client, photo, len(first), RETRY_S)  # a second, so five times the capacity
+        sends = await sent(client) - before
+    asked = len(first) + len(calls)
+    figure(
+        f"{asked} calls with retry_overload at five times the capacity: {sends:.0f} sent, {sends / asked:.3f} of them"
+    )
+    assert asked < sends <= 1.2 * asked

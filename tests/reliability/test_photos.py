@@ -1,0 +1,193 @@
+"""Hostile and odd photos by the thousand: nobody crashes, nobody else notices, memory and time stay bounded."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corpus import Photo
+from corpus.mutations import mutations
+from corpus.odd import large_photos
+from corpus.served import Preprocess, cpu_s, forget_peak, memory_mib, send_raw, worker
+from PIL import Image
+from resnet_client import InvalidImageError, _images
+from resnet_client._photo import PhotoError, Recipe
+from resnet_serve import ServerConfig, TritonServer
+from tritonclient.utils import InferenceServerException
+
+pytestmark = pytest.mark.reliability
+
+RECIPE = Recipe(resize=256, crop=224)
+CALLERS = 6
+MUTATIONS = 10_000
+# A good photo after so many bad ones.
+BETWEEN = 5
+# Above the figures, so that only what has no bound can reach them.
+MEMORY_MIB, CPU_S = 1_536, 15.0
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[TritonServer]:
+    """A server with nothing but `preprocess`, whose one worker is watched."""
+    only = ("--model-control-mode=explicit", "--load-model=preprocess")
+    with TritonServer(ServerConfig(repository, port=0, triton_args=only)) as running:
+        yield running
+
+
+@pytest.fixture
+def preprocess(server: TritonServer) -> Iterator[Preprocess]:
+    """The served `preprocess`; the worker that it had is the one that it has in the end."""
+    asked, before = Preprocess(server), worker(server)
+    forget_peak(before)
+    yield asked
+    asked.close()
+    assert worker(server) == before
+
+
+@pytest.fixture(scope="module")
+def good(photos: dict[str, Path]) -> tuple[bytes, np.ndarray]:
+    """A good photo, and the pixels that it always has."""
+    photo = photos["rocket"].read_bytes()
+    return photo, _images.pixels(photo, RECIPE)
+
+
+def answers(preprocess: Preprocess, photo: bytes) -> tuple[np.ndarray | str, np.ndarray | str]:
+    """What the server says and what the client says: pixels, or a sentence."""
+    both: list[np.ndarray | str] = []
+    for ask in (preprocess.pixels, lambda photo: _images.pixels(photo, RECIPE)):
+        try:
+            both.append(ask(photo))
+        except (PhotoError, InvalidImageError) as exc:
+            both.append(str(exc))
+    return both[0], both[1]
+
+
+def same(one: np.ndarray | str, other: np.ndarray | str) -> bool:
+    """Whether both are the same pixels or the same sentence."""
+    return one == other if isinstance(one, str) or isinstance(other, str) else np.array_equal(one, other)
+
+
+def is_harmed(preprocess: Preprocess, good: tuple[bytes, np.ndarray]) -> bool:
+    """Whether the good photo gets anything but its usual pixels."""
+    photo, usual = good
+    try:
+        return not np.array_equal(preprocess.pixels(photo), usual)
+    except (PhotoError, InferenceServerException):
+        return True
+
+
+class Judge:
+    """Sends bad photos from several callers, good ones between them, and keeps count."""
+
+    def __init__(self, preprocess: Preprocess, good: tuple[bytes, np.ndarray]) -> None:
+        self._preprocess, self._good = preprocess, good
+        self.refused = self.harmed = self.between = 0
+        self.disagreeing: list[bytes] = []
+
+    def __str__(self) -> str:
+        good = f"{self.harmed} of {self.between} good photos between them harmed"
+        return (
+            f"{self.refused} refused, {len(self.disagreeing)} answered otherwise than by the client, 0 crashes, {good}"
+        )
+
+    def judge(self, photos: Iterator[bytes]) -> None:
+        """Send all of them."""
+        with ThreadPoolExecutor(CALLERS) as callers:
+            while some := list(itertools.islice(photos, 50 * CALLERS)):
+                for photo, refused, agreed, harmed in callers.map(self._one, some, itertools.count()):
+                    self.refused += refused
+                    self.harmed += bool(harmed)
+                    self.between += harmed is not None
+                    self.disagreeing += [] if agreed else [photo]
+
+    def _one(self, photo: bytes, number: int) -> tuple[bytes, bool, bool, bool | None]:
+        served, local = answers(self._preprocess, photo)
+        harmed = None if number % BETWEEN else is_harmed(self._preprocess, self._good)
+        return photo, isinstance(served, str), same(served, local), harmed
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_mutations_of_real_photos_end_no_worker(
+    server: TritonServer,
+    preprocess: Preprocess,
+    good: tuple[bytes, np.ndarray],
+    photos: dict[str, Path],
+    figure: Callable[[str], None],
+) -> None:
+    """Server and client answer each alike, good photos between them get their usual pixels, memory stays."""
+    judge = Judge(preprocess, good)
+    damaged = mutations([Image.open(path) for path in photos.values()], MUTATIONS)
+    pid = worker(server)
+    started, used = time.monotonic(), cpu_s(pid)
+    judge.judge(itertools.islice(damaged, MUTATIONS // 10))
+    settled = memory_mib(pid, "VmRSS")
+    judge.judge(damaged)
+    figure(
+        f"{MUTATIONS} mutations in {time.monotonic() - started:.0f} s: {judge}; the worker took "
+        f"{(cpu_s(pid) - used) / MUTATIONS * 1e3:.1f} ms for each, its memory was {settled:.0f} MiB after the first "
+        f"tenth, {memory_mib(pid, 'VmRSS'):.0f} MiB in the end, {memory_mib(pid):.0f} MiB at its peak"
+    )
+    assert judge.disagreeing == []
+    assert judge.harmed == 0
+    assert memory_mib(pid) < MEMORY_MIB
+    assert memory_mib(pid, "VmRSS") < settled + 200
+
+
+def test_the_corpus_ends_no_worker(
+    server: TritonServer,
+    preprocess: Preprocess,
+    good: tuple[bytes, np.ndarray],
+    corpus: list[Photo],
+    figure: Callable[[str], None],
+) -> None:
+    """Every mode, format, bomb and lie: answered alike by server and client, and felt by nobody else."""
+    judge, pid = Judge(preprocess, good), worker(server)
+    judge.judge(photo.data for photo in corpus)
+    figure(f"{len(corpus)} odd and hostile photos: {judge}; peak memory of the worker {memory_mib(pid):.0f} MiB")
+    assert judge.disagreeing == []
+    assert judge.harmed == 0
+    assert judge.refused == sum(photo.seen is None for photo in corpus)
+
+
+@pytest.mark.timeout(900)
+def test_the_dearest_photos_have_a_bounded_price(
+    server: TritonServer, preprocess: Preprocess, photos: dict[str, Path], figure: Callable[[str], None]
+) -> None:
+    """The largest that are accepted, one by one for the time and all at once for the memory."""
+    dearest = list(large_photos(Image.open(photos["coffee"]).convert("RGB")))
+    pid, prices = worker(server), {}
+    for photo in dearest:
+        before = cpu_s(pid)
+        preprocess.pixels(photo.data)
+        prices[photo.name] = cpu_s(pid) - before
+    one = memory_mib(pid)
+    with ThreadPoolExecutor(len(dearest)) as callers:
+        for pixels in callers.map(preprocess.pixels, [photo.data for photo in dearest]):
+            assert pixels.any()
+    slowest = max(prices, key=prices.__getitem__)
+    figure(
+        f"photos of 50 megapixels: {min(prices.values()):.1f} to {prices[slowest]:.1f} s of one core ({slowest}); peak "
+        f"memory of the worker {one:.0f} MiB one by one, {memory_mib(pid):.0f} MiB all at once"
+    )
+    assert prices[slowest] < CPU_S
+    assert memory_mib(pid) < MEMORY_MIB
+
+
+def test_requests_that_lie_about_their_length_fail_alone(
+    server: TritonServer, preprocess: Preprocess, good: tuple[bytes, np.ndarray], figure: Callable[[str], None]
+) -> None:
+    """BYTES tensors shorter than they say, which Triton's Python backend answers with an error for the whole batch."""
+    lies = [b"\xff\xff\xff\x7f", b"\x04\0\0\0ab", b"", b"\x01"] * 100
+    with ThreadPoolExecutor(2 * CALLERS) as callers:
+        pending = [(callers.submit(send_raw, server, lie), callers.submit(is_harmed, preprocess, good)) for lie in lies]
+        statuses = {lie.result() for lie, _ in pending}
+        harmed = sum(one.result() for _, one in pending)
+    figure(f"{len(lies)} requests that lie about their length: {harmed} of {len(lies)} good photos beside them harmed")
+    assert statuses == {"StatusCode.INVALID_ARGUMENT"}
+    assert harmed == 0
