@@ -42,7 +42,8 @@ _STUB = "triton_python_backend_stub"
 _PR_SET_PDEATHSIG = 1
 # Loading a network with its warm-up can take minutes where there is a GPU to compile for.
 _LOAD_TIMEOUT_S = 600.0
-_LOOK_EVERY_S = 1.0
+# Often enough to see a worker before it is ready: it takes longer to start its interpreter and import numpy.
+_LOOK_EVERY_S = 0.2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 # Beyond the server's own limit for running requests: unloading models and ending workers.
 _UNLOAD_TIMEOUT_S = 15

@@ -184,6 +184,7 @@ def test_the_corpus_is_answered_or_refused(corpus: list[Photo]) -> None:
     assert len({photo.name for photo in corpus}) == len(corpus) > 250
 
 
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's, about its own plain opening
 def test_the_corpus_looks_as_pillow_opens_it(corpus: list[Photo]) -> None:
     """What is accepted has torchvision's pixels of the picture that Pillow opens and turns upright."""
     checked = 0
