@@ -27,7 +27,7 @@ class ServingOptions:
     queue_size: int = _option(256, "waiting requests per model before further ones are refused", most=1_000_000)
     queue_timeout_ms: int = _option(10_000, "milliseconds in a queue before a request is refused", most=3_600_000)
     instances: int = _option(1, "executions of a network at once, per GPU or on the CPU", most=64)
-    preprocess_instances: int = _option(1, "processes that decode photos", most=256)
+    preprocess_instances: int = _option(1, "processes that decode photos, each one request at a time", most=256)
     max_photo_bytes: int = _option(
         Limits.max_bytes, "bytes of an encoded photo; longer ones are refused", most=2_147_483_647
     )

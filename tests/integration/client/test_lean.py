@@ -64,6 +64,7 @@ def cost_s(call):
     return (time.process_time() - started_s) / CALLS
 
 
+@pytest.mark.load
 def test_a_call_costs_little_more_than_a_bare_one(both):
     """Retries, deadlines, error messages and results add less than 0.3 ms of processor time to a call."""
     bare, ours = both

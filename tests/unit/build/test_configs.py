@@ -61,6 +61,12 @@ def test_queues_are_bounded_everywhere() -> None:
             assert policy.timeout_action == pb.ModelQueuePolicy.REJECT
 
 
+def test_requests_of_photos_are_decoded_one_by_one() -> None:
+    """In a batch, Triton 2.51 would fail all of them for one that lies about its length."""
+    assert list(rendered()["preprocess"].dynamic_batching.preferred_batch_size) == [1]
+    assert rendered()["preprocess"].dynamic_batching.max_queue_delay_microseconds == 0
+
+
 def test_options_reach_the_networks() -> None:
     """Each option changes what it says."""
     config = rendered(max_batch_size=12, max_queue_delay_us=77, instances=2, threads=3)["network_onnx"]
