@@ -33,8 +33,8 @@ _THREAD_KEYS = {"onnxruntime": "intra_op_thread_count", "pytorch": "INTRA_OP_THR
 
 _HEADER = """\
 # Rendered by resnet-build from Triton's protobuf; `resnet-build --help` lists what can be changed.
-# What is absent has Triton's default: an instance group is KIND_AUTO (GPUs if there are any, else the CPU),
-# and a request that waited too long is refused (timeout_action REJECT).
+# What is absent has Triton's default: an instance group is KIND_AUTO (GPUs if there are any, else the CPU).
+# No model has a queue policy: `preprocess` refuses what is too much (max_backlog; docs/serving.md tells why).
 """
 
 
@@ -91,7 +91,7 @@ def parse(text: str) -> pb.ModelConfig:
 
 
 def _preprocess(options: ServingOptions) -> pb.ModelConfig:
-    return pb.ModelConfig(
+    config = pb.ModelConfig(
         name=PREPROCESS,
         backend="python",
         max_batch_size=options.max_batch_size,
@@ -100,8 +100,11 @@ def _preprocess(options: ServingOptions) -> pb.ModelConfig:
         instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU, count=options.preprocess_instances)],
         # One request at a time: Triton 2.51 lets pass a BYTES tensor that is shorter than it says, and its Python
         # backend then fails all requests of the batch. The batcher is here for its queue.
-        dynamic_batching=_batching(options, max_queue_delay_us=0, preferred_batch_size=[1]),
+        dynamic_batching=pb.ModelDynamicBatching(preferred_batch_size=[1]),
     )
+    config.parameters["max_backlog"].string_value = str(options.queue_size)
+    config.parameters["max_wait_ms"].string_value = str(options.queue_timeout_ms)
+    return config
 
 
 def _network(name: str, options: ServingOptions, classes: int) -> pb.ModelConfig:
@@ -117,7 +120,7 @@ def _network(name: str, options: ServingOptions, classes: int) -> pb.ModelConfig
         # The newest version beside the one before it, so that a roll-back is one request away.
         version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=2)),
         instance_group=[pb.ModelInstanceGroup(kind=kind, count=options.instances)],
-        dynamic_batching=_batching(options, max_queue_delay_us=options.max_queue_delay_us),
+        dynamic_batching=pb.ModelDynamicBatching(max_queue_delay_microseconds=options.max_queue_delay_us),
         model_warmup=[_warmup(size) for size in likely_batches(options.max_batch_size)],
     )
     if options.threads:
@@ -161,22 +164,6 @@ def _outputs(classes: int) -> list[pb.ModelOutput]:
         pb.ModelOutput(name=PROBABILITIES, data_type=pb.TYPE_FP32, dims=[classes], label_filename=LABELS_FILENAME),
         pb.ModelOutput(name=FEATURES, data_type=pb.TYPE_FP32, dims=[FEATURE_COUNT]),
     ]
-
-
-def _batching(
-    options: ServingOptions, *, max_queue_delay_us: int, preferred_batch_size: Sequence[int] = ()
-) -> pb.ModelDynamicBatching:
-    policy = pb.ModelQueuePolicy(
-        timeout_action=pb.ModelQueuePolicy.REJECT,
-        default_timeout_microseconds=options.queue_timeout_ms * 1000,
-        allow_timeout_override=True,
-        max_queue_size=options.queue_size,
-    )
-    return pb.ModelDynamicBatching(
-        preferred_batch_size=preferred_batch_size,
-        max_queue_delay_microseconds=max_queue_delay_us,
-        default_queue_policy=policy,
-    )
 
 
 def likely_batches(max_batch_size: int) -> list[int]:

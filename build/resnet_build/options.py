@@ -24,8 +24,8 @@ class ServingOptions:
     max_queue_delay_us: int = _option(
         1000, "microseconds a request may wait for others to share its batch", least=0, most=10_000_000
     )
-    queue_size: int = _option(256, "waiting requests per model before further ones are refused", most=1_000_000)
-    queue_timeout_ms: int = _option(10_000, "milliseconds in a queue before a request is refused", most=3_600_000)
+    queue_size: int = _option(64, "photos that may wait in the server before further ones are refused", most=1_000_000)
+    queue_timeout_ms: int = _option(10_000, "milliseconds: a photo that would wait longer is refused", most=3_600_000)
     instances: int = _option(1, "executions of a network at once, per GPU or on the CPU", most=64)
     preprocess_instances: int = _option(1, "processes that decode photos, each one request at a time", most=256)
     max_photo_bytes: int = _option(

@@ -32,6 +32,7 @@ EXPORTERS: Mapping[str, ModuleType] = {
 _PYTHON_MODELS = Path(__file__).parent / "python_models"
 _PYTHON_FILES = (
     "model.py",
+    "backlog.py",
     *(f"photo/{name}.py" for name in ("__init__", "avif", "containers", "limits", "pixels", "recipe", "tiff")),
 )
 

@@ -169,6 +169,11 @@ class TritonServer:
         host = LOOPBACK if self.config.http_host == "0.0.0.0" else self.config.http_host  # noqa: S104  # comparison
         return f"http://{host}:{self._ports[0]}"
 
+    @property
+    def _local_metrics_url(self) -> str:
+        host = LOOPBACK if self.config.metrics_host == "0.0.0.0" else self.config.metrics_host  # noqa: S104  # comparison
+        return f"http://{host}:{self._ports[2]}/metrics"
+
     def _choose_ports(self) -> None:
         if self.config.port == 0:
             self._ports = ports.free_ports(self.config.host, 3)
@@ -204,7 +209,12 @@ class TritonServer:
                         prefix,
                     ),
                 ],
-                env={**installed.environment(), supervisor.TOKEN_VARIABLE: self._token},
+                env={
+                    **installed.environment(),
+                    supervisor.TOKEN_VARIABLE: self._token,
+                    # The model `preprocess` counts there what waits.
+                    "RESNET_METRICS_URL": self._local_metrics_url,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[reading],

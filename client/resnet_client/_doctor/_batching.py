@@ -30,17 +30,25 @@ def no_dynamic_batching(seen: Snapshot) -> Hits:
 
 
 def queue_without_limit(seen: Snapshot) -> Hits:
-    """A queue that takes whatever comes."""
-    for name, batching in _queues(seen):
+    """A queue that takes whatever comes, behind a door that admits whoever comes."""
+    for name, batching in _unguarded_queues(seen):
         if batching.queue_size == 0:
-            yield name, "max_queue_size is not set, so its queue is endless"
+            yield name, "neither max_queue_size is set nor max_backlog of a model before it: its queue is endless"
 
 
 def queue_without_timeout(seen: Snapshot) -> Hits:
     """Requests wait as long as it takes."""
-    for name, batching in _queues(seen):
+    for name, batching in _unguarded_queues(seen):
         if batching.queue_timeout_us == 0:
             yield name, "default_timeout_microseconds is not set"
+
+
+def queue_policy(seen: Snapshot) -> Hits:
+    """Triton forms a batch only when a request arrives at an idle instance, as soon as there is a policy."""
+    if _is_guarded(seen):
+        for name, queue in _queues(seen):
+            if queue.queue_size or queue.queue_timeout_us or queue.honours_timeout:
+                yield name, "it has a default_queue_policy, beside the max_backlog of the model before it"
 
 
 def queue_delays(seen: Snapshot) -> Hits:
@@ -52,7 +60,7 @@ def queue_delays(seen: Snapshot) -> Hits:
 
 def deadline_ignored(seen: Snapshot) -> Hits:
     """The deadline that the client sends is not read."""
-    for name, batching in _queues(seen):
+    for name, batching in _unguarded_queues(seen):
         if not batching.honours_timeout:
             yield name, "allow_timeout_override is off"
 
@@ -133,6 +141,16 @@ def _queues(seen: Snapshot) -> Iterator[tuple[str, Batching]]:
     return ((model.name, model.batching) for model in seen.computing() if model.batching is not None)
 
 
+def _unguarded_queues(seen: Snapshot) -> Iterator[tuple[str, Batching]]:
+    """The queues of a server where no model counts what waits before it admits more."""
+    if not _is_guarded(seen):
+        yield from _queues(seen)
+
+
+def _is_guarded(seen: Snapshot) -> bool:
+    return any("max_backlog" in model.parameters for model in (seen.models or {}).values())
+
+
 CHECKS = (
     Check(
         "no-batching",
@@ -156,7 +174,7 @@ CHECKS = (
         ("models",),
         queue_without_limit,
         "under overload everybody waits ever longer, instead of some being refused at once, and memory fills",
-        "set max_queue_size: resnet-build --queue-size 256",
+        "build the repository with resnet-build, whose preprocess refuses what is too much, or set max_queue_size",
     ),
     Check(
         "queue-without-timeout",
@@ -164,7 +182,15 @@ CHECKS = (
         ("models",),
         queue_without_timeout,
         "the server computes for callers who gave up long ago",
-        "set default_timeout_microseconds: resnet-build --queue-timeout-ms 10000",
+        "build the repository with resnet-build --queue-timeout-ms 10000, or set default_timeout_microseconds",
+    ),
+    Check(
+        "queue-policy",
+        "slow",
+        ("models",),
+        queue_policy,
+        "what arrives while it computes waits for the request after it, or for half a second (Triton 2.51 to 2.6x)",
+        "leave default_queue_policy out, and let preprocess refuse what is too much: build it with resnet-build",
     ),
     Check(
         "queue-delays",
@@ -180,7 +206,7 @@ CHECKS = (
         ("models",),
         deadline_ignored,
         "the client sends its time-out along, but its requests stay in the queue when it is over",
-        "set allow_timeout_override: true in default_queue_policy",
+        "build the repository with resnet-build, or set allow_timeout_override: true in default_queue_policy",
     ),
     Check(
         "long-delay",

@@ -45,13 +45,15 @@ _HTTP_STATUS = {
 }
 
 _RESTRICTED = "is restricted, expecting header"
+# What the repository's `preprocess` says; our own sentence says the same.
+_OVERLOADED = "the server is overloaded, retry later: "
 _QUEUE_TIMEOUT = re.compile(r"request timeout expired", re.IGNORECASE)
 
 # The first rule that fits decides: status (None: any), what the sentence holds (None: anything), our error.
 _RULES: tuple[tuple[str | None, str | None, type[ServerError | InvalidImageError]], ...] = (
     (None, _RESTRICTED, RequestError),
     ("DEADLINE_EXCEEDED", None, DeadlineExceededError),
-    (None, "exceeds maximum queue size|request timeout expired", OverloadedError),
+    (None, f"exceeds maximum queue size|request timeout expired|{_OVERLOADED}", OverloadedError),
     ("NOT_FOUND", None, ModelNotFoundError),
     (None, "unknown model|requested model '.*' is not available|not at ready state", ModelNotFoundError),
     ("INVALID_ARGUMENT", r"\bphoto\b", InvalidImageError),
@@ -138,7 +140,7 @@ def _from_server(status: str | None, reason: str, url: str, *, is_late: bool) ->
         for rule_status, pattern, kind in _RULES
         if rule_status in (None, status) and (pattern is None or re.search(pattern, reason, re.IGNORECASE))
     )
-    return _made(kind, status, reason, url)
+    return _made(kind, status, reason.replace(_OVERLOADED, ""), url)
 
 
 def _made(kind: type[ServerError | InvalidImageError], status: str | None, reason: str, url: str) -> ResnetClientError:

@@ -2,7 +2,8 @@
 
 A call brings M requests with N photos each. Photos of all requests are decoded side by side (Pillow
 releases the interpreter lock while it decodes and resizes), as many as there is room for. A photo that
-cannot be decoded fails its own request, and no other, with INVALID_ARG and a sentence.
+cannot be decoded fails its own request, and no other, with INVALID_ARG and a sentence. A request that comes
+when enough photos wait already is refused with UNAVAILABLE before anything is decoded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import photo
 import triton_python_backend_utils as pb_utils
+from backlog import Backlog
 
 _IMAGE = "IMAGE"
 _PIXELS = "PIXELS__0"
@@ -28,12 +30,20 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the recipe and the limits; Triton calls this once per instance, before any request."""
-        entries = json.loads(args["model_config"])["parameters"]
-        parameters = {name: entry["string_value"] for name, entry in entries.items()}
+        config = json.loads(args["model_config"])
+        parameters = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         self._recipe = photo.Recipe.from_json(parameters["recipe"])
         if self._recipe.sha256 != parameters["recipe_sha256"]:
             raise pb_utils.TritonModelException("the recipe and its hash disagree: run resnet-build again")
         self._limits = photo.Limits.from_parameters(parameters)
+        self._backlog = Backlog.from_parameters(parameters, config["instance_group"][0]["count"])
+        # Held, because its counters end with it.
+        self._family = pb_utils.MetricFamily(
+            name="resnet_refused_photos_total",
+            description="Photos that were not classified, by reason: overload, or the photo itself",
+            kind=pb_utils.MetricFamily.COUNTER,
+        )
+        self._refused = {reason: self._family.Metric(labels={"reason": reason}) for reason in ("overload", "photo")}
         # Pillow warns of oddities in files: strangers could fill the server's log with them.
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -43,29 +53,33 @@ class TritonPythonModel:
         """Answer each request with UINT8 pixels of shape (N, crop, crop, 3), or with its own error."""
         # All photos are started before the first is waited for.
         pending = [self._start(request) for request in requests]
-        return [self._answer(photos) for photos in pending]
+        return [self._answer(photos) if isinstance(photos, list) else photos for photos in pending]
 
     def finalize(self) -> None:
-        """Let the threads go; Triton calls this when it unloads the model."""
+        """Let threads and connection go; Triton calls this when it unloads the model."""
         self._pool.shutdown()
+        self._backlog.close()
 
-    def _start(self, request: Any) -> list[Future[npt.NDArray[np.uint8]]]:
-        """Start the request's photos, whatever the shape of its batch."""
+    def _start(self, request: Any) -> Any:
+        """Start the request's photos, whatever the shape of its batch, or answer at once that it is refused."""
         try:
             encoded = pb_utils.get_input_tensor_by_name(request, _IMAGE).as_numpy().reshape(-1)
         except Exception as exc:  # noqa: BLE001  # lengths inside the tensor that lie
             unreadable: Future[npt.NDArray[np.uint8]] = Future()
             unreadable.set_exception(photo.PhotoError(f"the photo cannot be read from the request: {exc}"))
             return [unreadable]
+        if (why := self._backlog.refusal(len(encoded), request.timeout() / 1e6)) is not None:
+            self._refused["overload"].increment(len(encoded))
+            return _error(why, pb_utils.TritonError.UNAVAILABLE)
         return [self._pool.submit(photo.prepare, one, self._recipe, self._limits) for one in encoded]
 
-    @staticmethod
-    def _answer(photos: list[Future[npt.NDArray[np.uint8]]]) -> Any:
+    def _answer(self, photos: list[Future[npt.NDArray[np.uint8]]]) -> Any:
         rows = []
         for number, pending in enumerate(photos):
             try:
                 rows.append(pending.result())
             except photo.PhotoError as exc:
+                self._refused["photo"].increment(1)
                 where = f"photo {number} of {len(photos)}: " if len(photos) > 1 else ""
                 return _error(f"{where}{exc}", pb_utils.TritonError.INVALID_ARG)
             except Exception as exc:  # noqa: BLE001  # a defect of ours must not end the worker

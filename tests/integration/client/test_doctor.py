@@ -82,14 +82,13 @@ def test_nobody_there(free_port: int) -> None:
 CLOSED_BY_DEFAULT = ("control-open", "shared-memory-open", "trace-open", "logging-open", "statistics-open")
 
 # What is seeded into the sick server; a roll-out that failed makes all of it unready.
+UNGUARDED = ("queue-without-limit", "queue-without-timeout", "deadline-ignored")
 FAULTS = {
     "server": ("not-ready", *CLOSED_BY_DEFAULT),
     "metrics": ("no-metrics",),
     "preprocess": (
-        "queue-without-limit",
-        "queue-without-timeout",
+        *UNGUARDED,
         "queue-delays",
-        "deadline-ignored",
         "long-delay",
         "preferred-batch-size",
         "preserve-ordering",
@@ -100,19 +99,19 @@ FAULTS = {
     "resnet50": ("labels-incomplete", "recipes-differ", "version-pinned"),
     "resnet50_liar": ("readiness-lies", "no-label-file", "recipes-differ"),
     "resnet50_first": ("batch-fails", "no-label-file", "recipes-differ"),
-    "liar_step": ("recipe-missing", "no-photo-limits", "response-cache"),
-    "first_step": ("recipe-missing", "no-photo-limits", "response-cache"),
+    "liar_step": ("recipe-missing", "no-photo-limits", "response-cache", *UNGUARDED),
+    "first_step": ("recipe-missing", "no-photo-limits", "response-cache", *UNGUARDED),
 }
 
 
 def spoil_preprocess(config: pb.ModelConfig) -> None:
-    """A queue without any limit that holds everything back, more processes than cores, no limits on photos."""
+    """A queue and a door without any limit, everything held back, more processes than cores, no limits on photos."""
     config.instance_group[0].count = 2
     batching = config.dynamic_batching
     batching.max_queue_delay_microseconds = 200_000
     batching.preferred_batch_size.append(4)
     batching.preserve_ordering = True
-    batching.default_queue_policy.Clear()
+    del config.parameters["max_backlog"]
     batching.default_queue_policy.timeout_action = pb.ModelQueuePolicy.DELAY
     config.version_policy.all.SetInParent()
 

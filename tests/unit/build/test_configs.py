@@ -52,13 +52,13 @@ def test_every_model_carries_the_limits_on_photos() -> None:
     assert configs.limits_of(rendered()["preprocess"]) == Limits()
 
 
-def test_queues_are_bounded_everywhere() -> None:
-    """Each model that has a queue refuses what it cannot answer in time."""
-    for name, config in rendered(queue_size=7, queue_timeout_ms=50).items():
-        if config.platform != "ensemble":
-            policy = config.dynamic_batching.default_queue_policy
-            assert (policy.max_queue_size, policy.default_timeout_microseconds) == (7, 50_000), name
-            assert policy.timeout_action == pb.ModelQueuePolicy.REJECT
+def test_the_door_refuses_what_is_too_much_and_no_queue_does() -> None:
+    """With a queue policy, Triton leaves requests lying that arrive while an instance computes."""
+    models = rendered(queue_size=7, queue_timeout_ms=50)
+    door = models["preprocess"].parameters
+    assert (door["max_backlog"].string_value, door["max_wait_ms"].string_value) == ("7", "50")
+    for name, config in models.items():
+        assert not config.dynamic_batching.HasField("default_queue_policy"), name
 
 
 def test_requests_of_photos_are_decoded_one_by_one() -> None:

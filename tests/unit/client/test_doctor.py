@@ -21,7 +21,8 @@ URL = "grpc://127.0.0.1:8001"
 RECIPE = Recipe(resize=256, crop=224)
 PARAMETERS = {"recipe": RECIPE.to_json(), "recipe_sha256": RECIPE.sha256}
 LIMITS = {"max_photo_bytes": "33554432", "max_photo_pixels": "89478485", "max_photo_frames": "1000"}
-QUEUE = Batching(max_delay_us=1000, preferred=(32,), queue_size=256, queue_timeout_us=10_000_000, honours_timeout=True)
+DOOR = {"max_backlog": "64", "max_wait_ms": "10000"}
+QUEUE = Batching(max_delay_us=1000, preferred=(32,))
 IMAGE = Tensor("IMAGE", "TYPE_STRING", (1,))
 PIXELS = Tensor("PIXELS__0", "TYPE_UINT8", (224, 224, 3))
 PROBABILITIES = Tensor("PROBABILITIES__0", "TYPE_FP32", (1000,), "labels.txt")
@@ -54,7 +55,7 @@ def models() -> dict[str, Model]:
         max_batch_size=32,
         batching=dataclasses.replace(QUEUE, max_delay_us=0),
         cpu_instances=1,
-        parameters=PARAMETERS | LIMITS,
+        parameters=PARAMETERS | LIMITS | DOOR,
         inputs=(IMAGE,),
         outputs=(PIXELS,),
     )
@@ -115,6 +116,15 @@ def with_queue(**changes: Any) -> Snapshot:
     return with_model("network_onnx", batching=dataclasses.replace(QUEUE, **changes))
 
 
+def without_door(**changes: Any) -> Snapshot:
+    """A server where nobody counts what waits, so that the queues need policies; the network's is changed."""
+    policy = Batching(preferred=(32,), queue_size=64, queue_timeout_us=10_000_000, honours_timeout=True)
+    loaded = healthy().models or {}
+    preprocess = dataclasses.replace(loaded["preprocess"], parameters=PARAMETERS | LIMITS, batching=policy)
+    network = dataclasses.replace(loaded["network_onnx"], batching=dataclasses.replace(policy, **changes))
+    return seen(models=loaded | {"preprocess": preprocess, "network_onnx": network})
+
+
 def with_trial(**changes: Any) -> Snapshot:
     """The healthy server with other answers to the test pictures."""
     trial = healthy().trials["resnet50"]
@@ -172,7 +182,10 @@ FAULTS: dict[str, list[tuple[str, Callable[[], Snapshot]]]] = {
     ],
     "recipe-missing": [("network_onnx", lambda: with_model("network_onnx", parameters={}))],
     "recipe-damaged": [
-        ("preprocess", lambda: with_model("preprocess", parameters=PARAMETERS | LIMITS | {"recipe_sha256": "0"})),
+        (
+            "preprocess",
+            lambda: with_model("preprocess", parameters=PARAMETERS | LIMITS | DOOR | {"recipe_sha256": "0"}),
+        ),
     ],
     "recipes-differ": [
         (
@@ -182,7 +195,7 @@ FAULTS: dict[str, list[tuple[str, Callable[[], Snapshot]]]] = {
             ),
         )
     ],
-    "no-photo-limits": [("preprocess", lambda: with_model("preprocess", parameters=PARAMETERS))],
+    "no-photo-limits": [("preprocess", lambda: with_model("preprocess", parameters=PARAMETERS | DOOR))],
     "no-label-file": [
         ("resnet50", lambda: with_model("resnet50", outputs=(dataclasses.replace(PROBABILITIES, label_file=""),)))
     ],
@@ -192,10 +205,15 @@ FAULTS: dict[str, list[tuple[str, Callable[[], Snapshot]]]] = {
     "version-not-loaded": [("network_onnx", lambda: seen(unloaded=(Unloaded("network_onnx", "3", "damaged"),)))],
     "no-batching": [("network_onnx", lambda: with_model("network_onnx", max_batch_size=0, batching=None))],
     "no-dynamic-batching": [("network_onnx", lambda: with_model("network_onnx", batching=None))],
-    "queue-without-limit": [("network_onnx", lambda: with_queue(queue_size=0))],
-    "queue-without-timeout": [("network_onnx", lambda: with_queue(queue_timeout_us=0))],
+    "queue-without-limit": [("network_onnx", lambda: without_door(queue_size=0))],
+    "queue-without-timeout": [("network_onnx", lambda: without_door(queue_timeout_us=0))],
+    "queue-policy": [
+        ("network_onnx", lambda: with_queue(queue_size=64)),
+        ("network_onnx", lambda: with_queue(queue_timeout_us=1)),
+        ("network_onnx", lambda: with_queue(honours_timeout=True)),
+    ],
     "queue-delays": [("network_onnx", lambda: with_queue(delays=True))],
-    "deadline-ignored": [("network_onnx", lambda: with_queue(honours_timeout=False))],
+    "deadline-ignored": [("network_onnx", lambda: without_door(honours_timeout=False))],
     "long-delay": [("network_onnx", lambda: with_queue(max_delay_us=500_000))],
     "preferred-batch-size": [("network_onnx", lambda: with_queue(preferred=(4, 8)))],
     "preserve-ordering": [("network_onnx", lambda: with_queue(preserves_order=True))],

@@ -1,0 +1,122 @@
+"""How many photos wait in the server, and whether one more may join them.
+
+Triton has a queue policy for this, and every model of this repository goes without. With one, Triton forms the next
+batch only when a request arrives at an idle instance (`DynamicBatchScheduler::Enqueue` wakes the batcher if
+`WaitingConsumerCount` is above 0, in 2.51 as in the sources of mid-2026). Whatever arrives during a computation then
+waits for the request after it, or for half a second: under light load the p99 was three times what it is without,
+and with a time-out in the policy the count drifts until a model stands still (server#8870). So the door counts.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import re
+import time
+import urllib.parse
+from collections.abc import Mapping
+
+_URL_VARIABLE = "RESNET_METRICS_URL"
+_DEFAULT_URL = "http://127.0.0.1:8002/metrics"
+_WAITING = re.compile(r'^nv_inference_pending_request_count{model="(\w+)"[^}]*} (\S+)', re.MULTILINE)
+_DONE = re.compile(r'^nv_inference_request_success{model="network_[^}]*} (\S+)', re.MULTILINE)
+_TAKEN_US = re.compile(r'^nv_inference_request_duration_us{model="network_[^}]*} (\S+)', re.MULTILINE)
+_DOOR = "preprocess"
+_NETWORKS = "network_"
+
+_TIMEOUT_S = 0.5
+# While photos are refused, no more often than this.
+_SHORTEST_S = 0.01
+# An answer that is older is not believed, were the room in it never so large.
+_LONGEST_S = 0.25
+# Nor tell requests that ended longer ago how long the next one will take.
+_RECENT_S = 1.0
+_SMOOTHING = 0.2
+
+
+class Backlog:
+    """Decides by Triton's own counts, read from its metrics when the room that they left is used up.
+
+    Args:
+        limit: photos that may wait in the server, in all queues together.
+        longest_wait_s: while the last requests took longer in the networks, photos are refused.
+        doors: instances that admit photos side by side, each unaware of the others.
+    """
+
+    def __init__(self, limit: float, longest_wait_s: float, doors: int = 1) -> None:
+        url = urllib.parse.urlsplit(os.environ.get(_URL_VARIABLE, _DEFAULT_URL))
+        self._connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=_TIMEOUT_S)
+        self._path = url.path
+        self._limit, self._longest_wait_s, self._doors = limit, longest_wait_s, doors
+        self._waiting = 0.0
+        self._room = 0.0
+        self._looked_s = float("-inf")
+        self._done = self._taken_s = 0.0
+        self._wait_s = 0.0
+        self._photos_per_request = 1.0
+        self._is_blind = False
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str], doors: int) -> Backlog:
+        """Read ``max_backlog`` (photos) and ``max_wait_ms`` of a model's configuration; what is absent has no limit."""
+        limit = float(parameters.get("max_backlog", "inf"))
+        return cls(limit, float(parameters.get("max_wait_ms", "inf")) / 1000, doors)
+
+    def refusal(self, photos: int, allowed_s: float = 0.0) -> str | None:
+        """Tell why a request is not admitted, or count it in and return None.
+
+        Args:
+            photos: how many the request holds.
+            allowed_s: how long its sender will wait; 0 as long as it takes.
+        """
+        self._photos_per_request += _SMOOTHING * (photos - self._photos_per_request)
+        age_s = time.monotonic() - self._looked_s
+        if age_s > _LONGEST_S or (self._room < photos and age_s > _SHORTEST_S):
+            self._look()
+        # A request with more photos than may wait at all still finds an empty server.
+        if self._room < photos and self._waiting >= 1:
+            return f"the server is overloaded, retry later: {self._waiting:.0f} photos wait already"
+        bound_s = min(allowed_s or self._longest_wait_s, self._longest_wait_s)
+        if self._wait_s > bound_s:
+            return f"the server is overloaded, retry later: the wait is {self._wait_s:.1f} s, above {bound_s:.1f} s"
+        self._room -= photos
+        self._waiting += photos
+        return None
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._connection.close()
+
+    def _look(self) -> None:
+        now_s = time.monotonic()
+        try:
+            page = self._read()
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            self._connection.close()
+            if not self._is_blind:
+                logging.getLogger(__name__).warning("overload cannot be seen, %s: %s", self._connection.host, exc)
+            self._is_blind = True
+            self._waiting, self._room, self._wait_s, self._looked_s = 0.0, float("inf"), 0.0, now_s
+            return
+        self._is_blind = False
+        requests = sum(
+            float(count) for model, count in _WAITING.findall(page) if model == _DOOR or model.startswith(_NETWORKS)
+        )
+        self._waiting = requests * self._photos_per_request
+        self._room = (self._limit - self._waiting) / self._doors
+        done = sum(map(float, _DONE.findall(page)))
+        taken_s = sum(map(float, _TAKEN_US.findall(page))) / 1e6
+        if done > self._done and now_s - self._looked_s < _RECENT_S:
+            self._wait_s = (taken_s - self._taken_s) / (done - self._done)
+        elif not requests:
+            self._wait_s = 0.0
+        self._done, self._taken_s, self._looked_s = done, taken_s, now_s
+
+    def _read(self) -> str:
+        self._connection.request("GET", self._path)
+        response = self._connection.getresponse()
+        page = response.read().decode()
+        if response.status != http.client.OK:
+            raise ValueError(f"the metrics answer with status {response.status}")
+        return page

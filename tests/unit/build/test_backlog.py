@@ -1,0 +1,207 @@
+"""How `preprocess` decides whether one more photo may join those that wait."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from resnet_build.python_models.preprocess import backlog
+from resnet_build.python_models.preprocess.backlog import Backlog
+
+
+class Metrics:
+    """A page of Triton's metrics, whose numbers a test may change."""
+
+    def __init__(self) -> None:
+        self.waiting = {"preprocess": 0, "network_onnx": 0, "network_int8": 0, "resnet50": 99, "other": 99}
+        self.done = 0
+        self.taken_s = 0.0
+        self.looks = 0
+        self.status = 200
+
+    def page(self) -> str:
+        """As Triton writes it."""
+        self.looks += 1
+        waiting = "".join(
+            f'nv_inference_pending_request_count{{model="{name}",version="1"}} {count}\n'
+            for name, count in self.waiting.items()
+        )
+        return (
+            f'{waiting}nv_inference_request_success{{model="network_onnx",version="1"}} {self.done}\n'
+            f'nv_inference_request_duration_us{{model="network_onnx",version="1"}} {self.taken_s * 1e6:.0f}\n'
+            'nv_inference_request_success{model="preprocess",version="1"} 12345\n'
+            'nv_inference_request_duration_us{model="preprocess",version="1"} 12345678\n'
+        )
+
+
+@pytest.fixture
+def metrics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metrics]:
+    """Serve the page where the model looks for it."""
+    shown = Metrics()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = shown.page().encode()
+            self.send_response(shown.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Be quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("RESNET_METRICS_URL", f"http://127.0.0.1:{server.server_port}/metrics")
+        yield shown
+        server.shutdown()
+
+
+@pytest.fixture
+def make_door(metrics: Metrics) -> Iterator[Callable[..., Backlog]]:
+    """Doors that look at the page, by the parameters of a configuration."""
+    with contextlib.ExitStack() as open_doors:
+
+        def make(limit: int | None = 10, max_wait_ms: int = 60_000, doors: int = 1) -> Backlog:
+            parameters = {} if limit is None else {"max_backlog": str(limit), "max_wait_ms": str(max_wait_ms)}
+            return open_doors.enter_context(contextlib.closing(Backlog.from_parameters(parameters, doors)))
+
+        yield make
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that moves only when it is told to."""
+    now_s = [1000.0]
+    monkeypatch.setattr(backlog.time, "monotonic", lambda: now_s[0])
+
+    def forward(seconds: float) -> None:
+        now_s[0] += seconds
+
+    return forward
+
+
+def test_as_many_are_admitted_as_may_wait(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """One look is enough for all of them; the first above the limit is refused, with the number that waits."""
+    door = make_door()
+    assert [door.refusal(1) for _ in range(10)] == [None] * 10
+    assert metrics.looks == 1
+    metrics.waiting["network_onnx"] = 7
+    metrics.waiting["preprocess"] = 3
+    pass_time(0.02)
+    assert door.refusal(1) == "the server is overloaded, retry later: 10 photos wait already"
+    metrics.waiting["network_onnx"] = 6
+    pass_time(0.02)
+    assert door.refusal(1) is None
+    assert door.refusal(1) is not None
+
+
+def test_refusing_costs_hardly_a_look(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """Thousands that are refused within a moment are refused by one look."""
+    metrics.waiting["network_int8"] = 50
+    door = make_door()
+    assert all(door.refusal(1) for _ in range(1000))
+    pass_time(0.001)
+    assert door.refusal(1)
+    assert metrics.looks == 1
+
+
+def test_a_look_is_not_believed_for_long(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """Others, who bring pixels, may have filled the queue since."""
+    door = make_door()
+    assert door.refusal(1) is None
+    metrics.waiting["network_onnx"] = 10
+    pass_time(0.3)
+    assert door.refusal(1)
+
+
+def test_requests_of_many_photos_count_as_many(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """What waits are requests, what is limited are photos; an idle server takes a request of any size."""
+    door = make_door()
+    assert door.refusal(32) is None
+    metrics.waiting["network_onnx"] = 1
+    for _ in range(20):
+        pass_time(0.3)
+        refused = door.refusal(32)
+    assert refused == "the server is overloaded, retry later: 32 photos wait already"
+
+
+def test_a_wait_that_is_too_long_is_not_begun(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """The last requests took 0.8 s: whoever allows half a second is told so, whoever allows more waits."""
+    door = make_door(100)
+    assert door.refusal(1, 0.5) is None  # nobody knows yet how long it takes
+    pass_time(0.3)
+    metrics.done, metrics.taken_s = 5, 4.0
+    assert door.refusal(1, 0.5) == "the server is overloaded, retry later: the wait is 0.8 s, above 0.5 s"
+    assert door.refusal(1, 2.0) is None
+    assert door.refusal(1) is None
+    pass_time(0.3)
+    assert door.refusal(1, 0.5) is None  # nothing was done since, and nothing waits
+
+
+def test_what_took_long_long_ago_does_not_count(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """After a pause nobody is refused for what was before it; what the repository allows holds for all."""
+    door = make_door(max_wait_ms=700)
+    assert door.refusal(1, 0.5) is None
+    pass_time(10)
+    metrics.done, metrics.taken_s = 5, 4.0
+    assert door.refusal(1, 0.5) is None
+    pass_time(0.3)
+    metrics.done, metrics.taken_s = 10, 8.0
+    assert door.refusal(1) == "the server is overloaded, retry later: the wait is 0.8 s, above 0.7 s"
+
+
+def test_several_doors_share_the_room(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """Instances admit side by side; together they do not admit more than may wait."""
+    metrics.waiting["network_onnx"] = 1
+    doors = [make_door(doors=3) for _ in range(3)]
+    assert sum(door.refusal(1) is None for door in doors for _ in range(10)) == 9
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_without_metrics_everybody_is_admitted(
+    metrics: Metrics,
+    make_door: Callable[..., Backlog],
+    pass_time: Callable[[float], None],
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+) -> None:
+    """A site may have switched them off: it is said once, and photos go on being classified."""
+    metrics.status = status
+    metrics.waiting["network_onnx"] = 1000
+    door = make_door()
+    if status == 200:
+        assert door.refusal(1)
+        return
+    for _ in range(5):
+        pass_time(0.3)
+        assert door.refusal(1) is None
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["overload cannot be seen"]
+
+
+def test_without_a_limit_nobody_is_refused(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """A configuration without the parameters is one without a door."""
+    metrics.waiting["network_onnx"] = 10**6
+    assert make_door(None).refusal(1) is None
