@@ -190,7 +190,7 @@ def test_a_stranger_classifies_and_sees_health(locked: TritonServer, photos: dic
         with Client(url) as client:
             assert client.health().ok
             assert client.classify(photos["cat"]).top.label == "Egyptian cat"
-            with pytest.raises(RequestError, match="admin_token opens it"):
+            with pytest.raises(RequestError, match="RESNET_ADMIN_TOKEN. opens it"):
                 client.statistics()
         with Client(url, admin_token=locked.admin_token) as client:
             assert client.statistics()

@@ -84,7 +84,7 @@ _SECURE = (
     "{url} cannot be reached: {reason}; is the server running, and is this its URL? ca_certificate names whom "
     "to trust, client_certificate who we are"
 )
-_CLOSED_API = "{url} refuses the request: {reason}; admin_token opens it"
+_CLOSED_API = "{url} refuses the request: {reason}; the admin token (RESNET_ADMIN_TOKEN) opens it"
 
 _CLOSED = re.compile(r"closed channel|session is closed|channel is closed", re.IGNORECASE)
 _PREFIX = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")

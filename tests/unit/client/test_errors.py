@@ -81,7 +81,7 @@ def test_closed_doors_name_the_key(status, sentence):
     """A call that wants the admin token is refused, whatever status the server gives; it is not tried again."""
     error = translate(InferenceServerException(sentence, status), URL, 1)
     assert type(error) is errors.RequestError
-    assert "admin_token opens it" in str(error)
+    assert "RESNET_ADMIN_TOKEN) opens it" in str(error)
 
 
 def test_our_own_time_out_in_the_servers_queue_is_no_overload():
