@@ -13,7 +13,7 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: help install repository serve loadtest test test-load test-reliability lint audit format lock clean
+.PHONY: help install repository serve loadtest test test-load test-reliability test-compose lint audit format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -49,13 +49,16 @@ loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; sta
 	else $(BIN)/resnet-serve --port $(PORT) --then "$(LOADTEST)" --exit-after; fi
 
 test: install  ## run the tests against the real server
-	$(BIN)/pytest -m "not load and not reliability"
+	$(BIN)/pytest -m "not load and not reliability and not compose"
 
 test-load: install  ## run the load test against stubs with known behaviour, and against the real server
 	$(BIN)/pytest -m load
 
 test-reliability: install  ## hostile photos, overload, faults, roll-outs, strangers: each promise with its figure
 	$(BIN)/pytest tests/reliability
+
+test-compose: install  ## the compose file on a Docker engine, from nothing to a healthy server and back
+	$(BIN)/pytest tests/compose
 
 lint: install  ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .

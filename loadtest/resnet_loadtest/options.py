@@ -155,6 +155,7 @@ class Options:
     spawn_rate: float = field(default=100.0, metadata=_about(_per_second, "closed loop: users started per second"))
     seed: int = field(default=1, metadata=_about(_number, "of arrivals and of the choice of photos"))
     timeout_s: float = field(default=30.0, metadata=_about(_duration, "longest wait for one answer"))
+    wait_s: float = field(default=0.0, metadata=_about(_duration, "wait as long for a server that is still starting"))
     warm_up_s: float = field(default=2.0, metadata=_about(_seconds, "seconds of requests before the clock starts"))
     slo: str = field(
         default="", metadata=_about(str, "objectives, such as p99<=150ms,error_rate<=0.1%%,throughput>=15/s")

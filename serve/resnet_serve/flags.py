@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resnet_serve import installation
+from resnet_serve import installation, selection
 from resnet_serve.config import ServerConfig
 
 
@@ -39,18 +39,19 @@ def of(config: ServerConfig, repository: Path, backends: Path, ports: list[int],
         # The build writes whole configurations; completing them would start every worker twice.
         "--disable-auto-complete-config",
         *regions,
-        *_control(config.triton_args),
+        *_control(config.triton_args, repository),
         *_tls(config),
         *config.triton_args,
     ]
 
 
-def _control(triton_args: tuple[str, ...]) -> list[str]:
+def _control(triton_args: tuple[str, ...], repository: Path) -> list[str]:
     """Models can be loaded while it runs, which healing and roll-outs need, unless the caller decides otherwise."""
     if any(flag.startswith("--model-control-mode") for flag in triton_args):
         return []
     is_chosen = any(flag.startswith("--load-model") for flag in triton_args)
-    return ["--model-control-mode=explicit", *([] if is_chosen else ["--load-model=*"])]
+    chosen = () if is_chosen else selection.servable(repository)
+    return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in chosen)]
 
 
 def _tls(config: ServerConfig) -> list[str]:

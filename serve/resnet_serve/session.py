@@ -6,8 +6,9 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from resnet_serve import diagnosis
+from resnet_serve import diagnosis, selection
 from resnet_serve.config import ServerConfig
 from resnet_serve.errors import ServerError, UnservableError
 from resnet_serve.server import TritonServer
@@ -50,6 +51,8 @@ class Session:
         self._say(f"starting tritonserver on {self._server.config.repository} …")
         self._server.start()
         _show_models(self._server, self._say)
+        for name, package in selection.without_package(Path(self._server.config.repository)).items():
+            self._say(f"  {name:<22} is not served: {package} is not installed")
         self._say(f"ready in {time.monotonic() - self._started_s:.1f} s")
         urls = {"gRPC": self._server.grpc_url, "HTTP": self._server.http_url, "metrics": self._server.metrics_url}
         for name, url in urls.items():

@@ -100,6 +100,14 @@ def test_without_a_server_nothing_is_judged(loadtest, free_port):
     assert "does not answer" in output
 
 
+def test_a_server_that_never_starts_is_not_waited_for_longer_than_asked(loadtest, free_port):
+    """It says for how long it waited, and what came instead of an answer."""
+    code, output, _ = loadtest("--url", f"http://127.0.0.1:{free_port}", "--users", "1", "--wait", "1s")
+    assert code == 3
+    assert "1 s" in output
+    assert "cannot be reached" in output
+
+
 def test_the_search_finds_the_capacity(stub, loadtest):
     """A server for 50/s."""
     code, output, document = loadtest(

@@ -1,0 +1,44 @@
+"""Which models of a repository can be served here: a CPU image need not hold torch to serve ONNX."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+# Backend → the package that it imports.
+_PACKAGES = {"onnxruntime": "onnxruntime", "pytorch": "torch"}
+_BACKEND = re.compile(r'^backend: "(\w+)"', re.MULTILINE)
+_STEP = re.compile(r'^\s+model_name: "([^"]+)"', re.MULTILINE)
+
+
+def without_package(repository: Path) -> dict[str, str]:
+    """Return the models that need a package which is not installed, ensembles around them included.
+
+    Args:
+        repository: a model repository as `resnet-build` writes it.
+
+    Returns:
+        Model name → name of the package, sorted by models.
+    """
+    configs = {path.parent.name: path.read_text(encoding="utf-8") for path in repository.glob("*/config.pbtxt")}
+    missing = {}
+    for name, text in configs.items():
+        found = _BACKEND.search(text)
+        package = _PACKAGES.get(found[1]) if found else None
+        if package is not None and importlib.util.find_spec(package) is None:
+            missing[name] = package
+    for name, text in configs.items():
+        for step in _STEP.findall(text):
+            if step in missing:
+                missing[name] = missing[step]
+    return dict(sorted(missing.items()))
+
+
+def servable(repository: Path) -> tuple[str, ...]:
+    """Return what to name to ``--load-model``: ``*``, or the models that can be loaded if some cannot."""
+    missing = without_package(repository)
+    if not missing:
+        return ("*",)
+    names = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+    return tuple(name for name in names if name not in missing)

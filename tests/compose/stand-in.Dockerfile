@@ -1,0 +1,10 @@
+# Stands in for NVIDIA's image where that cannot be had: a `tritonserver` on PATH, with backends of its own.
+ARG BUILD_IMAGE
+FROM ${BUILD_IMAGE}
+USER root
+RUN python requirements.py serve-onnx > requirements.txt \
+ && pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt
+COPY tests/compose/stand_in.py ./
+RUN python stand_in.py /opt/backends /usr/local/bin/tritonserver
+ENTRYPOINT []
+USER 1000

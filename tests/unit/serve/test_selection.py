@@ -1,0 +1,42 @@
+"""Which models are served where a package is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from resnet_serve import ServerConfig, flags, selection
+
+REPOSITORY = Path(__file__).resolve().parents[3] / "model_repository"
+
+
+@pytest.fixture
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without torch, as in the CPU image."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+
+
+def test_everything_is_served_where_everything_is_installed() -> None:
+    """Nothing is missing here."""
+    assert selection.without_package(REPOSITORY) == {}
+    assert selection.servable(REPOSITORY) == ("*",)
+
+
+def test_what_needs_a_missing_package_is_left_out(no_torch: None) -> None:
+    """The network, and the ensembles that end in it; the default door stays."""
+    assert selection.without_package(REPOSITORY) == {"network_torchscript": "torch", "resnet50_torchscript": "torch"}
+    served = selection.servable(REPOSITORY)
+    assert {"resnet50", "network_onnx", "preprocess"} <= set(served)
+    assert not {"network_torchscript", "resnet50_torchscript"} & set(served)
+
+
+def test_the_server_is_told_what_to_load(no_torch: None, tmp_path: Path) -> None:
+    """Unless the caller names models."""
+    config = ServerConfig(REPOSITORY, triton_args=("--load-model=network_torchscript",))
+    chosen = flags.of(config, REPOSITORY, tmp_path, [1, 2, 3], "prefix")
+    assert [flag for flag in chosen if flag.startswith("--load")] == ["--load-model=network_torchscript"]
+    default = flags.of(ServerConfig(REPOSITORY), REPOSITORY, tmp_path, [1, 2, 3], "prefix")
+    assert "--load-model=resnet50" in default
+    assert "--load-model=network_torchscript" not in default
