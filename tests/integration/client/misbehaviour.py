@@ -83,7 +83,9 @@ def misbehaving(behaviour):
 
         thread = threading.Thread(target=accept)
         thread.start()
-        yield listener.getsockname()[1]
-        stopped.set()
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        try:
+            yield listener.getsockname()[1]
+        finally:  # a test that fails must not leave a thread that keeps the whole run from ending
+            stopped.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
