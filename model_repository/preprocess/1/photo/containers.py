@@ -30,11 +30,13 @@ class Picture(NamedTuple):
         format: Pillow's name of the format.
         data: the file.
         orientation: how to turn it, as EXIF counts, 1 to 8; 1 also where the decoder turns it.
+        is_buffered: whether a decoder holds the whole picture before it gives the first row, however small that is.
     """
 
     format: str
     data: bytes
     orientation: int = 1
+    is_buffered: bool = False
 
 
 def read(photo: bytes, limits: Limits) -> Picture:
@@ -55,8 +57,8 @@ def read(photo: bytes, limits: Limits) -> Picture:
 
 # Markers that mean something to a JPEG decoder: not stuffed zeros, fill bytes, restarts.
 _JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
-_SOI, _EOI, _SOS, _APP0, _APP1, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
-_JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive; all with Huffman codes
+_SOI, _EOI, _SOS, _SOF2, _APP0, _APP1, _APP14 = 0xD8, 0xD9, 0xDA, 0xC2, 0xE0, 0xE1, 0xEE
+_JPEG_FRAMES = frozenset({0xC0, 0xC1, _SOF2})  # baseline, extended, progressive; all with Huffman codes
 _JPEG_TABLES = frozenset({0xC4, 0xDB, 0xDD})
 _JPEG_OTHER_FRAMES = frozenset({0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
@@ -70,7 +72,8 @@ def _jpeg(photo: bytes, limits: Limits) -> Picture:  # noqa: ARG001  # a JPEG is
     head = [segment for segment in segments if scans and segment[1] < scans[0]]
     if any(marker in _JPEG_OTHER_FRAMES for marker, _, _ in head):
         raise PhotoError("the photo is a lossless, hierarchical or arithmetic-coded JPEG; save it as a usual one")
-    if sum(marker in _JPEG_FRAMES for marker, _, _ in head) != 1:
+    frames = [(marker, start) for marker, start, _ in head if marker in _JPEG_FRAMES]
+    if len(frames) != 1:
         raise PhotoError("the photo is damaged or truncated: no picture in this JPEG")
     kept, exif, xmp = [photo[:2]], b"", b""
     for marker, start, after in head:
@@ -82,7 +85,17 @@ def _jpeg(photo: bytes, limits: Limits) -> Picture:  # noqa: ARG001  # a JPEG is
         elif _jpeg_decoder_needs(marker, body):
             kept.append(photo[start:after])
     end = segments[-1][2] if segments[-1][0] == _EOI else len(photo)
-    return Picture("JPEG", b"".join([*kept, photo[scans[0] : end]]), _orientation(exif, xmp))
+    return Picture(
+        "JPEG",
+        b"".join([*kept, photo[scans[0] : end]]),
+        _orientation(exif, xmp),
+        _jpeg_is_buffered(photo, *frames[0], scans[0]),
+    )
+
+
+def _jpeg_is_buffered(photo: bytes, kind: int, frame: int, scan: int) -> bool:
+    """Tell whether libjpeg holds all coefficients: progressive, or not all components in the first scan."""
+    return kind == _SOF2 or photo[scan + 4 : scan + 5] != photo[frame + 9 : frame + 10]
 
 
 def _jpeg_decoder_needs(marker: int, body: bytes) -> bool:

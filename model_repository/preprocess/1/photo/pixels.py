@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,22 +11,14 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from . import containers, tiff
+from .crop import Size, crop_pixels, upright
 from .limits import Limits, PhotoError, Room
-from .recipe import INTERPOLATIONS, Recipe
+from .recipe import Recipe
 
 T = TypeVar("T")
 
 _DEFAULTS = Limits()
 _ORIENTATION = 274
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _LONGEST_REASON = 200
 
 # One for the whole process, because all who decode in it share its memory.
@@ -35,11 +26,21 @@ _room = Room()
 
 
 def prepare(photo: bytes, recipe: Recipe, limits: Limits = _DEFAULTS) -> npt.NDArray[np.uint8]:
-    """Decode a photo and cut the recipe's pixels from it: :func:`decode`, then :func:`crop_pixels`.
+    """Decode a photo, no larger than the recipe needs it, and cut the recipe's pixels from it.
 
     Waits while other threads decode, if all their pixels together would be more than ``limits`` allows one photo.
+
+    Returns:
+        uint8 array, shape (crop, crop, 3), HWC, RGB, 0 to 255, not normalised.
+
+    Raises:
+        PhotoError: empty, not a photo, damaged, truncated, or above a limit.
     """
-    return _decoded(photo, limits, functools.partial(crop_pixels, recipe=recipe))
+
+    def cut(image: Image.Image, orientation: int, size: Size) -> npt.NDArray[np.uint8]:
+        return crop_pixels(_rgb_or_grey(image), recipe, orientation, size)
+
+    return _decoded(photo, limits, cut, recipe.least_side)
 
 
 def decode(photo: bytes, limits: Limits = _DEFAULTS) -> Image.Image:
@@ -55,22 +56,32 @@ def decode(photo: bytes, limits: Limits = _DEFAULTS) -> Image.Image:
     Raises:
         PhotoError: empty, not a photo, damaged, truncated, or above a limit.
     """
-    return _decoded(photo, limits, Image.Image.copy)
+
+    def whole(image: Image.Image, orientation: int, _: Size) -> Image.Image:
+        return upright(_rgb_or_grey(image).convert("RGB"), orientation)
+
+    return _decoded(photo, limits, whole)
 
 
-def _decoded(photo: bytes, limits: Limits, use: Callable[[Image.Image], T]) -> T:
-    """Hand the upright RGB picture to ``use`` while there is room for it, and return what that returns."""
+def _decoded(
+    photo: bytes, limits: Limits, use: Callable[[Image.Image, int, Size], T], least_side: int | None = None
+) -> T:
+    """Hand the picture, its orientation and its size to ``use`` while there is room for it; return what that returns.
+
+    A JPEG comes reduced, as long as its short side has ``least_side`` pixels.
+    """
     limits.check_bytes(len(photo))
     picture = containers.read(photo, limits)
     try:
         with Image.open(io.BytesIO(picture.data), formats=(picture.format,)) as image:
             limits.check_frames(getattr(image, "n_frames", 1))
             limits.check_pixels(*image.size)
-            with _room.take(image.width * image.height, limits):
+            whole, size = image.width * image.height, _reduce(image, least_side)
+            with _room.take(whole if picture.is_buffered else image.width * image.height, limits):
                 image.load()
                 # Only AVIF has EXIF left here: what Pillow makes of the file's own rotation.
                 turned = picture.orientation if picture.format != "AVIF" else tiff.orientation(_exif_of(image))
-                return use(_rgb(image, turned))
+                return use(image, turned, size)
     except (PhotoError, MemoryError):
         raise
     except UnidentifiedImageError as exc:  # whose own sentence holds an address in memory
@@ -79,6 +90,13 @@ def _decoded(photo: bytes, limits: Limits, use: Callable[[Image.Image], T]) -> T
         raise PhotoError(f"the photo has too many pixels, more than the {limits.max_pixels} allowed: {exc}") from exc
     except Exception as exc:  # Pillow's decoders raise many types on damaged files
         raise PhotoError(f"the photo is damaged or truncated: {_reason(exc)}") from exc
+
+
+def _reduce(image: Image.Image, least_side: int | None) -> Size:
+    """Have a JPEG decoded at a half, quarter or eighth of its size, if that leaves enough; return the size."""
+    drafted = image.draft(None, (least_side, least_side)) if least_side else None
+    # A fraction where the last column or row is less than a whole pixel.
+    return (drafted[1][2], drafted[1][3]) if drafted else image.size
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -95,41 +113,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001  # damaged EXIF raises many types; everybody shows such a picture as it lies
         orientation = 1
-    return _rgb(image, orientation)
+    image = _rgb_or_grey(image)
+    return upright(image if image.mode == "RGB" else image.convert("RGB"), orientation)
 
 
-def _rgb(image: Image.Image, orientation: int) -> Image.Image:
+def _rgb_or_grey(image: Image.Image) -> Image.Image:
+    """Convert to 8-bit RGB, or leave an 8-bit grey: three equal channels can be made of that later."""
     if image.mode in ("I", "F"):
         raise PhotoError("the photo has 32-bit samples of unknown range; save it with 8 or 16 bits per channel")
     if image.mode.startswith("I;16"):
         high = np.asarray(image).astype(np.uint16) >> 8
-        image = Image.fromarray(high.astype(np.uint8))
+        return Image.fromarray(high.astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.copy()
         del image.info["transparency"]  # dropped anyway; Pillow would warn of it
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-
-
-def crop_pixels(image: Image.Image, recipe: Recipe) -> npt.NDArray[np.uint8]:
-    """Resize and centre-crop an RGB picture by the recipe.
-
-    Returns:
-        uint8 array, shape (crop, crop, 3), HWC, RGB, 0 to 255, not normalised.
-    """
-    width, height = image.size
-    if width <= height:
-        new_width, new_height = recipe.resize, int(recipe.resize * height / width)
-    else:
-        new_width, new_height = int(recipe.resize * width / height), recipe.resize
-    # Only the crop is resampled: the same pixels as resizing everything and then cropping, without the
-    # 540 megapixels that a 1x10000 photo would become on the way.
-    x_scale, y_scale = width / new_width, height / new_height
-    left = round((new_width - recipe.crop) / 2.0)
-    top = round((new_height - recipe.crop) / 2.0)
-    box = (left * x_scale, top * y_scale, (left + recipe.crop) * x_scale, (top + recipe.crop) * y_scale)
-    return np.asarray(image.resize((recipe.crop, recipe.crop), INTERPOLATIONS[recipe.interpolation], box=box))
+    return image if image.mode in ("RGB", "L") else image.convert("RGB")
 
 
 def _exif_of(image: Image.Image) -> bytes:

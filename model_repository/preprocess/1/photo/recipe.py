@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 
 from PIL import Image
 
@@ -15,6 +16,9 @@ INTERPOLATIONS = {
 }
 
 _LARGEST = 8192  # pixels
+# How much larger than the resized picture a decoder makes it at least. With more, pixels come closer to those of the
+# whole picture; with less, more photos are cheap (measured in docs/preprocessing.md).
+_MARGINS = {"bilinear": 1.375, "bicubic": 2.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,12 @@ class Recipe:
             return cls(**json.loads(text))
         except (TypeError, RecursionError) as exc:
             raise ValueError(f"not a preprocessing recipe: {text!r}") from exc
+
+    @property
+    def least_side(self) -> int | None:
+        """Pixels of the short side that are enough to resize from; None where only the whole picture will do."""
+        margin = _MARGINS.get(self.interpolation)
+        return math.ceil(self.resize * margin) if margin else None
 
     @property
     def sha256(self) -> str:

@@ -1,0 +1,76 @@
+"""The recipe's square, cut from a picture whichever way that lies and whatever size it was decoded at."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .recipe import INTERPOLATIONS, Recipe
+
+Size = tuple[float, float]
+_Box = tuple[float, float, float, float]
+
+# What makes a picture upright, by EXIF's count of how the camera was held.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_LEFT_IS_RIGHT = frozenset({2, 3, 6, 7})
+_TOP_IS_BOTTOM = frozenset({3, 4, 7, 8})
+_ROWS_ARE_COLUMNS = frozenset({5, 6, 7, 8})
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn the whole picture; orientations that EXIF does not know turn nothing."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def crop_pixels(
+    image: Image.Image, recipe: Recipe, orientation: int = 1, size: Size | None = None
+) -> npt.NDArray[np.uint8]:
+    """Resize and centre-crop a picture by the recipe.
+
+    Args:
+        image: mode RGB or L, as it lies in its file.
+        recipe: what to cut.
+        orientation: how to turn it, as EXIF counts, 1 to 8.
+        size: width and height of the picture in pixels of ``image``, which has whole ones only; its own if None.
+
+    Returns:
+        uint8 array, shape (crop, crop, 3), HWC, RGB, 0 to 255, not normalised.
+    """
+    if recipe.interpolation == "nearest":  # which of two pixels is the nearest depends on the side counted from
+        image, orientation = upright(image, orientation), 1
+    # Only the crop is resampled, and turned after that: the same pixels as turning and resizing everything and then
+    # cropping, without the 540 megapixels that a 1x10000 photo would become on the way.
+    box = _box(size or image.size, recipe, orientation)
+    square = (recipe.crop, recipe.crop)
+    cut = upright(image.resize(square, INTERPOLATIONS[recipe.interpolation], box=box), orientation)
+    return np.asarray(cut if cut.mode == "RGB" else cut.convert("RGB"))
+
+
+def _box(size: Size, recipe: Recipe, orientation: int) -> _Box:
+    """Left, top, right and bottom of the square in the picture as it lies."""
+    is_turned = orientation in _ROWS_ARE_COLUMNS
+    width, height = (size[1], size[0]) if is_turned else size
+    if width <= height:
+        new_width, new_height = recipe.resize, int(recipe.resize * height / width)
+    else:
+        new_width, new_height = int(recipe.resize * width / height), recipe.resize
+    left, right = _span(width, new_width, recipe.crop, is_mirrored=orientation in _LEFT_IS_RIGHT)
+    top, bottom = _span(height, new_height, recipe.crop, is_mirrored=orientation in _TOP_IS_BOTTOM)
+    return (top, left, bottom, right) if is_turned else (left, top, right, bottom)
+
+
+def _span(length: float, new_length: int, crop: int, *, is_mirrored: bool) -> tuple[float, float]:
+    """Return where the crop of a side begins and ends, before the side is resized."""
+    scale = length / new_length
+    first = round((new_length - crop) / 2.0)
+    begin, end = first * scale, (first + crop) * scale
+    return (max(0.0, length - end), length - begin) if is_mirrored else (begin, end)
