@@ -1,7 +1,8 @@
 """Triton's Python model `preprocess`: encoded photos in, prepared pixels out.
 
 A call brings M requests with N photos each. Photos of all requests are decoded side by side (Pillow
-releases the interpreter lock while it decodes and resizes), as many as there is room for. A photo that
+releases the interpreter lock while it decodes and resizes), as many as there is room for; a single one is
+decoded at once, for which no other thread has to wake up. A photo that
 cannot be decoded fails its own request, and no other, with INVALID_ARG and a sentence. A request that comes
 when enough photos wait already is refused with UNAVAILABLE before anything is decoded.
 """
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -52,7 +54,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with UINT8 pixels of shape (N, crop, crop, 3), or with its own error."""
         # All photos are started before the first is waited for.
-        pending = [self._start(request) for request in requests]
+        pending = [self._start(request, is_alone=len(requests) == 1) for request in requests]
         return [self._answer(photos) if isinstance(photos, list) else photos for photos in pending]
 
     def finalize(self) -> None:
@@ -60,7 +62,7 @@ class TritonPythonModel:
         self._pool.shutdown()
         self._backlog.close()
 
-    def _start(self, request: Any) -> Any:
+    def _start(self, request: Any, *, is_alone: bool) -> Any:
         """Start the request's photos, whatever the shape of its batch, or answer at once that it is refused."""
         try:
             encoded = pb_utils.get_input_tensor_by_name(request, _IMAGE).as_numpy().reshape(-1)
@@ -71,7 +73,8 @@ class TritonPythonModel:
         if (why := self._backlog.refusal(len(encoded), request.timeout() / 1e6)) is not None:
             self._refused["overload"].increment(len(encoded))
             return _error(why, pb_utils.TritonError.UNAVAILABLE)
-        return [self._pool.submit(photo.prepare, one, self._recipe, self._limits) for one in encoded]
+        submit = _at_once if is_alone and len(encoded) == 1 else self._pool.submit
+        return [submit(photo.prepare, one, self._recipe, self._limits) for one in encoded]
 
     def _answer(self, photos: list[Future[npt.NDArray[np.uint8]]]) -> Any:
         rows = []
@@ -85,6 +88,16 @@ class TritonPythonModel:
             except Exception as exc:  # noqa: BLE001  # a defect of ours must not end the worker
                 return _error(f"preprocessing failed: {exc!r}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(_PIXELS, np.stack(rows))])
+
+
+def _at_once(prepare: Callable[..., npt.NDArray[np.uint8]], *arguments: Any) -> Future[npt.NDArray[np.uint8]]:
+    """Do in this thread what a pool's ``submit`` does in another."""
+    done: Future[npt.NDArray[np.uint8]] = Future()
+    try:
+        done.set_result(prepare(*arguments))
+    except Exception as exc:  # noqa: BLE001  # whoever asks for the result gets it
+        done.set_exception(exc)
+    return done
 
 
 def _error(message: str, code: int) -> Any:
