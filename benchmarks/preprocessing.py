@@ -64,8 +64,8 @@ def pillow(photo: bytes, recipe: Recipe, mode: str | None = None, *, fast: bool 
 
 
 def _scaled(pixels: Pixels, width: int, height: int, recipe: Recipe) -> Pixels:
-    scale = max(width / pixels.shape[1], height / pixels.shape[0])
-    return crop_pixels(Image.fromarray(pixels), recipe, size=(width / scale, height / scale))
+    eighths = round(8 * pixels.shape[0] / height)
+    return crop_pixels(Image.fromarray(pixels), recipe, size=(width * eighths / 8, height * eighths / 8))
 
 
 def simplejpeg(photo: bytes, recipe: Recipe) -> Pixels:
@@ -122,14 +122,13 @@ def torchvision(photo: bytes, recipe: Recipe) -> Pixels:
 
 def photos_of(paths: list[Path], size: tuple[int, int], form: str) -> Iterator[bytes]:
     """Yield each photo, cut to the shape of the size, enlarged to it, with a sensor's grain, and encoded."""
-    noise = np.random.default_rng(0)
+    grain = np.random.default_rng(0).normal(0, _GRAIN, (size[1], size[0], 1)).round().astype(np.int16)
     for path in paths:
         image = Image.open(path).convert("RGB")
         fit = min(image.width / size[0], image.height / size[1])
         left, top = (image.width - size[0] * fit) / 2, (image.height - size[1] * fit) / 2
         box = (left, top, left + size[0] * fit, top + size[1] * fit)
-        pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box)).astype(np.float32)
-        pixels += noise.normal(0, _GRAIN, (*pixels.shape[:2], 1)).astype(np.float32)
+        pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box)) + grain
         buffer = io.BytesIO()
         name, options = _FORMS[form]
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, name, **options)
@@ -169,21 +168,21 @@ def speed(
             )
 
 
-def agreement(paths: list[Path], recipe: Recipe, network: Path) -> None:
+def agreement(paths: list[Path], recipe: Recipe, network: Path, sizes: list[str]) -> None:
     """Print how often the network's first guess is the one for torchvision's pixels, and how far pixels differ."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     print("| megapixels | photos | same top-1 | mean difference | largest of a photo |\n|---|---|---|---|---|")
-    for name, size in _SIZES.items():
+    for size in sizes:
         same, differences = 0, []
-        for photo in photos_of(paths, size, "jpeg"):
+        for photo in photos_of(paths, _SIZES[size], "jpeg"):
             both = np.stack([prepare(photo, recipe), torchvision(photo, recipe)])
             first, second = session.run(["PROBABILITIES__0"], {"PIXELS__0": both})[0].argmax(axis=1)
             same += int(first == second)
             differences.append(np.abs(both[0].astype(int) - both[1]).mean())
         figures = f"{same / len(paths):.1%} | {np.mean(differences):.2f} | {max(differences):.2f}"
-        print(f"| {name} | {len(paths)} | {figures} |", flush=True)
+        print(f"| {size} | {len(paths)} | {figures} |", flush=True)
 
 
 def main() -> None:
@@ -202,7 +201,7 @@ def main() -> None:
     recipe = Recipe(options.resize, 224)
     paths = sorted(options.photos.glob("*.jpg"))[:: options.every]
     if options.what == "agreement":
-        agreement(paths, recipe, options.network)
+        agreement(paths, recipe, options.network, options.size or list(_SIZES))
     else:
         speed(
             paths,
