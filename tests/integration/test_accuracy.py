@@ -7,6 +7,7 @@ each goes through sixteen ways.
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import os
 from collections.abc import Callable
@@ -75,21 +76,33 @@ def test_every_way_gives_the_right_class(server: TritonServer, sample: list[Labe
         assert np.mean([len(set(indices)) == 1 for indices in top1s]) >= 0.995, model
 
 
+def enlarged(path: Path, times: int) -> bytes:
+    """The photo as a larger JPEG."""
+    buffer = io.BytesIO()
+    image = Image.open(path).convert("RGB")
+    image.resize((image.width * times, image.height * times)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
-def test_preprocessing_equals_torchvisions(repository: Path, imagenet_sample: list[LabelledPhoto]) -> None:
-    """On ImageNet's photos the pixels are torchvision's, and so is every single top-1."""
+@pytest.mark.parametrize(("times", "most"), [(1, 0.5), (4, 1.5)], ids=["whole", "reduced"])
+def test_preprocessing_equals_torchvisions(
+    repository: Path, imagenet_sample: list[LabelledPhoto], times: int, most: float
+) -> None:
+    """On ImageNet's photos the pixels are torchvision's or, of larger ones, near them; and so is the top-1."""
     recipe = Recipe(resize=256, crop=224)
     module = torch.jit.load(repository / "network_torchscript/1/model.pt", map_location="cpu")
     differences = []
     changed = 0
     for photo in imagenet_sample[:: 1 if os.environ.get("RESNET_TEST_PHOTOS") == "all" else 10]:
-        ours = prepare(photo.path.read_bytes(), recipe)
-        image = Image.open(photo.path).convert("RGB")
+        encoded = photo.path.read_bytes() if times == 1 else enlarged(photo.path, times)
+        ours = prepare(encoded, recipe)
+        image = Image.open(io.BytesIO(encoded)).convert("RGB")
         theirs = np.array(F.center_crop(F.resize(image, [256], antialias=True), [224, 224]))
         differences.append(np.abs(ours.astype(int) - theirs).mean())
         with torch.inference_mode():
             probabilities, _ = module(torch.from_numpy(np.stack([ours, theirs])))
         changed += int(probabilities[0].argmax() != probabilities[1].argmax())
     print(f"mean difference {np.mean(differences):.4f} of 255, largest {max(differences):.4f}")  # noqa: T201
-    assert max(differences) <= 0.5
-    assert changed == 0
+    assert max(differences) <= most
+    assert changed <= (0 if times == 1 else 0.005 * len(differences))

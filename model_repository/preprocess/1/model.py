@@ -2,9 +2,9 @@
 
 A call brings M requests with N photos each. Photos of all requests are decoded side by side (Pillow
 releases the interpreter lock while it decodes and resizes), as many as there is room for; a single one is
-decoded at once, for which no other thread has to wake up. A photo that
-cannot be decoded fails its own request, and no other, with INVALID_ARG and a sentence. A request that comes
-when enough photos wait already is refused with UNAVAILABLE before anything is decoded.
+decoded at once, without waiting for another thread to wake up. A photo that cannot be decoded fails its own
+request, and no other, with INVALID_ARG and a sentence. A request that comes when enough photos wait already
+is refused with UNAVAILABLE before anything is decoded.
 """
 
 from __future__ import annotations
