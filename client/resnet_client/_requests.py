@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from resnet_client import _tensors
 from resnet_client._exceptions import ResnetClientError, ResponseError
 from resnet_client._results import Classification, ModelStatistics, Prediction
 
@@ -29,7 +30,7 @@ _DURATIONS = ("success", "queue", *_COMPUTING)
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A method that tritonclient's four clients share, and its arguments."""
+    """A question or an order, by tritonclient's name for it, and its arguments."""
 
     method: str
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -46,6 +47,7 @@ class Inference:
         tensor: object array of bytes, shape (1, 1), or uint8, shape (1, 224, 224, 3).
         output_name: ``PROBABILITIES__0`` or ``FEATURES__1``.
         class_count: how many classes to return; 0 returns the tensor itself.
+        region: the shared memory that holds the tensor for the server; None if it travels with the request.
     """
 
     model: str
@@ -54,11 +56,26 @@ class Inference:
     tensor: npt.NDArray[Any] = dataclasses.field(repr=False)  # a photo does not belong into logs
     output_name: str
     class_count: int = _RAW
+    region: str | None = None
 
     @property
     def datatype(self) -> str:
         """Triton's name of the tensor's type."""
         return "UINT8" if self.tensor.dtype == np.uint8 else "BYTES"
+
+    @property
+    def byte_size(self) -> int:
+        """How long the tensor is as it travels."""
+        return _tensors.byte_size(self.tensor)
+
+    @property
+    def content(self) -> bytes:
+        """The tensor as it travels."""
+        return _tensors.written(self.tensor)
+
+    def write_into(self, memory: memoryview) -> None:
+        """Put the tensor where a server reads it, as it would travel."""
+        _tensors.write_into(memory, self.tensor)
 
 
 Request: TypeAlias = Call | Inference

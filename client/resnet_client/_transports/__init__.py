@@ -1,7 +1,7 @@
 """The four ways to a Triton server; imported when first used.
 
-``gRPC | HTTP`` times ``blocking | asyncio``. gRPC is tritonclient's own client; over HTTP tritonclient makes and
-reads what is sent. All raise :class:`ResnetClientError` only.
+``gRPC | HTTP`` times ``blocking | asyncio``. What is sent and how it is read is in ``_grpc_words.py`` and
+``_http_words.py``; the transports hold connections only. All raise :class:`ResnetClientError` only.
 """
 
 from __future__ import annotations

@@ -92,6 +92,18 @@ _PREFIX = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")
 _OWN_TIMEOUT_SHARE = 0.9
 
 
+class RefusedError(Exception):
+    """A server's refusal over HTTP, in its own words; over gRPC it is :class:`grpc.RpcError`.
+
+    Attributes:
+        status: the number, such as ``"404"``.
+    """
+
+    def __init__(self, reason: str, status: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 @contextmanager
 def translated(url: str, timeout_s: float) -> Iterator[None]:
     """Turn whatever is raised inside into an error of ours, the original as its cause.
@@ -114,15 +126,16 @@ def translate(error: Exception, url: str, timeout_s: float, *, is_late: bool = F
     """Which of our errors this foreign one is.
 
     Args:
-        error: of tritonclient, gRPC, http.client, aiohttp, or a socket.
+        error: of gRPC, http.client, aiohttp, or a socket.
         url: whom the request went to.
         timeout_s: what was allowed for it.
         is_late: whether nearly all of it was used up; a request that the server then drops from its queue
             met our own time-out, not an overload.
     """
-    status = getattr(error, "status", None)
-    if callable(status):  # tritonclient's InferenceServerException
-        return _from_server(_status_name(status()), _sentence(error), url, is_late=is_late)
+    if isinstance(error, RefusedError):
+        return _from_server(_status_name(error.status), str(error), url, is_late=is_late)
+    if callable(details := getattr(error, "details", None)):  # grpc.RpcError, without importing gRPC
+        return _from_server(error.code().name, details(), url, is_late=is_late)  # type: ignore[attr-defined]
     if type(error) is TimeoutError and not error.args:  # ours; that of a connection says so
         return _made(DeadlineExceededError, None, f"{timeout_s:.3g} s were left", url)
     if _CLOSED.search(str(error)):
@@ -132,7 +145,8 @@ def translate(error: Exception, url: str, timeout_s: float, *, is_late: bool = F
     return _made(ResponseError, None, f"unreadable answer ({type(error).__name__}: {error})", url)
 
 
-def _from_server(status: str | None, reason: str, url: str, *, is_late: bool) -> ResnetClientError:
+def _from_server(status: str, words: str | None, url: str, *, is_late: bool) -> ResnetClientError:
+    reason = _PREFIX.sub("", words or "no reason given")  # without Triton's address lines
     if is_late and _QUEUE_TIMEOUT.search(reason):
         return _made(DeadlineExceededError, status, reason, url)
     kind = next(
@@ -155,15 +169,6 @@ def _made(kind: type[ServerError | InvalidImageError], status: str | None, reaso
     return kind(sentence, status=status)
 
 
-def _status_name(status: str | None) -> str | None:
-    """``StatusCode.NOT_FOUND`` and ``404`` → ``NOT_FOUND``."""
-    if status is None:
-        return None
-    name = status.rsplit(".", 1)[-1]
-    return _HTTP_STATUS.get(name, "INTERNAL" if name.isdecimal() else name)
-
-
-def _sentence(error: Exception) -> str:
-    """The server's message without Triton's address lines."""
-    message = error.message() if hasattr(error, "message") else str(error)
-    return _PREFIX.sub("", str(message or "no reason given"))
+def _status_name(number: str) -> str:
+    """``404`` → ``NOT_FOUND``."""
+    return _HTTP_STATUS.get(number, "INTERNAL")

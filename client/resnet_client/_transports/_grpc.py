@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import tritonclient.grpc as protocol
+import grpc
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from resnet_client._transports import _grpc_words
 from resnet_client._transports._errors import translated
-from resnet_client._transports._grpc_options import arguments_of, client_arguments
-from resnet_client._transports._protocol import read
 
 if TYPE_CHECKING:
     from resnet_client._config import ClientConfig
@@ -17,19 +17,26 @@ if TYPE_CHECKING:
 
 
 class GrpcTransport:
-    """tritonclient's gRPC client, which is thread-safe."""
+    """A channel, which is thread-safe."""
 
     def __init__(self, config: ClientConfig, endpoint: Endpoint) -> None:
         self._config = config
         self._url = str(endpoint)
-        self._client = protocol.InferenceServerClient(**client_arguments(config, endpoint))
+        options = _grpc_words.channel_options(endpoint)
+        if endpoint.is_tls:
+            self._channel = grpc.secure_channel(endpoint.target, _grpc_words.credentials(config), options)
+        else:
+            self._channel = grpc.insecure_channel(endpoint.target, options)
+        self._service = GRPCInferenceServiceStub(self._channel)
 
     def send(self, request: Request, timeout_s: float) -> Any:
         """Send and read the answer."""
         with translated(self._url, timeout_s):
-            method, arguments = arguments_of(self._config, request, timeout_s)
-            return read(request, getattr(self._client, method)(**arguments, client_timeout=timeout_s))
+            rpc, content, metadata = _grpc_words.message(self._config, request, timeout_s)
+            return _grpc_words.answer(
+                request, getattr(self._service, rpc)(content, timeout=timeout_s, metadata=metadata)
+            )
 
     def close(self) -> None:
         """Close the channel; requests under way are cancelled."""
-        self._client.close()
+        self._channel.close()

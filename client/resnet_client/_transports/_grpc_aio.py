@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from tritonclient.grpc.aio import InferenceServerClient
+import grpc.aio
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from resnet_client._transports import _grpc_words
 from resnet_client._transports._errors import translated
-from resnet_client._transports._grpc_options import arguments_of, client_arguments
-from resnet_client._transports._protocol import read
 
 if TYPE_CHECKING:
     from resnet_client._config import ClientConfig
@@ -18,20 +18,26 @@ if TYPE_CHECKING:
 
 
 class AsyncGrpcTransport:
-    """tritonclient's asyncio gRPC client."""
+    """A channel of gRPC's asyncio side."""
 
     def __init__(self, config: ClientConfig, endpoint: Endpoint) -> None:
         self._config = config
         self._url = str(endpoint)
-        self._client = InferenceServerClient(**client_arguments(config, endpoint))
+        options = _grpc_words.channel_options(endpoint)
+        if endpoint.is_tls:
+            self._channel = grpc.aio.secure_channel(endpoint.target, _grpc_words.credentials(config), options)
+        else:
+            self._channel = grpc.aio.insecure_channel(endpoint.target, options)
+        self._service = GRPCInferenceServiceStub(self._channel)
 
     async def send(self, request: Request, timeout_s: float) -> Any:
         """Send and read the answer."""
         with translated(self._url, timeout_s):
-            method, arguments = arguments_of(self._config, request, timeout_s)
+            rpc, content, metadata = _grpc_words.message(self._config, request, timeout_s)
             async with asyncio.timeout(timeout_s):
-                return read(request, await getattr(self._client, method)(**arguments, client_timeout=timeout_s))
+                found = await getattr(self._service, rpc)(content, timeout=timeout_s, metadata=metadata)
+            return _grpc_words.answer(request, found)
 
     async def close(self) -> None:
         """Close the channel; requests under way are cancelled."""
-        await self._client.close()
+        await self._channel.close()

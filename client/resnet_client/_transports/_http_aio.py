@@ -25,7 +25,7 @@ _UNLIMITED = 0
 
 
 class AsyncHttpTransport:
-    """aiohttp's session around tritonclient's bodies."""
+    """A session of aiohttp."""
 
     def __init__(self, config: ClientConfig, endpoint: Endpoint) -> None:
         self._config = config

@@ -1,6 +1,7 @@
 """Triton's HTTP (KServe's predict protocol, version 2) in words: what is sent for a request, how answers are read.
 
-Tensors are written and read by tritonclient; connections are made elsewhere, blocking or not.
+Tensors travel as bytes behind the JSON (Triton's extension for binary data); connections are made elsewhere,
+blocking or not.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-import tritonclient.http as protocol
-
-from resnet_client._requests import Inference
-from resnet_client._transports._protocol import invocation, is_closed_to_strangers, read
+from resnet_client import _tensors
+from resnet_client._requests import Answer, Inference
+from resnet_client._transports._errors import RefusedError
+from resnet_client._transports._protocol import is_closed_to_strangers, microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _OK = 200
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _PATHS = {
-    "infer": "/infer",
     "is_server_live": "/health/live",
     "is_server_ready": "/health/ready",
     "is_model_ready": "/ready",
@@ -36,7 +36,10 @@ _PATHS = {
     "get_system_shared_memory_status": "/systemsharedmemory/status",
     "get_trace_settings": "/trace/setting",
     "get_log_settings": "/logging",
+    "register_system_shared_memory": "/systemsharedmemory/region/{name}/register",
+    "unregister_system_shared_memory": "/systemsharedmemory/region/{name}/unregister",
 }
+_POSTED = ("get_model_repository_index", "register_system_shared_memory", "unregister_system_shared_memory")
 
 
 class Message(NamedTuple):
@@ -57,50 +60,74 @@ class Message(NamedTuple):
 
 def message(config: ClientConfig, endpoint: Endpoint, request: Request, timeout_s: float) -> Message:
     """Put a request into words."""
-    method, arguments = invocation(protocol, request, timeout_s)
     base = f"/{endpoint.path}/v2" if endpoint.path else "/v2"
     headers = {"Accept-Encoding": "identity"}
     if endpoint.found_by:
         headers["Host"] = f"{endpoint.found_by}:{endpoint.port}"
+    if isinstance(request, Inference):
+        path = base + _model_path(request.model, request.model_version) + "/infer"
+        words, content = _inference(request, timeout_s)
+        headers[_HEADER_LENGTH] = str(len(words))
+        return Message("POST", path, headers, words + content)
     if config.admin_token is not None and is_closed_to_strangers(request):
         headers["admin-key"] = config.admin_token
-    if method == "get_model_repository_index":  # the one question that is posted
-        return Message("POST", base + _path(method, arguments), headers, b"{}")
-    if not isinstance(request, Inference):
-        return Message("GET", base + _path(method, arguments), headers, None)
-    body, length = protocol.InferenceServerClient.generate_request_body(
-        arguments["inputs"], outputs=arguments["outputs"], timeout=arguments["timeout"]
-    )
-    headers[_HEADER_LENGTH] = str(length)
-    return Message("POST", base + _path(method, arguments), headers, body)
+    path = base + _path(request.method, request.arguments)
+    if request.method in _POSTED:
+        body = {name: value for name, value in request.arguments.items() if name != "name"}
+        return Message("POST", path, headers, json.dumps(body).encode())
+    return Message("GET", path, headers, None)
 
 
 def answer(request: Request, status: int, headers: Mapping[str, str], content: bytes) -> Any:
-    """Read a complete answer.
+    """Read a complete answer: an :class:`Answer`, a dictionary, or a flag.
 
     Raises:
-        InferenceServerException: the server refuses or fails.
-        ValueError: it is not what a server answers.
+        RefusedError: the server refuses or fails.
+        ValueError, LookupError, TypeError: it is not what a server answers.
     """
     if not isinstance(request, Inference) and request.method.startswith("is_"):
         return status == _OK
     if status != _OK:
-        raise protocol.InferenceServerException(_reason(status, content), status=str(status))
-    if not isinstance(request, Inference):
-        return read(request, json.loads(content))
-    length = headers.get(_HEADER_LENGTH)
-    result = protocol.InferenceServerClient.parse_response_body(
-        content, header_length=None if length is None else int(length)
-    )
-    return read(request, result)
+        raise RefusedError(_reason(status, content), str(status))
+    if isinstance(request, Inference):
+        return _answer(request, int(headers.get(_HEADER_LENGTH, len(content))), content)
+    return json.loads(content) if content else {}
+
+
+def _inference(request: Inference, timeout_s: float) -> tuple[bytes, bytes]:
+    """The JSON, and what stands behind it."""
+    place: dict[str, Any] = {"binary_data_size": request.byte_size}
+    if request.region is not None:
+        place = {"shared_memory_region": request.region, "shared_memory_byte_size": request.byte_size}
+    tensor = {"name": request.input_name, "datatype": request.datatype, "shape": request.tensor.shape}
+    wanted = {"binary_data": True} | ({"classification": request.class_count} if request.class_count else {})
+    words = {
+        "inputs": [{**tensor, "parameters": place}],
+        "outputs": [{"name": request.output_name, "parameters": wanted}],
+        "parameters": {"timeout": microseconds(timeout_s)},
+    }
+    return json.dumps(words).encode(), request.content if request.region is None else b""
+
+
+def _answer(request: Inference, end: int, content: bytes) -> Answer:
+    words = json.loads(content[:end])
+    found = None
+    for output in words["outputs"]:
+        start, end = end, end + output["parameters"]["binary_data_size"]
+        if output["name"] == request.output_name:
+            found = _tensors.read(output["datatype"], output["shape"], content[start:end])
+    return Answer(found, request.model, words.get("model_version", ""))
 
 
 def _path(method: str, arguments: Mapping[str, Any]) -> str:
     if "model_name" not in arguments:
-        return _PATHS[method]
-    model, version = arguments["model_name"], arguments.get("model_version", "")
+        return _PATHS[method].format(**arguments)
+    return _model_path(arguments["model_name"], arguments.get("model_version", "")) + _PATHS[method]
+
+
+def _model_path(model: str, version: str) -> str:
     name = f"/{quote(model, safe='')}" if model else ""
-    return f"/models{name}/versions/{version}{_PATHS[method]}" if version else f"/models{name}{_PATHS[method]}"
+    return f"/models{name}/versions/{version}" if version else f"/models{name}"
 
 
 def _reason(status: int, content: bytes) -> str:

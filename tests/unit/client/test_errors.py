@@ -4,16 +4,31 @@ import http.client
 import ssl
 
 import aiohttp
+import grpc
 import pytest
 from resnet_client import _exceptions as errors
-from resnet_client._transports._errors import translate, translated
-from tritonclient.utils import InferenceServerException
+from resnet_client._transports._errors import RefusedError, translate, translated
 
 URL = "grpc://h:1"
 
 
+class Refused(grpc.RpcError):
+    """A refusal as gRPC raises it."""
+
+    def __init__(self, status, sentence):
+        self._status, self._sentence = status, sentence
+
+    def code(self):
+        """Its status."""
+        return grpc.StatusCode[self._status]
+
+    def details(self):
+        """The server's words."""
+        return self._sentence
+
+
 @pytest.mark.parametrize(
-    ("grpc", "http", "sentence", "expected"),
+    ("status", "number", "sentence", "expected"),
     [
         ("NOT_FOUND", "404", "Request for unknown model: 'x' is not found", errors.ModelNotFoundError),
         ("INVALID_ARGUMENT", "400", "requested model 'x' is not available", errors.ModelNotFoundError),
@@ -33,10 +48,10 @@ URL = "grpc://h:1"
         ("UNKNOWN", "418", "?", errors.ResponseError),
     ],
 )
-def test_both_protocols_mean_the_same(grpc, http, sentence, expected):
+def test_both_protocols_mean_the_same(status, number, sentence, expected):
     """A gRPC status and its HTTP number give the same error with the same words."""
-    by_grpc = translate(InferenceServerException(sentence, f"StatusCode.{grpc}"), URL, 1)
-    by_http = translate(InferenceServerException(sentence, http), URL, 1)
+    by_grpc = translate(Refused(status, sentence), URL, 1)
+    by_http = translate(RefusedError(sentence, number), URL, 1)
     assert type(by_grpc) is type(by_http) is expected
     assert str(by_grpc) == str(by_http)
 
@@ -71,22 +86,22 @@ def test_certificates_name_their_remedy():
 
 
 @pytest.mark.parametrize(
-    ("status", "sentence"),
+    "refusal",
     [
-        ("StatusCode.UNAVAILABLE", "This protocol is restricted, expecting header 'triton-grpc-protocol-admin-key'"),
-        ("403", "This API is restricted, expecting header 'admin-key'"),
+        Refused("UNAVAILABLE", "This protocol is restricted, expecting header 'triton-grpc-protocol-admin-key'"),
+        RefusedError("This API is restricted, expecting header 'admin-key'", "403"),
     ],
 )
-def test_closed_doors_name_the_key(status, sentence):
+def test_closed_doors_name_the_key(refusal):
     """A call that wants the admin token is refused, whatever status the server gives; it is not tried again."""
-    error = translate(InferenceServerException(sentence, status), URL, 1)
+    error = translate(refusal, URL, 1)
     assert type(error) is errors.RequestError
     assert "RESNET_ADMIN_TOKEN) opens it" in str(error)
 
 
 def test_our_own_time_out_in_the_servers_queue_is_no_overload():
     """What the server drops because our time is up is a missed deadline."""
-    error = InferenceServerException("Request timeout expired", "503")
+    error = RefusedError("Request timeout expired", "503")
     assert isinstance(translate(error, URL, 1, is_late=True), errors.DeadlineExceededError)
 
 
