@@ -33,11 +33,19 @@ class AsyncRunner:
         config: how to connect.
         care: makes the flow that looks after several servers; it runs in a task of its own, while there are
             calls. None for a single server.
+        farewell: makes the flow that ends what servers keep for this client, performed when it is closed. None
+            if there is nothing to end.
     """
 
-    def __init__(self, config: ClientConfig, care: Callable[[], Flow[None]] | None = None) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        care: Callable[[], Flow[None]] | None = None,
+        farewell: Callable[[], Flow[None]] | None = None,
+    ) -> None:
         self._config = config
         self._care = care
+        self._farewell = farewell
         self._carer: asyncio.Task[None] | None = None
         self._transports: dict[Endpoint, AsyncTransport] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -71,6 +79,9 @@ class AsyncRunner:
 
     async def close(self) -> None:
         """Close the transports."""
+        if self._farewell is not None and not self.is_closed and self._loop is asyncio.get_running_loop():
+            with contextlib.suppress(ResnetClientError):
+                await self._drive(self._farewell())
         self.is_closed = True
         carer, self._carer = self._carer, None
         if carer is not None and self._loop is asyncio.get_running_loop():

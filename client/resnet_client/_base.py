@@ -35,6 +35,7 @@ class BaseClient:
         timeout_s: float | None = None,
         max_attempts: int | None = None,
         retry_overload: bool | None = None,
+        shared_memory: bool | None = None,
         admin_token: str | None = None,
         ca_certificate: str | os.PathLike[str] | None = None,
         client_certificate: str | os.PathLike[str] | None = None,
@@ -54,7 +55,11 @@ class BaseClient:
         self._config = ClientConfig.resolve(arguments)
         self._flows = Flows(self._config)
         delivery = self._flows.delivery
-        self._runner = self._runner_type(self._config, delivery.care if delivery.needs_care else None)
+        self._runner = self._runner_type(
+            self._config,
+            delivery.care if delivery.needs_care else None,
+            delivery.farewell if delivery.needs_farewell else None,
+        )
 
     @property
     def config(self) -> ClientConfig:

@@ -22,6 +22,7 @@ from resnet_client._exceptions import (
     UnavailableError,
 )
 from resnet_client._fleet import Fleet, Verdict, verdict
+from resnet_client._lending import Lending
 from resnet_client._steps import Part, Pause, Send, Work
 
 if TYPE_CHECKING:
@@ -49,11 +50,17 @@ class Delivery:
         self._config = config
         self._fleet = Fleet(config.endpoints)
         self._budget = _retries.RetryBudget()
+        self._lending = Lending() if config.shared_memory else None
 
     @property
     def needs_care(self) -> bool:
         """Whether :meth:`care` has to run beside the calls."""
         return not self._fleet.is_single
+
+    @property
+    def needs_farewell(self) -> bool:
+        """Whether :meth:`farewell` has to run after them."""
+        return self._lending is not None
 
     def send(self, request: Request, deadline: Deadline, only: Server | None = None) -> Flow[Any]:
         """Send until it is answered, or another attempt is not worth it.
@@ -90,11 +97,11 @@ class Delivery:
     def once(self, server: Server, request: Request, deadline: Deadline) -> Flow[Any]:
         """Send once, to this server, and remember how it went."""
         if self._fleet.is_single:
-            return (yield Send(server.endpoint, request, deadline))
+            return (yield from self._sent(server, request, deadline))
         began_s = self._fleet.begin(server)
         found, reason = Verdict.NONE, None
         try:
-            answer = yield Send(server.endpoint, request, deadline)
+            answer = yield from self._sent(server, request, deadline)
         except ServerError as exc:
             found, reason = verdict(exc), exc
             raise
@@ -130,6 +137,16 @@ class Delivery:
             for server in self._fleet.take_gone():
                 yield Part(server.endpoint)
             yield Pause(_CARE_INTERVAL_S)
+
+    def farewell(self) -> Flow[None]:
+        """Take back what was lent to servers, before the client is closed."""
+        if self._lending is not None:
+            yield from self._lending.end()
+
+    def _sent(self, server: Server, request: Request, deadline: Deadline) -> Flow[Any]:
+        if self._lending is None:
+            return (yield Send(server.endpoint, request, deadline))
+        return (yield from self._lending.send(server.endpoint, request, deadline))
 
     def _may_repeat(self, error: ServerError, tried: set[Server], *, is_fresh: bool) -> bool:
         if isinstance(error, OverloadedError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resnet_client._exceptions import ClosedError, ResnetClientError, ServerError
@@ -35,11 +37,21 @@ class Runner:
         config: how to connect.
         care: makes the flow that looks after several servers; it runs in a thread of its own, while there
             are calls. None for a single server.
+        farewell: makes the flow that ends what servers keep for this client, performed when it is closed, at the
+            latest when Python ends. None if there is nothing to end.
     """
 
-    def __init__(self, config: ClientConfig, care: Callable[[], Flow[None]] | None = None) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        care: Callable[[], Flow[None]] | None = None,
+        farewell: Callable[[], Flow[None]] | None = None,
+    ) -> None:
         self._config = config
         self._care = care
+        self._farewell = farewell
+        if farewell is not None:
+            atexit.register(_close, weakref.ref(self))
         self._carer: threading.Thread | None = None
         self._lock = threading.Lock()
         self._transports: dict[Endpoint, Transport] = {}
@@ -78,6 +90,9 @@ class Runner:
 
     def close(self) -> None:
         """Close the transports; pauses end."""
+        if self._farewell is not None and not self.is_closed:
+            with contextlib.suppress(ResnetClientError):
+                self._drive(self._farewell())
         with self._lock:
             self._closed.set()
         if self._carer is not None:
@@ -142,3 +157,8 @@ class Runner:
             if not self.is_closed and (self._carer is None or not self._carer.is_alive()):
                 self._carer = threading.Thread(target=look_after, name="resnet-client-fleet", daemon=True)
                 self._carer.start()
+
+
+def _close(reference: weakref.ref[Runner]) -> None:
+    if (runner := reference()) is not None:
+        runner.close()
