@@ -1,7 +1,7 @@
 """Many photos through one client: in order, a few at a time, none kept longer than needed.
 
-At most ``max_in_flight`` photos are under way or waiting for their turn, however many there are: the source
-is read as results are taken, never ahead of that window.
+At most ``max_in_flight`` photos are under way, however many there are. One that takes long does not hold up the
+others: their results wait for its turn, up to a bound, and the source is read no further ahead.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 T = TypeVar("T")
 
+_MOST_AHEAD = 4  # so many times max_in_flight photos are read before the first of them is answered
+
 _Tasks: TypeAlias = "queue.SimpleQueue[tuple[Any, Future[Any]] | None]"
 
 
@@ -29,20 +31,29 @@ def in_order(sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: 
     Args:
         sources: read lazily.
         perform: called in a thread of ours.
-        max_in_flight: number of threads, and of results not yet yielded.
+        max_in_flight: number of threads; four times as many results may wait for their turn.
     """
     tasks: _Tasks = queue.SimpleQueue()
     window: deque[Future[T]] = deque()
+    finished: queue.SimpleQueue[Future[T]] = queue.SimpleQueue()
+    under_way = 0
     threads: list[threading.Thread] = []
     try:
         for source in sources:
             future: Future[T] = Future()
+            future.add_done_callback(finished.put)
             window.append(future)
             tasks.put((source, future))
+            under_way += 1
             if len(threads) < max_in_flight:
                 threads.append(_started(tasks, perform))
-            while window and (len(window) >= max_in_flight or window[0].done()):
-                yield window.popleft().result()
+            while True:
+                while window and window[0].done():
+                    yield window.popleft().result()
+                if under_way < max_in_flight and len(window) < _MOST_AHEAD * max_in_flight:
+                    break
+                finished.get()
+                under_way -= 1
         while window:
             yield window.popleft().result()
     finally:
@@ -62,11 +73,21 @@ async def in_order_async(
 ) -> AsyncGenerator[T, None]:
     """The same with tasks of the running event loop; what is under way at the end is cancelled."""
     window: deque[asyncio.Task[T]] = deque()
+    finished: asyncio.Queue[asyncio.Task[T]] = asyncio.Queue()
+    under_way = 0
     try:
         async for source in _iterated(sources):
-            window.append(asyncio.create_task(perform(source)))
-            while window and (len(window) >= max_in_flight or window[0].done()):
-                yield await window.popleft()
+            task = asyncio.create_task(perform(source))
+            task.add_done_callback(finished.put_nowait)
+            window.append(task)
+            under_way += 1
+            while True:
+                while window and window[0].done():
+                    yield await window.popleft()
+                if under_way < max_in_flight and len(window) < _MOST_AHEAD * max_in_flight:
+                    break
+                await finished.get()
+                under_way -= 1
         while window:
             yield await window.popleft()
     finally:

@@ -59,8 +59,52 @@ def test_constructor_has_exactly_the_configs_options():
     assert [name for name in inspect.signature(Client).parameters if name != "self"] == fields
 
 
+LOADED = """
+import sys
+before = set(sys.modules)
+{code}
+print(*sorted({{name.split(".")[0] for name in sys.modules.keys() - before}} - sys.stdlib_module_names))
+"""
+
+
+def loaded(code):
+    """Which packages that are not Python's own a program loads."""
+    command = [sys.executable, "-c", LOADED.format(code=code)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return {name for name in found if "cython" not in name}  # parts of numpy
+
+
 def test_import_is_light():
-    """Importing the package loads neither protocol, nor torch, nor rich."""
-    code = "import sys, resnet_client; print(*sorted({m.split('.')[0] for m in sys.modules}))"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert not {"torch", "grpc", "gevent", "aiohttp", "tritonclient", "rich", "locust"} & set(loaded.split())
+    """Importing the package loads arrays and pictures; protocols wait for their first use, rich for a table."""
+    assert loaded("import resnet_client") == {"PIL", "numpy", "resnet_client"}
+    plugins = "import resnet_client; assert not [name for name in sys.modules if name.endswith('ImagePlugin')]"
+    assert "PIL" in loaded(plugins)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "kind", "foreign"),
+    [
+        ("grpc", "", {"tritonclient", "grpc", "google"}),
+        ("grpc", "_async", {"tritonclient", "grpc", "google"}),
+        ("http", "", set()),
+        ("http", "_async", {"aiohttp", "yarl"}),
+    ],
+)
+def test_only_the_protocol_in_use_is_loaded(scheme, kind, foreign):
+    """The first call loads what its transport needs, and nothing for another one; never gevent."""
+    code = f"""
+import asyncio
+from resnet_client import ClientConfig, _transports
+config = ClientConfig("{scheme}://127.0.0.1:1")
+async def connect():
+    transport = _transports.connect{kind}(config, *config.endpoints)
+    if "{kind}":
+        await transport.close()
+    else:
+        transport.close()
+asyncio.run(connect())
+"""
+    found = loaded(code)
+    assert foreign <= found
+    others = {"tritonclient", "grpc", "aiohttp", "gevent", "geventhttpclient", "rich", "torch"} - foreign
+    assert not others & found

@@ -19,6 +19,7 @@ from resnet_client import (
     UnavailableError,
     _async_runner,
 )
+from resnet_client._requests import Answer
 
 
 def test_lost_connections_are_tried_again(transport, unreachable):
@@ -67,6 +68,45 @@ def test_outcomes_come_in_order_and_at_most_so_many_at_once(transport):
     assert transport.most_running == 5
 
 
+def test_a_slow_photo_does_not_hold_up_the_others(transport):
+    """While the first is not answered, all others are; the order stays."""
+    answered = threading.Semaphore(0)
+    send = transport.send
+
+    def send_the_first_last(request, timeout_s):
+        if request.tensor[0, 0][0] == 0:
+            waited = [answered.acquire(timeout=20) for _ in range(15)]
+            assert all(waited)
+        try:
+            return send(request, timeout_s)
+        finally:
+            answered.release()
+
+    transport.send = send_the_first_last
+    with Client() as client:
+        outcomes = list(client.classify_many([bytes([i]) for i in range(40)], max_in_flight=4))
+    assert [outcome.result.top.index for outcome in outcomes] == list(range(40))
+
+
+async def test_a_slow_photo_does_not_hold_up_the_others_with_asyncio(monkeypatch):
+    """The same with tasks."""
+    answered = asyncio.Semaphore(0)
+
+    async def send(request, _):
+        index = request.tensor[0, 0][0]
+        if index == 0:
+            async with asyncio.timeout(20):
+                for _ in range(15):
+                    await answered.acquire()
+        answered.release()
+        return Answer(np.array([[f"0.5:{index}:x".encode()]], dtype=object), request.model, "1")
+
+    monkeypatch.setattr(_async_runner, "connect_async", lambda *_: AsyncMock(send=send))
+    async with AsyncClient() as client:
+        outcomes = [o async for o in client.classify_many([bytes([i]) for i in range(40)], max_in_flight=4)]
+    assert [outcome.result.top.index for outcome in outcomes] == list(range(40))
+
+
 def test_sources_are_read_lazily(transport):
     """An endless generator is read no further than the window."""
     taken = []
@@ -81,7 +121,7 @@ def test_sources_are_read_lazily(transport):
         assert not taken
         for _ in range(10):
             next(outcomes)
-        assert len(taken) <= 14
+        assert len(taken) <= 10 + 4 * 4
         outcomes.close()
 
 
