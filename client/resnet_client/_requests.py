@@ -66,16 +66,18 @@ class Inference:
     @property
     def byte_size(self) -> int:
         """How long the tensor is as it travels."""
-        return _tensors.byte_size(self.tensor)
+        return sum(map(len, _tensors.parts(self.tensor)))
 
-    @property
-    def content(self) -> bytes:
-        """The tensor as it travels."""
-        return _tensors.written(self.tensor)
+    def content(self, before: bytes = b"") -> bytes:
+        """The tensor as it travels, behind what stands before it."""
+        return b"".join((before, *_tensors.parts(self.tensor)))
 
     def write_into(self, memory: memoryview) -> None:
         """Put the tensor where a server reads it, as it would travel."""
-        _tensors.write_into(memory, self.tensor)
+        start = 0
+        for part in _tensors.parts(self.tensor):
+            memory[start : start + len(part)] = part
+            start += len(part)
 
 
 Request: TypeAlias = Call | Inference

@@ -15,29 +15,15 @@ _LENGTH_BYTES = 4
 _TYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 
 
-def written(tensor: npt.NDArray[Any]) -> bytes:
-    """A tensor's content.
+def parts(tensor: npt.NDArray[Any]) -> list[bytes | memoryview]:
+    """A tensor's content, in pieces that follow each other; nothing is copied that need not be.
 
     Args:
         tensor: object array of bytes, or uint8.
     """
-    return b"".join(_parts(tensor)) if tensor.dtype == np.object_ else tensor.tobytes()
-
-
-def write_into(buffer: memoryview, tensor: npt.NDArray[Any]) -> None:
-    """Write a tensor's content to the beginning of a buffer that is large enough."""
     if tensor.dtype != np.object_:
-        buffer[: tensor.nbytes] = np.ascontiguousarray(tensor).reshape(-1).data
-        return
-    start = 0
-    for part in _parts(tensor):
-        buffer[start : start + len(part)] = part
-        start += len(part)
-
-
-def byte_size(tensor: npt.NDArray[Any]) -> int:
-    """How long a tensor's content is."""
-    return sum(map(len, _parts(tensor))) if tensor.dtype == np.object_ else tensor.nbytes
+        return [np.ascontiguousarray(tensor).reshape(-1).data]
+    return [part for text in tensor.flat for part in (len(text).to_bytes(_LENGTH_BYTES, "little"), text)]
 
 
 def read(datatype: str, shape: Sequence[int], content: bytes) -> npt.NDArray[Any]:
@@ -54,12 +40,6 @@ def read(datatype: str, shape: Sequence[int], content: bytes) -> npt.NDArray[Any
     else:
         found = np.frombuffer(content, dtype=_TYPES[datatype])
     return found.reshape(shape)
-
-
-def _parts(texts: npt.NDArray[Any]) -> Iterator[bytes]:
-    for text in texts.flat:
-        yield len(text).to_bytes(_LENGTH_BYTES, "little")
-        yield text
 
 
 def _texts(content: bytes) -> Iterator[bytes]:

@@ -23,11 +23,7 @@ class AsyncGrpcTransport:
     def __init__(self, config: ClientConfig, endpoint: Endpoint) -> None:
         self._config = config
         self._url = str(endpoint)
-        options = _grpc_words.channel_options(endpoint)
-        if endpoint.is_tls:
-            self._channel = grpc.aio.secure_channel(endpoint.target, _grpc_words.credentials(config), options)
-        else:
-            self._channel = grpc.aio.insecure_channel(endpoint.target, options)
+        self._channel = _grpc_words.channel(grpc.aio, config, endpoint)
         self._service = GRPCInferenceServiceStub(self._channel)
 
     async def send(self, request: Request, timeout_s: float) -> Any:

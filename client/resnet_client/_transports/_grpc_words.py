@@ -16,8 +16,6 @@ from resnet_client._requests import Answer, Inference
 from resnet_client._transports._protocol import CONNECT_TIMEOUT_S, is_closed_to_strangers, microseconds
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from resnet_client._config import ClientConfig
     from resnet_client._endpoint import Endpoint
     from resnet_client._requests import Request
@@ -68,18 +66,20 @@ class Message(NamedTuple):
     metadata: tuple[tuple[str, str], ...]
 
 
-def channel_options(endpoint: Endpoint) -> list[tuple[str, Any]]:
-    """The options of a channel to this server."""
-    if endpoint.found_by and endpoint.is_tls:
-        return [*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", endpoint.found_by)]
-    return _CHANNEL_OPTIONS
+def channel(library: Any, config: ClientConfig, endpoint: Endpoint) -> Any:
+    """A channel to this server.
 
-
-def credentials(config: ClientConfig) -> grpc.ChannelCredentials:
-    """Whom to trust, and who we are."""
-    return grpc.ssl_channel_credentials(
-        _content(config.ca_certificate), _content(config.client_key), _content(config.client_certificate)
-    )
+    Args:
+        library: ``grpc`` or ``grpc.aio``.
+        config: whom to trust, and who we are.
+        endpoint: where the server is.
+    """
+    if not endpoint.is_tls:
+        return library.insecure_channel(endpoint.target, _CHANNEL_OPTIONS)
+    files = (config.ca_certificate, config.client_key, config.client_certificate)
+    credentials = grpc.ssl_channel_credentials(*(None if path is None else path.read_bytes() for path in files))
+    name = [("grpc.ssl_target_name_override", endpoint.found_by)] if endpoint.found_by else []
+    return library.secure_channel(endpoint.target, credentials, [*_CHANNEL_OPTIONS, *name])
 
 
 def message(config: ClientConfig, request: Request, timeout_s: float) -> Message:
@@ -113,7 +113,7 @@ def _inference(request: Inference, timeout_s: float) -> Any:
     content.parameters["timeout"].int64_param = microseconds(timeout_s)
     tensor = content.inputs.add(name=request.input_name, datatype=request.datatype, shape=request.tensor.shape)
     if request.region is None:
-        content.raw_input_contents.append(request.content)
+        content.raw_input_contents.append(request.content())
     else:
         tensor.parameters["shared_memory_region"].string_param = request.region
         tensor.parameters["shared_memory_byte_size"].int64_param = request.byte_size
@@ -128,7 +128,3 @@ def _output(content: Any, name: str) -> Any:
         if output.name == name:
             return _tensors.read(output.datatype, output.shape, raw)
     return None
-
-
-def _content(path: Path | None) -> bytes | None:
-    return None if path is None else path.read_bytes()

@@ -66,9 +66,9 @@ def message(config: ClientConfig, endpoint: Endpoint, request: Request, timeout_
         headers["Host"] = f"{endpoint.found_by}:{endpoint.port}"
     if isinstance(request, Inference):
         path = base + _model_path(request.model, request.model_version) + "/infer"
-        words, content = _inference(request, timeout_s)
+        words = json.dumps(_inference(request, timeout_s)).encode()
         headers[_HEADER_LENGTH] = str(len(words))
-        return Message("POST", path, headers, words + content)
+        return Message("POST", path, headers, request.content(words) if request.region is None else words)
     if config.admin_token is not None and is_closed_to_strangers(request):
         headers["admin-key"] = config.admin_token
     path = base + _path(request.method, request.arguments)
@@ -94,19 +94,17 @@ def answer(request: Request, status: int, headers: Mapping[str, str], content: b
     return json.loads(content) if content else {}
 
 
-def _inference(request: Inference, timeout_s: float) -> tuple[bytes, bytes]:
-    """The JSON, and what stands behind it."""
+def _inference(request: Inference, timeout_s: float) -> dict[str, Any]:
     place: dict[str, Any] = {"binary_data_size": request.byte_size}
     if request.region is not None:
         place = {"shared_memory_region": request.region, "shared_memory_byte_size": request.byte_size}
     tensor = {"name": request.input_name, "datatype": request.datatype, "shape": request.tensor.shape}
     wanted = {"binary_data": True} | ({"classification": request.class_count} if request.class_count else {})
-    words = {
+    return {
         "inputs": [{**tensor, "parameters": place}],
         "outputs": [{"name": request.output_name, "parameters": wanted}],
         "parameters": {"timeout": microseconds(timeout_s)},
     }
-    return json.dumps(words).encode(), request.content if request.region is None else b""
 
 
 def _answer(request: Inference, end: int, content: bytes) -> Answer:
