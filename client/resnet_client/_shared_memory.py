@@ -118,7 +118,7 @@ def is_orphan(name: str) -> bool:
     if not _NAME.fullmatch(name):
         return False
     try:
-        file = os.open(_FOLDER / name, os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(_FOLDER / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return True
     except OSError:  # another user's

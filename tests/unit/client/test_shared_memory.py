@@ -3,8 +3,13 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-from resnet_client import _shared_memory
+from resnet_client import DeadlineExceededError, OverloadedError, _shared_memory
+from resnet_client._deadline import Deadline
+from resnet_client._endpoint import Endpoint
+from resnet_client._lending import Lending
+from resnet_client._requests import Inference
 from resnet_client._shared_memory import Regions, is_orphan
 
 PHOTO_BYTES = 100_000
@@ -95,3 +100,19 @@ def test_too_little_memory_is_an_error_before_anything_is_written(regions, folde
         regions.take(PHOTO_BYTES)
     assert not list(Path(folder).iterdir())
     assert not regions.all
+
+
+@pytest.mark.parametrize(("error", "places"), [(OverloadedError("full"), 1), (DeadlineExceededError("late"), 2)])
+def test_only_a_place_that_the_server_is_done_with_is_used_again(folder, error, places):
+    """After a refusal at once; after silence not while the server may still read the photo."""
+    lending, server = Lending(), Endpoint.parse("grpc://a")
+    photo = Inference("m", "", "IMAGE", np.array([[bytes(PHOTO_BYTES)]], dtype=object), "OUT")
+    for _ in range(2):
+        flow = lending.send(server, photo, Deadline(10))
+        step = next(flow)
+        while not isinstance(step.request, Inference):  # makes the region known, asks for others
+            step = flow.send({})
+        assert step.request.region
+        with pytest.raises(type(error)):
+            flow.throw(error)
+    assert len(list(folder.iterdir())) == places
