@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 
     from resnet_client._config import ClientConfig
+    from resnet_client._delivery import Delivery
     from resnet_client._endpoint import Endpoint
     from resnet_client._images import ImageSource
     from resnet_client._results import Outcome
@@ -31,21 +32,13 @@ class AsyncRunner:
 
     Args:
         config: how to connect.
-        care: makes the flow that looks after several servers; it runs in a task of its own, while there are
-            calls. None for a single server.
-        farewell: makes the flow that ends what servers keep for this client, performed when it is closed. None
-            if there is nothing to end.
+        delivery: its care for several servers runs in a task of its own, while there are calls; its farewell is
+            performed when the client is closed.
     """
 
-    def __init__(
-        self,
-        config: ClientConfig,
-        care: Callable[[], Flow[None]] | None = None,
-        farewell: Callable[[], Flow[None]] | None = None,
-    ) -> None:
+    def __init__(self, config: ClientConfig, delivery: Delivery) -> None:
         self._config = config
-        self._care = care
-        self._farewell = farewell
+        self._delivery = delivery
         self._carer: asyncio.Task[None] | None = None
         self._transports: dict[Endpoint, AsyncTransport] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -54,8 +47,8 @@ class AsyncRunner:
     async def run(self, flow: Flow[T]) -> T:
         """Perform a flow's steps until it returns."""
         self._check_loop()
-        if self._care is not None and (self._carer is None or self._carer.done()) and not self.is_closed:
-            self._carer = asyncio.create_task(self._look_after(self._care()))
+        if self._delivery.needs_care and (self._carer is None or self._carer.done()) and not self.is_closed:
+            self._carer = asyncio.create_task(self._look_after())
         return await self._drive(flow)
 
     async def run_many(
@@ -79,9 +72,9 @@ class AsyncRunner:
 
     async def close(self) -> None:
         """Close the transports."""
-        if self._farewell is not None and not self.is_closed and self._loop is asyncio.get_running_loop():
+        if not self.is_closed and self._loop is asyncio.get_running_loop():
             with contextlib.suppress(ResnetClientError):
-                await self._drive(self._farewell())
+                await self._drive(self._delivery.farewell())
         self.is_closed = True
         carer, self._carer = self._carer, None
         if carer is not None and self._loop is asyncio.get_running_loop():
@@ -143,6 +136,6 @@ class AsyncRunner:
         if (transport := self._transports.pop(endpoint, None)) is not None:
             await transport.close()
 
-    async def _look_after(self, care: Flow[None]) -> None:
+    async def _look_after(self) -> None:
         with contextlib.suppress(ClosedError):
-            await self._drive(care)
+            await self._drive(self._delivery.care())

@@ -54,12 +54,7 @@ class BaseClient:
             arguments["url"] = ",".join(map(str, url))
         self._config = ClientConfig.resolve(arguments)
         self._flows = Flows(self._config)
-        delivery = self._flows.delivery
-        self._runner = self._runner_type(
-            self._config,
-            delivery.care if delivery.needs_care else None,
-            delivery.farewell if delivery.needs_farewell else None,
-        )
+        self._runner = self._runner_type(self._config, self._flows.delivery)
 
     @property
     def config(self) -> ClientConfig:

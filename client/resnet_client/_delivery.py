@@ -58,8 +58,8 @@ class Delivery:
         return not self._fleet.is_single
 
     @property
-    def needs_farewell(self) -> bool:
-        """Whether :meth:`farewell` has to run after them."""
+    def lends(self) -> bool:
+        """Whether there may be something to take back in the end."""
         return self._lending is not None
 
     def send(self, request: Request, deadline: Deadline, only: Server | None = None) -> Flow[Any]:

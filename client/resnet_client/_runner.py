@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from resnet_client._config import ClientConfig
+    from resnet_client._delivery import Delivery
     from resnet_client._endpoint import Endpoint
     from resnet_client._images import ImageSource
     from resnet_client._results import Outcome
@@ -35,27 +36,19 @@ class Runner:
 
     Args:
         config: how to connect.
-        care: makes the flow that looks after several servers; it runs in a thread of its own, while there
-            are calls. None for a single server.
-        farewell: makes the flow that ends what servers keep for this client, performed when it is closed, at the
-            latest when Python ends. None if there is nothing to end.
+        delivery: its care for several servers runs in a thread of its own, while there are calls; its farewell is
+            performed when the client is closed, at the latest when Python ends.
     """
 
-    def __init__(
-        self,
-        config: ClientConfig,
-        care: Callable[[], Flow[None]] | None = None,
-        farewell: Callable[[], Flow[None]] | None = None,
-    ) -> None:
+    def __init__(self, config: ClientConfig, delivery: Delivery) -> None:
         self._config = config
-        self._care = care
-        self._farewell = farewell
-        if farewell is not None:
-            atexit.register(_close, weakref.ref(self))
+        self._delivery = delivery
         self._carer: threading.Thread | None = None
         self._lock = threading.Lock()
         self._transports: dict[Endpoint, Transport] = {}
         self._closed = threading.Event()
+        if delivery.lends:
+            atexit.register(_close, weakref.ref(self))
 
     @property
     def is_closed(self) -> bool:
@@ -64,8 +57,8 @@ class Runner:
 
     def run(self, flow: Flow[T]) -> T:
         """Perform a flow's steps until it returns."""
-        if self._care is not None and (self._carer is None or not self._carer.is_alive()):
-            self._start_care(self._care)
+        if self._delivery.needs_care and (self._carer is None or not self._carer.is_alive()):
+            self._start_care()
         return self._drive(flow)
 
     def run_many(
@@ -90,9 +83,9 @@ class Runner:
 
     def close(self) -> None:
         """Close the transports; pauses end."""
-        if self._farewell is not None and not self.is_closed:
+        if not self.is_closed:
             with contextlib.suppress(ResnetClientError):
-                self._drive(self._farewell())
+                self._drive(self._delivery.farewell())
         with self._lock:
             self._closed.set()
         if self._carer is not None:
@@ -148,10 +141,10 @@ class Runner:
         if transport is not None:
             transport.close()
 
-    def _start_care(self, care: Callable[[], Flow[None]]) -> None:
+    def _start_care(self) -> None:
         def look_after() -> None:
             with contextlib.suppress(ClosedError):
-                self._drive(care())
+                self._drive(self._delivery.care())
 
         with self._lock:
             if not self.is_closed and (self._carer is None or not self._carer.is_alive()):
