@@ -98,7 +98,7 @@ class Regions:
                 self._idle.remove(entry)
                 return entry[1]
             size = max(_SMALLEST_BYTES, 1 << (size - 1).bit_length())
-            if size + sum(region.size for region in self._made) > _MOST_BYTES:
+            if size + sum(region.size for region in self._made) > _MOST_BYTES or size > _free_bytes() // 2:
                 return None
             self._made.append(Region(size))
             return self._made[-1]
@@ -132,6 +132,12 @@ def is_orphan(name: str) -> bool:
         return True
     finally:
         os.close(file)
+
+
+def _free_bytes() -> int:
+    """What is left of this machine's shared memory; servers need some of it for themselves."""
+    found = os.statvfs(_FOLDER)
+    return found.f_bavail * found.f_frsize
 
 
 def _lock(file: int) -> None:

@@ -66,6 +66,13 @@ def test_memory_is_bounded(regions, monkeypatch):
     assert regions.take(1 << 18) is taken[0]
 
 
+def test_half_of_what_is_free_is_left_to_others(regions, monkeypatch):
+    """The server's own workers pass their tensors through the same memory."""
+    monkeypatch.setattr(_shared_memory, "_free_bytes", lambda: 1 << 20)
+    assert regions.take(1 << 19)
+    assert regions.take((1 << 19) + 1) is None
+
+
 def test_files_are_for_their_owner_and_go_with_him(regions, folder):
     """Nobody else may read a photo; when the regions are removed or forgotten, so are the files."""
     (path,) = [folder / regions.take(PHOTO_BYTES).name]
