@@ -76,13 +76,15 @@ class Lending:
             return
         deadline = Deadline(_FAREWELL_S)
         gone: set[Endpoint] = set()
-        for region in self._regions.all:
-            for endpoint in region.known_to - gone:
-                try:
-                    yield Send(endpoint, _unregister(region.name), deadline)
-                except ServerError:
-                    gone.add(endpoint)
-        self._regions.remove()
+        try:
+            for region in self._regions.all:
+                for endpoint in region.known_to - gone:
+                    try:
+                        yield Send(endpoint, _unregister(region.name), deadline)
+                    except ServerError:
+                        gone.add(endpoint)
+        finally:
+            self._regions.remove()
 
     def _lent(self, endpoint: Endpoint, request: Inference, region: Region, deadline: Deadline) -> Flow[Any]:
         placed = dataclasses.replace(request, region=region.name)
