@@ -133,7 +133,7 @@ def translate(error: Exception, url: str, timeout_s: float, *, is_late: bool = F
             met our own time-out, not an overload.
     """
     if isinstance(error, RefusedError):
-        return _from_server(_status_name(error.status), str(error), url, is_late=is_late)
+        return _from_server(_HTTP_STATUS.get(error.status, "INTERNAL"), str(error), url, is_late=is_late)
     if callable(details := getattr(error, "details", None)):  # grpc.RpcError, without importing gRPC
         return _from_server(error.code().name, details(), url, is_late=is_late)  # type: ignore[attr-defined]
     if type(error) is TimeoutError and not error.args:  # ours; that of a connection says so
@@ -167,8 +167,3 @@ def _made(kind: type[ServerError | InvalidImageError], status: str | None, reaso
     if issubclass(kind, InvalidImageError):
         return kind(sentence, source="")
     return kind(sentence, status=status)
-
-
-def _status_name(number: str) -> str:
-    """``404`` → ``NOT_FOUND``."""
-    return _HTTP_STATUS.get(number, "INTERNAL")
