@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import shutil
 import statistics
 import sys
@@ -37,31 +38,45 @@ def main() -> None:
         _copy_with_one_thread(options.repository, folder)
         config = ServerConfig(folder, port=0)
         urls = [running.enter_context(TritonServer(config)).grpc_url for _ in range(options.servers)]
-        rates: dict[int, list[float]] = {count: [] for count in range(1, options.servers + 1)}
+        turns: dict[int, list[tuple[float, float]]] = {count: [] for count in range(1, options.servers + 1)}
         for _ in range(options.rounds):
-            for count, found in rates.items():
-                found.append(_photos_per_s(urls[:count], photos, options.turn_s))
+            for count, found in turns.items():
+                found.append(_turn(urls[:count], photos, options.turn_s))
+    rates = {count: [rate for rate, _ in found] for count, found in turns.items()}
     one = statistics.median(rates[1])
-    for count, found in rates.items():
-        middle = statistics.median(found)
-        spread = f"{min(found):.1f} to {max(found):.1f}"
-        sys.stdout.write(f"{count} servers  {middle:6.1f} photos/s ({spread})  {middle / one:.2f} times one\n")
+    for count, found in turns.items():
+        middle, cores = statistics.median(rates[count]), statistics.median(cores for _, cores in found)
+        spread = f"{min(rates[count]):.1f} to {max(rates[count]):.1f}"
+        sys.stdout.write(
+            f"{count} servers  {middle:5.1f} photos/s ({spread}), {middle / one:.2f} times one; "
+            f"{cores:.2f} cores busy, {middle / cores:.1f} photos/s for each\n"
+        )
 
 
-def _photos_per_s(urls: Sequence[str], photos: Sequence[bytes], turn_s: float) -> float:
-    """How many photos a second these servers answer; the first ones fill the pipe and do not count."""
+def _turn(urls: Sequence[str], photos: Sequence[bytes], turn_s: float) -> tuple[float, float]:
+    """How many photos a second these servers answer, and how many of the machine's cores are busy meanwhile.
+
+    The first ones fill the pipe and do not count.
+    """
     with Client(urls) as client:
         outcomes = client.classify_many(itertools.cycle(photos), max_in_flight=CALLERS)
-        started_s, count = time.monotonic(), -CALLERS
+        started_s, busy_s, count = time.monotonic(), _busy_s(), -CALLERS
         for outcome in outcomes:
             if outcome.error:
                 raise outcome.error
             count += 1
             if count == 0:
-                started_s = time.monotonic()
+                started_s, busy_s = time.monotonic(), _busy_s()
             elif count > 0 and (took_s := time.monotonic() - started_s) >= turn_s:
+                busy_s = _busy_s() - busy_s
                 break
-    return count / took_s
+    return count / took_s, busy_s / took_s
+
+
+def _busy_s() -> float:
+    """How long all cores together have worked since the machine started; the client is a part of it."""
+    user, nice, system, _idle, _waiting, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def _copy_with_one_thread(repository: Path, folder: Path) -> None:
