@@ -64,7 +64,7 @@ class Endpoint:
 
     @property
     def target(self) -> str:
-        """``host:port``, with the base path if there is one, as tritonclient wants it."""
+        """``host:port``, with the base path if there is one, as gRPC wants it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}/{self.path}" if self.path else f"{host}:{self.port}"
 

@@ -15,8 +15,8 @@
         ├── RequestError                     the server refuses this request
         └── ResponseError                    the server failed, or answered something unreadable
 
-Whoever catches :class:`ResnetClientError` catches all of them: errors of tritonclient, gRPC, aiohttp, Pillow
-and sockets are translated (``_transports/_errors.py``, ``_images.py``) and stay reachable as
+Whoever catches :class:`ResnetClientError` catches all of them: errors of gRPC, aiohttp, Pillow and
+sockets are translated (``_transports/_errors.py``, ``_images.py``) and stay reachable as
 ``__cause__``.
 """
 

@@ -79,8 +79,8 @@ class Regions:
 
     @property
     def all(self) -> tuple[Region, ...]:
-        """Those that there are, used now or not."""
-        return tuple(self._made)
+        """Those that there are, used now or not; none after a fork, because they are still the parent's."""
+        return tuple(self._made) if os.getpid() == self._process else ()
 
     def take(self, size: int) -> Region | None:
         """A region with room for so many bytes, for one photo; None where there is none left.
@@ -89,7 +89,7 @@ class Regions:
             OSError: there is no shared memory here, or not enough of it.
         """
         if os.getpid() != self._process:
-            return None  # forked: the regions are still the parent's
+            return None
         with self._lock:
             now_s = time.monotonic()
             fitting = [entry for entry in self._idle if entry[0] <= now_s and entry[1].size >= size]

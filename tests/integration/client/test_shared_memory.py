@@ -208,10 +208,13 @@ import os
 from resnet_client import Client
 client = Client({server.http_url!r}, shared_memory=True)
 client.classify({str(cat)!r})
+before = os.listdir("/dev/shm")
 if (child := os.fork()) == 0:
-    client._flows.delivery._lending._regions.remove()
-    os._exit(client._flows.delivery._lending._regions.take(1) is not None)
+    regions = client._flows.delivery._lending._regions
+    client.close()
+    os._exit(regions.take(1) is not None)
 assert os.waitpid(child, 0)[1] == 0
+assert os.listdir("/dev/shm") == before
 client.classify({str(cat)!r})
 """
     finished = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=100)
