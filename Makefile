@@ -35,8 +35,8 @@ $(VENV)/.project: $(VENV)/.dependencies $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
 	@touch $@
 
-repository: install  ## build the artifacts and the model repository (WEIGHTS=auto)
-	$(BIN)/resnet-build --weights $(WEIGHTS)
+repository: install  ## build the artifacts and the model repository, ending in what is fastest here (WEIGHTS=auto)
+	$(BIN)/resnet-build --weights $(WEIGHTS) --door auto
 
 serve: repository  ## serve on this machine, classify a photo, go on until Ctrl-C (PORT=8000)
 	$(BIN)/resnet-serve --port $(PORT) --admin-token-file $(TOKEN) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
@@ -84,6 +84,7 @@ lock:  ## pin all dependencies anew in constraints.txt
 
 clean:  ## remove the environment, caches and artifacts; downloads stay in the user's cache
 	rm -rf $(VENV) $(VENV)-audit .test-repository .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	rm -rf model_repository/network_int8 model_repository/network_fp16 model_repository/resnet50_int8 model_repository/resnet50_fp16
+	rm -rf $(foreach variant,int8 bf16 fp16,model_repository/network_$(variant) model_repository/resnet50_$(variant))
+	rm -rf model_repository/resnet50_onnx
 	rm -f model_repository/manifest.json model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt
 	find model_repository -mindepth 2 -type d -empty -delete

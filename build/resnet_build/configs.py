@@ -5,6 +5,7 @@ Every key is one that NVIDIA's C++ backends read: the same files are served by t
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 
@@ -19,17 +20,50 @@ from resnet_build.tensors import FEATURES, IMAGE, PIXELS, PROBABILITIES
 
 LABELS_FILENAME = "labels.txt"
 PREPROCESS = "preprocess"
-# Ensemble → the network it ends in.
-ENSEMBLES = {"resnet50": "network_onnx", "resnet50_torchscript": "network_torchscript"}
-_BACKENDS = {
-    "network_onnx": ("onnxruntime", "onnxruntime_onnx"),
-    "network_torchscript": ("pytorch", "pytorch_libtorch"),
+DOOR = "resnet50"
+# Ensemble → the network it ends in, where nothing else was decided.
+ENSEMBLES = {DOOR: "network_onnx", "resnet50_torchscript": "network_torchscript"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Engine:
+    """What executes a network.
+
+    Attributes:
+        backend: Triton's name.
+        platform: Triton's other name of it; empty where there is none.
+        threads_key: parameter with the number of threads.
+        filename: of the artifact, where it is not the backend's default.
+        parameters: what the backend must be told always.
+        on_cpu: whether it must stay on the CPU.
+    """
+
+    backend: str
+    platform: str
+    threads_key: str
+    filename: str = ""
+    parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    on_cpu: bool = False
+
+
+_ONNX_RUNTIME = _Engine("onnxruntime", "onnxruntime_onnx", "intra_op_thread_count")
+_TORCH = _Engine("pytorch", "pytorch_libtorch", "INTRA_OP_THREAD_COUNT")
+_OPENVINO = _Engine(
+    "openvino",
+    "",
+    "INFERENCE_NUM_THREADS",
+    filename="model.onnx",
+    # NVIDIA's backend executes `max_batch_size` only, and would refuse smaller batches.
+    parameters={"NUM_STREAMS": "1", "ENABLE_BATCH_PADDING": "YES"},
+    on_cpu=True,
+)
+_ENGINES = {
+    "network_onnx": _ONNX_RUNTIME,
+    "network_torchscript": _TORCH,
+    "network_int8": _OPENVINO,
+    "network_bf16": dataclasses.replace(_OPENVINO, parameters={**_OPENVINO.parameters, "HINT_BF16": "YES"}),
+    "network_fp16": _ONNX_RUNTIME,
 }
-_VARIANTS_BACKEND = ("onnxruntime", "onnxruntime_onnx")
-# On a GPU, ONNX Runtime would compute the integers in float, between copies to and from the CPU.
-_ON_CPU = frozenset({"network_int8"})
-# ONNX Runtime's backend reads the lower-case key, PyTorch's the upper-case one.
-_THREAD_KEYS = {"onnxruntime": "intra_op_thread_count", "pytorch": "INTRA_OP_THREAD_COUNT"}
 
 _HEADER = """\
 # Rendered by resnet-build from Triton's protobuf; `resnet-build --help` lists what can be changed.
@@ -43,9 +77,17 @@ def hash_labels(labels: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(labels).encode()).hexdigest()
 
 
-def ensembles(variants: Sequence[str] = ()) -> dict[str, str]:
-    """Return ensemble → the network it ends in, those of the variants included."""
-    return ENSEMBLES | {f"resnet50_{variant}": network_of(variant) for variant in variants}
+def ensembles(variants: Sequence[str] = (), door: str = "onnx") -> dict[str, str]:
+    """Return ensemble → the network it ends in.
+
+    Args:
+        variants: what is served beside the default networks.
+        door: which network the default door ends in; if it is not ``onnx``, that one gets a door of its own.
+    """
+    own = {f"{DOOR}_{variant}": network_of(variant) for variant in variants}
+    if door != "onnx":
+        own |= {f"{DOOR}_onnx": network_of("onnx")}
+    return {**ENSEMBLES, DOOR: network_of(door), **own}
 
 
 def network_of(variant: str) -> str:
@@ -53,7 +95,9 @@ def network_of(variant: str) -> str:
     return f"network_{variant}"
 
 
-def render_all(options: ServingOptions, recipe: Recipe, classes: int, variants: Sequence[str] = ()) -> dict[str, str]:
+def render_all(
+    options: ServingOptions, recipe: Recipe, classes: int, variants: Sequence[str] = (), door: str = "onnx"
+) -> dict[str, str]:
     """Render every model's configuration.
 
     Args:
@@ -61,13 +105,15 @@ def render_all(options: ServingOptions, recipe: Recipe, classes: int, variants: 
         recipe: how photos are prepared.
         classes: number of labels.
         variants: what is served beside the default networks.
+        door: which network the default door ends in.
 
     Returns:
         Model name → text of its ``config.pbtxt``.
     """
     configs = [_preprocess(options)]
-    for ensemble, network in ensembles(variants).items():
-        configs += [_network(network, options, classes), _ensemble(ensemble, network, options, classes)]
+    served = ensembles(variants, door)
+    configs += [_network(network, options, classes) for network in dict.fromkeys(served.values())]
+    configs += [_ensemble(ensemble, network, options, classes) for ensemble, network in served.items()]
     rendered = {}
     for config in configs:
         config.parameters["recipe"].string_value = recipe.to_json()
@@ -108,12 +154,13 @@ def _preprocess(options: ServingOptions) -> pb.ModelConfig:
 
 
 def _network(name: str, options: ServingOptions, classes: int) -> pb.ModelConfig:
-    backend, platform = _BACKENDS.get(name, _VARIANTS_BACKEND)
-    kind = pb.ModelInstanceGroup.KIND_CPU if name in _ON_CPU else pb.ModelInstanceGroup.KIND_AUTO
+    engine = _ENGINES[name]
+    kind = pb.ModelInstanceGroup.KIND_CPU if engine.on_cpu else pb.ModelInstanceGroup.KIND_AUTO
     config = pb.ModelConfig(
         name=name,
-        backend=backend,
-        platform=platform,
+        backend=engine.backend,
+        platform=engine.platform,
+        default_model_filename=engine.filename,
         max_batch_size=options.max_batch_size,
         input=[pb.ModelInput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=[224, 224, 3])],
         output=_outputs(classes),
@@ -123,8 +170,10 @@ def _network(name: str, options: ServingOptions, classes: int) -> pb.ModelConfig
         dynamic_batching=pb.ModelDynamicBatching(max_queue_delay_microseconds=options.max_queue_delay_us),
         model_warmup=[_warmup(size) for size in likely_batches(options.max_batch_size)],
     )
+    for key, value in engine.parameters.items():
+        config.parameters[key].string_value = value
     if options.threads:
-        config.parameters[_THREAD_KEYS[backend]].string_value = str(options.threads)
+        config.parameters[engine.threads_key].string_value = str(options.threads)
     return config
 
 

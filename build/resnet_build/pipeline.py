@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from resnet_build import configs, export_onnx, export_torchscript, manifest, parity, photos, variants
+from resnet_build import configs, door, export_onnx, export_torchscript, manifest, parity, photos, variants
 from resnet_build.errors import BuildError
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
-from resnet_build.options import VARIANTS, ServingOptions
+from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
 from resnet_build.repository import locked, publication
 from resnet_build.variants import calibration
 from resnet_build.weights import FileOptions, Weights, load
@@ -51,6 +51,7 @@ class BuildOptions:
         force: build even if nothing has changed.
         variants: what to build beside the default networks; those that the repository holds stay.
         calibration_images: folder of photos for ``int8``; None for what was used before, else shipped photos.
+        door: what the default door ends in, of ``options.DOORS``; None for what was asked for before, else ``onnx``.
     """
 
     weights: str
@@ -62,6 +63,7 @@ class BuildOptions:
     force: bool = False
     variants: tuple[str, ...] = ()
     calibration_images: Path | None = None
+    door: str | None = None
 
     @property
     def all_variants(self) -> tuple[str, ...]:
@@ -88,24 +90,26 @@ def build(options: BuildOptions, report: Report) -> bool:
 
 
 def _build(options: BuildOptions, report: Report) -> bool:
-    if options.calibration_images and "int8" not in options.all_variants:
-        raise BuildError("--calibration-images is for --variant int8")
     record = manifest.read(options.repository)
+    wish = _wish(options, record)
+    if options.calibration_images and "int8" not in {*options.all_variants, *wish.candidates}:
+        raise BuildError("--calibration-images is for --variant int8")
     found = _find_weights(options, record, report)
     inputs = _inputs(options, record, found)
-    if not options.force and _up_to_date(options, record, inputs):
+    if not options.force and wish.requested == _requested_before(record) and _up_to_date(options, record, inputs):
         report(f"{options.repository} is up to date ({found.name}); --force builds it again")
         return False
     _refuse_mixture(options, record, found)
     with tempfile.TemporaryDirectory(prefix="resnet-build-") as folder:
         exported, results = _export_and_check(found, options.serving.max_batch_size, Path(folder), report)
-        made = _make_variants(inputs, found, exported["network_onnx"], report)
+        made, decision = _vary(inputs, wish, found, exported["network_onnx"], report)
         exported |= {configs.network_of(name): variant.path for name, variant in made.items()}
         artifacts = {f"{network}/{options.model_version}/{path.name}": path for network, path in exported.items()}
         # The configurations are common to all versions, so their options are recorded once.
         record["serving"] = dataclasses.asdict(options.serving)
+        record["door"] = decision.record
         record["versions"][str(options.model_version)] = {
-            "inputs": inputs,
+            "inputs": inputs | {"variants": list(made)},
             "built_at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
             "artifacts": {name: manifest.sha256(path) for name, path in artifacts.items()},
             "parity": [dataclasses.asdict(result) for result in results],
@@ -114,6 +118,24 @@ def _build(options: BuildOptions, report: Report) -> bool:
         _publish(options, found, artifacts, record)
     report(f"wrote {options.repository}")
     return True
+
+
+def _wish(options: BuildOptions, record: manifest.Manifest) -> door.Wish:
+    """What the default door shall end in; what ``auto`` decided once stays, as with weights."""
+    requested = options.door or _requested_before(record)
+    if options.force or requested != AUTO or _requested_before(record) != AUTO:
+        return door.Wish(requested)
+    return door.Wish(requested, _variant(record))
+
+
+def _variant(record: manifest.Manifest) -> str:
+    """What the default door ends in, as recorded."""
+    network = record.get("door", {}).get("network", configs.network_of(PLAIN))
+    return str(network).removeprefix(configs.network_of(""))
+
+
+def _requested_before(record: manifest.Manifest) -> str:
+    return str(record.get("door", {}).get("requested", PLAIN))
 
 
 def _find_weights(options: BuildOptions, record: manifest.Manifest, report: Report) -> Weights:
@@ -152,15 +174,15 @@ def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[s
     if entry is None or entry["inputs"] != inputs or record.get("serving") != dataclasses.asdict(options.serving):
         return False
     # The small files only have to exist: who edits a configuration by hand must not lose that to the next build.
-    if not all((options.repository / name).exists() for name in _small_files(inputs["variants"])):
+    if not all((options.repository / name).exists() for name in _small_files(inputs["variants"], _variant(record))):
         return False
     recorded = {options.repository / name: digest for name, digest in entry["artifacts"].items()}
     return all(path.exists() and manifest.sha256(path) == digest for path, digest in recorded.items())
 
 
-def _small_files(variants_there: Sequence[str]) -> list[str]:
+def _small_files(variants_there: Sequence[str], door_variant: str) -> list[str]:
     """Everything that a repository needs beside the artifacts."""
-    ensembles = configs.ensembles(variants_there)
+    ensembles = configs.ensembles(variants_there, door_variant)
     labelled = (*ensembles.values(), *ensembles)
     return [
         *(f"{model}/config.pbtxt" for model in (configs.PREPROCESS, *labelled)),
@@ -210,19 +232,25 @@ def _export_and_check(
     return files, results
 
 
-def _make_variants(
-    inputs: Mapping[str, Any], found: Weights, source: Path, report: Report
-) -> dict[str, variants.Built]:
-    if not inputs["variants"]:
-        return {}
-    folder = inputs["calibration_images"]
-    photos_to_use = calibration.load(Path(folder) if folder else None, found.recipe)
-    return variants.build(inputs["variants"], source, photos_to_use, source.parent, report)
+def _vary(
+    inputs: Mapping[str, Any], wish: door.Wish, found: Weights, source: Path, report: Report
+) -> tuple[dict[str, variants.Built], door.Decision]:
+    """Make the variants, and decide what the default door ends in; candidates that lose stay out."""
+    names = [name for name in VARIANTS if name in {*inputs["variants"], *wish.candidates}]
+    made, pixels = {}, None
+    if names:
+        folder = inputs["calibration_images"]
+        calibration_set = calibration.load(Path(folder) if folder else None, found.recipe)
+        made, pixels = variants.build(names, source, calibration_set, source.parent, report), calibration_set.judged
+    decision = door.decide(wish, source, made, pixels)
+    report(str(decision))
+    return {name: built for name, built in made.items() if name in {*inputs["variants"], decision.variant}}, decision
 
 
 def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path], record: manifest.Manifest) -> None:
     labels = "".join(f"{label}\n" for label in found.labels)
-    ensembles = configs.ensembles(options.all_variants)
+    made, door_variant = record["versions"][str(options.model_version)]["inputs"]["variants"], _variant(record)
+    ensembles = configs.ensembles(made, door_variant)
     with publication(options.repository) as files:
         for name, path in artifacts.items():
             files.copy(name, path)
@@ -231,11 +259,11 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
             # In a checkout these are links to the very files.
             if source.resolve() != (options.repository / name).resolve():
                 files.copy(name, source)
-        for model in (*ensembles, *ensembles.values()):
+        for model in dict.fromkeys((*ensembles, *ensembles.values())):
             files.write(f"{model}/{configs.LABELS_FILENAME}", labels)
         for ensemble in ensembles:
             files.folder(f"{ensemble}/1")
-        rendered = configs.render_all(options.serving, found.recipe, len(found.labels), options.all_variants)
+        rendered = configs.render_all(options.serving, found.recipe, len(found.labels), made, door_variant)
         for model, text in rendered.items():
             files.write(f"{model}/config.pbtxt", text)
         # Last: what it tells is true only when all the rest is there.

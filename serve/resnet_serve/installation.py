@@ -2,7 +2,7 @@
 
 The wheel has Triton's Python backend only. Triton takes a *backend* written in Python too: a folder with a
 ``model.py``. So the directory composed here holds the wheel's ``python`` backend and ours, named
-``onnxruntime`` and ``pytorch`` like NVIDIA's C++ ones, and the same model repository is served by both.
+``onnxruntime``, ``openvino`` and ``pytorch`` like NVIDIA's C++ ones, and the same model repository is served by both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from resnet_serve.errors import ServerError
 
 _BACKENDS = Path(__file__).parent / "backends"
-NETWORK_BACKENDS = ("onnxruntime", "pytorch")
+NETWORK_BACKENDS = ("onnxruntime", "openvino", "pytorch")
 _STUB = "triton_python_backend_stub"
 _FIRST_BROKEN_NUMPY = 2
 

@@ -15,7 +15,7 @@ class ModelStatus:
     Attributes:
         name: as in requests.
         versions: loaded versions, ascending.
-        backend: ``python``, ``onnxruntime``, ``pytorch``, or ``ensemble``.
+        backend: ``python``, ``onnxruntime``, ``openvino``, ``pytorch``, or ``ensemble``.
         max_batch_size: largest batch that it executes; 0 without batching.
         devices: where its instances run, such as ``CPU`` or ``2 x GPU``.
     """

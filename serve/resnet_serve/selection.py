@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 # Backend → the package that it imports.
-_PACKAGES = {"onnxruntime": "onnxruntime", "pytorch": "torch"}
+_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "pytorch": "torch"}
 _BACKEND = re.compile(r'^backend: "(\w+)"', re.MULTILINE)
 _STEP = re.compile(r'^\s+model_name: "([^"]+)"', re.MULTILINE)
 

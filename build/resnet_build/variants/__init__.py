@@ -12,16 +12,38 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnet_build.variants import half, int8
-from resnet_build.variants.calibration import CalibrationSet
-from resnet_build.variants.fidelity import Bounds, hold
+from resnet_build.options import PLAIN
+from resnet_build.variants import brain_float, half, int8
+from resnet_build.variants.calibration import CalibrationSet, Pixels
+from resnet_build.variants.engines import Network, open_network
+from resnet_build.variants.fidelity import Answers, Bounds, Fidelity, answers, hold
 
 FILENAME = "model.onnx"
 
-# What was measured is in docs/variants.md. A broken quantisation lies far below, a sound one well above.
-_BOUNDS = {"int8": Bounds(agreement=0.97, similarity=0.99), "fp16": Bounds(agreement=1, similarity=0.9999)}
-# ONNX Runtime emulates 16 bits on a CPU.
-_JUDGED = {"int8": None, "fp16": 8}
+
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """How a variant is made and judged.
+
+    Attributes:
+        method: for the manifest.
+        convert: makes it, from the float artifact, a file to write, and photos to learn from.
+        bounds: what was measured is in docs/variants.md. A broken variant lies far below, a sound one well above.
+        judged: photos to judge by; None for all.
+    """
+
+    method: str
+    convert: Callable[[Path, Path, Pixels], None]
+    bounds: Bounds
+    judged: int | None = None
+
+
+_RECIPES = {
+    "int8": _Recipe(int8.METHOD, int8.convert, Bounds(agreement=0.97, similarity=0.99)),
+    "bf16": _Recipe(brain_float.METHOD, brain_float.convert, Bounds(agreement=1, similarity=0.9995)),
+    # ONNX Runtime emulates 16 bits on a CPU.
+    "fp16": _Recipe(half.METHOD, half.convert, Bounds(agreement=1, similarity=0.9999), judged=8),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +52,14 @@ class Built:
 
     Attributes:
         path: its artifact.
+        network: it, opened as it will be served on a CPU.
+        fidelity: how near it is to the float network.
         record: for the manifest: method, calibration, fidelity.
     """
 
     path: Path
+    network: Network
+    fidelity: Fidelity
     record: dict[str, Any]
 
 
@@ -52,22 +78,29 @@ def build(
     Raises:
         BuildError: one is too far from the float network.
     """
-    return {name: _build(name, source, calibration, folder, report) for name in names}
+    expected = answers(open_network(PLAIN, source), calibration.judged)
+    made = {}
+    for name in names:
+        started = time.monotonic()
+        path = folder / name / FILENAME
+        path.parent.mkdir()
+        built = made[name] = _build(name, source, path, calibration, expected)
+        seconds = time.monotonic() - started
+        report(f"variant {name}: {path.stat().st_size / 1e6:.0f} MB, {built.fidelity} ({seconds:.1f} s)")
+    return made
 
 
-def _build(name: str, source: Path, calibration: CalibrationSet, folder: Path, report: Callable[[str], None]) -> Built:
-    started = time.monotonic()
-    path = folder / name / FILENAME
-    path.parent.mkdir()
-    record: dict[str, Any] = {}
-    if name == "int8":
-        int8.convert(source, path, calibration.learned)
-        record["method"] = int8.METHOD
-        record["calibration"] = {"source": calibration.source, "sha256": calibration.sha256}
-    else:
-        half.convert(source, path)
-        record["method"] = half.METHOD
-    found = hold(name, path, source, calibration.judged[: _JUDGED[name]], _BOUNDS[name])
-    record["fidelity"] = dataclasses.asdict(found)
-    report(f"variant {name}: {path.stat().st_size / 1e6:.0f} MB, {found} ({time.monotonic() - started:.1f} s)")
-    return Built(path, record)
+def _build(name: str, source: Path, path: Path, calibration: CalibrationSet, expected: Answers) -> Built:
+    recipe = _RECIPES[name]
+    recipe.convert(source, path, calibration.learned)
+    network, judged = open_network(name, path), slice(recipe.judged)
+    probabilities, features = expected
+    found = hold(
+        name, answers(network, calibration.judged[judged]), (probabilities[judged], features[judged]), recipe.bounds
+    )
+    record = {
+        "method": recipe.method,
+        "calibration": {"source": calibration.source, "sha256": calibration.sha256},
+        "fidelity": dataclasses.asdict(found),
+    }
+    return Built(path, network, found, record)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from resnet_build.errors import BuildError
-from resnet_build.export_onnx import Runner
 from resnet_build.variants.calibration import Pixels
+from resnet_build.variants.engines import Floats, Network
 
 # Where the first class leads by less, the photo could be either: that it tips over tells nothing.
 CLEAR_LEAD = 0.1
 # Seven at a time, and one is left over: two batch sizes in one pass.
 _BATCH = 7
 
-Floats = npt.NDArray[np.float32]
+# Probabilities, shape (N, classes), and features, shape (N, 2048).
+Answers = tuple[Floats, Floats]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,20 +59,19 @@ class Fidelity:
         )
 
 
-def hold(name: str, artifact: Path, source: Path, pixels: Pixels, bounds: Bounds) -> Fidelity:
-    """Compare a variant with its source, and refuse it if it is too far away.
+def hold(name: str, got: Answers, expected: Answers, bounds: Bounds) -> Fidelity:
+    """Compare a variant with the float network, and refuse it if it is too far away.
 
     Args:
         name: of the variant, for the sentence.
-        artifact: the variant.
-        source: the float ONNX artifact.
-        pixels: real photos from which the variant has not learned; uint8, shape (N, 224, 224, 3).
+        got: its answers to real photos from which it has not learned.
+        expected: the float network's.
         bounds: what it must reach.
 
     Raises:
         BuildError: it does not; the message holds the figures.
     """
-    found = compare(_answers(artifact, pixels), _answers(source, pixels))
+    found = compare(got, expected)
     # Written so that NaN fails.
     if not (found.clear_agreement >= bounds.agreement and found.similarity >= bounds.similarity):
         raise BuildError(
@@ -85,7 +82,7 @@ def hold(name: str, artifact: Path, source: Path, pixels: Pixels, bounds: Bounds
     return found
 
 
-def compare(got: tuple[Floats, Floats], expected: tuple[Floats, Floats]) -> Fidelity:
+def compare(got: Answers, expected: Answers) -> Fidelity:
     """Compare probabilities, shape (N, classes), and features, shape (N, 2048), with the float network's."""
     (probabilities, features), (true_probabilities, true_features) = got, expected
     ranked = np.sort(true_probabilities, axis=1)
@@ -102,8 +99,8 @@ def compare(got: tuple[Floats, Floats], expected: tuple[Floats, Floats]) -> Fide
     )
 
 
-def _answers(artifact: Path, pixels: Pixels) -> tuple[Floats, Floats]:
-    run = Runner(artifact)
-    batches = [run(torch.from_numpy(pixels[start : start + _BATCH])) for start in range(0, len(pixels), _BATCH)]
-    probabilities, features = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+def answers(network: Network, pixels: Pixels) -> Answers:
+    """Run photos through a network: uint8, shape (N, 224, 224, 3)."""
+    batches = [network(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH)]
+    probabilities, features = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return probabilities, features

@@ -14,12 +14,13 @@ from onnx import TensorProto
 
 from resnet_build.errors import BuildError
 from resnet_build.tensors import FEATURES
+from resnet_build.variants.calibration import Pixels
 from resnet_build.variants.graph import Graph, Node, check
 
 METHOD = "weights and activations in 16 bits, softmax in 32"
 
 
-def convert(source: Path, destination: Path) -> None:
+def convert(source: Path, destination: Path, _: Pixels) -> None:
     """Convert the exported network.
 
     Args:

@@ -1,7 +1,6 @@
-"""What the two Python backends share: Triton's requests on one side, one batch of arrays on the other.
+"""What the Python backends share: Triton's requests on one side, one batch of arrays on the other.
 
-A backend only loads its artifact and runs a
-batch; queueing, batching and scheduling are Triton's own.
+A backend only loads its artifact and runs a batch; queueing, batching and scheduling are Triton's own.
 """
 
 from __future__ import annotations
@@ -38,13 +37,18 @@ class ModelConfig:
         if not self.artifact.exists():
             raise pb_utils.TritonModelException(f"the artifact {self.artifact} is missing: run resnet-build")
 
+    @property
+    def kind(self) -> str:
+        """Where this instance belongs: ``CPU`` or ``GPU``."""
+        return self._args["model_instance_kind"]
+
     def gpu(self, *, usable: bool, package: str) -> int | None:
         """Return the GPU of this instance, or None for the CPU.
 
         Triton turns KIND_AUTO into KIND_GPU wherever it sees a GPU. If the installed package cannot use it,
         KIND_AUTO means the CPU after all, but a configuration that insists on KIND_GPU is an error.
         """
-        if self._args["model_instance_kind"] != "GPU":
+        if self.kind != "GPU":
             return None
         if usable:
             return int(self._args["model_instance_device_id"])

@@ -1,0 +1,63 @@
+"""A Triton backend named `openvino`, in Python: OpenVINO from PyPI where NVIDIA's C++ one is absent.
+
+Reads the same keys of ``config.pbtxt``: ``INFERENCE_NUM_THREADS``, ``COMPILATION_NUM_THREADS``, ``NUM_STREAMS``,
+``PERFORMANCE_HINT``, ``HINT_BF16``, ``CPU_EXTENSION_PATH`` and ``default_model_filename``. The C++ backend knows one
+batch size only, ``max_batch_size``, and pads smaller batches where ``ENABLE_BATCH_PADDING`` allows it; here every
+batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import triton_python_backend_utils as pb_utils
+
+from resnet_serve.backends.network_backend import Arrays, NetworkBackend
+
+_DEVICE = "CPU"
+_STREAMS = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.streams.Num.NUMA}
+
+
+class TritonPythonModel(NetworkBackend):
+    """One compiled model and one inference request per instance."""
+
+    default_filename = "model.xml"
+
+    def load(self) -> None:
+        """Compile the model for this processor, for every batch size up to the largest."""
+        if self.config.kind != _DEVICE:
+            raise pb_utils.TritonModelException(f"OpenVINO serves KIND_CPU only, not KIND_{self.config.kind}")
+        core = ov.Core()
+        if extension := self.config.parameter("CPU_EXTENSION_PATH", ""):
+            core.add_extension(extension)
+        model = core.read_model(self.config.artifact)
+        self._request = core.compile_model(model, _DEVICE, self._properties(core)).create_infer_request()
+
+    def _properties(self, core: ov.Core) -> dict[str, Any]:
+        properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._precision(core)}
+        for name in ("INFERENCE_NUM_THREADS", "COMPILATION_NUM_THREADS"):
+            if threads := self.config.number(name, 0):
+                properties[name] = threads
+        if hint := self.config.parameter("PERFORMANCE_HINT", ""):
+            properties["PERFORMANCE_HINT"] = hint.upper()
+        if streams := self.config.parameter("NUM_STREAMS", "").lower():
+            properties["NUM_STREAMS"] = _STREAMS.get(streams) or self.config.number("NUM_STREAMS", 1)
+        return properties
+
+    def _precision(self, core: ov.Core) -> ov.Type:
+        """32 bits unless the configuration wants 16: OpenVINO's own choice depends on the processor."""
+        if self.config.parameter("HINT_BF16", "no").lower() != "yes":
+            return ov.Type.f32
+        if "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"):
+            return ov.Type.bf16
+        pb_utils.Logger.log_warn(f"{self.config.artifact}: this processor has no bfloat16; it computes in 32 bits")
+        return ov.Type.f32
+
+    def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
+        """Run one batch, on the inputs where they lie; the outputs are valid until the next one."""
+        for name, array in inputs.items():
+            self._request.set_tensor(name, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
+        self._request.infer()
+        return {name: self._request.get_tensor(name).data for name in outputs}
