@@ -107,7 +107,8 @@ def _build(options: BuildOptions, report: Report) -> bool:
         artifacts = {f"{network}/{options.model_version}/{path.name}": path for network, path in exported.items()}
         # The configurations are common to all versions, so their options are recorded once.
         record["serving"] = dataclasses.asdict(options.serving)
-        record["door"] = decision.record
+        # A decision that stays keeps the figures by which it was made.
+        record["door"] = (record["door"] if wish.previous else {}) | decision.record
         record["versions"][str(options.model_version)] = {
             "inputs": inputs | {"variants": list(made)},
             "built_at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),

@@ -106,11 +106,15 @@ class NetworkBackend:
         raise NotImplementedError
 
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
-        """Run one batch: arrays of shape (N, …) in, the named outputs of shape (N, …) out."""
+        """Run one batch: arrays of shape (N, …) in, the named outputs of shape (N, …) out, valid until the next run."""
         raise NotImplementedError
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Run all requests as one batch and hand each its rows, only of the outputs it asked for."""
+        return self._execute(requests, keep=False)
+
+    def _execute(self, requests: list[Any], *, keep: bool) -> list[Any]:
+        """Execute; with ``keep``, the responses outlive another run."""
         inputs = [_inputs(request, self.config.input_names) for request in requests]
         wanted = [set(request.requested_output_names()) for request in requests]
         names = [name for name in self.config.output_names if any(name in outputs for outputs in wanted)]
@@ -118,11 +122,13 @@ class NetworkBackend:
         try:
             batch = inputs[0] if len(inputs) == 1 else _concatenated(inputs)
             results = self.run(batch, names)
+            if keep:
+                results = {name: array.copy() for name, array in results.items()}
         except Exception as exc:  # noqa: BLE001  # whatever the runtime raises belongs to a request, not to the server
             if len(requests) == 1:
                 return [_failed(exc)]
             # One request may have spoilt the batch: alone, only that one fails.
-            return [response for request in requests for response in self.execute([request])]
+            return [response for request in requests for response in self._execute([request], keep=True)]
         responses, start = [], 0
         for outputs, count in zip(wanted, rows, strict=True):
             part = slice(start, start + count) if self.config.batches else slice(None)

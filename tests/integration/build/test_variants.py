@@ -8,14 +8,15 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import openvino
 import pytest
 from PIL import Image
 from resnet_build import manifest, pipeline
 from resnet_build.__main__ import main
 from resnet_build.errors import BuildError
-from resnet_build.options import ServingOptions
+from resnet_build.options import VARIANTS, ServingOptions
 from resnet_build.tensors import PIXELS
+from resnet_build.variants.engines import has_brain_float
 from resnet_build.weights import FileOptions
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer
@@ -36,10 +37,13 @@ def calibration_photos(tmp_path_factory: pytest.TempPathFactory, photos: dict[st
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, calibration_photos: Path) -> Path:
-    """A repository of random weights with both variants."""
+    """A repository of random weights with all variants."""
     repository = tmp_path_factory.mktemp("variants") / "repository"
-    variants = ("--variant", "int8", "--variant", "fp16", "--calibration-images", str(calibration_photos))
-    assert main([*WEIGHTS, *variants, "--repository", str(repository)]) == 0
+    variants = [argument for name in VARIANTS for argument in ("--variant", name)]
+    assert (
+        main([*WEIGHTS, *variants, "--calibration-images", str(calibration_photos), "--repository", str(repository)])
+        == 0
+    )
     return repository
 
 
@@ -53,34 +57,40 @@ def options(repository: Path, **changed: object) -> pipeline.BuildOptions:
 def test_the_manifest_tells_how_variants_were_made(built: Path, calibration_photos: Path) -> None:
     """Method, photos with their hash, and how near the variant is to the float network are on record."""
     entry = json.loads((built / "manifest.json").read_text())["versions"]["1"]
-    assert entry["inputs"]["variants"] == ["int8", "fp16"]
-    int8, fp16 = entry["variants"]["int8"], entry["variants"]["fp16"]
+    assert entry["inputs"]["variants"] == list(VARIANTS)
+    int8, bf16, fp16 = (entry["variants"][name] for name in VARIANTS)
     assert "equalised" in int8["method"]
     assert int8["calibration"]["source"].endswith(str(calibration_photos.resolve()))
     assert len(int8["calibration"]["sha256"]) == 64
     assert int8["fidelity"]["similarity"] >= 0.99
+    assert bf16["fidelity"]["similarity"] >= 0.9995
     assert fp16["fidelity"]["similarity"] >= 0.9999
-    assert {"network_int8/1/model.onnx", "network_fp16/1/model.onnx"} <= entry["artifacts"].keys()
+    assert {f"network_{name}/1/model.onnx" for name in VARIANTS} <= entry["artifacts"].keys()
 
 
-def test_integer_kernels_run(built: Path, tmp_path: Path) -> None:
-    """ONNX Runtime's own profile shows integer convolutions and additions, and not one convolution in float."""
-    session_options = onnxruntime.SessionOptions()
-    session_options.enable_profiling = True
-    session_options.profile_file_prefix = str(tmp_path / "profile")
-    session = onnxruntime.InferenceSession(
-        built / "network_int8/1/model.onnx", session_options, providers=["CPUExecutionProvider"]
-    )
-    session.run(None, {PIXELS: np.zeros((1, 224, 224, 3), dtype=np.uint8)})
-    events = json.loads(Path(session.end_profiling()).read_text())
-    kernels = Counter(
-        event["args"]["op_name"]
-        for event in events
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
-    )
-    assert kernels["QLinearConv"] == 53
-    assert kernels["QLinearAdd"] == 16
-    assert not {"Conv", "FusedConv", "Cast", "Sub", "Div", "QuantizeLinear"} & kernels.keys()
+def kernels(artifact: Path, precision: openvino.Type) -> Counter[tuple[str, str]]:
+    """What OpenVINO's own profile shows: layer and precision of its kernel, how often."""
+    core = openvino.Core()
+    properties = {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": precision}
+    request = core.compile_model(core.read_model(artifact), "CPU", properties).create_infer_request()
+    request.infer({PIXELS: np.zeros((1, 224, 224, 3), dtype=np.uint8)})
+    executed = [layer for layer in request.profiling_info if layer.status == layer.Status.EXECUTED]
+    return Counter((layer.node_type, layer.exec_type.rpartition("_")[2]) for layer in executed)
+
+
+def test_integer_kernels_run(built: Path) -> None:
+    """All convolutions are integer ones, and what lies between them is never converted to floats and back."""
+    found = kernels(built / "network_int8/1/model.onnx", openvino.Type.f32)
+    assert {kind: count for kind, count in found.items() if kind[0] == "Convolution"} == {("Convolution", "I8"): 53}
+    assert not {"Convert", "Subtract", "FakeQuantize"} & {layer for layer, _ in found}
+
+
+@pytest.mark.skipif(not has_brain_float(), reason="this processor has no bfloat16")
+def test_brain_float_kernels_run(built: Path) -> None:
+    """Every convolution and the last layer."""
+    found = kernels(built / "network_bf16/1/model.onnx", openvino.Type.bf16)
+    assert {kind: count for kind, count in found.items() if kind[0] == "Convolution"} == {("Convolution", "bf16"): 53}
+    assert found["FullyConnected", "bf16"] == 1
 
 
 def test_later_builds_keep_variants(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,12 +104,12 @@ def test_later_builds_keep_variants(built: Path, capsys: pytest.CaptureFixture[s
 def test_a_variant_is_dropped_by_removing_its_folders(built: Path, tmp_path: Path) -> None:
     """Then it is no part of the next build."""
     copy = shutil.copytree(built, tmp_path / "repository")
-    assert options(copy).all_variants == ("int8", "fp16")
+    assert options(copy).all_variants == VARIANTS
     shutil.rmtree(copy / "network_fp16")
     shutil.rmtree(copy / "resnet50_fp16")
-    assert options(copy).all_variants == ("int8",)
+    assert options(copy).all_variants == ("int8", "bf16")
     record = manifest.read(copy)
-    inputs = record["versions"]["1"]["inputs"] | {"variants": ["int8"]}
+    inputs = record["versions"]["1"]["inputs"] | {"variants": ["int8", "bf16"]}
     assert not pipeline._up_to_date(options(copy), record, inputs)
 
 
@@ -111,11 +121,11 @@ def test_photos_without_int8_are_refused(tmp_path: Path, calibration_photos: Pat
 
 def test_variants_are_served(built: Path, photos: dict[str, Path]) -> None:
     """Each has its own door, and nearly the answers of the float network."""
-    models = tuple(f"--load-model=resnet50{variant}" for variant in ("", "_int8", "_fp16"))
+    models = tuple(f"--load-model=resnet50{variant}" for variant in ("", *(f"_{name}" for name in VARIANTS)))
     config = ServerConfig(built, port=0, triton_args=("--model-control-mode=explicit", *models))
     with TritonServer(config) as server, Client(server.grpc_url) as client:
         expected = client.embed(photos["cat"])
-        for model in ("resnet50_int8", "resnet50_fp16"):
+        for model in (f"resnet50_{name}" for name in VARIANTS):
             got = client.embed(photos["cat"], model=model)
             similarity = got @ expected / np.linalg.norm(got) / np.linalg.norm(expected)
             assert similarity > 0.99, model

@@ -12,12 +12,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from resnet_build import configs
 from resnet_build.errors import BuildError
-from resnet_build.options import ServingOptions
+from resnet_build.options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
 from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.tensors import FEATURES, PIXELS, PROBABILITIES
-from resnet_build.variants import calibration, half, int8
+from resnet_build.variants import brain_float, calibration, half, int8, strides
+from resnet_build.variants.engines import open_network
 from resnet_build.variants.equalise import equalise
-from resnet_build.variants.fidelity import Bounds, compare, hold
+from resnet_build.variants.fidelity import Bounds, answers, compare, hold
 from resnet_build.variants.graph import Graph
 from resnet_build.variants.pixel_input import fold_normalisation
 from resnet_build.variants.statistics import measure
@@ -25,6 +26,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 RECIPE = Recipe(resize=232, crop=224)
 SIZE, CHANNELS, CLASSES = 12, 8, 5
+NO_PIXELS = np.zeros((0, SIZE, SIZE, 3), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -128,19 +130,21 @@ def test_equalising_changes_ranges_and_no_answers(network: Path, pixels: np.ndar
 
 
 def test_the_integer_network_keeps_the_contract(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
-    """Same tensors, no neighbours that overflow, pixels straight into the first convolution, similar answers."""
+    """Same tensors, no neighbours that overflow, pixels unscaled into the first convolution, similar answers."""
     int8.convert(network, tmp_path / "int8.onnx", pixels)
     model, original = onnx.load(tmp_path / "int8.onnx"), onnx.load(network)
     assert list(model.graph.input) == list(original.graph.input)
     assert list(model.graph.output) == list(original.graph.output)
     assert model.ir_version <= 10
     graph = Graph(model)
-    assert not graph.of_type("Cast", "Sub", "Div", "Relu")
+    assert not graph.of_type("Div", "Relu")
+    quantise = next(node for node in graph.of_type("QuantizeLinear") if node.input[0] == graph.only("Sub").output[0])
+    assert (graph.constant(quantise.input[1]), graph.constant(quantise.input[2])) == (1, 0)
     weights = [values for values in graph.constants().values() if values.dtype == np.int8 and values.ndim == 4]
     assert len(weights) == 2
     for values in weights:
-        rows = np.abs(values.astype(int)).transpose(0, 2, 3, 1).reshape(len(values), -1)
-        rows = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
+        rows = np.abs(values.astype(int))
+        rows = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2), (0, 0), (0, 0)))
         assert (rows[:, 0::2] + rows[:, 1::2]).max() <= 128
         assert rows.max() > 64
     probabilities, features = run(tmp_path / "int8.onnx", pixels)
@@ -169,7 +173,7 @@ def test_biases_make_up_for_rounded_weights(
 
 def test_the_half_network_keeps_the_contract(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
     """Inside are 16 bits only, outside the same tensors and answers."""
-    half.convert(network, tmp_path / "half.onnx")
+    half.convert(network, tmp_path / "half.onnx", NO_PIXELS)
     model, original = onnx.load(tmp_path / "half.onnx"), onnx.load(network)
     assert list(model.graph.input) == list(original.graph.input)
     assert list(model.graph.output) == list(original.graph.output)
@@ -184,7 +188,7 @@ def test_what_16_bits_cannot_hold_is_refused(network: Path, tmp_path: Path) -> N
     Graph(model).set_constant("b2", np.full(CHANNELS, 1e6, dtype=np.float32))
     onnx.save(model, network)
     with pytest.raises(BuildError, match="b2 holds values beyond 65504"):
-        half.convert(network, tmp_path / "half.onnx")
+        half.convert(network, tmp_path / "half.onnx", NO_PIXELS)
 
 
 def test_the_gate_stops_a_network_that_answers_otherwise(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
@@ -195,10 +199,11 @@ def test_the_gate_stops_a_network_that_answers_otherwise(network: Path, pixels: 
         Graph(model).set_constant("b3", bias)
         onnx.save(model, path)
     bounds = Bounds(agreement=0.97, similarity=0.99)
-    found = hold("int8", network, network, pixels, bounds)
+    expected = answers(open_network("onnx", network), pixels)
+    found = hold("int8", answers(open_network("int8", network), pixels), expected, bounds)
     assert (found.photos, found.agreement, found.clear_agreement) == (16, 1, 1)
     with pytest.raises(BuildError, match=r"variant int8 is too far .*the same top-1 on .* nothing was written"):
-        hold("int8", tmp_path / "other.onnx", network, pixels, bounds)
+        hold("int8", answers(open_network("int8", tmp_path / "other.onnx"), pixels), expected, bounds)
 
 
 def test_photos_that_could_be_either_do_not_count_as_clear() -> None:
@@ -248,12 +253,95 @@ def test_bad_folders_are_told(tmp_path: Path) -> None:
 
 
 def test_variants_are_configured_like_the_others() -> None:
-    """Each has a network and an ensemble; integers stay on the CPU; the default files do not change."""
-    texts = configs.render_all(ServingOptions(), RECIPE, 1000, ("int8", "fp16"))
+    """Each has a network and an ensemble; the default files do not change."""
+    texts = configs.render_all(ServingOptions(), RECIPE, 1000, VARIANTS)
     default = configs.render_all(ServingOptions(), RECIPE, 1000)
-    assert texts.keys() - default.keys() == {"network_int8", "network_fp16", "resnet50_int8", "resnet50_fp16"}
+    assert texts.keys() - default.keys() == {f"{kind}_{name}" for kind in ("network", "resnet50") for name in VARIANTS}
     assert {name: texts[name] for name in default} == default
-    kinds = {name: configs.parse(texts[name]).instance_group[0].kind for name in ("network_int8", "network_fp16")}
-    assert kinds == {"network_int8": pb.ModelInstanceGroup.KIND_CPU, "network_fp16": pb.ModelInstanceGroup.KIND_AUTO}
-    assert configs.parse(texts["network_int8"]).backend == "onnxruntime"
     assert configs.parse(texts["resnet50_int8"]).ensemble_scheduling.step[1].model_name == "network_int8"
+
+
+def test_engines_are_told_what_they_need() -> None:
+    """OpenVINO's networks stay on the CPU, may pad in NVIDIA's container, and take threads by its own key."""
+    texts = configs.render_all(ServingOptions(threads=3), RECIPE, 1000, VARIANTS)
+    found = {name: configs.parse(texts[f"network_{name}"]) for name in VARIANTS}
+    assert found["fp16"].backend == "onnxruntime"
+    assert found["fp16"].instance_group[0].kind == pb.ModelInstanceGroup.KIND_AUTO
+    for name in OPENVINO_VARIANTS:
+        config = found[name]
+        assert (config.backend, config.default_model_filename) == ("openvino", "model.onnx")
+        assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
+        assert config.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
+        assert config.parameters["INFERENCE_NUM_THREADS"].string_value == "3"
+    assert found["bf16"].parameters["HINT_BF16"].string_value == "YES"
+    assert "HINT_BF16" not in found["int8"].parameters
+
+
+@pytest.mark.parametrize("door", OPENVINO_VARIANTS)
+def test_the_default_door_can_end_in_a_variant(door: str) -> None:
+    """Only its ensemble changes, and the float network gets a door of its own."""
+    texts = configs.render_all(ServingOptions(), RECIPE, 1000, (door,), door)
+    plain = configs.render_all(ServingOptions(), RECIPE, 1000, (door,))
+    assert texts.keys() - plain.keys() == {"resnet50_onnx"}
+    assert {name for name in plain if texts[name] != plain[name]} == {"resnet50"}
+    for name, network in {"resnet50": f"network_{door}", "resnet50_onnx": "network_onnx"}.items():
+        assert configs.parse(texts[name]).ensemble_scheduling.step[1].model_name == network
+
+
+def test_the_brain_float_network_is_the_float_network(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    """Its precision is the engine's business: answers near the float network's, the file the same."""
+    brain_float.convert(network, tmp_path / "bf16.onnx", NO_PIXELS)
+    assert (tmp_path / "bf16.onnx").read_bytes() == network.read_bytes()
+    got, expected = open_network("bf16", tmp_path / "bf16.onnx")(pixels), run(network, pixels)
+    for values, true in zip(got, expected, strict=True):
+        np.testing.assert_allclose(values, true, rtol=5e-2, atol=2e-2)
+
+
+def test_strides_move_up_without_changing_an_answer(tmp_path: Path) -> None:
+    """Where all readers of a block skip every second position, it does not compute them, to the last bit the same."""
+    rng = np.random.default_rng(2)
+    constants = {
+        name: rng.normal(size=(4, 4, size, size)).astype(np.float32)
+        for name, size in {"w1": 1, "w2": 3, "w3": 1, "w4": 1, "w5": 1}.items()
+    }
+
+    def conv(source: str, target: str, weight: str, stride: int = 1) -> onnx.NodeProto:
+        size = constants[weight].shape[2]
+        pads = [size // 2] * 4
+        return helper.make_node(
+            "Conv", [source, weight], [target], target, kernel_shape=[size, size], strides=[stride] * 2, pads=pads
+        )
+
+    nodes = [
+        helper.make_node("Relu", ["x"], ["begin"], "begin"),
+        conv("begin", "c1", "w1"),
+        helper.make_node("Relu", ["c1"], ["r1"], "r1"),
+        conv("r1", "c2", "w2"),
+        helper.make_node("Relu", ["c2"], ["r2"], "r2"),
+        conv("r2", "c3", "w3"),
+        helper.make_node("Add", ["c3", "begin"], ["sum"], "sum"),
+        helper.make_node("Relu", ["sum"], ["end"], "end"),
+        conv("end", "next", "w4", 2),
+        conv("end", "downsample", "w5", 2),
+        helper.make_node("Add", ["next", "downsample"], ["y"], "y"),
+    ]
+    shapes = {"x": [1, 4, 8, 8], "y": [1, 4, 4, 4]}
+    tensors = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
+    initializers = [numpy_helper.from_array(values, name) for name, values in constants.items()]
+    graph = Graph(
+        helper.make_model(
+            helper.make_graph(nodes, "block", [tensors["x"]], [tensors["y"]], initializers),
+            opset_imports=[helper.make_opsetid("", 18)],
+            ir_version=10,
+        )
+    )
+    x = rng.normal(size=shapes["x"]).astype(np.float32)
+    results = []
+    for _ in range(2):
+        session = onnxruntime.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
+        results.append(session.run(None, {"x": x})[0])
+        strides.move_up(graph)
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-5)
+    found = {node.name: helper.get_node_attr_value(node, "strides") for node in graph.of_type("Conv")}
+    assert found == {"c1": [1, 1], "c2": [2, 2], "c3": [1, 1], "next": [1, 1], "downsample": [1, 1]}
+    assert graph.only("MaxPool").input[0] == "begin"

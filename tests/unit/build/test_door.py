@@ -1,0 +1,90 @@
+"""What the default door ends in: a bound on accuracy first, speed second, and no surprise later."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from resnet_build import door
+from resnet_build.errors import BuildError
+from resnet_build.options import AUTO, OPENVINO_VARIANTS, PLAIN
+from resnet_build.variants import Built
+from resnet_build.variants.engines import Network
+from resnet_build.variants.fidelity import Fidelity
+
+PIXELS = np.zeros((16, 4, 4, 3), dtype=np.uint8)
+SLOW_S = 0.03
+
+
+def network(seconds: float) -> Network:
+    """One that takes its time."""
+
+    def run(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        time.sleep(seconds)
+        return pixels, pixels
+
+    return run
+
+
+def built(agreement: float, seconds: float) -> Built:
+    """A variant of this closeness and speed."""
+    fidelity = Fidelity(64, 50, agreement, 1.0, 0.0, 1.0)
+    return Built(Path(), network(seconds), fidelity, {})
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a CPU only, whose float network takes twice SLOW_S."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(door, "open_network", lambda *_: network(2 * SLOW_S))
+
+
+def test_the_fastest_that_is_close_enough_is_taken() -> None:
+    """A variant beyond the bound is not, however fast; the record has every figure."""
+    made = {"int8": built(0.97, 0), "bf16": built(1.0, SLOW_S)}
+    decision = door.decide(door.Wish(AUTO), Path(), made, PIXELS)
+    assert decision.variant == "bf16"
+    assert "resnet50 ends in network_bf16" in str(decision)
+    assert "its top-1 is the float network's on 100.0% of 64 photos" in str(decision)
+    assert decision.record["agreement"] == {"network_int8": 0.97, "network_bf16": 1.0}
+    assert decision.record["photos_per_s"].keys() == {"network_onnx", "network_bf16"}
+    assert decision.record["measured_on"]["batch"] == 8
+    assert door.decide(door.Wish(AUTO), Path(), made | {"int8": built(0.99, 0)}, PIXELS).variant == "int8"
+
+
+def test_a_slower_variant_stays_behind_the_float_network() -> None:
+    """Being exact is not enough."""
+    assert door.decide(door.Wish(AUTO), Path(), {"bf16": built(1.0, 3 * SLOW_S)}, PIXELS).variant == PLAIN
+
+
+def test_a_decision_stays_while_it_is_close_enough() -> None:
+    """A noisy minute must not change the answers of a later build; weights that suit it less must."""
+    wish = door.Wish(AUTO, previous="bf16")
+    assert wish.candidates == ("bf16",)
+    kept = door.decide(wish, Path(), {"bf16": built(1.0, 3 * SLOW_S)}, PIXELS)
+    assert kept.variant == "bf16"
+    assert "photos_per_s" not in kept.record
+    assert door.decide(wish, Path(), {"bf16": built(0.9, 0)}, PIXELS).variant == PLAIN
+    assert door.decide(door.Wish(AUTO, previous=PLAIN), Path(), {}, None).variant == PLAIN
+
+
+def test_what_is_asked_for_must_be_close_enough() -> None:
+    """The bound is a gate for everybody, and the way around it is told."""
+    assert door.Wish("int8").candidates == ("int8",)
+    assert door.decide(door.Wish("int8"), Path(), {"int8": built(1.0, 0)}, PIXELS).variant == "int8"
+    with pytest.raises(BuildError, match=r"98\.4% of 64 photos, and 99% is the least.*--variant int8"):
+        door.decide(door.Wish("int8"), Path(), {"int8": built(63 / 64, 0)}, PIXELS)
+    plain = door.decide(door.Wish(PLAIN), Path(), {"int8": built(1.0, 0)}, PIXELS)
+    assert (plain.variant, plain.record["requested"]) == (PLAIN, PLAIN)
+
+
+def test_a_gpu_gets_the_float_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its configuration says KIND_AUTO; nothing needs to be built or measured."""
+    assert door.Wish(AUTO).candidates == OPENVINO_VARIANTS
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert door.Wish(AUTO).candidates == ()
+    decision = door.decide(door.Wish(AUTO), Path(), {}, None)
+    assert (decision.variant, decision.reason) == (PLAIN, "this machine has a GPU")
