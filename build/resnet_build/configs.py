@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build.errors import BuildError
 from resnet_build.network import FEATURES as FEATURE_COUNT
-from resnet_build.options import ServingOptions
+from resnet_build.options import PLAIN, ServingOptions
 from resnet_build.python_models.preprocess.photo import Limits, Recipe
 from resnet_build.tensors import FEATURES, IMAGE, PIXELS, PROBABILITIES
 
@@ -77,26 +77,29 @@ def hash_labels(labels: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(labels).encode()).hexdigest()
 
 
-def ensembles(variants: Sequence[str] = (), door: str = "onnx") -> dict[str, str]:
+def ensembles(variants: Sequence[str] = (), door: str = PLAIN) -> dict[str, str]:
     """Return ensemble → the network it ends in.
 
     Args:
         variants: what is served beside the default networks.
         door: which network the default door ends in; if it is not ``onnx``, that one gets a door of its own.
     """
-    own = {f"{DOOR}_{variant}": network_of(variant) for variant in variants}
-    if door != "onnx":
-        own |= {f"{DOOR}_onnx": network_of("onnx")}
-    return {**ENSEMBLES, DOOR: network_of(door), **own}
+    own = [*variants] if door == PLAIN else [*variants, PLAIN]
+    return {**ENSEMBLES, DOOR: network_of(door)} | {ensemble_of(name): network_of(name) for name in own}
+
+
+def ensemble_of(variant: str) -> str:
+    """Return the name of a variant's own door."""
+    return f"{DOOR}_{variant}"
 
 
 def network_of(variant: str) -> str:
-    """Return the name of a variant's network."""
+    """Return the name of a variant's network; ``onnx`` is the float one."""
     return f"network_{variant}"
 
 
 def render_all(
-    options: ServingOptions, recipe: Recipe, classes: int, variants: Sequence[str] = (), door: str = "onnx"
+    options: ServingOptions, recipe: Recipe, classes: int, variants: Sequence[str] = (), door: str = PLAIN
 ) -> dict[str, str]:
     """Render every model's configuration.
 

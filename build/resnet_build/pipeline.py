@@ -267,5 +267,7 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
         rendered = configs.render_all(options.serving, found.recipe, len(found.labels), made, door_variant)
         for model, text in rendered.items():
             files.write(f"{model}/config.pbtxt", text)
+        if door_variant == PLAIN:
+            files.remove(configs.ensemble_of(PLAIN))  # of a door that ended in a variant before
         # Last: what it tells is true only when all the rest is there.
         files.write(manifest.FILENAME, manifest.to_json(record))

@@ -27,6 +27,7 @@ class Publication:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._staged: list[tuple[Path, Path]] = []
+        self._unwanted: list[Path] = []
 
     def write(self, name: str, content: str) -> None:
         """Stage a text file; ``name`` is relative to the repository."""
@@ -45,6 +46,10 @@ class Publication:
     def folder(self, name: str) -> None:
         """Make sure that a folder exists; Triton wants one per version, empty for ensembles."""
         (self._root / name).mkdir(parents=True, exist_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Remove a model when all else is in place; it need not be there."""
+        self._unwanted.append(self._root / name)
 
     def _stage(self, name: str) -> Path:
         destination = self._root / name
@@ -66,6 +71,8 @@ class Publication:
             for staged, destination in self._staged:
                 destination.parent.mkdir(exist_ok=True)
                 staged.replace(destination)
+            for model in self._unwanted:
+                shutil.rmtree(model, ignore_errors=True)
         except OSError as exc:
             raise BuildError(f"{self._root} is written in part only ({exc}); build again") from exc
         finally:

@@ -1,19 +1,22 @@
-"""The integer network on real photos: what it loses, what it gains, and that no processor makes it wrong."""
+"""Variants for CPUs on real photos: what they lose, what they gain, and that no processor makes integers wrong."""
 
 from __future__ import annotations
 
-import statistics
-import time
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 import pytest
+from resnet_build import door
+from resnet_build.options import OPENVINO_VARIANTS, PLAIN
 from resnet_build.python_models.preprocess.photo import Recipe, prepare
-from resnet_build.tensors import FEATURES, PIXELS, PROBABILITIES
 from resnet_build.variants import calibration, int8
+from resnet_build.variants.engines import Network, has_brain_float, open_network
+from resnet_build.variants.fidelity import answers
 
 if TYPE_CHECKING:
     from conftest import LabelledPhoto
@@ -22,7 +25,6 @@ pytestmark = [pytest.mark.reliability, pytest.mark.timeout(1800)]
 
 RECIPE = Recipe(resize=256, crop=224)
 BATCH = 8
-ROUNDS = 7
 
 
 @pytest.fixture(scope="module")
@@ -40,66 +42,62 @@ def integer_network(float_network: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
+def networks(float_network: Path, integer_network: Path) -> dict[str, Network]:
+    """The float network and both variants, each with its engine."""
+    artifacts = {PLAIN: float_network, "int8": integer_network, "bf16": float_network}
+    return {name: open_network(name, artifact) for name, artifact in artifacts.items()}
+
+
+@pytest.fixture(scope="module")
 def pixels(imagenet_sample: list[LabelledPhoto]) -> np.ndarray:
     """All photos, prepared."""
     return np.stack([prepare(photo.path.read_bytes(), RECIPE) for photo in imagenet_sample])
 
 
-def session(path: Path, **entries: str) -> onnxruntime.InferenceSession:
-    """Open an artifact as the backend does."""
-    options = onnxruntime.SessionOptions()
-    # Idle threads of one session would take the cores from the other.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    for name, value in entries.items():
-        options.add_session_config_entry(name, value)
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def answers(opened: onnxruntime.InferenceSession, pixels: np.ndarray, output: str) -> np.ndarray:
-    """One output for all photos."""
-    batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
-    return np.concatenate([opened.run([output], {PIXELS: batch})[0] for batch in batches])
-
-
-def test_int8_loses_next_to_nothing(
-    float_network: Path,
-    integer_network: Path,
+def test_variants_lose_next_to_nothing(
+    networks: dict[str, Network],
     pixels: np.ndarray,
     imagenet_sample: list[LabelledPhoto],
     figure: Callable[[str], None],
 ) -> None:
-    """Top-1 on ImageNet photos, none of which it has seen: half a point less at most, and the same on 98 %."""
+    """Top-1 on ImageNet photos, none of which was learned from: half a point less at most, the same on 98 %."""
     expected = np.array([photo.class_index for photo in imagenet_sample])
-    top1 = {
-        path: answers(session(path), pixels, PROBABILITIES).argmax(axis=1) for path in (float_network, integer_network)
-    }
-    right = {path: 100 * float((guess == expected).mean()) for path, guess in top1.items()}
-    same = 100 * float((top1[float_network] == top1[integer_network]).mean())
-    figure(
-        f"top-1 {right[float_network]:.1f} % in float, {right[integer_network]:.1f} % in int8, the same on {same:.1f} %"
-    )
-    assert right[float_network] - right[integer_network] <= 0.5
-    assert same >= 98
+    top1 = {name: answers(network, pixels)[0].argmax(axis=1) for name, network in networks.items()}
+    right = {name: 100 * float((guess == expected).mean()) for name, guess in top1.items()}
+    same = {name: 100 * float((guess == top1[PLAIN]).mean()) for name, guess in top1.items()}
+    for name in OPENVINO_VARIANTS:
+        figure(f"top-1 {right[PLAIN]:.1f} % in float, {right[name]:.1f} % in {name}, the same on {same[name]:.1f} %")
+        assert right[PLAIN] - right[name] <= 0.5
+        assert same[name] >= 98
 
 
-def test_no_pair_of_products_overflows(integer_network: Path, pixels: np.ndarray) -> None:
-    """With kernels that cannot overflow, which are slower, the answers are the same to the last bit."""
-    some = pixels[:16]
-    exact = session(integer_network, **{"session.x64quantprecision": "1"})
-    np.testing.assert_array_equal(answers(session(integer_network), some, FEATURES), answers(exact, some, FEATURES))
+FEATURES_OF = """
+import sys
+import numpy as np
+from pathlib import Path
+from resnet_build.variants.engines import open_network
+np.save(sys.argv[3], open_network("int8", Path(sys.argv[1]))(np.load(sys.argv[2]))[1])
+"""
 
 
-def test_int8_is_faster(
-    float_network: Path, integer_network: Path, pixels: np.ndarray, figure: Callable[[str], None]
-) -> None:
-    """In turns in one run, so that whatever else the machine does falls on both."""
-    opened = {path: session(path) for path in (float_network, integer_network)}
-    times: dict[Path, list[float]] = {path: [] for path in opened}
-    for _ in range(ROUNDS):
-        for path, network in opened.items():
-            started = time.perf_counter()
-            network.run(None, {PIXELS: pixels[:BATCH]})
-            times[path].append(time.perf_counter() - started)
-    ratio = statistics.median(times[float_network]) / statistics.median(times[integer_network])
-    figure(f"int8 executes a batch of {BATCH} {ratio:.2f} times as fast as float, median of {ROUNDS} in turns")
-    assert ratio > 1.1
+def test_no_pair_of_products_overflows(integer_network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    """Kernels without VNNI, which add pairs in 16 bits, give the answers of those that cannot overflow."""
+    np.save(tmp_path / "pixels.npy", pixels[:16])
+    found = []
+    for instructions in ("AVX2", "DEFAULT"):
+        arguments = [integer_network, tmp_path / "pixels.npy", tmp_path / f"{instructions}.npy"]
+        environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
+        command = [sys.executable, "-c", FEATURES_OF, *map(str, arguments)]
+        subprocess.run(command, env=environment, check=True, timeout=300)
+        found.append(np.load(tmp_path / f"{instructions}.npy"))
+    assert np.abs(found[0] - found[1]).mean() < 0.002 * np.abs(found[1]).mean()
+
+
+def test_variants_are_faster(networks: dict[str, Network], pixels: np.ndarray, figure: Callable[[str], None]) -> None:
+    """In turns in one run, so that whatever else the machine does falls on all."""
+    speeds = door.measure(networks, pixels[:BATCH])
+    for name in OPENVINO_VARIANTS:
+        figure(f"{name} executes a batch of {BATCH} {speeds[name] / speeds[PLAIN]:.2f} times as fast as float")
+    assert speeds["int8"] > 1.1 * speeds[PLAIN]
+    if has_brain_float():
+        assert speeds["bf16"] > 1.1 * speeds[PLAIN]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from resnet_build import door
+from resnet_build import door, pipeline
 from resnet_build.errors import BuildError
-from resnet_build.options import AUTO, OPENVINO_VARIANTS, PLAIN
+from resnet_build.options import AUTO, OPENVINO_VARIANTS, PLAIN, ServingOptions
+from resnet_build.pipeline import BuildOptions
 from resnet_build.variants import Built
 from resnet_build.variants.engines import Network
 from resnet_build.variants.fidelity import Fidelity
+from resnet_build.weights import FileOptions
 
 PIXELS = np.zeros((16, 4, 4, 3), dtype=np.uint8)
 SLOW_S = 0.03
@@ -88,3 +91,19 @@ def test_a_gpu_gets_the_float_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert door.Wish(AUTO).candidates == ()
     decision = door.decide(door.Wish(AUTO), Path(), {}, None)
     assert (decision.variant, decision.reason) == (PLAIN, "this machine has a GPU")
+
+
+def test_later_builds_ask_for_what_was_asked_for(tmp_path: Path) -> None:
+    """Without the option nothing changes; only ``auto`` again, without --force, keeps what ``auto`` decided."""
+    decided = {"door": {"requested": AUTO, "network": "network_bf16"}}
+
+    def wish(record: dict[str, Any], **options: Any) -> door.Wish:
+        serving = ServingOptions()
+        return pipeline._wish(BuildOptions("random:0", FileOptions(), serving, tmp_path, tmp_path, **options), record)
+
+    assert wish({}) == door.Wish(PLAIN)
+    assert wish({}, door=AUTO) == door.Wish(AUTO)
+    assert wish(decided) == wish(decided, door=AUTO) == door.Wish(AUTO, "bf16")
+    assert wish(decided, force=True) == door.Wish(AUTO)
+    assert wish(decided, door=PLAIN) == door.Wish(PLAIN)
+    assert wish({"door": {"requested": "int8", "network": "network_int8"}}) == door.Wish("int8")

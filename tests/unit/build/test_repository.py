@@ -43,6 +43,19 @@ def test_a_failure_changes_nothing(root: Path) -> None:
     assert files(root) == {"net/config.pbtxt": "old"}
 
 
+def test_an_unwanted_model_goes_with_the_publication_only(root: Path) -> None:
+    """It stays where the build fails, and need not be there."""
+    with pytest.raises(RuntimeError), publication(root) as out:
+        out.remove("net")
+        raise RuntimeError
+    assert files(root) == {"net/config.pbtxt": "old"}
+    with publication(root) as out:
+        out.remove("net")
+        out.remove("never-there")
+        out.write("other/config.pbtxt", "new")
+    assert files(root) == {"other/config.pbtxt": "new"}
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
