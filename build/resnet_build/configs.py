@@ -171,7 +171,7 @@ def _network(name: str, options: ServingOptions, classes: int) -> pb.ModelConfig
         version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=2)),
         instance_group=[pb.ModelInstanceGroup(kind=kind, count=options.instances)],
         dynamic_batching=pb.ModelDynamicBatching(max_queue_delay_microseconds=options.max_queue_delay_us),
-        model_warmup=[_warmup(size) for size in likely_batches(options.max_batch_size)],
+        model_warmup=[_warmup(size) for size in warmup_batches(options)],
     )
     for key, value in engine.parameters.items():
         config.parameters[key].string_value = value
@@ -218,10 +218,11 @@ def _outputs(classes: int) -> list[pb.ModelOutput]:
     ]
 
 
-def likely_batches(max_batch_size: int) -> list[int]:
-    """Return the batch sizes worth warming up: the powers of two and the maximum."""
-    powers = [1 << exponent for exponent in range(max_batch_size.bit_length())]
-    return sorted({*powers, max_batch_size})
+def warmup_batches(options: ServingOptions) -> list[int]:
+    """Return the batch sizes to execute before a network is ready: the powers of two, and the largest."""
+    largest = min(options.warmup_batch, options.max_batch_size)
+    powers = [1 << exponent for exponent in range(largest.bit_length())]
+    return sorted({*powers, largest})
 
 
 def _warmup(batch_size: int) -> pb.ModelWarmup:

@@ -42,6 +42,9 @@ class ServingOptions:
     max_photo_frames: int = _option(
         Limits.max_frames, "frames of an animation, pages of a TIFF; only the first is classified", most=1_000_000
     )
+    warmup_batch: int = _option(
+        8, "largest batch that a network executes before it is ready; the powers of two below it, too", most=1024
+    )
     threads: int = _option(0, "CPU threads per network instance; 0 for all cores", least=0, most=1024)
 
     @property

@@ -7,8 +7,6 @@ what it adds is thinned out. That is a tenth of the whole network's arithmetic. 
 
 from __future__ import annotations
 
-from typing import Any
-
 from onnx import helper
 
 from resnet_build.variants.graph import Graph, Node
@@ -20,24 +18,26 @@ def move_up(graph: Graph) -> None:
     """Move the strides of 1x1 convolutions up as far as all readers of a tensor agree."""
     for tensor in [node.output[0] for node in graph.of_type("Relu")]:
         readers = graph.consumers()[tensor]
-        if readers and all(_skips(reader) for reader in readers):
+        if readers and all(_skips(graph, reader) for reader in readers):
             for reader in readers:
-                _set(reader, "strides", [1, 1])
+                _set_strides(reader, [1, 1])
             _thin_out(graph, graph.producers()[tensor])
     # The shapes that the exporter noted down are others now.
     del graph.model.graph.value_info[:]
 
 
-def _skips(node: Node) -> bool:
-    return bool(
-        node.op_type == "Conv" and _get(node, "kernel_shape") == [1, 1] and _get(node, "strides") == [_STEP, _STEP]
-    )
+def _skips(graph: Graph, node: Node) -> bool:
+    return _is_pointwise(graph, node) and _strides(node) == [_STEP, _STEP]
+
+
+def _is_pointwise(graph: Graph, node: Node) -> bool:
+    return node.op_type == "Conv" and graph.constant(node.input[1]).shape[2:] == (1, 1)
 
 
 def _thin_out(graph: Graph, node: Node) -> None:
     """Have a node compute every second row and column only."""
-    if node.op_type == "Conv" and _get(node, "kernel_shape") != [1, 1]:
-        _set(node, "strides", [_STEP * stride for stride in _get(node, "strides")])
+    if node.op_type == "Conv" and not _is_pointwise(graph, node):
+        _set_strides(node, [_STEP * stride for stride in _strides(node)])
         return
     # A sum has two tensors to thin out, a ReLU or a 1x1 convolution the first of its inputs.
     for position in range(2 if node.op_type == "Add" else 1):
@@ -54,11 +54,12 @@ def _thinned(graph: Graph, tensor: str) -> str:
     return name
 
 
-def _get(node: Node, name: str) -> Any:
-    return next(helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == name)
+def _strides(node: Node) -> list[int]:
+    found = [list(attribute.ints) for attribute in node.attribute if attribute.name == "strides"]
+    return found[0] if found else [1, 1]
 
 
-def _set(node: Node, name: str, value: list[int]) -> None:
-    next(attribute for attribute in node.attribute if attribute.name == name).CopyFrom(
-        helper.make_attribute(name, value)
-    )
+def _set_strides(node: Node, values: list[int]) -> None:
+    others = [attribute for attribute in node.attribute if attribute.name != "strides"]
+    del node.attribute[:]
+    node.attribute.extend([*others, helper.make_attribute("strides", values)])

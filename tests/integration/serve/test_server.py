@@ -1,8 +1,9 @@
-"""``TritonServer``, the Python API, and the two Python backends behind it."""
+"""``TritonServer``, the Python API, and the Python backends behind it."""
 
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,45 @@ def test_backends_read_their_keys(repository: Path, tmp_path: Path, model: str, 
     with (
         pytest.raises(ServerError, match=f"{key} is '{value}'"),
         TritonServer(ServerConfig(edited(repository, tmp_path, model, **{key: value}), port=0)),
+    ):
+        pass
+
+
+def on_openvino(repository: Path, target: Path, **parameters: str) -> Path:
+    """Copy the float network and have OpenVINO serve it."""
+    path = edited(repository, target, "network_onnx", **parameters) / "network_onnx/config.pbtxt"
+    config: pb.ModelConfig = configs.parse(path.read_text())
+    config.backend, config.platform, config.default_model_filename = "openvino", "", "model.onnx"
+    config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
+    path.write_text(str(config))
+    return target
+
+
+def test_openvino_computes_the_same(server: TritonServer, repository: Path, tmp_path: Path) -> None:
+    """At any batch size, for callers at once as for one alone, and with all of its keys."""
+    parameters = {
+        "INFERENCE_NUM_THREADS": "1", "COMPILATION_NUM_THREADS": "1", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "latency",
+        "ENABLE_BATCH_PADDING": "YES",
+    }  # fmt: skip
+    names = ["PROBABILITIES__0", "FEATURES__1"]
+    folder = on_openvino(repository, tmp_path, **parameters)
+    with TritonServer(ServerConfig(folder, port=0)) as running, ThreadPoolExecutor(4) as callers:
+
+        def difference(batch: np.ndarray) -> float:
+            got, expected = (infer(url, "network_onnx", batch, names) for url in (running.grpc_url, server.grpc_url))
+            return max(float(np.abs(got.as_numpy(name) - expected.as_numpy(name)).max()) for name in names)
+
+        assert max(callers.map(difference, [pixels(count) for count in (1, 3, 2, 1, 5, 1)])) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("INFERENCE_NUM_THREADS", "many"), ("NUM_STREAMS", "several"), ("PERFORMANCE_HINT", "haste")]
+)
+def test_openvino_reads_its_keys(repository: Path, tmp_path: Path, key: str, value: str) -> None:
+    """A value that makes no sense stops the start and is told."""
+    with (
+        pytest.raises(ServerError, match=f"(?i){value}"),
+        TritonServer(ServerConfig(on_openvino(repository, tmp_path, **{key: value}), port=0)),
     ):
         pass
 

@@ -75,7 +75,16 @@ def test_options_reach_the_networks() -> None:
     assert config.instance_group[0].count == 2
     assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_AUTO
     assert config.parameters["intra_op_thread_count"].string_value == "3"
-    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 2, 4, 8, 12]
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("warmup_batch", "max_batch_size", "expected"), [(1, 32, [1]), (12, 32, [1, 2, 4, 8, 12]), (32, 3, [1, 2, 3])]
+)
+def test_networks_are_warmed_up(warmup_batch: int, max_batch_size: int, expected: list[int]) -> None:
+    """The powers of two and the largest, never beyond what is executed."""
+    config = rendered(warmup_batch=warmup_batch, max_batch_size=max_batch_size)["network_onnx"]
+    assert [warmup.batch_size for warmup in config.model_warmup] == expected
 
 
 def test_instances_share_the_cores() -> None:
