@@ -40,7 +40,7 @@ class _Recipe:
 
 _RECIPES = {
     "int8": _Recipe(int8.METHOD, int8.convert, Bounds(agreement=0.97, similarity=0.99)),
-    "bf16": _Recipe(brain_float.METHOD, brain_float.convert, Bounds(agreement=1, similarity=0.9995)),
+    "bf16": _Recipe(brain_float.METHOD, brain_float.convert, Bounds(agreement=0.97, similarity=0.9995)),
     # ONNX Runtime emulates 16 bits on a CPU.
     "fp16": _Recipe(half.METHOD, half.convert, Bounds(agreement=1, similarity=0.9999), judged=8),
 }
