@@ -14,6 +14,7 @@ from PIL import Image
 from resnet_serve import TritonServer
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/client.md", "docs/kubernetes.md", "docs/serving.md")
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 
@@ -41,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, Path], re
     return folder
 
 
-@pytest.mark.parametrize(("code", "output"), identified("README.md", "docs/client.md", "docs/serving.md"))
+@pytest.mark.parametrize(("code", "output"), identified(*PAGES))
 def test_shown_code_runs(server: TritonServer, folder: Path, code: str, output: str) -> None:
     """A reader who copies a block gets what the page says."""
     environment = {**os.environ, "RESNET_URL": server.grpc_url}

@@ -1,0 +1,171 @@
+"""The Kubernetes manifests as they are sent: valid, with few rights, and fitting together; mistakes are found."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .manifests import KUBERNETES, Manifest, complaints, containers, pod_of, render
+from .test_monitoring import needs_promtool
+
+OVERLAYS = ("cpu", "gpu", "kserve")
+RULE = "resnet50:queue_seconds_per_request:rate2m"
+
+
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, list[Manifest]]:
+    """What each overlay makes."""
+    return {overlay: render(KUBERNETES / "overlays" / overlay) for overlay in OVERLAYS}
+
+
+def only(manifests: list[Manifest], kind: str) -> Manifest:
+    """The one of a kind."""
+    (found,) = (manifest for manifest in manifests if manifest["kind"] == kind)
+    return found
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nothing_is_wrong(rendered: dict[str, list[Manifest]], overlay: str) -> None:
+    """Schemas of two versions of Kubernetes, the standard `restricted`, and every name that another one has to have."""
+    assert complaints(rendered[overlay]) == []
+
+
+def pod(manifests: list[Manifest]) -> Manifest:
+    """The pod of the deployment."""
+    return only(manifests, "Deployment")["spec"]["template"]["spec"]
+
+
+MISTAKES: dict[str, Callable[[list[Manifest]], object]] = {
+    "Additional properties are not allowed ('replica'": lambda m: only(m, "Deployment")["spec"].update(replica=2),
+    "'ten' is not of type": lambda m: only(m, "Deployment")["spec"].update(minReadySeconds="ten"),
+    "Couldn't find schema for kind HorizontalPodAutoscaler": lambda m: only(m, "HorizontalPodAutoscaler").update(
+        apiVersion="autoscaling/v2beta2"
+    ),
+    "may run as root": lambda m: pod(m)["securityContext"].pop("runAsNonRoot"),
+    "system calls": lambda m: pod(m)["securityContext"].pop("seccompProfile"),
+    "gain privileges": lambda m: pod(m)["containers"][0]["securityContext"].update(allowPrivilegeEscalation=True),
+    "has capabilities": lambda m: pod(m)["initContainers"][0]["securityContext"].pop("capabilities"),
+    "can be written": lambda m: pod(m)["containers"][0]["securityContext"].pop("readOnlyRootFilesystem"),
+    "reaches the node": lambda m: pod(m)["volumes"].append({"name": "host", "hostPath": {"path": "/"}}),
+    "hostNetwork": lambda m: pod(m).update(hostNetwork=True),
+    "not bounded": lambda m: pod(m)["containers"][0]["resources"].pop("limits"),
+    "has no version": lambda m: pod(m)["containers"][0].update(image="registry.example.org/server:latest"),
+    "written down": lambda m: pod(m)["containers"][0]["env"].append({"name": "RESNET_ADMIN_TOKEN", "value": "x"}),
+    "no livenessProbe": lambda m: pod(m)["containers"][0].pop("livenessProbe"),
+    "token of the cluster": lambda m: pod(m).pop("automountServiceAccountToken"),
+    "service account is not there": lambda m: pod(m).update(serviceAccountName="somebody"),
+    "do not go together": lambda m: pod(m)["volumes"].pop(),
+    "selects no pod": lambda m: only(m, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"].update(a="b"),
+    "no container has the ports ['metrics']": lambda m: pod(m)["containers"][0]["ports"].pop(),
+    "to scale": lambda m: only(m, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"].update(name="other"),
+    "its one service": lambda m: only(m, "ServiceMonitor")["spec"]["endpoints"][0].update(port="metric"),
+}
+
+
+@pytest.mark.parametrize("sentence", MISTAKES)
+def test_a_mistake_is_found(rendered: dict[str, list[Manifest]], sentence: str) -> None:
+    """Each check complains about the mistake that it is there for."""
+    manifests = copy.deepcopy(rendered["cpu"])
+    MISTAKES[sentence](manifests)
+    assert any(sentence in complaint for complaint in complaints(manifests))
+
+
+def test_a_mistake_in_a_file_is_found(tmp_path: Path) -> None:
+    """Not only in what was rendered: a key that is spelt wrong in a file does not get through."""
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    path = tmp_path / "kubernetes/base/deployment.yaml"
+    path.write_text(path.read_text().replace("livenessProbe:", "liveProbe:"))
+    found = complaints(render(tmp_path / "kubernetes/overlays/cpu"))
+    assert any("liveProbe" in complaint for complaint in found)
+
+
+def test_probes_ask_the_right_doors(rendered: dict[str, list[Manifest]]) -> None:
+    """Liveness is whether the process lives, readiness an answer; nothing that overload can fail restarts a pod."""
+    for overlay in OVERLAYS:
+        (server,) = (pod_of(manifest)["containers"][0] for manifest in rendered[overlay] if pod_of(manifest))
+        assert server["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
+        assert server["startupProbe"]["httpGet"]["path"] == "/v2/models/resnet50/ready"
+        assert server["readinessProbe"]["exec"]["command"][-1] == "/opt/resnet50/healthcheck.py"
+
+
+def test_callers_need_a_label_and_nothing_else(rendered: dict[str, list[Manifest]]) -> None:
+    """What kustomize adds to labels does not get into the selector of callers."""
+    rule = only(rendered["cpu"], "NetworkPolicy")["spec"]["ingress"][0]
+    (caller,) = rule["from"]
+    assert caller == {"namespaceSelector": {}, "podSelector": {"matchLabels": {"resnet50/client": "true"}}}
+
+
+def test_a_pod_has_time_to_drain(rendered: dict[str, list[Manifest]]) -> None:
+    """preStop, running requests and unloading fit into the grace period, and callers hear of it before the end."""
+    for overlay in ("cpu", "gpu"):
+        spec = pod(rendered[overlay])
+        pause_s = int(spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1])
+        assert pause_s >= 2 * 5  # clients resolve names every five seconds
+        assert spec["terminationGracePeriodSeconds"] >= pause_s + 30 + 15
+
+
+def test_the_network_has_as_many_threads_as_the_pod_has_cores(rendered: dict[str, list[Manifest]]) -> None:
+    """ONNX Runtime takes all cores of the node unless it is told."""
+    build, server = containers(pod(rendered["cpu"]))
+    threads = build["args"][build["args"].index("--threads") + 1]
+    assert threads == server["resources"]["limits"]["cpu"] == server["resources"]["requests"]["cpu"]
+
+
+def test_a_repository_from_a_claim(tmp_path: Path) -> None:
+    """The component takes away the build and its way out to the Internet, and changes nothing else that matters."""
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    path = tmp_path / "kubernetes/overlays/cpu/kustomization.yaml"
+    monitoring = "  - ../../components/monitoring\n"
+    path.write_text(path.read_text().replace(monitoring, f"{monitoring}  - ../../components/models-from-claim\n"))
+    manifests = render(tmp_path / "kubernetes/overlays/cpu")
+    assert complaints(manifests) == []
+    assert not pod(manifests).get("initContainers")
+    claimed = next(volume for volume in pod(manifests)["volumes"] if volume["name"] == "models")
+    assert claimed["persistentVolumeClaim"] == {"claimName": "resnet50-models", "readOnly": True}
+    egress = only(manifests, "NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for rule in egress for port in rule["ports"]] == [53, 53]
+
+
+def test_rule_adapter_and_autoscaler_speak_of_the_same(rendered: dict[str, list[Manifest]]) -> None:
+    """The rule's name is what the adapter looks for, and its name for it is what the autoscaler asks for."""
+    rule = only(rendered["cpu"], "PrometheusRule")["spec"]["groups"][0]["rules"][0]
+    values = yaml.safe_load((KUBERNETES / "components/monitoring/adapter-values.yaml").read_text())
+    (adapted,) = values["rules"]["custom"]
+    (metric,) = only(rendered["cpu"], "HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert rule["record"] == RULE
+    assert f'__name__="{RULE}"' in adapted["seriesQuery"]
+    assert adapted["name"]["as"] == metric["pods"]["metric"]["name"]
+
+
+@needs_promtool
+def test_the_rule_tells_the_time_in_queues(rendered: dict[str, list[Manifest]], tmp_path: Path) -> None:
+    """A pod with 10 requests a second that wait 30 ms each has 0.03; an idle one has 0, not nothing."""
+    rules = only(rendered["cpu"], "PrometheusRule")["spec"]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))
+    series = {
+        'nv_inference_request_success{model="resnet50",%s}': 150,
+        'nv_inference_queue_duration_us{model="preprocess",%s}': 1_500_000,
+        'nv_inference_queue_duration_us{model="network_onnx",%s}': 3_000_000,
+    }
+    labels = {pod_name: f'namespace="resnet50",pod="{pod_name}"' for pod_name in ("busy", "idle")}
+    inputs = [
+        {"series": name % labels[pod_name], "values": f"0+{each * (pod_name == 'busy')}x40"}
+        for pod_name in labels
+        for name, each in series.items()
+    ]
+    expected = [
+        {"labels": f"{RULE}{{{labels[pod_name]}}}", "value": value} for pod_name, value in (("busy", 0.03), ("idle", 0))
+    ]
+    case = {"interval": "15s", "input_series": inputs}
+    case["promql_expr_test"] = [{"expr": RULE, "eval_time": "5m", "exp_samples": expected}]
+    test = {"rule_files": ["rules.yml"], "evaluation_interval": "15s", "tests": [case]}
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+    command = ["promtool", "test", "rules", "test.yml"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
