@@ -15,6 +15,7 @@ from resnet_client._deadline import Deadline
 from resnet_client._exceptions import (
     ClosedError,
     DeadlineExceededError,
+    ModelNotFoundError,
     OverloadedError,
     ResnetClientError,
     ResponseError,
@@ -154,6 +155,8 @@ class Delivery:
         if isinstance(error, ResponseError):
             # The server failed at it. Another one may do better; more of them must not fall over one request.
             return is_fresh and len(tried) == 1
+        if isinstance(error, ModelNotFoundError):
+            return is_fresh  # a server that starts or stops has no models for a moment; another one has
         return isinstance(error, UnavailableError)
 
     def _probe(self, server: Server) -> Flow[None]:

@@ -30,6 +30,7 @@ from resnet_client._steps import Part, Pause, Send, Work
 THREE = "grpc://a,grpc://b,grpc://c"
 GONE = UnavailableError("connection refused")
 BROKEN = ResponseError("Stub process is not healthy")
+NO_MODEL = ModelNotFoundError("the model has no available versions")
 FULL = OverloadedError("queue full")
 
 
@@ -109,11 +110,20 @@ def test_a_server_that_always_fails_inside_is_ejected():
     assert asked[broken] == 3
 
 
-@pytest.mark.parametrize("error", [DeadlineExceededError("late"), ModelNotFoundError("none"), FULL])
+@pytest.mark.parametrize("error", [DeadlineExceededError("late"), FULL])
 def test_other_failures_are_not_repeated(error):
     """What another server would answer likewise, or what is too late, is the caller's at once."""
     with pytest.raises(type(error)):
         sent(delivery(), error)
+
+
+def test_a_server_without_the_model_is_passed_over():
+    """One that starts or stops has none for a moment; what none of them has is said after each was asked once."""
+    assert sent(delivery(), NO_MODEL, NO_MODEL, "found")[0] == "found"
+    steps = []
+    with pytest.raises(ModelNotFoundError):
+        _collect(delivery().send(Call("x"), Deadline(10)), NO_MODEL, steps)
+    assert [type(step) for step in steps] == [Send] * 3
 
 
 def test_a_bad_photo_is_a_good_answer():
