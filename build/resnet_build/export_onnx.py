@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -21,7 +22,7 @@ OPSET = 18
 MAX_IR_VERSION = 10
 
 
-def export(network: ServedNetwork, path: Path) -> None:
+def export(network: ServedNetwork, path: Path, outputs: Sequence[str] = (PROBABILITIES, FEATURES)) -> None:
     """Export the network with a dynamic batch, check it, and save it as one file."""
     pixels = torch.zeros((2, 224, 224, 3), dtype=torch.uint8)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -33,7 +34,7 @@ def export(network: ServedNetwork, path: Path) -> None:
             path,
             dynamo=True,
             input_names=[PIXELS],
-            output_names=[PROBABILITIES, FEATURES],
+            output_names=list(outputs),
             dynamic_shapes={"pixels": {0: torch.export.Dim("batch", min=1, max=65536)}},
             opset_version=OPSET,
             external_data=False,

@@ -37,10 +37,14 @@ class ServedNetwork(nn.Module):
         self.mean = nn.Buffer(255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
         self.std = nn.Buffer(255.0 * torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1))
 
+    def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What torchvision's networks take: float32, shape (N, 3, 224, 224)."""
+        return (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Classify a batch of prepared pixels."""
         net = self.backbone
-        x = (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+        x = self.normalised(pixels)
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
         x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
         features = x.mean(dim=(2, 3))

@@ -7,14 +7,14 @@ import dataclasses
 import datetime
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from resnet_build import configs, door, export_onnx, export_torchscript, manifest, parity, photos, variants
+from resnet_build import backbone, configs, door, export_onnx, export_torchscript, manifest, parity, photos, variants
 from resnet_build.errors import BuildError
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
 from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
@@ -52,6 +52,7 @@ class BuildOptions:
         variants: what to build beside the default networks; those that the repository holds stay.
         calibration_images: folder of photos for ``int8``; None for what was used before, else shipped photos.
         door: what the default door ends in, of ``options.DOORS``; None for what was asked for before, else ``onnx``.
+        backbone: type of the feature maps to serve; None for what was served before, else no maps.
     """
 
     weights: str
@@ -64,6 +65,7 @@ class BuildOptions:
     variants: tuple[str, ...] = ()
     calibration_images: Path | None = None
     door: str | None = None
+    backbone: backbone.Wire | None = None
 
     @property
     def all_variants(self) -> tuple[str, ...]:
@@ -104,6 +106,9 @@ def _build(options: BuildOptions, report: Report) -> bool:
         exported, results = _export_and_check(found, options.serving.max_batch_size, Path(folder), report)
         made, decision = _vary(inputs, wish, found, exported["network_onnx"], report)
         exported |= {configs.network_of(name): variant.path for name, variant in made.items()}
+        maps = backbone.build(found, inputs["backbone"], Path(folder), report) if inputs["backbone"] else None
+        if maps:
+            exported[backbone.NETWORK] = maps.path
         artifacts = {f"{network}/{options.model_version}/{path.name}": path for network, path in exported.items()}
         # The configurations are common to all versions, so their options are recorded once.
         record["serving"] = dataclasses.asdict(options.serving)
@@ -115,6 +120,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
             "artifacts": {name: manifest.sha256(path) for name, path in artifacts.items()},
             "parity": [dataclasses.asdict(result) for result in results],
             "variants": {name: variant.record for name, variant in made.items()},
+            "backbone": maps.record if maps else None,
         }
         _publish(options, found, artifacts, record)
     report(f"wrote {options.repository}")
@@ -166,8 +172,15 @@ def _inputs(options: BuildOptions, record: manifest.Manifest, found: Weights) ->
         "recipe_sha256": found.recipe.sha256,
         "variants": list(options.all_variants),
         "calibration_images": str(folder.resolve()) if folder else previous.get("calibration_images"),
+        "backbone": options.backbone or _wire_there(record),
         "tools": manifest.tool_versions(),
     }
+
+
+def _wire_there(record: manifest.Manifest) -> backbone.Wire | None:
+    """Type of the maps that the repository serves: versions share the configuration, and so the type."""
+    wires = {entry["inputs"].get("backbone") for entry in record["versions"].values()}
+    return next((wire for wire in ("fp32", "fp16") if wire in wires), None)
 
 
 def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[str, Any]) -> bool:
@@ -175,17 +188,19 @@ def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[s
     if entry is None or entry["inputs"] != inputs or record.get("serving") != dataclasses.asdict(options.serving):
         return False
     # The small files only have to exist: who edits a configuration by hand must not lose that to the next build.
-    if not all((options.repository / name).exists() for name in _small_files(inputs["variants"], _variant(record))):
+    if not all((options.repository / name).exists() for name in _small_files(inputs, _variant(record))):
         return False
     recorded = {options.repository / name: digest for name, digest in entry["artifacts"].items()}
     return all(path.exists() and manifest.sha256(path) == digest for path, digest in recorded.items())
 
 
-def _small_files(variants_there: Sequence[str], door_variant: str) -> list[str]:
+def _small_files(inputs: Mapping[str, Any], door_variant: str) -> list[str]:
     """Everything that a repository needs beside the artifacts."""
-    ensembles = configs.ensembles(variants_there, door_variant)
+    ensembles = configs.ensembles(inputs["variants"], door_variant)
     labelled = (*ensembles.values(), *ensembles)
+    unlabelled = (backbone.NETWORK, backbone.ENSEMBLE) if inputs["backbone"] else ()
     return [
+        *(f"{model}/config.pbtxt" for model in unlabelled),
         *(f"{model}/config.pbtxt" for model in (configs.PREPROCESS, *labelled)),
         *(f"{model}/{configs.LABELS_FILENAME}" for model in labelled),
         *(f"{configs.PREPROCESS}/1/{name}" for name in _PYTHON_FILES),
@@ -198,6 +213,12 @@ def _refuse_mixture(options: BuildOptions, record: manifest.Manifest, found: Wei
     for version, entry in record["versions"].items():
         if version == str(options.model_version):
             continue
+        wire = entry["inputs"].get("backbone")
+        if options.backbone and wire and wire != options.backbone:
+            raise BuildError(
+                f"version {version} in {options.repository} serves {wire} maps, and versions of a model share their "
+                f"types: build it with --backbone {options.backbone} first, or write to another --repository"
+            )
         same = entry["inputs"]["labels"], entry["inputs"]["recipe_sha256"]
         if same != (configs.hash_labels(found.labels), found.recipe.sha256):
             raise BuildError(
@@ -265,6 +286,9 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
         for ensemble in ensembles:
             files.folder(f"{ensemble}/1")
         rendered = configs.render_all(options.serving, found.recipe, len(found.labels), made, door_variant)
+        if wire := record["versions"][str(options.model_version)]["inputs"]["backbone"]:
+            rendered |= backbone.render(rendered, wire)
+            files.folder(f"{backbone.ENSEMBLE}/1")
         for model, text in rendered.items():
             files.write(f"{model}/config.pbtxt", text)
         if door_variant == PLAIN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resnet_client._base import BaseClient, check_max_in_flight, check_top_k
+from resnet_client._flows import BACKBONE
 from resnet_client._runner import Runner
 
 if TYPE_CHECKING:
@@ -90,6 +91,41 @@ class Client(BaseClient):
         self._check_open()
         target = self._flows.target(model, model_version, preprocessing, timeout_s)
         return self._runner.run(self._flows.embed(image, target))
+
+    def feature_maps(
+        self,
+        image: ImageSource,
+        *,
+        model: str | None = None,
+        model_version: str | None = None,
+        timeout_s: float | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> dict[str, npt.NDArray[np.floating[Any]]]:
+        """Turn a photo into the feature maps that detection and segmentation build on.
+
+        The server has them where ``resnet-build --backbone`` was said.
+
+        Args:
+            image: path, encoded bytes, binary file, ``PIL.Image``, or uint8 array (height, width, 3), RGB.
+            model: served model instead of ``resnet50_backbone``.
+            model_version: its version instead of the latest, such as ``"1"``.
+            timeout_s: longest wall time in seconds, all attempts together, instead of the client's.
+            preprocessing: ``"server"`` or ``"client"``, instead of the client's.
+
+        Returns:
+            ``{"C2": (256, 56, 56), "C3": (512, 28, 28), "C4": (1024, 14, 14), "C5": (2048, 7, 7)}``, arrays of these
+            shapes, values of 0 and above: the outputs of the four stages; float32, or float16 where the server
+            was built for that.
+
+        Raises:
+            ImageError: the photo cannot be read; ``InvalidImageError``: it is no photo.
+            ModelNotFoundError: the server has no such maps.
+            ServerError: no good answer; the subclasses say why.
+            ConfigurationError: an argument makes no sense.
+        """
+        self._check_open()
+        target = self._flows.target(BACKBONE if model is None else model, model_version, preprocessing, timeout_s)
+        return self._runner.run(self._flows.feature_maps(image, target))
 
     def classify_many(
         self,

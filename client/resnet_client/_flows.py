@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BACKBONE = "resnet50_backbone"
+
 _POLL_INTERVAL_S = 0.2
 _POLL_TIMEOUT_S = 5.0
 
@@ -106,6 +108,11 @@ class Flows:
         """Photo → feature vector."""
         answer = yield from self._infer(image, target, _requests.FEATURES, class_count=0)
         return _requests.read_features(answer)
+
+    def feature_maps(self, image: ImageSource, target: Target) -> Flow[dict[str, npt.NDArray[np.floating[Any]]]]:
+        """Photo → the maps of the backbone."""
+        answer = yield from self._infer(image, target, _requests.MAPS, class_count=0)
+        return _requests.read_maps(answer)
 
     def wait_until_ready(self, target: Target) -> Flow[None]:
         """Ask for health until it is good."""
@@ -247,7 +254,7 @@ def _read_pixel_door(config: dict[str, Any], target: Target) -> _PixelDoor:
             f"the limits on photos in the config of {target.model} are no numbers ({exc}); use preprocessing='server'"
         ) from exc
     for step in config.get("ensemble_scheduling", {}).get("step", []):
-        if _requests.PROBABILITIES in step.get("output_map", {}).values():
+        if _requests.PIXELS in step.get("input_map", {}):
             version = int(step.get("model_version", -1))
             return _PixelDoor(step["model_name"], str(version) if version > 0 else "", recipe, limits)
     return _PixelDoor(target.model, target.model_version, recipe, limits)

@@ -22,6 +22,9 @@ IMAGE = "IMAGE"
 PIXELS = "PIXELS__0"
 PROBABILITIES = "PROBABILITIES__0"
 FEATURES = "FEATURES__1"
+MAPS = "MAPS__4"
+MAP_SHAPES = {"C2": (256, 56, 56), "C3": (512, 28, 28), "C4": (1024, 14, 14), "C5": (2048, 7, 7)}
+"""What ``MAPS__4`` holds, one after the other: channels, height, width."""
 
 _RAW = 0  # a class count of zero asks for the tensor itself
 _COMPUTING = ("compute_input", "compute_infer", "compute_output")
@@ -126,6 +129,21 @@ def read_features(answer: Answer) -> npt.NDArray[np.float32]:
         shape = None if output is None else output.shape
         raise ResponseError(f"{answer.model} answered features of shape {shape} instead of (1, 2048)")
     return np.array(output.ravel(), dtype=np.float32)
+
+
+def read_maps(answer: Answer) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    """Take the feature maps apart; each is an array of the caller's own.
+
+    Raises:
+        ResponseError: they are missing, or of another size.
+    """
+    output = answer.output
+    lengths = [math.prod(shape) for shape in MAP_SHAPES.values()]
+    if output is None or output.size != sum(lengths) or output.dtype.kind != "f":
+        shape = None if output is None else output.shape
+        raise ResponseError(f"{answer.model} answered feature maps of shape {shape} instead of (1, {sum(lengths)})")
+    pieces = np.split(output.ravel(), np.cumsum(lengths)[:-1])
+    return {name: piece.reshape(MAP_SHAPES[name]).copy() for name, piece in zip(MAP_SHAPES, pieces, strict=True)}
 
 
 @contextlib.contextmanager

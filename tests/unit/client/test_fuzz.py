@@ -161,7 +161,7 @@ def answers(**shape):
 
 TENSORS = st.lists(answers(name=TEXT, datatype=TEXT, shape=st.lists(NUMBERS | TEXT)), max_size=2)
 PARAMETERS = st.dictionaries(TEXT | st.just("recipe"), answers(string_value=TEXT), max_size=2)
-STEPS = st.lists(answers(model_name=TEXT, model_version=NUMBERS, output_map=MAPPINGS), max_size=2)
+STEPS = st.lists(answers(model_name=TEXT, model_version=NUMBERS, input_map=MAPPINGS), max_size=2)
 CONFIGS = answers(max_batch_size=NUMBERS | TEXT, parameters=PARAMETERS, ensemble_scheduling=answers(step=STEPS))
 DURATIONS = answers(count=NUMBERS | TEXT, ns=NUMBERS | TEXT)
 MODELS = answers(

@@ -1,0 +1,159 @@
+"""ResNet-50 as a backbone: what detection and segmentation build on, served beside the classes.
+
+``network_backbone`` takes the same pixels as the other networks, ``resnet50_backbone`` the same photos. Both answer
+with the outputs of the four stages, before the global average pool.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import onnxruntime
+import torch
+from google.protobuf import text_format
+from torchvision.models import ResNet
+from torchvision.models._utils import IntermediateLayerGetter
+from tritonclient.grpc import model_config_pb2 as pb
+
+from resnet_build import configs, export_onnx, parity, photos
+from resnet_build.errors import BuildError
+from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
+from resnet_build.tensors import PIXELS
+from resnet_build.weights import Weights
+
+Wire = Literal["fp32", "fp16"]
+
+NETWORK = "network_backbone"
+ENSEMBLE = "resnet50_backbone"
+FILENAME = "model.onnx"
+
+# Of one photo, without the batch: channels, height, width. A stage halves what it gets; the first gets 56.
+MAPS = {"C2__0": (256, 56, 56), "C3__1": (512, 28, 28), "C4__2": (1024, 14, 14), "C5__3": (2048, 7, 7)}
+# All of them one after the other: one tensor to ask for, and one copy. It is computed only for who asks for it.
+ALL_MAPS = "MAPS__4"
+_LENGTH = sum(math.prod(shape) for shape in MAPS.values())
+# A photo's maps are 6 MB in 32 bits; a batch of 32 would be 200.
+_LARGEST_BATCH = 8
+# Of the largest value in a map.
+_BOUNDS: Mapping[Wire, float] = {"fp32": 1e-4, "fp16": 1e-3}
+
+
+class BackboneNetwork(ServedNetwork):
+    """Pixels in, four maps out, and all of them once more in a row.
+
+    ``forward`` takes uint8, shape (N, 224, 224, 3), RGB, 0 to 255, and returns C2 to C5 of shape (N, *shape) as in
+    ``MAPS``, values of 0 and above, then (N, 1505280); float32, or float16 where ``half`` is set.
+    """
+
+    def __init__(self, backbone: ResNet, *, half: bool) -> None:
+        super().__init__(backbone)
+        self._half = half
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]  # other outputs
+        """Compute the maps of a batch of prepared pixels."""
+        net = self.backbone
+        x = self.normalised(pixels)
+        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
+        maps = []
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+            x = stage(x)
+            maps.append(x.half() if self._half else x)
+        return *maps, torch.cat([m.flatten(1) for m in maps], dim=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A backbone that passed the gate.
+
+    Attributes:
+        path: its artifact.
+        record: for the manifest: type on the wire, and the largest difference of each map from torchvision's.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+
+def build(found: Weights, wire: Wire, folder: Path, report: Callable[[str], None]) -> Built:
+    """Export the backbone and hold it to torchvision's ``IntermediateLayerGetter`` over the eager network.
+
+    Raises:
+        BuildError: a map differs too much.
+    """
+    started = time.monotonic()
+    eager = load_network(found.architecture, found.state_dict)
+    served = BackboneNetwork(fold_batch_norms(copy.deepcopy(eager)), half=wire == "fp16")
+    path = folder / "backbone" / FILENAME
+    path.parent.mkdir()
+    export_onnx.export(served.eval().requires_grad_(requires_grad=False), path, [*MAPS, ALL_MAPS])
+    pixels = photos.sample_pixels(2, found.recipe)
+    differences = compare(path, maps_of(eager, pixels), pixels)
+    if bad := {name: value for name, value in differences.items() if not value <= _BOUNDS[wire]}:
+        raise BuildError(f"the backbone's maps differ from the network's by more than {_BOUNDS[wire]:.0e}: {bad}")
+    report(
+        f"backbone with {wire} maps: they differ by at most {max(differences.values()):.1e} of their largest value "
+        f"({time.monotonic() - started:.1f} s)"
+    )
+    return Built(path, {"wire": wire, "differences": differences})
+
+
+def maps_of(eager: ResNet, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The maps as torchvision takes them out of a network: uint8 pixels (N, 224, 224, 3) → name → float32."""
+    getter = IntermediateLayerGetter(eager, dict(zip(("layer1", "layer2", "layer3", "layer4"), MAPS, strict=True)))
+    with torch.inference_mode():
+        found: dict[str, torch.Tensor] = getter(ServedNetwork(eager).normalised(pixels))
+    return found
+
+
+def compare(path: Path, expected: Mapping[str, torch.Tensor], pixels: torch.Tensor) -> dict[str, float]:
+    """Largest difference of each map, as a share of the largest value in it; at batch 1 and all at once."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    worst = dict.fromkeys(expected, 0.0)
+    for batch in parity.batches_to_check(len(pixels)):
+        *maps, together = session.run([*MAPS, ALL_MAPS], {PIXELS: pixels[:batch].numpy()})
+        in_row = torch.cat([torch.from_numpy(m).flatten(1) for m in maps], dim=1)
+        if not torch.equal(in_row, torch.from_numpy(together)):
+            raise BuildError(f"{ALL_MAPS} of the backbone does not hold its maps")
+        for (name, wanted), got in zip(expected.items(), maps, strict=True):
+            difference = (torch.from_numpy(got).float() - wanted[:batch]).abs().max() / wanted.abs().max()
+            worst[name] = max(worst[name], float(difference))
+    return worst
+
+
+def render(rendered: Mapping[str, str], wire: Wire) -> dict[str, str]:
+    """Configurations of both models: those of the default network and ensemble, with other outputs.
+
+    Args:
+        rendered: all configurations of the build.
+        wire: type of the maps.
+    """
+    kind = pb.TYPE_FP16 if wire == "fp16" else pb.TYPE_FP32
+    shapes = {**MAPS, ALL_MAPS: (_LENGTH,)}
+    outputs = [pb.ModelOutput(name=name, data_type=kind, dims=shape) for name, shape in shapes.items()]
+    network, ensemble = (configs.parse(rendered[name]) for name in ("network_onnx", "resnet50"))
+    largest = min(network.max_batch_size, _LARGEST_BATCH)
+    network.name, ensemble.name = NETWORK, ENSEMBLE
+    for config in (network, ensemble):
+        config.max_batch_size = largest
+        del config.output[:]
+        config.output.extend(outputs)
+    warmups = [warmup for warmup in network.model_warmup if warmup.batch_size <= largest]
+    del network.model_warmup[:]
+    network.model_warmup.extend(warmups)
+    step = ensemble.ensemble_scheduling.step[-1]
+    step.model_name = NETWORK
+    step.output_map.clear()
+    step.output_map.update({name: name for name in shapes})
+    return {config.name: _text(config, rendered["network_onnx"]) for config in (network, ensemble)}
+
+
+def _text(config: pb.ModelConfig, like: str) -> str:
+    header = [line for line in like.splitlines(keepends=True) if line.startswith("#")]
+    text: str = text_format.MessageToString(config)
+    return "".join(header) + text

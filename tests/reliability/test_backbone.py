@@ -1,0 +1,81 @@
+"""A backbone through the whole build, served, and fed into torchvision's feature pyramid."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from resnet_build import backbone, configs
+from resnet_build.__main__ import main
+from resnet_build.python_models.preprocess.photo import Recipe, crop_pixels
+from resnet_build.weights import FileOptions, load
+from resnet_client import Client, ModelNotFoundError
+from resnet_serve import ServerConfig, TritonServer
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/feature_pyramid.py"
+
+pytestmark = [pytest.mark.reliability, pytest.mark.timeout(900)]
+
+WEIGHTS = ("--weights", "random:0", "--max-batch-size", "2")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of random weights with a backbone."""
+    repository = tmp_path_factory.mktemp("backbone") / "repository"
+    assert main([*WEIGHTS, "--backbone", "fp16", "--repository", str(repository)]) == 0
+    return repository
+
+
+def test_the_manifest_tells_how_near_the_maps_are(built: Path) -> None:
+    """Type and largest difference of each map are on record, and a later build keeps the backbone."""
+    entry = json.loads((built / "manifest.json").read_text())["versions"]["1"]
+    assert entry["backbone"]["wire"] == entry["inputs"]["backbone"] == "fp16"
+    assert set(entry["backbone"]["differences"]) == set(backbone.MAPS)
+    before = (built / "manifest.json").stat().st_mtime_ns
+    assert main([*WEIGHTS, "--repository", str(built)]) == 0
+    assert (built / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_versions_share_the_type_of_the_maps(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second version with another type would make the first one wrong."""
+    assert main([*WEIGHTS, "--backbone", "--model-version", "2", "--repository", str(built)]) == 1
+    assert "serves fp16 maps" in capsys.readouterr().err
+
+
+def test_served_maps_are_torchvisions(built: Path, photos: dict[str, Path], tmp_path: Path) -> None:
+    """Through the real server, preprocessed there or here, over gRPC and HTTP; and each map by its own name."""
+    found = load("random:0", cache=tmp_path, file_options=FileOptions(), report=print)
+    config = configs.parse((built / "resnet50_backbone/config.pbtxt").read_text())
+    recipe: Recipe = configs.recipe_of(config)
+    pixels = crop_pixels(Image.open(photos["cat"]).convert("RGB"), recipe)
+    eager = backbone.load_network(found.architecture, found.state_dict)
+    expected = backbone.maps_of(eager, torch.from_numpy(pixels.copy())[None])
+    models = ("--model-control-mode=explicit", "--load-model=resnet50_backbone")
+    with TritonServer(ServerConfig(built, port=0, triton_args=models)) as server:
+        for url in (server.grpc_url, server.http_url):
+            with Client(url) as client:
+                for preprocessing in ("server", "client"):
+                    maps = client.feature_maps(photos["cat"], preprocessing=preprocessing)
+                    for (name, got), wanted in zip(maps.items(), expected.values(), strict=True):
+                        assert got.dtype == np.float16, name
+                        assert got.shape == wanted.shape[1:]
+                        assert np.abs(got - wanted[0].numpy()).max() < 1e-3 * float(wanted.max())
+        command = [sys.executable, str(EXAMPLE), str(photos["cat"])]
+        environment = {**os.environ, "RESNET_URL": server.grpc_url}
+        shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+    sides = {"P2": 56, "P3": 28, "P4": 14, "P5": 7}
+    assert shown.splitlines() == [f"{name}  (1, 256, {side}, {side})" for name, side in sides.items()]
+
+
+def test_a_server_without_a_backbone_says_so(server: TritonServer, photos: dict[str, Path]) -> None:
+    """The error names the model that is missing."""
+    with Client(server.grpc_url) as client, pytest.raises(ModelNotFoundError, match="resnet50_backbone"):
+        client.feature_maps(photos["cat"])

@@ -1,0 +1,45 @@
+"""The backbone's maps against torchvision's own way to take them out of a network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from resnet_build import backbone, configs
+from resnet_build.network import fold_batch_norms, make_resnet50
+from resnet_build.options import ServingOptions
+from resnet_build.python_models.preprocess.photo import Recipe
+from tritonclient.grpc import model_config_pb2 as pb
+
+
+@pytest.mark.parametrize(("half", "bound"), [(False, 1e-5), (True, 1e-3)])
+def test_maps_are_those_of_intermediate_layer_getter(half: bool, bound: float) -> None:
+    """The same stages, the same shapes, the same values on the same pixels."""
+    torch.manual_seed(1)
+    eager = make_resnet50("v1", 10)
+    pixels = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    expected = backbone.maps_of(eager, pixels)
+    with torch.inference_mode():
+        *maps, together = backbone.BackboneNetwork(fold_batch_norms(eager), half=half)(pixels)
+    for (name, wanted), got in zip(expected.items(), maps, strict=True):
+        assert tuple(got.shape) == (2, *backbone.MAPS[name])
+        assert got.dtype == (torch.float16 if half else torch.float32)
+        assert float((got.float() - wanted).abs().max() / wanted.abs().max()) < bound
+    assert torch.equal(together, torch.cat([m.flatten(1) for m in maps], dim=1))
+
+
+@pytest.mark.parametrize(("wire", "kind"), [("fp32", pb.TYPE_FP32), ("fp16", pb.TYPE_FP16)])
+def test_configs_are_those_of_the_default_with_other_outputs(wire: backbone.Wire, kind: int) -> None:
+    """Threads, recipe, limits and versions are what the build says; batches stay small, as maps are large."""
+    rendered = configs.render_all(ServingOptions(threads=3), Recipe(resize=232, crop=224), 1000)
+    made = {name: configs.parse(text) for name, text in backbone.render(rendered, wire).items()}
+    network, ensemble = made["network_backbone"], made["resnet50_backbone"]
+    for config in (network, ensemble):
+        shapes = {output.name: tuple(output.dims) for output in config.output}
+        assert shapes == {**backbone.MAPS, "MAPS__4": (1_505_280,)}
+        assert {output.data_type for output in config.output} == {kind}
+        assert config.max_batch_size == 8
+        assert configs.recipe_of(config) == Recipe(resize=232, crop=224)
+    assert network.parameters["intra_op_thread_count"].string_value == "3"
+    assert [warmup.batch_size for warmup in network.model_warmup] == [1, 2, 4, 8]
+    assert [step.model_name for step in ensemble.ensemble_scheduling.step] == ["preprocess", "network_backbone"]
+    assert set(ensemble.ensemble_scheduling.step[1].output_map) == {*backbone.MAPS, "MAPS__4"}
