@@ -1,0 +1,32 @@
+"""The backbone's maps in torchvision's feature pyramid, as detectors begin.
+
+    resnet-build --backbone
+    python feature_pyramid.py cat.jpg
+
+The server computes C2 to C5; the pyramid, which is what you train, runs here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+
+import torch
+from resnet_client import Client
+from torchvision.ops import FeaturePyramidNetwork
+
+
+def main(photo: str) -> None:
+    """Ask for the maps, build the pyramid, print its shapes."""
+    with Client() as client:
+        maps = client.feature_maps(photo)
+    tensors = OrderedDict((name, torch.from_numpy(array).float()[None]) for name, array in maps.items())
+    pyramid = FeaturePyramidNetwork([tensor.shape[1] for tensor in tensors.values()], out_channels=256).eval()
+    with torch.inference_mode():
+        levels = pyramid(tensors)
+    for name, level in levels.items():
+        print(f"{name.replace('C', 'P')}  {tuple(level.shape)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

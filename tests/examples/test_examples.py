@@ -1,0 +1,76 @@
+"""Every example runs, and shows what it says."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from resnet_serve import TritonServer
+
+from .conftest import EXAMPLES
+
+
+def test_similar_photos_are_found(example: Callable[..., str], photos: dict[str, Path], tmp_path: Path) -> None:
+    """The most similar to a flipped photo is the photo itself."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("cat", "coffee", "rocket", "flower"):
+        shutil.copy(photos[name], folder)
+    (folder / "broken.jpg").write_bytes(b"no photo")
+    assert "4 photos in" in example("similar_photos.py", "build", folder, tmp_path / "photos.index")
+    with Image.open(photos["coffee"]) as photo:
+        photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "flipped.png")
+    lines = example("similar_photos.py", "find", tmp_path / "photos.index", tmp_path / "flipped.png").splitlines()
+    assert len(lines) == 4
+    assert Path(lines[0].split("  ")[1]).stem == photos["coffee"].stem
+    cosines = [float(line.split()[0]) for line in lines]
+    assert cosines == sorted(cosines, reverse=True)
+    assert 0.8 < cosines[0] <= 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_the_notebook_runs(
+    server: TritonServer, photos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All cells, over photos of which one has a wrong label."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    with (tmp_path / "labels.csv").open("w", newline="") as table:
+        rows = csv.writer(table)
+        rows.writerow(("file", "class_index"))
+        for name, index in (("cat", 285), ("coffee", 967), ("rocket", 1)):
+            shutil.copy(photos[name], tmp_path / f"{name}.png")
+            rows.writerow((f"{name}.png", index))
+    monkeypatch.setenv("RESNET_URL", server.grpc_url)
+    monkeypatch.setenv("PHOTOS", str(tmp_path))
+    notebook = nbformat.read(EXAMPLES / "wrong_answers.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(
+        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []) if cell.outputs
+    )
+    assert re.search(r"[12] of 3 right, 0 not answered", printed)
+    assert re.search(r"rocket\.png +class +1; said", printed)
+    assert any("image/png" in output.get("data", {}) for output in notebook.cells[-1].outputs)
+
+
+def test_the_notebook_is_committed_without_outputs() -> None:
+    """What it shows comes from whoever runs it."""
+    import nbformat
+
+    notebook = nbformat.read(EXAMPLES / "wrong_answers.ipynb", as_version=4)
+    assert not [cell for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")]
+
+
+def test_every_example_is_listed() -> None:
+    """The page names all of them, and no other."""
+    listed = set(re.findall(r"\]\(([\w/]+\.(?:py|ipynb))\)", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
+    there = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.suffix in (".py", ".ipynb")}
+    assert listed == there
+    assert os.access(EXAMPLES / "web/page.html", os.R_OK)
