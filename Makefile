@@ -3,6 +3,8 @@ PYTHON ?= python3
 PORT ?= 8000
 WEIGHTS ?= auto
 ADVISORIES ?= pypi
+MODEL ?= resnet50
+SLO ?=
 
 # Whoever may read this file may administer the server of `make serve`; the load test reads its counts.
 TOKEN := .admin-token
@@ -13,7 +15,7 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: help install repository serve loadtest test test-load test-reliability test-compose lint audit format lock clean
+.PHONY: help install repository serve tune loadtest test test-load test-reliability test-compose lint audit format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,6 +44,9 @@ serve: repository  ## serve on this machine, classify a photo, go on until Ctrl-
 	$(BIN)/resnet-serve --port $(PORT) --admin-token-file $(TOKEN) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
 
 LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
+
+tune: repository  ## choose threads, instances, batch and queue delay for this machine (MODEL=resnet50, SLO=p99<=100ms)
+	$(BIN)/resnet-build tune --model $(MODEL) $(if $(SLO),--slo "$(SLO)")
 
 loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; starts a server if none runs
 	@if $(BIN)/resnet-client health >/dev/null 2>&1; then \

@@ -77,12 +77,15 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
         assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize(("command", "page"), [("resnet_build", "building"), ("resnet_serve", "serving")])
+@pytest.mark.parametrize(
+    ("command", "page"),
+    [("resnet_build", "building"), ("resnet_build tune", "tuning"), ("resnet_serve", "serving")],
+)
 def test_documented_options_are_the_real_ones(command: str, page: str) -> None:
     """Every option of a command is told on its page, and no other is."""
     option = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
     shown = subprocess.run(
-        [sys.executable, "-m", command, "--help"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", *command.split(), "--help"], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     documented = set(option.findall((ROOT / f"docs/{page}.md").read_text(encoding="utf-8")))
     # --log-verbose is Triton's, shown as an example.

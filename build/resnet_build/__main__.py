@@ -26,13 +26,18 @@ examples:
   resnet-build --variant int8                        and an integer network for CPUs
   resnet-build --backbone                            and feature maps for detection and segmentation
   resnet-build describe --arch v1                    print the network
+  resnet-build tune --help                           choose the serving options for this machine, by measuring
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["tune"]:
+        from resnet_build.tuning import command
+
+        return command.main(argv[1:])
+    args = _parser().parse_args(argv)
     try:
         return _describe(args) if args.command == "describe" else _build(args)
     except BuildError as exc:
@@ -100,7 +105,10 @@ def _parser() -> argparse.ArgumentParser:
         choices=("fp32", "fp16"),
         help="also serve the feature maps C2 to C5, as resnet50_backbone; fp16 halves what travels (default fp32)",
     )
-    _add_serving_options(parser.add_argument_group("serving, written into config.pbtxt"))
+    title = (
+        "serving, written into config.pbtxt; what tune has chosen stays, unless a flag here or --force says otherwise"
+    )
+    _add_serving_options(parser.add_argument_group(title))
     target = parser.add_argument_group("output")
     target.add_argument(
         "--repository",
@@ -121,7 +129,7 @@ def _add_serving_options(group: argparse._ArgumentGroup) -> None:
     for field in dataclasses.fields(ServingOptions):
         flag = f"--{field.name.replace('_', '-')}"
         text = f"{field.metadata['help']} (default {field.default})"
-        group.add_argument(flag, type=int, default=field.default, metavar="N", help=text)
+        group.add_argument(flag, type=int, metavar="N", help=text)
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -135,11 +143,10 @@ def _build(args: argparse.Namespace) -> int:
     if args.model_version < 1:
         raise BuildError("--model-version must be at least 1")
     started = time.monotonic()
-    serving = {field.name: getattr(args, field.name) for field in dataclasses.fields(ServingOptions)}
     options = pipeline.BuildOptions(
         weights=args.weights,
         file_options=_file_options(args),
-        serving=ServingOptions(**serving),
+        serving=_serving(args),
         repository=args.repository,
         cache=args.cache or weights.default_cache(),
         model_version=args.model_version,
@@ -151,6 +158,16 @@ def _build(args: argparse.Namespace) -> int:
     )
     pipeline.build(options, report)
     return 0
+
+
+def _serving(args: argparse.Namespace) -> ServingOptions:
+    """A flag comes before what was tuned, and that before the default."""
+    from resnet_build import manifest
+
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(ServingOptions)}
+    given = {name: value for name, value in given.items() if value is not None}
+    tuned = {} if args.force else manifest.tuned_schedule(manifest.read(args.repository))
+    return ServingOptions(**(tuned | given))
 
 
 def _file_options(args: argparse.Namespace) -> FileOptions:

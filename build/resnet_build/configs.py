@@ -13,10 +13,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build.errors import BuildError
-from resnet_build.network import FEATURES as FEATURE_COUNT
 from resnet_build.options import PLAIN, ServingOptions
 from resnet_build.python_models.preprocess.photo import Limits, Recipe
-from resnet_build.tensors import FEATURES, IMAGE, PIXELS, PROBABILITIES
+from resnet_build.tensors import FEATURE_COUNT, FEATURES, IMAGE, PIXELS, PROBABILITIES
 
 LABELS_FILENAME = "labels.txt"
 PREPROCESS = "preprocess"
@@ -64,6 +63,7 @@ _ENGINES = {
     "network_bf16": dataclasses.replace(_OPENVINO, parameters={**_OPENVINO.parameters, "HINT_BF16": "YES"}),
     "network_fp16": _ONNX_RUNTIME,
 }
+_THREAD_KEYS = {engine.backend: engine.threads_key for engine in (_ONNX_RUNTIME, _TORCH, _OPENVINO)}
 
 _HEADER = """\
 # Rendered by resnet-build from Triton's protobuf; `resnet-build --help` lists what can be changed.
@@ -99,7 +99,12 @@ def network_of(variant: str) -> str:
 
 
 def render_all(
-    options: ServingOptions, recipe: Recipe, classes: int, variants: Sequence[str] = (), door: str = PLAIN
+    options: ServingOptions,
+    recipe: Recipe,
+    classes: int,
+    variants: Sequence[str] = (),
+    door: str = PLAIN,
+    note: str = "",
 ) -> dict[str, str]:
     """Render every model's configuration.
 
@@ -109,22 +114,72 @@ def render_all(
         classes: number of labels.
         variants: what is served beside the default networks.
         door: which network the default door ends in.
+        note: a line of comment for each of them.
 
     Returns:
         Model name → text of its ``config.pbtxt``.
     """
     configs = [_preprocess(options)]
     served = ensembles(variants, door)
-    configs += [_network(network, options, classes) for network in dict.fromkeys(served.values())]
-    configs += [_ensemble(ensemble, network, options, classes) for ensemble, network in served.items()]
+    configs += [_network(network, classes) for network in dict.fromkeys(served.values())]
+    configs += [_ensemble(ensemble, network, classes) for ensemble, network in served.items()]
     rendered = {}
     for config in configs:
+        schedule(config, options)
         config.parameters["recipe"].string_value = recipe.to_json()
         config.parameters["recipe_sha256"].string_value = recipe.sha256
         for name, value in options.photo_limits.to_parameters().items():
             config.parameters[name].string_value = value
-        rendered[config.name] = _HEADER + text_format.MessageToString(config)
+        rendered[config.name] = to_text(config, note)
     return rendered
+
+
+def to_text(config: pb.ModelConfig, note: str = "") -> str:
+    """Write a ``config.pbtxt``; ``note`` is a line of comment above it."""
+    text: str = text_format.MessageToString(config)
+    return _HEADER + (f"# {note}\n" if note else "") + text
+
+
+def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
+    """Write into a model's configuration what ``resnet-build tune`` chooses: batch, instances, threads, delay.
+
+    Raises:
+        BuildError: a network of a backend that no build writes.
+    """
+    config.max_batch_size = options.max_batch_size
+    if config.name == PREPROCESS:
+        config.instance_group[0].count = options.preprocess_instances
+    elif config.platform != "ensemble":
+        config.instance_group[0].count = options.instances
+        config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us
+        del config.model_warmup[:]
+        config.model_warmup.extend(_warmup(size) for size in warmup_batches(options))
+        if (key := _THREAD_KEYS.get(config.backend)) is None:
+            raise BuildError(f"how many threads {config.name} has cannot be said to its backend {config.backend!r}")
+        config.parameters.pop(key, None)
+        if options.threads:
+            config.parameters[key].string_value = str(options.threads)
+
+
+def scheduled(preprocess: pb.ModelConfig, network: pb.ModelConfig, known: ServingOptions) -> ServingOptions:
+    """Read what :func:`schedule` writes; the rest is that of ``known``.
+
+    Raises:
+        BuildError: somebody wrote there what no build would.
+    """
+    try:
+        key = _THREAD_KEYS[network.backend]
+        threads = network.parameters[key].string_value if key in network.parameters else 0
+        return dataclasses.replace(
+            known,
+            max_batch_size=network.max_batch_size,
+            max_queue_delay_us=network.dynamic_batching.max_queue_delay_microseconds,
+            instances=network.instance_group[0].count,
+            preprocess_instances=preprocess.instance_group[0].count,
+            threads=int(threads),
+        )
+    except (IndexError, ValueError, KeyError) as exc:
+        raise BuildError(f"the schedule of {network.name} cannot be read from its configuration: {exc}") from exc
 
 
 def parse(text: str) -> pb.ModelConfig:
@@ -143,10 +198,9 @@ def _preprocess(options: ServingOptions) -> pb.ModelConfig:
     config = pb.ModelConfig(
         name=PREPROCESS,
         backend="python",
-        max_batch_size=options.max_batch_size,
         input=[_image()],
         output=[pb.ModelOutput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=[224, 224, 3])],
-        instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU, count=options.preprocess_instances)],
+        instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU)],
         # One request at a time: Triton 2.51 lets pass a BYTES tensor that is shorter than it says, and its Python
         # backend then fails all requests of the batch. The batcher is here for its queue.
         dynamic_batching=pb.ModelDynamicBatching(preferred_batch_size=[1]),
@@ -156,7 +210,7 @@ def _preprocess(options: ServingOptions) -> pb.ModelConfig:
     return config
 
 
-def _network(name: str, options: ServingOptions, classes: int) -> pb.ModelConfig:
+def _network(name: str, classes: int) -> pb.ModelConfig:
     engine = _ENGINES[name]
     kind = pb.ModelInstanceGroup.KIND_CPU if engine.on_cpu else pb.ModelInstanceGroup.KIND_AUTO
     config = pb.ModelConfig(
@@ -164,28 +218,23 @@ def _network(name: str, options: ServingOptions, classes: int) -> pb.ModelConfig
         backend=engine.backend,
         platform=engine.platform,
         default_model_filename=engine.filename,
-        max_batch_size=options.max_batch_size,
         input=[pb.ModelInput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=[224, 224, 3])],
         output=_outputs(classes),
         # The newest version beside the one before it, so that a roll-back is one request away.
         version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=2)),
-        instance_group=[pb.ModelInstanceGroup(kind=kind, count=options.instances)],
-        dynamic_batching=pb.ModelDynamicBatching(max_queue_delay_microseconds=options.max_queue_delay_us),
-        model_warmup=[_warmup(size) for size in warmup_batches(options)],
+        instance_group=[pb.ModelInstanceGroup(kind=kind)],
+        dynamic_batching=pb.ModelDynamicBatching(),
     )
     for key, value in engine.parameters.items():
         config.parameters[key].string_value = value
-    if options.threads:
-        config.parameters[engine.threads_key].string_value = str(options.threads)
     return config
 
 
-def _ensemble(name: str, network: str, options: ServingOptions, classes: int) -> pb.ModelConfig:
+def _ensemble(name: str, network: str, classes: int) -> pb.ModelConfig:
     step = pb.ModelEnsembling.Step
     return pb.ModelConfig(
         name=name,
         platform="ensemble",
-        max_batch_size=options.max_batch_size,
         input=[_image()],
         output=_outputs(classes),
         ensemble_scheduling=pb.ModelEnsembling(

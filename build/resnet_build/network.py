@@ -17,7 +17,6 @@ Architecture = Literal["v1", "v1.5"]
 IMAGENET_CLASSES = 1000
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-FEATURES = 2048
 
 # By the shape of one convolution: which of torchvision's ResNets a state dict really is.
 _BASIC_BLOCK_KEY = "layer1.0.conv3.weight"

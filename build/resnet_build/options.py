@@ -14,6 +14,8 @@ OPENVINO_VARIANTS = ("int8", "bf16")
 # What the default door can end in: the float network, or what is fast on a CPU (FP16 is for GPUs).
 AUTO, PLAIN = "auto", "onnx"
 DOORS = (AUTO, PLAIN, *OPENVINO_VARIANTS)
+# What `resnet-build tune` chooses for the machine.
+SCHEDULE = ("max_batch_size", "max_queue_delay_us", "instances", "preprocess_instances", "threads")
 
 
 def _option(default: int, text: str, *, least: int = 1, most: int) -> int:

@@ -6,13 +6,16 @@ import importlib.util
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 from resnet_build.errors import BuildError
 from resnet_build.python_models.preprocess.photo import Recipe, crop_pixels, decode
+
+if TYPE_CHECKING:
+    import torch
 
 # scikit-image's are CC0 or public domain, scikit-learn's CC BY 2.0.
 _SHIPPED = {
@@ -62,6 +65,8 @@ def sample_pixels(count: int, recipe: Recipe) -> torch.Tensor:
     Raises:
         BuildError: no photos are installed.
     """
+    import torch
+
     paths = shipped_photos()
     if not paths:
         raise BuildError(

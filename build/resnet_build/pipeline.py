@@ -111,7 +111,8 @@ def _build(options: BuildOptions, report: Report) -> bool:
             exported[backbone.NETWORK] = maps.path
         artifacts = {f"{network}/{options.model_version}/{path.name}": path for network, path in exported.items()}
         # The configurations are common to all versions, so their options are recorded once.
-        record["serving"] = dataclasses.asdict(options.serving)
+        if manifest.record_serving(record, options.serving):
+            report("what tune has chosen is replaced by what was asked for now")
         # A decision that stays keeps the figures by which it was made.
         record["door"] = (record["door"] if wish.previous else {}) | decision.record
         record["versions"][str(options.model_version)] = {
@@ -285,7 +286,8 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
             files.write(f"{model}/{configs.LABELS_FILENAME}", labels)
         for ensemble in ensembles:
             files.folder(f"{ensemble}/1")
-        rendered = configs.render_all(options.serving, found.recipe, len(found.labels), made, door_variant)
+        note = record.get("tuned", {}).get("note", "")
+        rendered = configs.render_all(options.serving, found.recipe, len(found.labels), made, door_variant, note)
         if wire := record["versions"][str(options.model_version)]["inputs"]["backbone"]:
             rendered |= backbone.render(rendered, wire)
             files.folder(f"{backbone.ENSEMBLE}/1")

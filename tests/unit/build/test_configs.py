@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
-from resnet_build import configs
+from hypothesis import given
+from hypothesis import strategies as st
+from resnet_build import configs, manifest
+from resnet_build.__main__ import _parser, _serving
 from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
 from resnet_build.python_models.preprocess.photo import Limits, Recipe
@@ -95,6 +99,63 @@ def test_instances_share_the_cores() -> None:
     assert models["network_onnx"].parameters["intra_op_thread_count"].string_value == "4"
     assert models["network_torchscript"].parameters["INTRA_OP_THREAD_COUNT"].string_value == "4"
     assert "intra_op_thread_count" not in rendered()["network_onnx"].parameters
+
+
+@given(
+    batch=st.integers(1, 1024),
+    delay_us=st.integers(0, 10_000_000),
+    instances=st.integers(1, 64),
+    preprocess=st.integers(1, 256),
+    threads=st.integers(1, 1024),
+)
+def test_a_schedule_is_read_as_it_was_written(
+    batch: int, delay_us: int, instances: int, preprocess: int, threads: int
+) -> None:
+    """Into configurations of other options, it leaves what the build would have rendered."""
+    options = ServingOptions(
+        max_batch_size=batch,
+        max_queue_delay_us=delay_us,
+        instances=instances,
+        preprocess_instances=preprocess,
+        threads=threads,
+    )
+    models = rendered(instances=3, threads=7)
+    for config in models.values():
+        configs.schedule(config, options)
+    for network in ("network_onnx", "network_torchscript"):
+        assert configs.scheduled(models["preprocess"], models[network], ServingOptions()) == options
+    texts = configs.render_all(options, DEFAULT_RECIPE, 1000)
+    assert {name: configs.to_text(config) for name, config in models.items()} == texts
+
+
+def test_flags_come_before_what_was_tuned_and_force_before_both(tmp_path: Path) -> None:
+    """A later build keeps the choice, a flag changes what it names, --force brings the defaults back."""
+    tuned = {"max_batch_size": 8, "max_queue_delay_us": 0, "instances": 2, "preprocess_instances": 3, "threads": 1}
+    content = {"versions": {}, "tuned": {"serving": tuned, "note": "Tuned."}}
+    (tmp_path / "manifest.json").write_text(manifest.to_json(content))
+
+    def serving(*arguments: str) -> ServingOptions:
+        return _serving(_parser().parse_args(["--repository", str(tmp_path), *arguments]))
+
+    assert serving() == ServingOptions(**tuned)
+    assert serving("--instances", "1", "--queue-size", "9") == ServingOptions(
+        **(tuned | {"instances": 1}), queue_size=9
+    )
+    assert serving("--force", "--max-batch-size", "4") == ServingOptions(max_batch_size=4)
+    assert not manifest.record_serving(content, serving("--queue-size", "9"))
+    assert content["tuned"]["serving"] == tuned
+    assert manifest.record_serving(content, serving("--instances", "1"))
+    assert "tuned" not in content
+
+
+@pytest.mark.parametrize(
+    "tuned", [[], {"note": "n"}, {"serving": {"instances": 2}, "note": "n"}, {"serving": {}, "note": "two\nlines"}]
+)
+def test_a_record_of_tuning_that_is_none_is_damage(tmp_path: Path, tuned: object) -> None:
+    """It is told, and not half believed."""
+    (tmp_path / "manifest.json").write_text(json.dumps({"versions": {}, "tuned": tuned}))
+    with pytest.raises(BuildError, match="no manifest of resnet-build"):
+        manifest.read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["max_batch_size", "queue_size", "instances", "preprocess_instances"])

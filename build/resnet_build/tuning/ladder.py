@@ -1,0 +1,79 @@
+"""The few that are worth it, under an objective: at rates that rise until none of them keeps it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+from resnet_build.options import ServingOptions
+from resnet_build.tuning.candidates import simplicity
+from resnet_build.tuning.slo import Slo
+
+_UP, _DOWN = 1.1, 0.8
+_MOST_RUNGS = 8
+
+# Setting, rate, seed → sorted latencies in seconds.
+Measure = Callable[[ServingOptions, float, int], list[float]]
+
+
+@dataclasses.dataclass
+class Climber:
+    """A setting on the ladder.
+
+    Attributes:
+        options: the setting.
+        predicted: highest rate at which it was predicted to keep the objective.
+        kept: rate → what was measured of the percentile there, in seconds.
+        missed: likewise, where the objective was missed.
+    """
+
+    options: ServingOptions
+    predicted: float
+    kept: dict[float, float] = dataclasses.field(default_factory=dict)
+    missed: dict[float, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """The highest rate at which it kept the objective; 0 if it never did."""
+        return max(self.kept, default=0.0)
+
+
+def climb(climbers: Sequence[Climber], measure: Measure, slo: Slo, report: Callable[[str], None]) -> Climber | None:
+    """Find the highest rate, from the best prediction upwards, or downwards if nobody keeps the objective there.
+
+    Returns:
+        The simplest of those that keep it at the highest rate; None if none was found that does.
+    """
+    rate, none_from = max(climber.predicted for climber in climbers), math.inf
+    staying: Sequence[Climber] = climbers
+    for _ in range(_MOST_RUNGS):
+        keeping = [climber for climber in staying if _keeps(climber, rate, measure, slo)]
+        report(f"at {rate:.1f} photos/s {len(keeping)} of {len(staying)} settings keep {slo.text}")
+        if keeping:
+            staying, rate = keeping, rate * _UP
+        elif any(climber.kept for climber in climbers):
+            break
+        else:
+            none_from, rate = rate, rate * _DOWN
+        if rate >= none_from:
+            break
+    highest = max(climber.rate for climber in climbers)
+    if not highest:
+        return None
+    return min((c for c in climbers if c.rate == highest), key=lambda climber: simplicity(climber.options))
+
+
+def _keeps(climber: Climber, rate: float, measure: Measure, slo: Slo) -> bool:
+    """Measure, and once more before a verdict that it does not: the machine hiccups, too."""
+    latencies = measure(climber.options, rate, 0)
+    if not slo.is_met(latencies):
+        latencies = sorted(latencies + measure(climber.options, rate, 1))
+    is_met = slo.is_met(latencies)
+    (climber.kept if is_met else climber.missed)[rate] = slo.value_s(latencies)
+    return is_met
+
+
+def seconds_for(slo: Slo, rate: float, least_s: float) -> float:
+    """Return how long to measure at a rate so that the percentile means something."""
+    return max(least_s, math.ceil(slo.smallest_sample / rate))

@@ -1,0 +1,82 @@
+"""Writes what was chosen: every model's ``config.pbtxt``, and where it comes from into ``manifest.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tritonclient.grpc import model_config_pb2 as pb
+
+from resnet_build import configs, manifest
+from resnet_build.options import SCHEDULE, ServingOptions
+from resnet_build.repository import locked, publication
+
+
+def write(repository: Path, chosen: ServingOptions, record: dict[str, Any], report: Callable[[str], None]) -> None:
+    """Write a setting into all models of a repository; what else their configurations say stays.
+
+    Args:
+        repository: the model repository.
+        chosen: the setting.
+        record: what was measured, for the manifest; its ``note`` goes into the configurations, too.
+        report: receives a sentence if another build is waited for.
+
+    Raises:
+        BuildError: a file cannot be read or written; nothing was changed.
+    """
+    with locked(repository, report), publication(repository) as files:
+        for name, config in _of_ensembles(repository).items():
+            configs.schedule(config, chosen)
+            files.write(f"{name}/config.pbtxt", configs.to_text(config, record["note"]))
+        content = manifest.read(repository)
+        schedule = {name: getattr(chosen, name) for name in SCHEDULE}
+        content["serving"] = dataclasses.asdict(chosen)
+        content["tuned"] = {"serving": schedule, **record}
+        files.write(manifest.FILENAME, manifest.to_json(content))
+
+
+def _of_ensembles(repository: Path) -> dict[str, pb.ModelConfig]:
+    """Read the configurations of all ensembles of ``preprocess`` and a network, and of their steps."""
+    paths = sorted(repository.glob("*/config.pbtxt"))
+    found = {path.parent.name: configs.parse(path.read_text(encoding="utf-8")) for path in paths}
+    steps = {name: [step.model_name for step in config.ensemble_scheduling.step] for name, config in found.items()}
+    ours = {name: models for name, models in steps.items() if configs.PREPROCESS in models}
+    wanted = {*ours, *(model for models in ours.values() for model in models)}
+    return {name: config for name, config in found.items() if name in wanted}
+
+
+def known_options(repository: Path) -> ServingOptions:
+    """Return the options of the last build or tuning."""
+    return ServingOptions(**manifest.read(repository).get("serving", {}))
+
+
+def largest_verified_batch(repository: Path) -> int:
+    """Return the largest batch that every version was verified at; 1 where no build is on record."""
+    versions = manifest.read(repository)["versions"].values()
+    found = [max((row["batch"] for row in entry.get("parity", [])), default=1) for entry in versions]
+    return min(found, default=1)
+
+
+def circumstances() -> dict[str, Any]:
+    """Return when and where this is measured."""
+    return {
+        "measured_at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.platform(),
+    }
+
+
+def processor() -> str:
+    """Return the name of the processor, as its maker gave it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

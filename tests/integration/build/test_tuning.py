@@ -1,0 +1,153 @@
+"""``resnet-build tune`` on the real server, and what later builds make of its choice."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from resnet_build import configs, manifest, photos
+from resnet_build.__main__ import main
+from resnet_build.options import ServingOptions
+from resnet_build.tuning import record
+from resnet_build.tuning.control import Control, Ensemble
+from resnet_build.tuning.load import Caller
+from resnet_serve import ServerConfig, TritonServer
+from tritonclient.grpc import model_config_pb2 as pb
+
+# On one core there are two layouts only, which makes it quick.
+ON_ONE_CORE = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from resnet_build.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def own(repository: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change, with batches of 2 at most; only what is not written is shared."""
+    copy = shutil.copytree(repository, tmp_path / "repository", copy_function=os.link)
+    small = ServingOptions(max_batch_size=2)
+    for path in copy.glob("*/config.pbtxt"):
+        config = configs.parse(path.read_text())
+        configs.schedule(config, small)
+        replace(path, configs.to_text(config))
+    content = manifest.read(copy)
+    for version in content["versions"].values():
+        version["parity"] = [row for row in version["parity"] if row["batch"] <= 2]
+    manifest.record_serving(content, small)
+    replace(copy / "manifest.json", manifest.to_json(content))
+    return copy
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file anew, and not into the one that a link shares."""
+    path.unlink()
+    path.write_text(text)
+
+
+def tune(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    command = [sys.executable, "-c", ON_ONE_CORE, "tune", "--rounds", "1", "--round-s", "0.5", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_a_choice_is_measured_and_written(own: Path) -> None:
+    """The server has run every setting of the record, and the files say the chosen one, and where it comes from."""
+    finished = tune("--repository", str(own), "--callers", "2")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    content = manifest.read(own)
+    tuned = content["tuned"]
+    assert {"measured_at", "processor", "cores", "server", "objective", "batch_ms"} <= tuned.keys()
+    assert tuned["cores"] == 1
+    assert tuned["network"] == "network_onnx"
+    assert tuned["serving"] in [entry["options"] for entry in tuned["measured"]]
+    assert all(value > 0 for entry in tuned["measured"] for value in entry["rounds"])
+    chosen = ServingOptions(**content["serving"])
+    assert {name: content["serving"][name] for name in tuned["serving"]} == tuned["serving"]
+    for model in ("preprocess", "network_onnx", "resnet50"):
+        text = (own / model / "config.pbtxt").read_text()
+        assert f"# {tuned['note']}\n" in text
+        expected = configs.parse(text)
+        configs.schedule(expected, chosen)
+        assert configs.parse(text) == expected
+    assert "chosen: " in finished.stdout
+
+
+def test_a_server_that_runs_takes_every_setting_and_gets_its_own_back(own: Path) -> None:
+    """Smaller batches and larger ones, in any order; at the end it serves what the files say."""
+    ensemble = Ensemble.read(own, "resnet50")
+    models = ("preprocess", "network_onnx", "resnet50")
+    explicit = ("--model-control-mode=explicit", "--load-model=resnet50")
+    with TritonServer(ServerConfig(own, port=0, triton_args=explicit)) as server:
+        target = server.grpc_url.removeprefix("grpc://")
+        with Control(target, server.admin_token, ensemble, largest_batch=2) as control:
+            assert control.gpus() == 0
+            photo = (photos.shipped_photos()[0]).read_bytes()
+            caller = Caller(control.client, "resnet50", "network_onnx", [photo])
+            for batch, instances in ((1, 2), (2, 1), (1, 1)):
+                wanted = ServingOptions(max_batch_size=batch, instances=instances, threads=1, preprocess_instances=2)
+                control.apply(wanted, likely_batch=1)
+                before = control.batches("network_onnx")
+                assert 0 < caller.classify(0) < 30
+                assert control.batches_since("network_onnx", before, 1).keys() == {1}
+                served = {name: served_config(control, name) for name in models}
+                assert [served[name].max_batch_size for name in models] == [2, batch, batch]
+                assert served["network_onnx"].instance_group[0].count == instances
+                assert served["preprocess"].instance_group[0].count == 2
+            assert len(caller.poisson(rate=50, seconds=0.2, seed=0)) > 0
+            control.restore(ensemble)
+            assert ensemble.options(ServingOptions()) == ServingOptions(max_batch_size=2)
+            for name in models:
+                assert served_config(control, name).max_batch_size == 2
+            assert served_config(control, "preprocess").instance_group[0].count == 1
+
+
+def served_config(control: Control, model: str) -> pb.ModelConfig:
+    """What the server has loaded."""
+    return control.client.get_model_config(model).config
+
+
+def test_an_objective_that_nobody_keeps_changes_nothing(own: Path) -> None:
+    """It is told before anything but the costs is measured, with exit code 1."""
+    before = (own / "network_onnx/config.pbtxt").read_bytes()
+    finished = tune("--repository", str(own), "--slo", "p99<=1ms")
+    assert finished.returncode == 1
+    assert "no setting is predicted to keep p99<=1ms" in finished.stderr
+    assert (own / "network_onnx/config.pbtxt").read_bytes() == before
+    assert "tuned" not in manifest.read(own)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--model", "network_onnx"), "network_onnx in .* is no ensemble of preprocess and a network"),
+        (("--model", "resnet51"), "resnet51/config.pbtxt cannot be read .*; build the repository first"),
+        (("--slo", "fast"), "--slo 'fast' is no objective"),
+        (("--images", "/dev/null"), "tuning needs photos: /dev/null holds none"),
+        (("--url", "http://localhost:8000"), "--url must be a gRPC address"),
+    ],
+)
+def test_what_cannot_be_tuned_is_told(
+    repository: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
+) -> None:
+    """Before any server is started, in a sentence."""
+    assert main(["tune", "--repository", str(repository), *arguments]) == 1
+    assert re.search(complaint, capsys.readouterr().err)
+
+
+def test_later_builds_keep_the_choice(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plain build finds the tuned repository up to date."""
+    chosen = ServingOptions(max_batch_size=2, instances=2, threads=1, max_queue_delay_us=0)
+    record.write(own, chosen, {"note": "Tuned in a test."}, print)
+    assert main(["--weights", "keras-v1", "--repository", str(own)]) == 0
+    assert "is up to date" in capsys.readouterr().out
+    network = configs.parse((own / "network_torchscript/config.pbtxt").read_text())
+    assert network.instance_group[0].count == 2
+    assert network.parameters["INTRA_OP_THREAD_COUNT"].string_value == "1"
+    assert manifest.tuned_schedule(manifest.read(own))["instances"] == 2

@@ -1,0 +1,157 @@
+"""Which settings are measured, and which of them is chosen."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from resnet_build.errors import BuildError
+from resnet_build.options import ServingOptions
+from resnet_build.tuning import candidates, contest, ladder, slo
+from resnet_build.tuning.costs import Layout
+
+CURRENT = ServingOptions()
+SETTINGS = candidates.settings(CURRENT, candidates.layouts(CURRENT, 4, 0), 4, 32)
+ROUNDS = st.lists(st.floats(10, 100), min_size=3, max_size=3)
+
+
+def ignore(_sentence: str) -> None:
+    """Take what is reported."""
+
+
+def test_cpus_are_divided_and_gpus_are_shared() -> None:
+    """On a CPU, threads times instances are the cores, half of them, or all twice; on a GPU, instances count."""
+    assert set(candidates.layouts(CURRENT, 4, 0)) == {
+        Layout(1, 0), Layout(2, 2), Layout(4, 1), Layout(2, 4), Layout(1, 2),
+    }  # fmt: skip
+    assert set(candidates.layouts(CURRENT, 1, 0)) == {Layout(1, 0), Layout(2, 1)}
+    assert [layout.instances for layout in candidates.layouts(CURRENT, 4, 2)] == [1, 2, 3, 4]
+
+
+def test_the_present_setting_is_always_measured() -> None:
+    """So that a tuning never makes anything worse without seeing it."""
+    odd = ServingOptions(instances=3, threads=5, max_batch_size=7, max_queue_delay_us=123)
+    settings = candidates.settings(odd, candidates.layouts(odd, 4, 0), 4, 32)
+    assert settings[0] == odd
+    assert len(set(settings)) == len(settings)
+    predicted = {setting: 1.0 if setting == odd else 100.0 for setting in settings}
+    assert candidates.promising(predicted, odd, 4)[0] == odd
+
+
+@given(seed=st.integers(0, 2**32 - 1), how_many=st.integers(1, 6))
+def test_the_promising_are_few_and_promising(seed: int, how_many: int) -> None:
+    """All but the present one are near the best prediction, and among them is one as good as the best."""
+    scores = random.Random(seed)  # noqa: S311  # repeatable
+    predicted = {setting: scores.uniform(50, 100) for setting in SETTINGS}
+    found = candidates.promising(predicted, CURRENT, how_many)
+    assert 1 <= len(found) == len(set(found)) <= how_many
+    best = max(predicted.values())
+    assert all(predicted[setting] >= 0.85 * best for setting in found if setting != CURRENT)
+    if how_many > 1:
+        assert max(predicted[setting] for setting in found) >= 0.98 * best
+
+
+def test_layouts_come_first() -> None:
+    """Where all are predicted alike, one of each layout is measured, the simplest."""
+    found = candidates.promising(dict.fromkeys(SETTINGS, 10.0), CURRENT, 5)
+    assert len({Layout.of(setting) for setting in found[1:]}) == len(found) - 1
+    assert {setting.max_queue_delay_us for setting in found[1:]} == {0}
+
+
+@given(st.lists(ROUNDS, min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_the_winner_is_nearly_the_best_whatever_the_order(rounds: list[list[float]], order: random.Random) -> None:
+    """It reaches 97 % of the best, round by round, was ahead of it once, and nobody simpler does so too."""
+    entries = [contest.Entry(setting, 0.0, list(one)) for setting, one in zip(SETTINGS, rounds, strict=False)]
+    best = max(entries, key=lambda entry: entry.median)
+    chosen = contest.winner(entries)
+    ratios = sorted(one / two for one, two in zip(chosen.rounds, best.rounds, strict=True))
+    assert ratios[1] >= 0.97
+    assert ratios[2] >= 1
+    shuffled = list(entries)
+    order.shuffle(shuffled)
+    assert contest.winner(shuffled).median == chosen.median
+
+
+def test_of_equals_the_simplest_wins() -> None:
+    """Fewer processes, no waiting, and large requests."""
+    complex_one = ServingOptions(instances=2, threads=1, max_queue_delay_us=0)
+    waiting, small, simple = (
+        ServingOptions(max_queue_delay_us=1000),
+        ServingOptions(max_queue_delay_us=0, max_batch_size=8),
+        ServingOptions(max_queue_delay_us=0),
+    )
+    entries = [contest.Entry(options, 0.0, [10.0, 10.1, 9.9]) for options in (complex_one, waiting, small, simple)]
+    assert contest.winner(entries).options == simple
+
+
+def test_who_is_behind_is_not_measured_again() -> None:
+    """The rounds go in turns, in both directions, and only the strong ones see the second."""
+    speeds = dict(zip(SETTINGS[:3], (100.0, 60.0, 99.0), strict=True))
+    calls: list[ServingOptions] = []
+
+    def measure(options: ServingOptions) -> float:
+        calls.append(options)
+        return speeds[options]
+
+    entries = [contest.Entry(setting, 0.0) for setting in speeds]
+    contest.hold(entries, measure, 3, ignore)
+    first, second, third = SETTINGS[:3]
+    assert calls == [first, second, third, third, second, first, first, third]
+
+
+@pytest.mark.parametrize("limit", [20.0, 50.0, 75.0])
+def test_the_ladder_finds_the_rate(limit: float) -> None:
+    """From a prediction that is too high or too low, it ends within a rung of what is really kept."""
+    objective = slo.parse("p99<=100ms")
+
+    def measure(options: ServingOptions, rate: float, _seed: int) -> list[float]:
+        bound = limit if options is strong else limit / 2
+        return [0.05] * 200 if rate <= bound else [0.05] * 100 + [0.2] * 100
+
+    strong, weak = SETTINGS[:2]
+    climbers = [ladder.Climber(weak, 50.0), ladder.Climber(strong, 50.0)]
+    chosen = ladder.climb(climbers, measure, objective, ignore)
+    assert chosen is climbers[1]
+    assert limit / 1.25 <= chosen.rate <= limit
+
+
+def test_a_single_hiccup_is_no_verdict() -> None:
+    """What misses once and keeps with twice the photos keeps."""
+    objective = slo.parse("p99<=100ms")
+    samples = {0: [0.05] * 197 + [0.2] * 3, 1: [0.05] * 200}
+    climber = ladder.Climber(CURRENT, 10.0)
+    ladder.climb([climber], lambda _options, _rate, seed: samples[seed], objective, ignore)
+    assert climber.kept
+    assert not climber.missed
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "bound_s"),
+    [("p99<=100ms", 0.99, 0.1), (" p50 <= 2s ", 0.5, 2.0), ("p99.9<=1.5ms", 0.999, 0.0015)],
+)
+def test_objectives_are_read(text: str, share: float, bound_s: float) -> None:
+    """Percentile and bound, with spaces or without."""
+    found = slo.parse(text)
+    assert math.isclose(found.share, share)
+    assert math.isclose(found.bound_s, bound_s)
+
+
+@pytest.mark.parametrize("text", ["", "p99", "p99<=100", "p0<=1ms", "p99<=0ms", "p100<=1ms", "p99>=1ms", "mean<=1ms"])
+def test_what_is_no_objective_is_refused(text: str) -> None:
+    """With an example of one that is."""
+    with pytest.raises(BuildError, match="p99<=100ms"):
+        slo.parse(text)
+
+
+@given(st.lists(st.floats(0, 10), min_size=1).map(sorted), st.sampled_from(["p50", "p90", "p99"]))
+def test_a_percentile_is_one_of_the_latencies(latencies_s: list[float], name: str) -> None:
+    """At least that share is not above it, and it is the smallest such."""
+    objective = slo.parse(f"{name}<=1s")
+    value_s = objective.value_s(latencies_s)
+    count = sum(one <= value_s for one in latencies_s)
+    assert count >= objective.share * len(latencies_s)
+    below = [one for one in latencies_s if one < value_s]
+    assert len(below) < objective.share * len(latencies_s)
