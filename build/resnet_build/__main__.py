@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_build.errors import BuildError
-from resnet_build.options import DOORS, VARIANTS, ServingOptions
+from resnet_build.options import ACCELERATORS, DOORS, PREPROCESSING, VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
     from resnet_build.weights import FileOptions
+
+_GPU = ("accelerator", "preprocessing", "engine_cache")
 
 _EPILOG = """\
 exit codes: 0 built or up to date, 1 the build failed and nothing was written, 2 wrong usage
@@ -105,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("fp32", "fp16"),
         help="also serve the feature maps C2 to C5, as resnet50_backbone; fp16 halves what travels (default fp32)",
     )
+    _add_gpu_options(parser.add_argument_group("GPU hosts; what is not given stays as it was built before"))
     title = (
         "serving, written into config.pbtxt; what tune has chosen stays, unless a flag here or --force says otherwise"
     )
@@ -123,6 +126,20 @@ def _parser() -> argparse.ArgumentParser:
     target.add_argument("--force", action="store_true", help="build even if nothing has changed")
     target.add_argument("--quiet", action="store_true", help="print errors only")
     return parser
+
+
+def _add_gpu_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--accelerator",
+        choices=ACCELERATORS,
+        help="tensorrt: ONNX Runtime computes with TensorRT, whose engines are kept by the server (default none)",
+    )
+    group.add_argument(
+        "--preprocessing",
+        choices=PREPROCESSING,
+        help="dali: an ensemble resnet50_dali beside the others, whose photos the GPU decodes (default pillow)",
+    )
+    group.add_argument("--engine-cache", metavar="DIR", help="folder of the server for the engines (default /engines)")
 
 
 def _add_serving_options(group: argparse._ArgumentGroup) -> None:
@@ -155,6 +172,7 @@ def _build(args: argparse.Namespace) -> int:
         calibration_images=args.calibration_images,
         door=args.door,
         backbone=args.backbone,
+        gpu={name: value for name in _GPU if (value := getattr(args, name)) is not None},
     )
     pipeline.build(options, report)
     return 0

@@ -104,6 +104,7 @@ def render_all(
     classes: int,
     variants: Sequence[str] = (),
     door: str = PLAIN,
+    *,
     note: str = "",
 ) -> dict[str, str]:
     """Render every model's configuration.

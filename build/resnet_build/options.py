@@ -17,6 +17,10 @@ DOORS = (AUTO, PLAIN, *OPENVINO_VARIANTS)
 # What `resnet-build tune` chooses for the machine.
 SCHEDULE = ("max_batch_size", "max_queue_delay_us", "instances", "preprocess_instances", "threads")
 
+# For GPU hosts; `resnet_build.gpu` tells what they change. The first of each is the default.
+ACCELERATORS = ("none", "tensorrt")
+PREPROCESSING = ("pillow", "dali")
+
 
 def _option(default: int, text: str, *, least: int = 1, most: int) -> int:
     field: int = dataclasses.field(default=default, metadata={"help": text, "least": least, "most": most})

@@ -14,7 +14,18 @@ from typing import Any
 
 import torch
 
-from resnet_build import backbone, configs, door, export_onnx, export_torchscript, manifest, parity, photos, variants
+from resnet_build import (
+    backbone,
+    configs,
+    door,
+    export_onnx,
+    export_torchscript,
+    gpu,
+    manifest,
+    parity,
+    photos,
+    variants,
+)
 from resnet_build.errors import BuildError
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
 from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
@@ -53,6 +64,7 @@ class BuildOptions:
         calibration_images: folder of photos for ``int8``; None for what was used before, else shipped photos.
         door: what the default door ends in, of ``options.DOORS``; None for what was asked for before, else ``onnx``.
         backbone: type of the feature maps to serve; None for what was served before, else no maps.
+        gpu: what of :class:`gpu.GpuOptions` was asked for; the rest is as before.
     """
 
     weights: str
@@ -66,6 +78,7 @@ class BuildOptions:
     calibration_images: Path | None = None
     door: str | None = None
     backbone: backbone.Wire | None = None
+    gpu: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def all_variants(self) -> tuple[str, ...]:
@@ -113,6 +126,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
         # The configurations are common to all versions, so their options are recorded once.
         if manifest.record_serving(record, options.serving):
             report("what tune has chosen is replaced by what was asked for now")
+        record["gpu"] = dataclasses.asdict(gpu.chosen(record, options.gpu))
         # A decision that stays keeps the figures by which it was made.
         record["door"] = (record["door"] if wish.previous else {}) | decision.record
         record["versions"][str(options.model_version)] = {
@@ -188,8 +202,12 @@ def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[s
     entry = record["versions"].get(str(options.model_version))
     if entry is None or entry["inputs"] != inputs or record.get("serving") != dataclasses.asdict(options.serving):
         return False
+    wanted = gpu.chosen(record, options.gpu)
+    if wanted != gpu.chosen(record, {}):
+        return False
     # The small files only have to exist: who edits a configuration by hand must not lose that to the next build.
-    if not all((options.repository / name).exists() for name in _small_files(inputs, _variant(record))):
+    small_files = (*_small_files(inputs, _variant(record)), *gpu.file_names(wanted))
+    if not all((options.repository / name).exists() for name in small_files):
         return False
     recorded = {options.repository / name: digest for name, digest in entry["artifacts"].items()}
     return all(path.exists() and manifest.sha256(path) == digest for path, digest in recorded.items())
@@ -286,14 +304,29 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
             files.write(f"{model}/{configs.LABELS_FILENAME}", labels)
         for ensemble in ensembles:
             files.folder(f"{ensemble}/1")
-        note = record.get("tuned", {}).get("note", "")
-        rendered = configs.render_all(options.serving, found.recipe, len(found.labels), made, door_variant, note)
-        if wire := record["versions"][str(options.model_version)]["inputs"]["backbone"]:
-            rendered |= backbone.render(rendered, wire)
+        rendered = _rendered(options, found, record)
+        if backbone.ENSEMBLE in rendered:
             files.folder(f"{backbone.ENSEMBLE}/1")
+        if gpu.DOOR in rendered:
+            files.folder(f"{gpu.DOOR}/1")
+            files.write(f"{gpu.DOOR}/{configs.LABELS_FILENAME}", labels)
+            for name, text in gpu.small_files(found.recipe, options.serving.max_batch_size):
+                files.write(name, text)
         for model, text in rendered.items():
             files.write(f"{model}/config.pbtxt", text)
         if door_variant == PLAIN:
             files.remove(configs.ensemble_of(PLAIN))  # of a door that ended in a variant before
         # Last: what it tells is true only when all the rest is there.
         files.write(manifest.FILENAME, manifest.to_json(record))
+
+
+def _rendered(options: BuildOptions, found: Weights, record: manifest.Manifest) -> dict[str, str]:
+    """Every model's configuration, by the model's name."""
+    inputs = record["versions"][str(options.model_version)]["inputs"]
+    note = record.get("tuned", {}).get("note", "")
+    rendered = configs.render_all(
+        options.serving, found.recipe, len(found.labels), inputs["variants"], _variant(record), note=note
+    )
+    if wire := inputs["backbone"]:
+        rendered |= backbone.render(rendered, wire)
+    return gpu.adapt(rendered, gpu.GpuOptions(**record["gpu"]))

@@ -90,6 +90,8 @@ class Delivery:
                 if not has_chance or deadline.left_s <= pause_s or not self._may_repeat(exc, tried, is_fresh=is_fresh):
                     raise
                 _LOGGER.warning("%s; trying again in %.2f s", exc, pause_s)
+                if isinstance(request, _requests.Inference):
+                    request.span.retries(exc, pause_s)
             if pause_s:
                 yield Pause(pause_s)
                 tried.clear()

@@ -12,7 +12,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from resnet_client import _images, _photo, _requests
+from resnet_client import _images, _photo, _requests, _tracing
 from resnet_client._config import check_model, check_model_version, check_preprocessing, check_timeout
 from resnet_client._deadline import Deadline
 from resnet_client._delivery import Delivery
@@ -101,13 +101,15 @@ class Flows:
 
     def classify(self, image: ImageSource, target: Target, top_k: int) -> Flow[Classification]:
         """Photo → the most probable classes."""
-        answer = yield from self._infer(image, target, _requests.PROBABILITIES, top_k)
-        return _requests.read_classification(answer)
+        with _tracing.call("classify", target.model, self._config.url) as span:
+            answer = yield from self._infer(image, target, _requests.PROBABILITIES, top_k, span)
+            return _requests.read_classification(answer)
 
     def embed(self, image: ImageSource, target: Target) -> Flow[npt.NDArray[np.float32]]:
         """Photo → feature vector."""
-        answer = yield from self._infer(image, target, _requests.FEATURES, class_count=0)
-        return _requests.read_features(answer)
+        with _tracing.call("embed", target.model, self._config.url) as span:
+            answer = yield from self._infer(image, target, _requests.FEATURES, 0, span)
+            return _requests.read_features(answer)
 
     def feature_maps(self, image: ImageSource, target: Target) -> Flow[dict[str, npt.NDArray[np.floating[Any]]]]:
         """Photo → the maps of the backbone."""
@@ -173,10 +175,12 @@ class Flows:
             found["error"] = exc
         return Health(**found)
 
-    def _infer(self, image: ImageSource, target: Target, output_name: str, class_count: int) -> Flow[_requests.Answer]:
+    def _infer(
+        self, image: ImageSource, target: Target, output_name: str, class_count: int, span: _tracing.Span
+    ) -> Flow[_requests.Answer]:
         deadline = Deadline(target.timeout_s)
         door = yield from self._door(image, target, deadline)
-        inference = self._inference(door, output_name, class_count)
+        inference = dataclasses.replace(self._inference(door, output_name, class_count), span=span)
         try:
             answer: _requests.Answer = yield from self.delivery.send(inference, deadline)
         except InvalidImageError as exc:  # the server knows no file names

@@ -12,6 +12,7 @@ import numpy as np
 from resnet_client import _tensors
 from resnet_client._exceptions import ResnetClientError, ResponseError
 from resnet_client._results import Classification, ModelStatistics, Prediction
+from resnet_client._tracing import SILENT, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,6 +52,7 @@ class Inference:
         output_name: ``PROBABILITIES__0`` or ``FEATURES__1``.
         class_count: how many classes to return; 0 returns the tensor itself.
         region: the shared memory that holds the tensor for the server; None if it travels with the request.
+        span: of the call that it is sent for.
     """
 
     model: str
@@ -60,6 +62,7 @@ class Inference:
     output_name: str
     class_count: int = _RAW
     region: str | None = None
+    span: Span = dataclasses.field(default=SILENT, repr=False, compare=False)
 
     @property
     def datatype(self) -> str:

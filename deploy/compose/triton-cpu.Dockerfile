@@ -1,17 +1,34 @@
 # The real tritonserver on a CPU, from the wheel that ships it. Without torch, unless EXTRA=serve asks for TorchScript.
-FROM python:3.11-slim
+FROM python:3.11-slim AS builder
 WORKDIR /src
+# What is copied below: neither pip nor the sources.
+RUN python -m venv --without-pip /server
+ENV PIP_PYTHON=/server/bin/python PIP_NO_CACHE_DIR=1
 # Dependencies first: they change seldom, and are most of the time and size.
 COPY constraints.txt pyproject.toml deploy/compose/requirements.py ./
 ARG EXTRA=serve-onnx
+# Then off again with what packages ask for and the server never imports, and with other Pythons' workers.
 RUN python requirements.py ${EXTRA} > requirements.txt \
- && pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt
+ && pip install --constraint constraints.txt --requirement requirements.txt \
+ && pip uninstall --yes cuda-python cuda-bindings cuda-core cuda-pathfinder perf-analyzer \
+    pydantic pydantic-core pyzmq sh typer wrapt \
+ && cd /server/lib/python3.11/site-packages \
+ && rm -r nvidia_pytriton.libs/libpython3* \
+ && find pytriton/tritonserver/python_backend_stubs -mindepth 1 -maxdepth 1 ! -name 3.11 -exec rm -r {} +
 COPY README.md LICENSE ./
 COPY build build
 COPY serve serve
 COPY client client
 COPY loadtest loadtest
 COPY model_repository/preprocess model_repository/preprocess
-RUN pip install --no-cache-dir --no-deps .
+RUN pip install --no-deps .
+
+FROM python:3.11-slim
+# The workers need Python as a shared library. Images made of Debian's own packages have it apart.
+RUN ldconfig -p | grep -q 'libpython3[.]11[.]so[.]1' \
+ || { apt-get update && apt-get install -y --no-install-recommends libpython3.11 \
+   && rm -rf /var/lib/apt/lists/* /var/cache/apt; }
+COPY --from=builder /server /server
+ENV PATH=/server/bin:${PATH}
 USER 1000
 ENTRYPOINT ["resnet-serve", "--repository", "/models", "--host", "0.0.0.0"]

@@ -2,4 +2,6 @@
 ARG TRITON_TAG=26.09-py3
 FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}
 RUN pip install --no-cache-dir "pillow>=11.3,<14"
+# The volume of TensorRT's engines takes over the owner.
+RUN install -d -o 1000 /engines
 USER 1000

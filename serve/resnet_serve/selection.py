@@ -6,8 +6,13 @@ import importlib.util
 import re
 from pathlib import Path
 
-# Backend → the package that it imports.
-_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "pytorch": "torch"}
+# Backend → the package that it imports; DALI's is no package, and is in NVIDIA's image only.
+_PACKAGES = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "pytorch": "torch",
+    "dali": "DALI's backend",
+}
 _BACKEND = re.compile(r'^backend: "(\w+)"', re.MULTILINE)
 _STEP = re.compile(r'^\s+model_name: "([^"]+)"', re.MULTILINE)
 

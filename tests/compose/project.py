@@ -114,4 +114,6 @@ def project(name: str, *overrides: Path, **variables: str) -> Iterator[Project]:
     try:
         yield made
     finally:
-        made.run("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "20", check=False)
+        made.run(
+            "--profile", "*", "down", "--volumes", "--rmi", "local", "--remove-orphans", "--timeout=20", check=False
+        )

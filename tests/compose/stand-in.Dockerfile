@@ -2,9 +2,11 @@
 ARG BUILD_IMAGE
 FROM ${BUILD_IMAGE}
 USER root
+RUN apt-get update && apt-get install -y --no-install-recommends libpython3.11
 RUN python requirements.py serve-onnx > requirements.txt \
  && pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt
-COPY tests/compose/stand_in.py ./
+COPY stand_in.py ./
 RUN python stand_in.py /opt/backends /usr/local/bin/tritonserver
+RUN install -d -o 1000 /engines
 ENTRYPOINT []
 USER 1000

@@ -6,7 +6,12 @@ import json
 import os
 import signal
 import subprocess
+import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from resnet_client import Client, RequestError
@@ -18,13 +23,17 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
 TOKEN = "compose-tests-0123456789"  # noqa: S105  # of servers that live for minutes, on loopback
 CAT_CLASSES = range(281, 288)
+FOLDER = Path(__file__).parent
+LONGEST_WAIT_S = 60
+MOST_ADDED_BYTES = 500_000_000
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Project]:
-    """`docker compose up triton-cpu`, healthy; taken away at the end without a trace."""
-    with project.project("cpu", RESNET_ADMIN_TOKEN=TOKEN, LOADTEST_RATE="5/s", LOADTEST_DURATION="15s") as made:
-        made.run("up", "--build", "--wait", "--wait-timeout", "600", "triton-cpu")
+    """`docker compose up build triton-cpu`, healthy; taken away at the end without a trace."""
+    variables = {"RESNET_ADMIN_TOKEN": TOKEN, "LOADTEST_RATE": "5/s", "LOADTEST_DURATION": "15s"}
+    with project.project("cpu", FOLDER / "prometheus.yml", **variables) as made:
+        made.run("up", "--build", "--wait", "--wait-timeout", "600", "build", "triton-cpu")
         yield made
     assert made.remains() == []
 
@@ -43,9 +52,17 @@ def test_the_image_holds_no_torch(served: Project) -> None:
     assert "network_torchscript    is not served: torch is not installed" in served.logs("triton-cpu")
 
 
-def test_strangers_classify_and_no_more(served: Project) -> None:
+def test_the_image_is_small(served: Project) -> None:
+    """What it adds to the image of Python stays below a bound; docs/deployment.md states its size."""
+    images = ("python:3.11-slim", f"{served.name}-triton-cpu")
+    base, ours = (int(served.docker("image", "inspect", "--format", "{{.Size}}", image)) for image in images)
+    assert ours - base < MOST_ADDED_BYTES
+
+
+def test_strangers_classify_and_no_more(served: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What administers the server wants the token."""
-    with Client(served.grpc_url, admin_token="") as client, pytest.raises(RequestError):
+    monkeypatch.delenv("RESNET_ADMIN_TOKEN")
+    with Client(served.grpc_url) as client, pytest.raises(RequestError):
         client.statistics()
     with Client(served.grpc_url, admin_token=TOKEN) as client:
         assert client.statistics(model="resnet50")
@@ -63,25 +80,41 @@ def test_a_dead_worker_is_replaced(served: Project, cat: bytes) -> None:
     served.wait_for_health("triton-cpu", "healthy", 60)
 
 
-def test_two_workers_load_it_and_report(served: Project) -> None:
+def test_prometheus_sees_it(served: Project, cat: bytes) -> None:
+    """The profile for monitoring scrapes the server by its name in the project, and has read the rules."""
+    served.run("up", "--build", "--wait", "--wait-timeout", "120", "prometheus")
+    with Client(served.grpc_url) as client:
+        client.classify(cat)
+    url = f"http://127.0.0.1:{served.ports['PROMETHEUS_PORT']}/api/v1"
+    query = urllib.parse.quote('nv_inference_request_success{job="triton", model="resnet50"} > 0')
+    found: list[object] = []
+    deadline_s = time.monotonic() + LONGEST_WAIT_S
+    while not found and time.monotonic() < deadline_s:
+        time.sleep(0.5)
+        found = asked(f"{url}/query?query={query}")["result"]
+    assert found
+    rules = asked(f"{url}/rules")["groups"][0]["rules"]
+    assert len(rules) >= 8
+    assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
+
+
+def asked(url: str) -> dict[str, Any]:
+    """What Prometheus answers."""
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # http, on loopback
+        data: dict[str, Any] = json.load(answer)["data"]
+    return data
+
+
+def test_two_workers_load_it_and_report(served: Project, tmp_path: Path) -> None:
     """The load test's profile leaves a report in its volume; client's and server's counts are judged by it."""
     services = ("loadtest", "loadtest-worker")
-    done = served.run(
-        "up",
-        "--build",
-        "--scale",
-        "loadtest-worker=2",
-        "--attach",
-        "loadtest",
-        "--exit-code-from",
-        "loadtest",
-        *services,
-    )
+    done = served.run("up", "--build", "--scale=loadtest-worker=2", "--attach=loadtest", *services)
+    state = served.docker("inspect", "--format", "{{.State.ExitCode}}", served.container("loadtest"))
+    assert state.strip() == "0", done.stdout
     assert "valid" in done.stdout
-    script = "import glob, sys; sys.stdout.write(open(glob.glob('/results/*.json')[0]).read())"
-    # `run` prints the creation of its container, too.
-    printed = served.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "loadtest", "-c", script).stdout
-    report = json.loads(printed[printed.index("{") :])
+    served.run("cp", "loadtest:/results/.", str(tmp_path))
+    (written,) = tmp_path.glob("*.json")
+    report = json.loads(written.read_text(encoding="utf-8"))
     assert report["whole"]["requests"] > 20
     assert report["whole"]["error_rate"] == 0
 

@@ -98,7 +98,8 @@ class Control:
         """Load what the files say now; for a server that goes on.
 
         Args:
-            ensemble: read anew. Its configurations are sent, because Triton keeps what was sent before until files change.
+            ensemble: read anew. Its configurations are sent, because Triton keeps what was sent before until files
+                change.
 
         Raises:
             BuildError: the server refuses, or cannot be reached.

@@ -85,7 +85,7 @@ def channel(library: Any, config: ClientConfig, endpoint: Endpoint) -> Any:
 def message(config: ClientConfig, request: Request, timeout_s: float) -> Message:
     """Put a request into words."""
     if isinstance(request, Inference):
-        return Message("ModelInfer", _inference(request, timeout_s), ())
+        return Message("ModelInfer", _inference(request, timeout_s), tuple(request.span.headers.items()))
     rpc = _RPCS[request.method]
     content = getattr(service_pb2, f"{rpc}Request")(
         **{name.removeprefix("model_"): value for name, value in request.arguments.items()}

@@ -67,7 +67,7 @@ def message(config: ClientConfig, endpoint: Endpoint, request: Request, timeout_
     if isinstance(request, Inference):
         path = base + _model_path(request.model, request.model_version) + "/infer"
         words = json.dumps(_inference(request, timeout_s)).encode()
-        headers[_HEADER_LENGTH] = str(len(words))
+        headers |= {_HEADER_LENGTH: str(len(words)), **request.span.headers}
         return Message("POST", path, headers, request.content(words) if request.region is None else words)
     if config.admin_token is not None and is_closed_to_strangers(request):
         headers["admin-key"] = config.admin_token

@@ -22,7 +22,7 @@ _DEFAULT_URL = "http://127.0.0.1:8002/metrics"
 _WAITING = re.compile(r'^nv_inference_pending_request_count{model="(\w+)"[^}]*} (\S+)', re.MULTILINE)
 _DONE = re.compile(r'^nv_inference_request_success{model="network_[^}]*} (\S+)', re.MULTILINE)
 _TAKEN_US = re.compile(r'^nv_inference_request_duration_us{model="network_[^}]*} (\S+)', re.MULTILINE)
-_DOOR = "preprocess"
+_DOORS = "preprocess"  # and what stands before DALI
 _NETWORKS = "network_"
 
 _TIMEOUT_S = 0.5
@@ -100,9 +100,7 @@ class Backlog:
             self._waiting, self._room, self._wait_s, self._looked_s = 0.0, float("inf"), 0.0, now_s
             return
         self._is_blind = False
-        requests = sum(
-            float(count) for model, count in _WAITING.findall(page) if model == _DOOR or model.startswith(_NETWORKS)
-        )
+        requests = sum(float(count) for model, count in _WAITING.findall(page) if model.startswith((_DOORS, _NETWORKS)))
         self._waiting = requests * self._photos_per_request
         self._room = (self._limit - self._waiting) / self._doors
         done = sum(map(float, _DONE.findall(page)))

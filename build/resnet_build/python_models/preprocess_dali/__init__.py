@@ -1,0 +1,1 @@
+"""Served by Triton; a package, so that the wheel ships it."""

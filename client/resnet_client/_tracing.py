@@ -1,0 +1,70 @@
+"""Spans of OpenTelemetry around calls, where it is installed and has somebody to tell; else nothing, at no cost."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+try:
+    from opentelemetry import propagate, trace
+except ImportError:
+    _tracer: Any = None
+else:
+    _tracer = trace.get_tracer("resnet_client")
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Span:
+    """What a call tells about itself; this one tells nobody."""
+
+    headers: Mapping[str, str] = {}
+    """Goes with each request, so that the server's spans belong to the same trace: ``traceparent``."""
+
+    def retries(self, error: Exception, pause_s: float) -> None:
+        """Note an attempt that failed, and how long the next one waits, in seconds."""
+
+
+SILENT = Span()
+
+
+class _Recorded(Span):
+    def __init__(self, span: Any) -> None:
+        self._span = span
+        headers: dict[str, str] = {}
+        propagate.inject(headers, context=trace.set_span_in_context(span))
+        self.headers = headers
+
+    def retries(self, error: Exception, pause_s: float) -> None:
+        attributes = {"error.type": type(error).__name__, "error.message": str(error), "pause_s": pause_s}
+        self._span.add_event("retry", attributes)
+
+
+@contextlib.contextmanager
+def call(name: str, model: str, server: str) -> Iterator[Span]:
+    """Record the block as one call; an error that leaves it is recorded, too.
+
+    It does not become the current span, because flows of several calls take turns in one thread.
+
+    Args:
+        name: the client's method.
+        model: the model asked.
+        server: the client's URL.
+    """
+    if _tracer is None:
+        yield SILENT
+        return
+    attributes = {"resnet.model": model, "url.full": server}
+    span = _tracer.start_span(f"{name} {model}", kind=trace.SpanKind.CLIENT, attributes=attributes)
+    if not span.is_recording():  # and Triton would record whatever brings a trace along
+        yield SILENT
+        return
+    try:
+        yield _Recorded(span)
+    except BaseException as exc:
+        span.record_exception(exc)
+        span.set_status(trace.Status(trace.StatusCode.ERROR, str(exc)))
+        raise
+    finally:
+        span.end()

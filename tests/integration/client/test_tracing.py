@@ -1,0 +1,176 @@
+"""Traces: one goes from the client's call through every step of the ensemble; without OpenTelemetry nothing does."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+from resnet_client import AsyncClient, Client, UnavailableError, _tracing
+from resnet_serve import ServerConfig, TritonServer
+
+COMPOSE = Path(__file__).resolve().parents[3] / "docker-compose.yml"
+LONGEST_WAIT_S = 30.0
+STEPS = {"InferRequest", "resnet50", "preprocess", "network_onnx"}
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """Takes spans by OTLP over HTTP, which Triton writes as JSON, as a collector does."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.spans: list[dict] = []
+
+    @property
+    def url(self) -> str:
+        """Where spans are sent."""
+        return f"http://127.0.0.1:{self.server_port}/v1/traces"
+
+    def of_trace(self, trace_id: str, names: set[str]) -> dict[str, dict]:
+        """Wait until all these spans of a trace have come; return all of the trace by name."""
+        deadline_s = time.monotonic() + LONGEST_WAIT_S
+        while not names <= (found := {s["name"]: s for s in self.spans if s["traceId"] == trace_id}).keys():
+            assert time.monotonic() < deadline_s, [(span["name"], span["traceId"]) for span in self.spans]
+            time.sleep(0.05)
+        return found
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One request of an exporter."""
+
+    server: Receiver
+
+    def do_POST(self) -> None:  # the name that the library calls
+        """Keep the spans."""
+        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        for resource in content["resourceSpans"]:
+            for scope in resource["scopeSpans"]:
+                self.server.spans += scope["spans"]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    """Somebody who collects spans."""
+    with Receiver() as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture(scope="module")
+def traced(repository_copy, receiver: Receiver) -> Iterator[TritonServer]:
+    """A server with the flags of the compose file, tracing switched on."""
+    for model in ("resnet50", "preprocess", "network_onnx"):
+        repository_copy.add(model)
+    flags = [
+        flag for flag in yaml.safe_load(COMPOSE.read_text())["services"]["triton-cpu"]["command"] if "trace" in flag
+    ]
+    assert "--trace-config=rate=${TRACE_RATE:-0}" in flags
+    values = {"${TRACE_LEVEL:-OFF}": "TIMESTAMPS", "${TRACE_RATE:-0}": "0"}
+    values["http://otel-collector:4318/v1/traces"] = receiver.url
+    for variable, value in values.items():
+        flags = [flag.replace(variable, value) for flag in flags]
+    hasty = "--trace-config=opentelemetry,bsp_schedule_delay=100"
+    with TritonServer(ServerConfig(repository_copy.folder, port=0, triton_args=(*flags, hasty))) as server:
+        yield server
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """What a program has that traces: an SDK, which keeps the client's spans."""
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    monkeypatch.setattr(_tracing, "_tracer", provider.get_tracer("tests"))
+    return kept
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_trace_goes_through_every_step(
+    traced: TritonServer, receiver: Receiver, exporter: InMemorySpanExporter, photos: dict[str, Path], protocol: str
+) -> None:
+    """Client, ensemble and both steps share a trace id, and the server's first span hangs on the client's."""
+    with Client(getattr(traced, f"{protocol}_url")) as client:
+        client.classify(photos["cat"])
+    (ours,) = exporter.get_finished_spans()
+    assert (ours.name, ours.kind, ours.attributes["resnet.model"]) == ("classify resnet50", SpanKind.CLIENT, "resnet50")
+    theirs = receiver.of_trace(f"{ours.context.trace_id:032x}", STEPS)
+    ids = {span["spanId"]: name for name, span in theirs.items()}
+    (root,) = [span for span in theirs.values() if span["parentSpanId"] not in ids]
+    assert root["parentSpanId"] == f"{ours.context.span_id:016x}"
+    assert {ids[theirs[step]["parentSpanId"]] for step in ("preprocess", "network_onnx")} == {"resnet50"}
+
+
+async def test_asyncio_traces_likewise(
+    traced: TritonServer, receiver: Receiver, exporter: InMemorySpanExporter, photos: dict[str, Path]
+) -> None:
+    """Calls that take turns in one thread have a trace each."""
+    async with AsyncClient(traced.grpc_url) as client:
+        async for outcome in client.classify_many([photos["cat"], photos["coffee"]]):
+            assert outcome.ok
+    spans = exporter.get_finished_spans()
+    assert len({span.context.trace_id for span in spans}) == 2
+    for span in spans:
+        receiver.of_trace(f"{span.context.trace_id:032x}", STEPS)
+
+
+def test_what_brings_no_trace_is_not_traced(
+    traced: TritonServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, photos: dict[str, Path]
+) -> None:
+    """Neither without OpenTelemetry nor where the caller's sampler says no: it costs the server nothing."""
+    before = len(receiver.spans)
+    with Client(traced.grpc_url) as client:
+        monkeypatch.setattr(_tracing, "_tracer", None)
+        client.classify(photos["cat"])
+        monkeypatch.setattr(_tracing, "_tracer", TracerProvider(sampler=ALWAYS_OFF).get_tracer("tests"))
+        client.classify(photos["cat"])
+        kept = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(kept))
+        monkeypatch.setattr(_tracing, "_tracer", provider.get_tracer("tests"))
+        client.classify(photos["cat"])
+    # Spans come in the order of the requests: what comes after this one has overtaken nothing.
+    (last,) = kept.get_finished_spans()
+    receiver.of_trace(f"{last.context.trace_id:032x}", STEPS)
+    assert {span["traceId"] for span in receiver.spans[before:]} == {f"{last.context.trace_id:032x}"}
+
+
+def test_retries_are_events(exporter: InMemorySpanExporter, free_port: int) -> None:
+    """A call that fails says how often it tried, and why."""
+    url = f"grpc://127.0.0.1:{free_port}"
+    with Client(url, max_attempts=2, timeout_s=10) as client, pytest.raises(UnavailableError):
+        client.embed(b"photo")
+    (span,) = exporter.get_finished_spans()
+    assert (span.name, span.status.status_code) == ("embed resnet50", StatusCode.ERROR)
+    assert [event.name for event in span.events] == ["retry", "exception"]
+    assert span.events[0].attributes["error.type"] == "UnavailableError"
+    assert span.events[0].attributes["pause_s"] > 0
+
+
+def test_without_opentelemetry_there_is_nothing() -> None:
+    """The client works, and adds no header."""
+    program = """
+import sys
+sys.modules["opentelemetry"] = None
+from resnet_client import Client, _tracing
+with _tracing.call("classify", "resnet50", "grpc://localhost:8001") as span:
+    assert span is _tracing.SILENT and not span.headers
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

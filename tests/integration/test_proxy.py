@@ -1,0 +1,73 @@
+"""The proxy of docs/deployment.md, as nginx runs it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+from resnet_client import Client, InvalidImageError, ResnetClientError
+from resnet_serve import TritonServer
+from resnet_serve.ports import free_ports
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/deployment.md"
+LONGEST_WAIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def proxy(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """Nginx with the page's block before the server: its port, and the authority of its certificate."""
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
+    folder = tmp_path_factory.mktemp("nginx")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    issued = authority.issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    shutil.copy(folder / "server.pem", folder / "server.key")
+    (port,) = free_ports("127.0.0.1", 1)
+    (block,) = re.findall(r"^```nginx\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    changes = {
+        "listen 8443": f"listen 127.0.0.1:{port}",
+        "/etc/nginx": str(folder),
+        "127.0.0.1:8001": urlsplit(server.grpc_url).netloc,
+        "127.0.0.1:8000": urlsplit(server.http_url).netloc,
+    }
+    for shown, here in changes.items():
+        assert shown in block
+        block = block.replace(shown, here)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    head = "user root; daemon off; events {}"  # root, where the tests run as root: their folders are closed to others
+    (folder / "nginx.conf").write_text(f"{head} http {{ access_log off; {temporary}\n{block} }}")
+    command = ["nginx", "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log", "-g", f"pid {folder}/nginx.pid;"]
+    with subprocess.Popen(command) as process:
+        try:
+            yield port, folder / "ca.pem"
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_photos_go_through_encrypted(proxy: tuple[int, Path], photos: dict[str, Path], scheme: str) -> None:
+    """One port serves both protocols; the certificate is verified."""
+    port, authority = proxy
+    with Client(f"{scheme}://localhost:{port}", ca_certificate=authority) as client:
+        client.wait_until_ready(LONGEST_WAIT_S)
+        assert client.classify(photos["cat"]).top.index in range(281, 288)
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_what_is_too_large_is_refused_there(proxy: tuple[int, Path], scheme: str) -> None:
+    """Before it has been received; the server never sees it."""
+    port, authority = proxy
+    with Client(f"{scheme}://localhost:{port}", ca_certificate=authority, max_attempts=1) as client:
+        client.wait_until_ready(LONGEST_WAIT_S)
+        with pytest.raises(ResnetClientError) as caught:
+            client.classify(bytes(48 * 2**20))
+    assert not isinstance(caught.value, InvalidImageError)  # as the server would call it
