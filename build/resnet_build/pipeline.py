@@ -300,20 +300,19 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
             # In a checkout these are links to the very files.
             if source.resolve() != (options.repository / name).resolve():
                 files.copy(name, source)
-        for model in dict.fromkeys((*ensembles, *ensembles.values())):
-            files.write(f"{model}/{configs.LABELS_FILENAME}", labels)
         for ensemble in ensembles:
             files.folder(f"{ensemble}/1")
         rendered = _rendered(options, found, record)
+        texts = {f"{model}/config.pbtxt": text for model, text in rendered.items()}
+        texts |= {f"{model}/{configs.LABELS_FILENAME}": labels for model in (*ensembles, *ensembles.values())}
         if backbone.ENSEMBLE in rendered:
             files.folder(f"{backbone.ENSEMBLE}/1")
         if gpu.DOOR in rendered:
             files.folder(f"{gpu.DOOR}/1")
-            files.write(f"{gpu.DOOR}/{configs.LABELS_FILENAME}", labels)
-            for name, text in gpu.small_files(found.recipe, options.serving.max_batch_size):
-                files.write(name, text)
-        for model, text in rendered.items():
-            files.write(f"{model}/config.pbtxt", text)
+            texts |= {f"{gpu.DOOR}/{configs.LABELS_FILENAME}": labels}
+            texts |= dict(gpu.small_files(found.recipe, options.serving.max_batch_size))
+        for name, text in texts.items():
+            files.write(name, text)
         if door_variant == PLAIN:
             files.remove(configs.ensemble_of(PLAIN))  # of a door that ended in a variant before
         # Last: what it tells is true only when all the rest is there.
