@@ -41,7 +41,7 @@ repository: install  ## build the artifacts and the model repository, ending in 
 	$(BIN)/resnet-build --weights $(WEIGHTS) --door auto
 
 serve: repository  ## serve on this machine, classify a photo, go on until Ctrl-C (PORT=8000)
-	$(BIN)/resnet-serve --port $(PORT) --admin-token-file $(TOKEN) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
+	$(BIN)/resnet-serve --port $(PORT) --restart --admin-token-file $(TOKEN) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
 
 LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
 

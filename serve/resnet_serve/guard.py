@@ -5,6 +5,10 @@ caller is gone, be it by SIGKILL, the guard has the supervisor end the server, a
 that the server may have left, and the temporary files of a caller that is gone. If the guard itself is
 killed, the kernel ends the supervisor, and with it the server, whose workers then end by themselves.
 
+It also ends a server that lives on but takes no gRPC connections any more, so that it can be started again.
+Requests that are cancelled at the wrong moment crash Triton 2.51 (server#7368, mended in 25.01), or leave its gRPC
+end dead while HTTP goes on (server#6899).
+
 Run as a script with the standard library alone, so that it starts in milliseconds.
 """
 
@@ -17,6 +21,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +39,8 @@ def main() -> int:
     parser.add_argument("--exit-timeout-s", type=int, required=True)
     parser.add_argument("--shm-prefix", required=True)
     parser.add_argument("--folder", type=Path, required=True, help="removed if the caller is gone")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="where connections are to be taken (default: not watched)")
+    parser.add_argument("--grpc-patience-s", type=float, default=30.0)
     parser.add_argument("command", nargs="+")
     args = parser.parse_args()
     caller = os.getppid()
@@ -43,13 +50,36 @@ def main() -> int:
     supervisor = subprocess.Popen(args.command, preexec_fn=_die_with_parent)  # noqa: PLW1509  # one thread
     try:
         ended = os.pidfd_open(supervisor.pid)
-        select.select([ended, args.lifeline, stopping[0]], [], [])
+        if not _wait([ended, args.lifeline, stopping[0]], args.grpc, args.grpc_patience_s):
+            print("guard: tritonserver takes no gRPC connections any more and is ended", file=sys.stderr, flush=True)  # noqa: T201  # a command
+            supervisor.kill()
         return _stop(supervisor, args.exit_timeout_s)
     finally:
         _remove_shared_memory(args.shm_prefix)
         if os.getppid() != caller:
             # Otherwise the caller still reads the log there, and removes it.
             shutil.rmtree(args.folder, ignore_errors=True)
+
+
+def _wait(events: list[int], grpc: str | None, patience_s: float) -> bool:
+    """Wait for one of the events; return False if the server stops greeting who connects to its gRPC end."""
+    if grpc is None:
+        return bool(select.select(events, [], []))
+    host, _, port = grpc.rpartition(":")
+    has_greeted = False
+    while True:
+        with socket.socket() as connection:
+            connection.setblocking(False)
+            connection.connect_ex((host, int(port)))
+            # Readable: HTTP/2 begins with the server's SETTINGS; or nobody listens, as while it starts.
+            found = select.select([*events, connection], [], [], patience_s)[0]
+            if not found and has_greeted:
+                return False
+            with contextlib.suppress(OSError):
+                # With TLS the caller has to speak first. Such a server never greets, and is not judged.
+                has_greeted = has_greeted or bool(connection.recv(1))
+        if not {*found}.isdisjoint(events) or select.select(events, [], [], patience_s / 6)[0]:
+            return True
 
 
 def _die_with_parent() -> None:

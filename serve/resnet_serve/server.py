@@ -166,13 +166,11 @@ class TritonServer:
 
     @property
     def _local_url(self) -> str:
-        host = LOOPBACK if self.config.http_host == "0.0.0.0" else self.config.http_host  # noqa: S104  # comparison
-        return f"http://{host}:{self._ports[0]}"
+        return f"http://{_reachable(self.config.http_host)}:{self._ports[0]}"
 
     @property
     def _local_metrics_url(self) -> str:
-        host = LOOPBACK if self.config.metrics_host == "0.0.0.0" else self.config.metrics_host  # noqa: S104  # comparison
-        return f"http://{host}:{self._ports[2]}/metrics"
+        return f"http://{_reachable(self.config.metrics_host)}:{self._ports[2]}/metrics"
 
     def _choose_ports(self) -> None:
         if self.config.port == 0:
@@ -234,6 +232,7 @@ class TritonServer:
             *("--exit-timeout-s", str(self.config.exit_timeout_s)),
             *("--shm-prefix", shm_prefix),
             *("--folder", str(self._folder)),
+            *("--grpc", f"{_reachable(self.config.host)}:{self._ports[1]}"),
         ]
 
     def _supervisor_command(self) -> list[str]:
@@ -276,6 +275,11 @@ class TritonServer:
 
 class _PortTakenError(ServerError):
     """Another process listens on one of the ports."""
+
+
+def _reachable(host: str) -> str:
+    """From this machine, a server that listens everywhere."""
+    return LOOPBACK if host == "0.0.0.0" else host  # noqa: S104  # comparison
 
 
 def _checked_repository(repository: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import os
 import re
@@ -172,10 +173,27 @@ def test_a_killed_server_loses_no_photo(
     assert said.count("starting it again in 1 s") == 1
 
 
+def test_a_server_that_takes_no_grpc_connections_is_started_again(
+    repository: Path, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """A server that lives on and answers nothing, here a stopped one, is ended after half a minute and comes back."""
+    with (
+        resnet_serve(repository, tmp_path / "stderr", "--restart") as (process, url),
+        Client(url, max_attempts=1) as client,
+    ):
+        assert client.health().ok
+        os.kill(child(child(child(process.pid))), signal.SIGSTOP)
+        stopped_s = time.monotonic()
+        wait_for(lambda: "takes no gRPC connections" in (tmp_path / "stderr").read_text(), "nobody noticed")
+        noticed_s = time.monotonic() - stopped_s
+        client.wait_until_ready(timeout_s=WAIT_S)
+        figure(f"noticed after {noticed_s:.0f} s, ready again after {time.monotonic() - stopped_s:.0f} s")
+
+
 def test_sigterm_answers_what_was_accepted(
     repository: Path, many: list[Path], tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    """Requests inside are answered; those that come later are told that nobody is there, nothing else."""
+    """Requests inside are answered; later ones, too, or they are told that nobody is there, nothing else."""
     count = 32
     with (
         resnet_serve(repository, tmp_path / "stderr") as (process, url),
@@ -189,7 +207,7 @@ def test_sigterm_answers_what_was_accepted(
         begin_s = time.monotonic()
         answered, late = [first, *outcomes], []
         while process.poll() is None:
-            with pytest.raises(UnavailableError):
+            with contextlib.suppress(UnavailableError):
                 late.append(latecomer.classify(many[0]))
             time.sleep(0.1)
         assert process.returncode == 0
@@ -198,4 +216,4 @@ def test_sigterm_answers_what_was_accepted(
         f"{time.monotonic() - begin_s:.1f} s after SIGTERM"
     )
     assert [outcome.error for outcome in answered if not outcome.ok] == []
-    assert late == []
+    assert {result.top.index for result in late} <= {answered[0].result.top.index}

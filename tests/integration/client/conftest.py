@@ -114,6 +114,18 @@ def client(connect, server):
     return connect(server)
 
 
+def settled(client):
+    """Photos and batches that the network has computed, once the counts, which lag the answers, stand still."""
+    last = None
+    while True:
+        (entry,) = client.statistics(model="network_onnx")
+        counts = entry.inference_count, entry.execution_count
+        if counts == last:
+            return counts
+        last = counts
+        time.sleep(0.3)
+
+
 @pytest.fixture
 def free_port():
     """A port where nobody listens."""

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from resnet_client import (
@@ -17,6 +17,7 @@ from resnet_client import (
 )
 from resnet_client._endpoint import Endpoint
 
+from .conftest import settled
 from .misbehaviour import SLOW, WRONG, misbehaving, silent
 
 TIMEOUT_S = 0.4
@@ -111,17 +112,13 @@ def test_what_nobody_would_wait_for_is_not_begun(connect, server, photos):
     client, photo = connect(server), photos["cat"].read_bytes()
     hurried = [lambda client: client.classify(photo, timeout_s=0.1)] * 16
     with Client(server.grpc_url) as others, ThreadPoolExecutor(24) as pool:
-        before = computed(others)
-        answers = [pool.submit(others.classify, photo) for _ in range(120)]
-        answers[60].result()  # by now the server knows how long it takes
+        before, _ = settled(others)
+        answers = [pool.submit(others.classify, photo) for _ in range(80)]
+        wait(answers[:30])  # by now the server knows how long it takes
         assert all(isinstance(error, DeadlineExceededError | OverloadedError) for error, _ in client.together(hurried))
-        assert all(answer.result().predictions for answer in answers)
-        assert computed(others) - before < 120 + 8
-
-
-def computed(client):
-    """Photos computed so far."""
-    return client.statistics(model="network_onnx")[0].inference_count
+        answered = sum(answer.exception() is None for answer in answers)
+        assert answered > 40
+        assert settled(others)[0] - before < answered + len(hurried) // 2
 
 
 def test_time_outs_too_short_for_the_server(connect, server, photos):

@@ -155,22 +155,25 @@ def test_openvino_reads_its_keys(repository: Path, tmp_path: Path, key: str, val
 
 def test_one_thread_is_one_thread(repository: Path, tmp_path: Path) -> None:
     """``intra_op_thread_count`` 1 leaves the worker without compute threads beside its own."""
-    counts = {}
     for threads in ("1", "2"):
-        folder = edited(repository, tmp_path / threads, "network_onnx", intra_op_thread_count=threads)
-        with TritonServer(ServerConfig(folder, port=0)) as running:
-            infer(running.grpc_url, "network_onnx", pixels(1), ["FEATURES__1"])
-            counts[threads] = _threads_of_worker(folder)
-    assert counts["2"] == counts["1"] + 1
+        folder = edited(repository, tmp_path, "network_onnx", intra_op_thread_count=threads)
+        path = (folder / "network_onnx").rename(folder / f"threads_{threads}") / "config.pbtxt"
+        path.write_text(path.read_text().replace('"network_onnx"', f'"threads_{threads}"'))
+    with TritonServer(ServerConfig(tmp_path, port=0)) as running:
+        counts = []
+        for model in ("threads_1", "threads_2"):
+            infer(running.grpc_url, model, pixels(1), ["FEATURES__1"])
+            counts.append(_threads_of_worker(tmp_path / model))
+    assert counts[1] == counts[0] + 1
 
 
-def _threads_of_worker(repository: Path) -> int:
-    """Threads of the stub process that serves a repository."""
+def _threads_of_worker(model: Path) -> int:
+    """Threads of the stub process that serves a model."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             arguments = (process / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"triton_python_backend_stub" in arguments and str(repository).encode() in arguments:
+        if b"triton_python_backend_stub" in arguments and str(model).encode() in arguments:
             return len(list((process / "task").iterdir()))
-    raise AssertionError(f"no worker serves {repository}")
+    raise AssertionError(f"no worker serves {model}")

@@ -18,7 +18,7 @@ from resnet_loadtest.options import Options
 from resnet_loadtest.plan.profiles import stages
 from resnet_loadtest.server.steps import Step
 
-STUB = Path(__file__).with_name("stub_server.py")
+STUBS = {"http": Path(__file__).with_name("stub_server.py"), "grpc": Path(__file__).with_name("stub_grpc.py")}
 
 
 def samples_of(durations_s, *, spacing_s=0.01, late_s=0.0, fates=None):
@@ -75,11 +75,11 @@ def stub():
     """Start stub servers; gives their URLs."""
     processes = []
 
-    def start(*arguments):
-        command = [sys.executable, STUB, *arguments]
+    def start(*arguments, protocol="http"):
+        command = [sys.executable, STUBS[protocol], *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         processes.append(process)
-        return f"http://127.0.0.1:{int(process.stdout.readline())}"
+        return f"{protocol}://127.0.0.1:{int(process.stdout.readline())}"
 
     yield start
     for process in processes:

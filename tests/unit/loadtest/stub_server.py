@@ -11,11 +11,11 @@ import asyncio
 import json
 import sys
 
-_RECIPE = '{"crop":224,"interpolation":"bilinear","resize":256}'
+RECIPE = '{"crop":224,"interpolation":"bilinear","resize":256}'
 _NANO = 1_000_000_000
-_TIMER_S = 0.0015  # asyncio's timers are whole milliseconds; the rest is waited for actively
-_MODEL = "resnet50"
-_CLASS = b"\x0a\0\0\x000.5:1:stub"  # its length in four bytes, then the text
+TIMER_S = 0.0015  # asyncio's timers are whole milliseconds; the rest is waited for actively
+MODEL = "resnet50"
+CLASS = b"\x0a\0\0\x000.5:1:stub"  # its length in four bytes, then the text
 
 
 class Behaviour:
@@ -68,7 +68,7 @@ class Behaviour:
         return {
             "model_stats": [
                 {
-                    "name": _MODEL,
+                    "name": MODEL,
                     "version": "1",
                     "inference_count": self.succeeded,
                     "execution_count": self.succeeded,
@@ -110,14 +110,14 @@ class Connection(asyncio.Protocol):
             loop = asyncio.get_running_loop()
             delay_s, fails = self._behaviour.admit(loop.time())
             due_s = loop.time() + delay_s
-            loop.call_later(max(0.0, delay_s - _TIMER_S), self._infer, delay_s, due_s, fails)
+            loop.call_later(max(0.0, delay_s - TIMER_S), self._infer, delay_s, due_s, fails)
         elif path == "/v2/models/stats":
             self._send(self._behaviour.statistics())
         elif path.endswith("/config"):
-            parameters = {"recipe": {"string_value": _RECIPE}}
-            self._send({"name": _MODEL, "max_batch_size": 8, "parameters": parameters})
+            parameters = {"recipe": {"string_value": RECIPE}}
+            self._send({"name": MODEL, "max_batch_size": 8, "parameters": parameters})
         elif path.startswith("/v2/models/"):
-            self._send({"name": _MODEL, "versions": ["1"], "platform": "stub", "inputs": [], "outputs": []})
+            self._send({"name": MODEL, "versions": ["1"], "platform": "stub", "inputs": [], "outputs": []})
         else:
             self._send({"name": "stub", "version": "1", "extensions": []})
 
@@ -128,9 +128,9 @@ class Connection(asyncio.Protocol):
         if fails:
             self._send({"error": "failed on purpose"}, "500 Internal Server Error")
             return
-        size = {"binary_data_size": len(_CLASS)}
+        size = {"binary_data_size": len(CLASS)}
         output = {"name": "PROBABILITIES__0", "datatype": "BYTES", "shape": [1, 1], "parameters": size}
-        self._send({"model_name": _MODEL, "model_version": "1", "outputs": [output]}, binary=_CLASS)
+        self._send({"model_name": MODEL, "model_version": "1", "outputs": [output]}, binary=CLASS)
 
     def _send(self, content, status="200 OK", binary=b""):
         body = json.dumps(content).encode()
@@ -152,12 +152,17 @@ async def serve(options):
     await server.serve_forever()
 
 
+def parser():
+    """The behaviour's options."""
+    made = argparse.ArgumentParser()
+    made.add_argument("--answer-s", type=float, default=0.005, help="service time of every request")
+    made.add_argument("--stall-at", type=int, default=0, help="number of the request that begins a stall")
+    made.add_argument("--stall-s", type=float, default=2.0, help="for how long nothing is answered then")
+    made.add_argument("--fail", type=float, default=0.0, help="share of the requests that fail")
+    made.add_argument("--capacity", type=float, default=0.0, help="requests per second; 0 for no limit")
+    made.add_argument("--miscount", type=float, default=0.0, help="share by which the statistics exceed the truth")
+    return made
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--answer-s", type=float, default=0.005, help="service time of every request")
-    parser.add_argument("--stall-at", type=int, default=0, help="number of the request that begins a stall")
-    parser.add_argument("--stall-s", type=float, default=2.0, help="for how long nothing is answered then")
-    parser.add_argument("--fail", type=float, default=0.0, help="share of the requests that fail")
-    parser.add_argument("--capacity", type=float, default=0.0, help="requests per second; 0 for no limit")
-    parser.add_argument("--miscount", type=float, default=0.0, help="share by which the statistics exceed the truth")
-    asyncio.run(serve(parser.parse_args()))
+    asyncio.run(serve(parser().parse_args()))

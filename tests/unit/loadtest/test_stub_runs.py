@@ -13,10 +13,12 @@ def best(document, percent):
     return min(part["response_s"][f"p{percent}"]["value"] for part in document["stages"])
 
 
-def test_a_fixed_answer_is_measured_to_a_millisecond(stub, loadtest, photo):
-    """20 ms: the load test sees what a plain loop around the client sees."""
-    url = stub("--answer-s", "0.02")
-    _, output, document = loadtest("--url", url, "--users", "1", "--profile", "soak", "--duration", "5s")
+@pytest.mark.parametrize(("protocol", "user"), [("http", "ClassifyHttp"), ("grpc", "ClassifyGrpc")])
+def test_a_fixed_answer_is_measured_to_a_millisecond(stub, loadtest, photo, protocol, user):
+    """20 ms: the load test sees what a plain loop around the client sees, and a plain loop sees 20 ms."""
+    url = stub("--answer-s", "0.02", protocol=protocol)
+    arguments = "--users", "1", "--mix", user, "--profile", "soak", "--duration", "5s"
+    _, output, document = loadtest("--url", url, *arguments)
     durations = []
     with Client(url) as client:
         for _ in range(60):
@@ -24,7 +26,8 @@ def test_a_fixed_answer_is_measured_to_a_millisecond(stub, loadtest, photo):
             client.classify(photo.read_bytes())
             durations.append(time.perf_counter() - start_s)
     assert best(document, 50) == pytest.approx(sorted(durations)[30], abs=0.001), output
-    assert 0.020 <= best(document, 50) < 0.021
+    # The stub over gRPC is Python, too, and adds to its 20 ms what gRPC costs there.
+    assert 0.020 <= best(document, 50) < (0.021 if protocol == "http" else 0.022)
 
 
 def test_a_stall_shows_in_open_loop_and_hides_in_closed(stub, loadtest):

@@ -1,0 +1,57 @@
+"""The guard and servers that stop taking gRPC connections; what stands in for the server is a small script."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from resnet_serve import guard, ports
+
+WAIT_S = 30
+PATIENCE_S = 1.0
+
+# Greets who connects, as often as it is told to, and then only lets the kernel accept; ends after a while.
+SERVER = """
+import socket, sys, time
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
+    listener.settimeout(float(sys.argv[3]))
+    for _ in range(int(sys.argv[2])):
+        listener.accept()[0].sendall(b"SETTINGS")
+    time.sleep(float(sys.argv[3]))
+"""
+
+
+@pytest.fixture
+def guarded() -> Iterator[Callable[..., tuple[int, str]]]:
+    """Run a guard over the script that looks often; gives exit code and what was said."""
+    lifeline, other_end = os.pipe()
+    (port,) = ports.free_ports("127.0.0.1", 1)
+
+    def run(greetings: int, lasts_s: float) -> tuple[int, str]:
+        command = [sys.executable, guard.__file__, "--lifeline", str(lifeline), "--exit-timeout-s", "1"]
+        command += ["--shm-prefix", "none_", "--folder", "none", "--grpc", f"127.0.0.1:{port}"]
+        command += ["--grpc-patience-s", str(PATIENCE_S), "--", sys.executable, "-c", SERVER]
+        command += [str(port), str(greetings), str(lasts_s)]
+        finished = subprocess.run(
+            command, pass_fds=[lifeline], capture_output=True, text=True, timeout=WAIT_S, check=False
+        )
+        return finished.returncode, finished.stderr
+
+    yield run
+    os.close(lifeline)
+    os.close(other_end)
+
+
+def test_a_server_that_stops_greeting_is_ended(guarded: Callable[..., tuple[int, str]]) -> None:
+    """As by ``kill -9``, long before it would end; one line says why."""
+    code, said = guarded(greetings=1, lasts_s=WAIT_S)
+    assert code == 137
+    assert said == "guard: tritonserver takes no gRPC connections any more and is ended\n"
+
+
+def test_a_server_that_never_greets_is_left_alone(guarded: Callable[..., tuple[int, str]]) -> None:
+    """With TLS the caller speaks first: waiting in vain for the server means nothing."""
+    assert guarded(greetings=0, lasts_s=3 * PATIENCE_S) == (0, "")
