@@ -113,8 +113,9 @@ class Flows:
 
     def feature_maps(self, image: ImageSource, target: Target) -> Flow[dict[str, npt.NDArray[np.floating[Any]]]]:
         """Photo → the maps of the backbone."""
-        answer = yield from self._infer(image, target, _requests.MAPS, class_count=0)
-        return _requests.read_maps(answer)
+        with _tracing.call("feature_maps", target.model, self._config.url) as span:
+            answer = yield from self._infer(image, target, _requests.MAPS, 0, span)
+            return _requests.read_maps(answer)
 
     def wait_until_ready(self, target: Target) -> Flow[None]:
         """Ask for health until it is good."""
