@@ -72,7 +72,7 @@ def _wait(events: list[int], grpc: str | None, patience_s: float) -> bool:
             connection.setblocking(False)
             connection.connect_ex((host, int(port)))
             # Readable: HTTP/2 begins with the server's SETTINGS; or nobody listens, as while it starts.
-            found = select.select([*events, connection], [], [], patience_s)[0]
+            found = select.select([*events, connection.fileno()], [], [], patience_s)[0]
             if not found and has_greeted:
                 return False
             with contextlib.suppress(OSError):

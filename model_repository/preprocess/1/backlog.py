@@ -28,6 +28,8 @@ _NETWORKS = "network_"
 _TIMEOUT_S = 0.5
 # While photos are refused, no more often than this.
 _SHORTEST_S = 0.01
+# Nor for more than a fifth of the time: whoever comes meanwhile waits, and a busy server takes long to answer.
+_PAUSE_PER_LOOK = 4
 # An answer that is older is not believed, were the room in it never so large.
 _LONGEST_S = 0.25
 # Nor tell requests that ended longer ago how long the next one will take.
@@ -51,7 +53,7 @@ class Backlog:
         self._limit, self._longest_wait_s, self._doors = limit, longest_wait_s, doors
         self._waiting = 0.0
         self._room = 0.0
-        self._looked_s = float("-inf")
+        self._looked_s = self._next_look_s = float("-inf")
         self._done = self._taken_s = 0.0
         self._wait_s = 0.0
         self._photos_per_request = 1.0
@@ -71,9 +73,11 @@ class Backlog:
             allowed_s: how long its sender will wait; 0 as long as it takes.
         """
         self._photos_per_request += _SMOOTHING * (photos - self._photos_per_request)
-        age_s = time.monotonic() - self._looked_s
-        if age_s > _LONGEST_S or (self._room < photos and age_s > _SHORTEST_S):
+        now_s = time.monotonic()
+        if now_s >= self._next_look_s and (self._room < photos or now_s - self._looked_s > _LONGEST_S):
             self._look()
+            took_s = time.monotonic() - now_s
+            self._next_look_s = now_s + took_s + min(max(_SHORTEST_S, _PAUSE_PER_LOOK * took_s), _LONGEST_S)
         # A request with more photos than may wait at all still finds an empty server.
         if self._room < photos and self._waiting >= 1:
             return f"the server is overloaded, retry later: {self._waiting:.0f} photos wait already"

@@ -21,10 +21,12 @@ class Metrics:
         self.taken_s = 0.0
         self.looks = 0
         self.status = 200
+        self.on_look: Callable[[], None] = lambda: None
 
     def page(self) -> str:
         """As Triton writes it."""
         self.looks += 1
+        self.on_look()
         waiting = "".join(
             f'nv_inference_pending_request_count{{model="{name}",version="1"}} {count}\n'
             for name, count in self.waiting.items()
@@ -114,6 +116,22 @@ def test_refusing_costs_hardly_a_look(
     pass_time(0.001)
     assert door.refusal(1)
     assert metrics.looks == 1
+
+
+def test_a_server_that_is_slow_to_tell_is_asked_less_often(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """A look of 40 ms earns 160 ms of refusals without one; else each of them would wait for a look of its own."""
+    metrics.waiting["network_int8"] = 50
+    metrics.on_look = lambda: pass_time(0.04)
+    door = make_door()
+    for _ in range(15):
+        assert door.refusal(1)
+        pass_time(0.01)
+    assert metrics.looks == 1
+    pass_time(0.02)
+    assert door.refusal(1)
+    assert metrics.looks == 2
 
 
 def test_a_look_is_not_believed_for_long(
