@@ -5,6 +5,7 @@ WEIGHTS ?= auto
 ADVISORIES ?= pypi
 MODEL ?= resnet50
 SLO ?=
+BENCH ?= full
 
 # Whoever may read this file may administer the server of `make serve`; the load test reads its counts.
 TOKEN := .admin-token
@@ -15,7 +16,7 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: help install repository serve tune loadtest test test-load test-reliability test-compose lint audit format lock clean
+.PHONY: .bench-repository help install repository serve tune loadtest test test-load test-reliability test-compose lint audit bench bench-report format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -79,6 +80,22 @@ $(VENV)-audit/.ready: constraints.txt
 audit: $(VENV)-audit/.ready  ## known vulnerabilities of the pinned dependencies, secrets in the files (ADVISORIES=pypi)
 	$(VENV)-audit/bin/python .ci/audit.py --advisories $(ADVISORIES)
 
+# Others' servers in an environment of their own, and the project's wheel, whose build reads the weights.
+$(VENV)-bench/.ready: benchmarks/requirements.txt $(VENV)/.project
+	@test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	@touch $@
+
+.bench-repository: install
+	$(BIN)/resnet-build --weights $(WEIGHTS) --variant int8 --variant bf16 --door auto --repository .bench-repository
+
+bench: .bench-repository $(VENV)-bench/.ready  ## the server beside its ceiling and its rivals, on a quiet machine (BENCH=quick)
+	$(BIN)/python -m benchmarks run --length $(BENCH)
+
+bench-report: $(VENV)-bench/.ready  ## write the figures of docs/performance.md from what make bench measured
+	$(VENV)-bench/bin/python -m benchmarks.report
+
 format: install  ## format the sources
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -88,7 +105,8 @@ lock:  ## pin all dependencies anew in constraints.txt
 	  --no-emit-index-url --no-emit-find-links --unsafe-package resnet50-triton --unsafe-package pip --unsafe-package setuptools --upgrade --output-file constraints.txt pyproject.toml
 
 clean:  ## remove the environment, caches and artifacts; downloads stay in the user's cache
-	rm -rf $(VENV) $(VENV)-audit .test-repository .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-bench .test-repository .bench-repository benchmarks/results
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf $(foreach variant,int8 bf16 fp16,model_repository/network_$(variant) model_repository/resnet50_$(variant))
 	rm -rf model_repository/resnet50_onnx
 	rm -rf model_repository/network_backbone model_repository/resnet50_backbone

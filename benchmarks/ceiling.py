@@ -1,0 +1,142 @@
+"""The ceiling: the server's own decoder and the same network in one process, without any server.
+
+Run as a program it prints one line of JSON. Decoding and network overlap: decoders fill a short queue, from which
+runners take whole batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from resnet_build.python_models.preprocess.photo import Recipe, prepare
+
+from benchmarks import photos
+from benchmarks.networks import Pixels, Run, open_network
+
+CORES = len(os.sched_getaffinity(0))
+_QUEUED_BATCHES = 2
+_POLL_S = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How the process uses its cores.
+
+    Attributes:
+        batch: photos per execution of the network.
+        runners: executions at once.
+        threads: of each execution.
+        decoders: photos decoded at once.
+        spin: whether idle threads of the network wait in a loop, which is ONNX Runtime's default.
+    """
+
+    batch: int
+    runners: int
+    threads: int
+    decoders: int
+    spin: bool = True
+
+
+class Pipeline:
+    """Decoders and runners in threads, and a short queue of pixels between them."""
+
+    def __init__(self, runs: Sequence[Run], jpegs: Sequence[bytes], recipe: Recipe, settings: Settings) -> None:
+        self._settings = settings
+        self._jpegs, self._recipe = jpegs, recipe
+        self._pixels: queue.Queue[Pixels] = queue.Queue(_QUEUED_BATCHES * settings.batch * settings.runners)
+        self._measured, self._done = threading.Event(), threading.Event()
+        self._finished: list[float] = []
+        self._decoders = [threading.Thread(target=self._decode, args=(n,)) for n in range(settings.decoders)]
+        self._runners = [threading.Thread(target=self._classify, args=(run,)) for run in runs]
+
+    def measure(self, seconds: float) -> dict[str, float]:
+        """Decode and classify as fast as the process can.
+
+        Returns:
+            ``throughput`` in photos per second, and ``server_ms``, CPU time per photo in core-milliseconds.
+        """
+        for thread in (*self._decoders, *self._runners):
+            thread.start()
+        # The first executions allocate memory.
+        warm = 2 * self._settings.runners
+        self._wait(lambda: len(self._finished) > warm)
+        began, spent = time.perf_counter(), time.process_time()
+        self._wait(lambda: self._finished[-1] - self._finished[warm] >= seconds)
+        times = self._finished[warm:]
+        busy = (time.process_time() - spent) / (time.perf_counter() - began)
+        self._measured.set()
+        for thread in self._runners:
+            thread.join()
+        self._done.set()
+        throughput = (len(times) - 1) * self._settings.batch / (times[-1] - times[0])
+        return {"throughput": throughput, "server_ms": 1e3 * busy / throughput}
+
+    @staticmethod
+    def _wait(condition: Callable[[], bool]) -> None:
+        while not condition():
+            time.sleep(_POLL_S)
+
+    def _decode(self, first: int) -> None:
+        turn = first
+        while not self._done.is_set():
+            self._put(prepare(self._jpegs[turn % len(self._jpegs)], self._recipe))
+            turn += self._settings.decoders
+
+    def _put(self, pixels: Pixels) -> None:
+        while not self._done.is_set():
+            with contextlib.suppress(queue.Full):
+                self._pixels.put(pixels, timeout=_POLL_S)
+                return
+
+    def _classify(self, run: Run) -> None:
+        while not self._measured.is_set():
+            run(np.stack([self._pixels.get() for _ in range(self._settings.batch)]))
+            self._finished.append(time.perf_counter())
+
+
+def latency_ms(run: Run, jpegs: Sequence[bytes], recipe: Recipe, seconds: float) -> float:
+    """Median time of decoding and classifying one photo after another, in milliseconds."""
+    took: list[float] = []
+    deadline = time.perf_counter() + seconds
+    turn = 0
+    while time.perf_counter() < deadline:
+        start = time.perf_counter()
+        run(prepare(jpegs[turn % len(jpegs)], recipe)[np.newaxis])
+        took.append(time.perf_counter() - start)
+        turn += 1
+    return 1e3 * float(np.median(took[len(took) // 10 :]))
+
+
+def main() -> None:
+    """Measure one setting."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--resize", type=int, required=True)
+    parser.add_argument("--settings", type=json.loads, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--one", action="store_true", help="latency of one photo after another, not throughput")
+    args = parser.parse_args()
+    settings = Settings(**args.settings)
+    recipe = Recipe(resize=args.resize, crop=224)
+    jpegs = photos.standard()
+    count = 1 if args.one else settings.runners
+    runs = [open_network(args.network, args.model, settings.threads, spin=settings.spin) for _ in range(count)]
+    if args.one:
+        print(json.dumps({"latency_ms": latency_ms(runs[0], jpegs, recipe, args.seconds)}))
+    else:
+        print(json.dumps(Pipeline(runs, jpegs, recipe, settings).measure(args.seconds)))
+
+
+if __name__ == "__main__":
+    main()

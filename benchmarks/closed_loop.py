@@ -1,0 +1,161 @@
+"""The load generator: callers that each send again as soon as they are answered, in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import numpy as np
+
+_POLL_S = 0.1
+
+Send = Callable[[int], Awaitable[bytes]]
+
+
+class Door(Protocol):
+    """A way into a server."""
+
+    @property
+    def photos(self) -> int:
+        """How many different photos there are to send; they are sent in turns."""
+
+    def caller(self) -> AbstractAsyncContextManager[Send]:
+        """Connect a caller; ``await send(n)`` sends photo ``n`` and returns the answer's bytes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """What one measurement saw.
+
+    Attributes:
+        callers: how many requests were under way at any time.
+        throughput: photos answered per second.
+        latencies_s: of each photo, in seconds.
+        generator_ms: CPU time of the generator per photo, in core-milliseconds.
+        window_s: how long was measured; the same time in which the servers' CPU time is read.
+    """
+
+    callers: int
+    throughput: float
+    latencies_s: Sequence[float]
+    generator_ms: float
+    window_s: float
+
+    def percentile_ms(self, percent: float) -> float:
+        """Latency in milliseconds."""
+        return 1e3 * float(np.percentile(self.latencies_s, percent))
+
+
+def measure(
+    door: Door,
+    *,
+    callers: int,
+    seconds: float,
+    warm_s: float = 0.5,
+    start: Callable[[], None] = lambda: None,
+    end: Callable[[], None] = lambda: None,
+) -> Sample:
+    """Call for some seconds.
+
+    Each caller is timed over whole requests of its own, and all go on until the last has its time: an answer comes
+    with the others of its batch, so that counting answers in a window would be wrong by up to a batch.
+
+    Args:
+        door: where to send.
+        callers: how many requests are under way at any time.
+        seconds: how long to measure, after ``warm_s`` seconds that do not count.
+        warm_s: seconds of calling before.
+        start: called when measuring begins.
+        end: called when it ends, while the callers are still calling.
+
+    Raises:
+        OSError: a request failed; a benchmark has no failures.
+    """
+    return asyncio.run(_Run(door, callers, seconds, warm_s).result(start, end))
+
+
+def answers(door: Door, first: int | None = None) -> list[bytes]:
+    """Send each photo once (or only the first ones), one after another, and return the answers."""
+
+    async def ask() -> list[bytes]:
+        async with door.caller() as send:
+            return [await send(number) for number in range(first or door.photos)]
+
+    return asyncio.run(ask())
+
+
+def until_answered(door: Door, timeout_s: float = 60.0) -> None:
+    """Wait until a server answers a photo: one that listens may still be loading.
+
+    Raises:
+        OSError: it did not in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            answers(door, first=1)
+        except (OSError, EOFError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
+        else:
+            return
+
+
+class _Run:
+    def __init__(self, door: Door, callers: int, seconds: float, warm_s: float) -> None:
+        self._door = door
+        self._callers = callers
+        self._seconds = seconds
+        self._warm_s = warm_s
+        self._deadline = 0.0
+        self._rates: list[float] = []
+        self._latencies: list[float] = []
+        self._begin = asyncio.Event()
+        self._measured = asyncio.Event()
+        self._unmeasured = callers
+
+    async def result(self, start: Callable[[], None], end: Callable[[], None]) -> Sample:
+        tasks = [asyncio.create_task(self._call(number)) for number in range(self._callers)]
+        await asyncio.wait(tasks, timeout=self._warm_s, return_when=asyncio.FIRST_EXCEPTION)
+        start()
+        began, cpu = time.perf_counter(), time.process_time()
+        self._deadline = began + self._seconds
+        self._begin.set()
+        measured = asyncio.create_task(self._measured.wait())
+        await asyncio.wait([measured, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        measured.cancel()
+        window, spent = time.perf_counter() - began, time.process_time() - cpu
+        end()
+        self._measured.set()
+        await asyncio.gather(*tasks)
+        throughput = sum(self._rates)
+        return Sample(self._callers, throughput, self._latencies, 1e3 * spent / window / throughput, window)
+
+    async def _call(self, number: int) -> None:
+        """One caller: warm up, be measured, go on until all were measured."""
+        async with self._door.caller() as send:
+            turn = number
+            first = last = 0.0
+            count = 0
+            while not self._measured.is_set():
+                sent = time.perf_counter()
+                await send(turn % self._door.photos)
+                answered = time.perf_counter()
+                turn += self._callers
+                if not self._begin.is_set() or last > self._deadline:
+                    continue
+                if not first:
+                    first = answered  # the request that saw the beginning does not count
+                    continue
+                last, count = answered, count + 1
+                self._latencies.append(answered - sent)
+                if last > self._deadline:
+                    self._rates.append(count / (last - first))
+                    self._unmeasured -= 1
+                    if not self._unmeasured:
+                        self._measured.set()

@@ -1,0 +1,71 @@
+"""What the peers share: the usual way to prepare a photo, and the network in its engine, ONNX Runtime by default.
+
+Nothing of the project is used here, but for the network's file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from benchmarks.networks import NETWORKS, open_network
+
+CROP = 224
+TOP = 5
+
+# Set by the benchmark: the network's name and file, the length of the short side before the crop, the port, and what
+# was tuned.
+NETWORK = os.environ["BENCH_NETWORK"]
+MODEL = Path(os.environ["BENCH_MODEL"])
+RESIZE = int(os.environ["BENCH_RESIZE"])
+PORT = int(os.environ["BENCH_PORT"])
+SETTINGS: dict[str, int] = json.loads(os.environ["BENCH_SETTINGS"])
+
+
+def prepare(jpeg: bytes) -> npt.NDArray[np.uint8]:
+    """Decode, resize the short side, crop the centre: torchvision's transforms, with Pillow.
+
+    Returns:
+        uint8 pixels of shape (224, 224, 3), RGB. Normalisation is part of the network's file.
+    """
+    return crop(Image.open(io.BytesIO(jpeg)))
+
+
+def crop(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Decode, resize and crop a photo that Pillow has opened; like :func:`prepare`."""
+    image = image.convert("RGB")
+    width, height = image.size
+    short = min(width, height)
+    size = (int(RESIZE * width / short), int(RESIZE * height / short))
+    image = image.resize(size, Image.Resampling.BILINEAR)
+    left, top = round((size[0] - CROP) / 2), round((size[1] - CROP) / 2)
+    return np.asarray(image.crop((left, top, left + CROP, top + CROP)))
+
+
+class Network:
+    """The network's file in its engine, on so many threads as were set."""
+
+    def __init__(self) -> None:
+        self._run = open_network(NETWORK, MODEL, SETTINGS["threads"], spin=True)
+        # OpenVINO's request takes one call at a time; ONNX Runtime's session any number.
+        self._turn = threading.Lock() if NETWORKS[NETWORK].engine == "openvino" else contextlib.nullcontext()
+
+    def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Probabilities of shape (N, 1000) for pixels of shape (N, 224, 224, 3)."""
+        with self._turn:
+            return self._run(pixels)
+
+
+def best(probabilities: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """The five likeliest classes of one row, as JSON."""
+    indices = np.argsort(-probabilities)[:TOP]
+    return {"classes": [{"index": int(i), "probability": float(probabilities[i])} for i in indices]}

@@ -1,0 +1,54 @@
+"""PyTriton and ONNX Runtime: Triton with Python functions bound to it, batched by Triton."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pytriton.decorators import batch
+from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
+from pytriton.triton import Triton, TritonConfig
+
+from benchmarks.peers.common import PORT, SETTINGS, TOP, Network, prepare
+from benchmarks.ports import free_port
+
+
+class Classifier:
+    """One instance of the model."""
+
+    def __init__(self) -> None:
+        self._network = Network()
+        self._pool = ThreadPoolExecutor(SETTINGS["decoders"])
+
+    @batch
+    def __call__(self, photo: npt.NDArray[np.object_]) -> dict[str, npt.NDArray[Any]]:
+        """Classify a batch of encoded photos, shape (N, 1)."""
+        probabilities = self._network(np.stack(list(self._pool.map(prepare, photo[:, 0]))))
+        indices = np.argsort(-probabilities, axis=1)[:, :TOP]
+        return {"index": indices, "probability": np.take_along_axis(probabilities, indices, axis=1)}
+
+
+def main() -> None:
+    """Serve."""
+    config = TritonConfig(http_port=PORT, grpc_port=free_port(), metrics_port=free_port())
+    with Triton(config=config) as triton:
+        triton.bind(
+            model_name="classify",
+            infer_func=[Classifier() for _ in range(SETTINGS["workers"])],
+            inputs=[Tensor(name="photo", dtype=bytes, shape=(1,))],
+            outputs=[
+                Tensor(name="index", dtype=np.int64, shape=(TOP,)),
+                Tensor(name="probability", dtype=np.float32, shape=(TOP,)),
+            ],
+            config=ModelConfig(
+                max_batch_size=SETTINGS["batch"],
+                batcher=DynamicBatcher(max_queue_delay_microseconds=1000 * SETTINGS["wait_ms"]),
+            ),
+        )
+        triton.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""How each peer is started, asked and understood, and which of its settings are tried."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sysconfig
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tritonclient import http
+
+from benchmarks.triton_requests import plain_http
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = ROOT / ".venv-bench/bin"
+CORES = len(os.sched_getaffinity(0))
+
+Settings = Mapping[str, int]
+
+_BOUNDARY = "boundary-between-parts"
+# All cores for one network, or one core for each of several.
+_WIDE, _NARROW = {"workers": 1, "threads": CORES}, {"workers": CORES, "threads": 1}
+_BATCHING = (
+    {**_WIDE, "decoders": CORES, "batch": 8, "wait_ms": 1},
+    {**_WIDE, "decoders": CORES, "batch": 16, "wait_ms": 5},
+    {**_NARROW, "decoders": 1, "batch": 4, "wait_ms": 1},
+    {**_NARROW, "decoders": 1, "batch": 8, "wait_ms": 2},
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A server that somebody could use instead.
+
+    Attributes:
+        name: what its makers call it.
+        module: of :mod:`benchmarks.peers`.
+        grid: the settings that are tried.
+        files: whether it serves the network's file, or eager PyTorch.
+        request: from a JPEG to a complete HTTP request.
+        top1: from an answer to the likeliest class.
+    """
+
+    name: str
+    module: str
+    grid: Sequence[Settings]
+    files: bool = True
+    request: Callable[[bytes], bytes] = lambda jpeg: plain_http("/classify", jpeg)
+    top1: Callable[[bytes], int] = lambda answer: int(json.loads(answer)["classes"][0]["index"])
+
+    def served(self, networks: Iterable[str]) -> list[str]:
+        """Which of these networks it serves: the same files, and INT8 in the faster engine, too."""
+        mine = ("FP32", "INT8", "INT8 on OpenVINO") if self.files else ("FP32",)
+        return [network for network in networks if network in mine]
+
+    def command(self, port: int) -> list[str]:
+        """What starts it."""
+        if self.name == "BentoML":
+            service = f"benchmarks.peers.{self.module}:Classifier"
+            return [str(BIN / "bentoml"), "serve", service, "--host", "127.0.0.1", "--port", str(port)]
+        return [str(BIN / "python"), "-m", f"benchmarks.peers.{self.module}"]
+
+    def environment(
+        self, settings: Settings, *, network: str, model: Path, resize: int, weights: str, port: int
+    ) -> dict[str, str]:
+        """What it reads."""
+        return {
+            "BENCH_NETWORK": network,
+            "BENCH_MODEL": str(model.resolve()),
+            "BENCH_RESIZE": str(resize),
+            "BENCH_PORT": str(port),
+            "BENCH_SETTINGS": json.dumps(dict(settings)),
+            "BENCH_WEIGHTS": weights,
+            "PYTHONPATH": str(ROOT),
+            # An access log costs time, and the others have none.
+            "BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false",
+            "BENTOML_DO_NOT_TRACK": "True",
+            # Triton's Python backend, which PyTriton runs, loads the library of this very Python.
+            "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
+        }
+
+
+def _multipart(jpeg: bytes) -> bytes:
+    head = (
+        f"--{_BOUNDARY}\r\n"
+        'Content-Disposition: form-data; name="images"; filename="photo.jpg"\r\n'
+        "Content-Type: image/jpeg\r\n\r\n"
+    )
+    body = head.encode() + jpeg + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    return plain_http("/classify", body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
+
+
+def _pytriton(jpeg: bytes) -> bytes:
+    tensor = http.InferInput("photo", (1, 1), "BYTES")
+    tensor.set_data_from_numpy(np.array([[jpeg]], dtype=np.object_))
+    wanted = [http.InferRequestedOutput(name, binary_data=False) for name in ("index", "probability")]
+    body, length = http.InferenceServerClient.generate_request_body([tensor], outputs=wanted)
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(length)}
+    return plain_http("/v2/models/classify/infer", body, headers)
+
+
+PEERS = (
+    Peer("LitServe", "litserve_onnx", _BATCHING),
+    Peer(
+        "BentoML",
+        "bentoml_onnx",
+        tuple({**settings, "latency_ms": 1000} for settings in _BATCHING),
+        request=_multipart,
+        top1=lambda answer: int(json.loads(answer)[0]["classes"][0]["index"]),
+    ),
+    Peer(
+        "mosec",
+        "mosec_onnx",
+        ({**_BATCHING[0], "decoders": 1}, *({**settings, "decoders": CORES} for settings in _BATCHING)),
+        request=lambda jpeg: plain_http("/inference", jpeg),
+    ),
+    Peer(
+        "PyTriton",
+        "pytriton_onnx",
+        _BATCHING,
+        request=_pytriton,
+        top1=lambda answer: int(json.loads(answer)["outputs"][0]["data"][0]),
+    ),
+    Peer(
+        "FastAPI + ONNX Runtime",
+        "fastapi_onnx",
+        (
+            {**_WIDE, "concurrency": 1},
+            {**_WIDE, "concurrency": CORES},
+            {"workers": 1, "threads": 1, "concurrency": CORES},
+            {**_NARROW, "concurrency": 1},
+            {**_NARROW, "concurrency": CORES},
+        ),
+    ),
+    Peer(
+        "FastAPI + eager PyTorch",
+        "fastapi_torch",
+        tuple({**cores, "threadpool": pool} for cores in (_WIDE, _NARROW) for pool in (0, 1)),
+        files=False,
+    ),
+)

@@ -1,0 +1,133 @@
+"""The charts, as small SVG files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from benchmarks.report.results import Comparison, read
+
+# Text stays text, and two runs over the same results give the same file.
+mpl.rcParams.update(
+    {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "resnet50-triton",
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "figure.figsize": (8, 4),
+    }
+)
+
+_OURS, _CEILING, _PEER = "#2a7f3f", "#444444", "#8aa4c8"
+
+
+def draw(folder: Path) -> list[Path]:
+    """Draw all charts into a folder; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, chart in _CHARTS.items():
+        figure = chart()
+        path = folder / f"{name}.svg"
+        figure.savefig(path, bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+        # Matplotlib ends lines with blanks.
+        lines = path.read_text(encoding="utf-8").splitlines()
+        path.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
+        drawn.append(path)
+    return drawn
+
+
+def _comparison() -> plt.Figure:
+    """Bars of throughput with the range of the rounds, and the ceiling as a line, network by network."""
+    seen = Comparison()
+    figure, axes = plt.subplots(1, len(seen.networks()), figsize=(10, 4), squeeze=False)
+    for axis, network in zip(axes[0], seen.networks(), strict=True):
+        names = [name for name in seen.contenders(network) if name != "ceiling"][::-1]
+        figures = [seen.figure(name, network, 16, "throughput") for name in names]
+        spread = [[f.median - f.low for f in figures], [f.high - f.median for f in figures]]
+        colours = [_OURS if name.startswith("resnet50") else _PEER for name in names]
+        axis.barh(names, [f.median for f in figures], xerr=spread, color=colours, error_kw={"elinewidth": 1})
+        ceiling = seen.figure("ceiling", network, 16, "throughput").median
+        axis.axvline(ceiling, color=_CEILING, linestyle="--", linewidth=1)
+        axis.set_title(f"{network} (dashed: no server, {ceiling:.0f}/s)", fontsize=10)
+        axis.set_xlabel("photos per second, 16 callers")
+        axis.grid(axis="y", visible=False)
+    figure.tight_layout()
+    return figure
+
+
+def _callers() -> plt.Figure:
+    """Throughput and median latency over the number of callers, gRPC."""
+    records = [record for record in read("callers")["records"] if record["protocol"] == "grpc"]
+    figure, (rate, latency) = plt.subplots(1, 2, figsize=(10, 4))
+    for model in dict.fromkeys(record["contender"] for record in records):
+        mine = [record for record in records if record["contender"] == model]
+        counts = [record["callers"] for record in mine]
+        style = "--" if model.startswith("network_") else "-"
+        rate.plot(counts, [record["throughput"] for record in mine], style, marker="o", markersize=3, label=model)
+        latency.plot(counts, [record["p50_ms"] for record in mine], style, marker="o", markersize=3, label=model)
+    for axis, label in ((rate, "photos per second"), (latency, "median latency, ms")):
+        _logarithmic(axis, [record["callers"] for record in records])
+        axis.set_xlabel("callers")
+        axis.set_ylabel(label)
+        axis.set_ylim(bottom=0)
+    rate.legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def _sizes() -> plt.Figure:
+    """Core-milliseconds of a photo over its size."""
+    records = read("sizes")["records"]
+    figure, axis = plt.subplots()
+    sizes = [record["megapixels"] for record in records]
+    for part, label in (("preprocess", "preprocess"), ("triton", "tritonserver")):
+        axis.plot(sizes, [record["core_ms"].get(part, 0) for record in records], marker="o", markersize=3, label=label)
+    network = [max(ms for name, ms in record["core_ms"].items() if name.startswith("network_")) for record in records]
+    axis.plot(sizes, network, marker="o", markersize=3, label="network (INT8)")
+    axis.plot(sizes, [record["decode_ms"] for record in records], "--", color=_CEILING, label="decoding alone")
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axis.minorticks_off()
+    axis.set_xlabel("megapixels")
+    axis.set_ylabel("core-milliseconds per photo")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def _batches() -> plt.Figure:
+    """Time per photo over the batch, network alone."""
+    records = read("batches")["records"]
+    figure, axis = plt.subplots()
+    for network in dict.fromkeys(record["network"] for record in records):
+        mine = [record for record in records if record["network"] == network]
+        counts = [record["batch"] for record in mine]
+        axis.plot(counts, [record["clock_ms"] for record in mine], marker="o", markersize=3, label=network)
+    _logarithmic(axis, [record["batch"] for record in records])
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("batch")
+    axis.set_ylabel("milliseconds per photo, all cores")
+    axis.legend(fontsize=8)
+    return figure
+
+
+_CHARTS: dict[str, Callable[[], plt.Figure]] = {
+    "comparison": _comparison,
+    "callers": _callers,
+    "sizes": _sizes,
+    "batches": _batches,
+}
+
+
+def _logarithmic(axis: Axes, ticks: list[int]) -> None:
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(sorted(set(ticks)), [str(tick) for tick in sorted(set(ticks))])

@@ -1,0 +1,22 @@
+"""The benchmark's requests, made without the client, ask for what the client asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resnet_serve import TritonServer
+
+from benchmarks import triton_requests
+from benchmarks.closed_loop import answers
+from benchmarks.doors import ClientDoor, GrpcDoor, HttpDoor
+
+
+def test_all_doors_give_the_same_classes(server: TritonServer, photos: dict[str, Path]) -> None:
+    """gRPC, HTTP and the client agree on every photo, so that one check of answers holds for all."""
+    encoded = [path.read_bytes() for path in photos.values()]
+    grpc_port, http_port = (int(url.rpartition(":")[2]) for url in (server.grpc_url, server.http_url))
+    over_client = [int(answer) for answer in answers(ClientDoor(server.grpc_url, "resnet50", encoded))]
+    over_grpc = answers(GrpcDoor(grpc_port, [triton_requests.over_grpc("resnet50", photo) for photo in encoded]))
+    over_http = answers(HttpDoor(http_port, [triton_requests.over_http("resnet50", photo) for photo in encoded]))
+    assert over_client == [triton_requests.top1_of_grpc(answer) for answer in over_grpc]
+    assert over_client == [triton_requests.top1_of_http(answer) for answer in over_http]
