@@ -44,7 +44,7 @@ _PYTHON_MODELS = Path(__file__).parent / "python_models"
 _PYTHON_FILES = (
     "model.py",
     "backlog.py",
-    *(f"photo/{name}.py" for name in ("__init__", "avif", "containers", "limits", "pixels", "recipe", "tiff")),
+    *(f"photo/{path.name}" for path in sorted((_PYTHON_MODELS / configs.PREPROCESS / "photo").glob("*.py"))),
 )
 
 
