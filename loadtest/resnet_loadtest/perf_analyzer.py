@@ -8,6 +8,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import statistics
 import subprocess
 import tempfile
@@ -81,6 +82,9 @@ def _their_turn(options: Options, program: Path, model: str, data: Path, request
     command += ["--concurrency-range", str(options.users), "--input-data", data, "-f", report]
     # As many requests as we had; of windows of time it leaves out what straddles their edges.
     command += ["--request-count", str(requests)]
+    # It reads the server's statistics, which need the admin token; gRPC wants a prefix to the header.
+    if token := os.environ.get("RESNET_ADMIN_TOKEN"):
+        command += ["-H", f"triton-grpc-protocol-admin-key:{token}"]
     try:
         finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     except (OSError, subprocess.TimeoutExpired) as exc:
