@@ -30,7 +30,7 @@ def read(repository: Path) -> Manifest:
     """
     try:
         content = json.loads((repository / FILENAME).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what is no folder is told of when it is to be written
         return {"versions": {}}
     except (OSError, ValueError, RecursionError) as exc:
         raise BuildError(f"{repository / FILENAME} is damaged ({exc}); delete it and build again") from exc

@@ -93,7 +93,8 @@ class Model:
     @property
     def threads(self) -> int:
         """CPU threads of each instance, as configured; 0 for all cores."""
-        texts = (self.parameters.get(key, "") for key in ("intra_op_thread_count", "INTRA_OP_THREAD_COUNT"))
+        keys = ("intra_op_thread_count", "INTRA_OP_THREAD_COUNT", "INFERENCE_NUM_THREADS")
+        texts = (self.parameters.get(key, "") for key in keys)
         return next((int(text) for text in texts if text.isdecimal()), 0)
 
 

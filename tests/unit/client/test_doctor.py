@@ -226,7 +226,7 @@ FAULTS: dict[str, list[tuple[str, Callable[[], Snapshot]]]] = {
     ],
     "preprocess-instances": [("preprocess", lambda: with_model("preprocess", cpu_instances=5))],
     "no-warmup": [("network_onnx", lambda: with_model("network_onnx", warmed=()))],
-    "warmup-incomplete": [("network_onnx", lambda: with_model("network_onnx", warmed=(1, 2)))],
+    "warmup-incomplete": [("network_onnx", lambda: with_model("network_onnx", warmed=(1, 2), gpu_instances=1))],
     "response-cache": [("resnet50", lambda: with_model("resnet50", caches=True))],
     "gpu-idle": [("network_onnx", lambda: seen(metrics=Metrics(frozenset({"nv_gpu_utilization"}))))],
     "plaintext": [("http://10.0.0.7:8000", lambda: seen(endpoint=Endpoint.parse("http://10.0.0.7:8000")))],
