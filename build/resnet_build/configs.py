@@ -154,7 +154,7 @@ def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
         config.instance_group[0].count = options.instances
         config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us
         del config.model_warmup[:]
-        config.model_warmup.extend(_warmup(size) for size in warmup_batches(options))
+        config.model_warmup.extend(warmup(size) for size in warmup_batches(options))
         if (key := _THREAD_KEYS.get(config.backend)) is None:
             raise BuildError(f"how many threads {config.name} has cannot be said to its backend {config.backend!r}")
         config.parameters.pop(key, None)
@@ -275,7 +275,8 @@ def warmup_batches(options: ServingOptions) -> list[int]:
     return sorted({*powers, largest})
 
 
-def _warmup(batch_size: int) -> pb.ModelWarmup:
+def warmup(batch_size: int) -> pb.ModelWarmup:
+    """Return a batch of random pixels to execute before a network is ready."""
     pixels = pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=[224, 224, 3], random_data=True)
     return pb.ModelWarmup(name=f"batch_{batch_size}", batch_size=batch_size, inputs={PIXELS: pixels})
 

@@ -100,11 +100,10 @@ def _accelerate(config: pb.ModelConfig, engine_cache: str) -> None:
     accelerator.parameters["trt_timing_cache_enable"] = "1"
     accelerator.parameters["trt_timing_cache_path"] = engine_cache
     # An engine is built anew for a batch outside of those seen so far: the largest first, then 1, and no more.
-    first = max(config.model_warmup, key=lambda sample: sample.batch_size)
-    others = [sample for sample in config.model_warmup if sample != first]
-    ordered = [first, *sorted(others, key=lambda sample: sample.batch_size)]
+    others = {sample.batch_size for sample in config.model_warmup} | {1}
     del config.model_warmup[:]
-    config.model_warmup.extend(ordered)
+    for size in (config.max_batch_size, *sorted(others - {config.max_batch_size})):
+        config.model_warmup.append(configs.warmup(size))
 
 
 def _check(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:

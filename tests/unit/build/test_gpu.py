@@ -54,8 +54,8 @@ def test_tensorrt_computes_the_networks_that_may_run_on_a_gpu() -> None:
 def test_engines_are_built_twice_at_most() -> None:
     """The warm-up begins with the largest batch and a single photo: every other lies between."""
     models = adapted(accelerator="tensorrt")
-    assert [sample.batch_size for sample in models["network_onnx"].model_warmup] == [32, 1, 2, 4, 8, 16]
-    assert [sample.batch_size for sample in models["network_torchscript"].model_warmup] == [1, 2, 4, 8, 16, 32]
+    assert [sample.batch_size for sample in models["network_onnx"].model_warmup] == [32, 1, 2, 4, 8]
+    assert [sample.batch_size for sample in models["network_torchscript"].model_warmup] == [1, 2, 4, 8]
 
 
 def test_the_cache_is_a_folder_of_the_server() -> None:

@@ -32,14 +32,15 @@ class TritonPythonModel(NetworkBackend):
         core = ov.Core()
         if extension := self.config.parameter("CPU_EXTENSION_PATH", ""):
             core.add_extension(extension)
+        if threads := self.config.number("COMPILATION_NUM_THREADS", 0):
+            core.set_property(_DEVICE, {"COMPILATION_NUM_THREADS": threads})
         model = core.read_model(self.config.artifact)
         self._request = core.compile_model(model, _DEVICE, self._properties(core)).create_infer_request()
 
     def _properties(self, core: ov.Core) -> dict[str, Any]:
         properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._precision(core)}
-        for name in ("INFERENCE_NUM_THREADS", "COMPILATION_NUM_THREADS"):
-            if threads := self.config.number(name, 0):
-                properties[name] = threads
+        if threads := self.config.number("INFERENCE_NUM_THREADS", 0):
+            properties["INFERENCE_NUM_THREADS"] = threads
         if hint := self.config.parameter("PERFORMANCE_HINT", ""):
             properties["PERFORMANCE_HINT"] = hint.upper()
         if streams := self.config.parameter("NUM_STREAMS", "").lower():
