@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import TYPE_CHECKING, Any
-
-try:
-    from opentelemetry import propagate, trace
-except ImportError:
-    _tracer: Any = None
-else:
-    _tracer = trace.get_tracer("resnet_client")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +25,8 @@ SILENT = Span()
 
 class _Recorded(Span):
     def __init__(self, span: Any) -> None:
+        from opentelemetry import propagate, trace
+
         self._span = span
         headers: dict[str, str] = {}
         propagate.inject(headers, context=trace.set_span_in_context(span))
@@ -39,6 +35,16 @@ class _Recorded(Span):
     def retries(self, error: Exception, pause_s: float) -> None:
         attributes = {"error.type": type(error).__name__, "error.message": str(error), "pause_s": pause_s}
         self._span.add_event("retry", attributes)
+
+
+@functools.cache
+def _tracer() -> Any:
+    """OpenTelemetry's tracer for this package, loaded by the first call; None where it is not installed."""
+    try:
+        from opentelemetry import trace
+    except ImportError:
+        return None
+    return trace.get_tracer("resnet_client")
 
 
 @contextlib.contextmanager
@@ -52,11 +58,14 @@ def call(name: str, model: str, server: str) -> Iterator[Span]:
         model: the model asked.
         server: the client's URL.
     """
-    if _tracer is None:
+    tracer = _tracer()
+    if tracer is None:
         yield SILENT
         return
+    from opentelemetry import trace
+
     attributes = {"resnet.model": model, "url.full": server}
-    span = _tracer.start_span(f"{name} {model}", kind=trace.SpanKind.CLIENT, attributes=attributes)
+    span = tracer.start_span(f"{name} {model}", kind=trace.SpanKind.CLIENT, attributes=attributes)
     if not span.is_recording():  # and Triton would record whatever brings a trace along
         yield SILENT
         return

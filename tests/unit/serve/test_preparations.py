@@ -23,11 +23,12 @@ def test_public_api_is_sorted_and_complete() -> None:
 
 
 def test_the_installed_server_is_found(tmp_path: Path) -> None:
-    """Binary, worker and libraries exist, and the composed directory has three backends with real files."""
+    """Binary, worker and libraries exist, and the composed directory has four backends with real files."""
     found = installation.find()
     found.compose(tmp_path / "backends")
     assert os.access(found.binary, os.X_OK)
-    assert {path.name for path in (tmp_path / "backends").iterdir()} == {"python", "onnxruntime", "pytorch"}
+    backends = {path.name for path in (tmp_path / "backends").iterdir()}
+    assert backends == {"python", "onnxruntime", "openvino", "pytorch"}
     library = tmp_path / "backends/python/libtriton_python.so"
     assert library.is_file()
     assert not library.is_symlink()  # Triton refuses a link
