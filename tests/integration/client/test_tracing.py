@@ -98,7 +98,7 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     kept = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(kept))
-    monkeypatch.setattr(_tracing, "_tracer", provider.get_tracer("tests"))
+    monkeypatch.setattr(_tracing, "_tracer", lambda: provider.get_tracer("tests"))
     return kept
 
 
@@ -137,14 +137,14 @@ def test_what_brings_no_trace_is_not_traced(
     """Neither without OpenTelemetry nor where the caller's sampler says no: it costs the server nothing."""
     before = len(receiver.spans)
     with Client(traced.grpc_url) as client:
-        monkeypatch.setattr(_tracing, "_tracer", None)
+        monkeypatch.setattr(_tracing, "_tracer", lambda: None)
         client.classify(photos["cat"])
-        monkeypatch.setattr(_tracing, "_tracer", TracerProvider(sampler=ALWAYS_OFF).get_tracer("tests"))
+        monkeypatch.setattr(_tracing, "_tracer", lambda: TracerProvider(sampler=ALWAYS_OFF).get_tracer("tests"))
         client.classify(photos["cat"])
         kept = InMemorySpanExporter()
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(kept))
-        monkeypatch.setattr(_tracing, "_tracer", provider.get_tracer("tests"))
+        monkeypatch.setattr(_tracing, "_tracer", lambda: provider.get_tracer("tests"))
         client.classify(photos["cat"])
     # Spans come in the order of the requests: what comes after this one has overtaken nothing.
     (last,) = kept.get_finished_spans()

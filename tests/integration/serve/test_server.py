@@ -127,7 +127,7 @@ def on_openvino(repository: Path, target: Path, **parameters: str) -> Path:
 def test_openvino_computes_the_same(server: TritonServer, repository: Path, tmp_path: Path) -> None:
     """At any batch size, for callers at once as for one alone, and with all of its keys."""
     parameters = {
-        "INFERENCE_NUM_THREADS": "1", "COMPILATION_NUM_THREADS": "1", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "latency",
+        "INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "latency",
         "ENABLE_BATCH_PADDING": "YES",
     }  # fmt: skip
     names = ["PROBABILITIES__0", "FEATURES__1"]

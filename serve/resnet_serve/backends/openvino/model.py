@@ -1,6 +1,6 @@
 """A Triton backend named `openvino`, in Python: OpenVINO from PyPI where NVIDIA's C++ one is absent.
 
-Reads the same keys of ``config.pbtxt``: ``INFERENCE_NUM_THREADS``, ``COMPILATION_NUM_THREADS``, ``NUM_STREAMS``,
+Reads the same keys of ``config.pbtxt``: ``INFERENCE_NUM_THREADS``, ``NUM_STREAMS``,
 ``PERFORMANCE_HINT``, ``HINT_BF16``, ``CPU_EXTENSION_PATH`` and ``default_model_filename``. The C++ backend knows one
 batch size only, ``max_batch_size``, and pads smaller batches where ``ENABLE_BATCH_PADDING`` allows it; here every
 batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served.
@@ -32,8 +32,6 @@ class TritonPythonModel(NetworkBackend):
         core = ov.Core()
         if extension := self.config.parameter("CPU_EXTENSION_PATH", ""):
             core.add_extension(extension)
-        if threads := self.config.number("COMPILATION_NUM_THREADS", 0):
-            core.set_property(_DEVICE, {"COMPILATION_NUM_THREADS": threads})
         model = core.read_model(self.config.artifact)
         self._request = core.compile_model(model, _DEVICE, self._properties(core)).create_infer_request()
 
