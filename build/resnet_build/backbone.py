@@ -24,6 +24,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from resnet_build import configs, export_onnx, parity, photos
 from resnet_build.errors import BuildError
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
+from resnet_build.schedule import BACKBONE_BATCH
 from resnet_build.tensors import PIXELS
 from resnet_build.weights import Weights
 
@@ -38,8 +39,6 @@ MAPS = {"C2__0": (256, 56, 56), "C3__1": (512, 28, 28), "C4__2": (1024, 14, 14),
 # All of them one after the other: one tensor to ask for, and one copy. It is computed only for who asks for it.
 ALL_MAPS = "MAPS__4"
 _LENGTH = sum(math.prod(shape) for shape in MAPS.values())
-# A photo's maps are 6 MB in 32 bits; a batch of 32 would be 200.
-_LARGEST_BATCH = 8
 # Of the largest value in a map.
 _BOUNDS: Mapping[Wire, float] = {"fp32": 1e-4, "fp16": 1e-3}
 
@@ -137,7 +136,7 @@ def render(rendered: Mapping[str, str], wire: Wire) -> dict[str, str]:
     shapes = {**MAPS, ALL_MAPS: (_LENGTH,)}
     outputs = [pb.ModelOutput(name=name, data_type=kind, dims=shape) for name, shape in shapes.items()]
     network, ensemble = (configs.parse(rendered[name]) for name in ("network_onnx", "resnet50"))
-    largest = min(network.max_batch_size, _LARGEST_BATCH)
+    largest = min(network.max_batch_size, BACKBONE_BATCH)
     network.name, ensemble.name = NETWORK, ENSEMBLE
     for config in (network, ensemble):
         config.max_batch_size = largest

@@ -15,6 +15,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from resnet_build.errors import BuildError
 from resnet_build.options import PLAIN, ServingOptions
 from resnet_build.python_models.preprocess.photo import Limits, Recipe
+from resnet_build.schedule import schedule
 from resnet_build.tensors import FEATURE_COUNT, FEATURES, IMAGE, PIXELS, PROBABILITIES
 
 LABELS_FILENAME = "labels.txt"
@@ -31,7 +32,6 @@ class _Engine:
     Attributes:
         backend: Triton's name.
         platform: Triton's other name of it; empty where there is none.
-        threads_key: parameter with the number of threads.
         filename: of the artifact, where it is not the backend's default.
         parameters: what the backend must be told always.
         on_cpu: whether it must stay on the CPU.
@@ -39,18 +39,16 @@ class _Engine:
 
     backend: str
     platform: str
-    threads_key: str
     filename: str = ""
     parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
     on_cpu: bool = False
 
 
-_ONNX_RUNTIME = _Engine("onnxruntime", "onnxruntime_onnx", "intra_op_thread_count")
-_TORCH = _Engine("pytorch", "pytorch_libtorch", "INTRA_OP_THREAD_COUNT")
+_ONNX_RUNTIME = _Engine("onnxruntime", "onnxruntime_onnx")
+_TORCH = _Engine("pytorch", "pytorch_libtorch")
 _OPENVINO = _Engine(
     "openvino",
     "",
-    "INFERENCE_NUM_THREADS",
     filename="model.onnx",
     # NVIDIA's backend executes `max_batch_size` only, and would refuse smaller batches.
     parameters={"NUM_STREAMS": "1", "ENABLE_BATCH_PADDING": "YES"},
@@ -63,7 +61,6 @@ _ENGINES = {
     "network_bf16": dataclasses.replace(_OPENVINO, parameters={**_OPENVINO.parameters, "HINT_BF16": "YES"}),
     "network_fp16": _ONNX_RUNTIME,
 }
-_THREAD_KEYS = {engine.backend: engine.threads_key for engine in (_ONNX_RUNTIME, _TORCH, _OPENVINO)}
 
 _HEADER = """\
 # Rendered by resnet-build from Triton's protobuf; `resnet-build --help` lists what can be changed.
@@ -139,48 +136,6 @@ def to_text(config: pb.ModelConfig, note: str = "") -> str:
     """Write a ``config.pbtxt``; ``note`` is a line of comment above it."""
     text: str = text_format.MessageToString(config)
     return _HEADER + (f"# {note}\n" if note else "") + text
-
-
-def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
-    """Write into a model's configuration what ``resnet-build tune`` chooses: batch, instances, threads, delay.
-
-    Raises:
-        BuildError: a network of a backend that no build writes.
-    """
-    config.max_batch_size = options.max_batch_size
-    if config.name == PREPROCESS:
-        config.instance_group[0].count = options.preprocess_instances
-    elif config.platform != "ensemble":
-        config.instance_group[0].count = options.instances
-        config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us
-        del config.model_warmup[:]
-        config.model_warmup.extend(warmup(size) for size in warmup_batches(options))
-        if (key := _THREAD_KEYS.get(config.backend)) is None:
-            raise BuildError(f"how many threads {config.name} has cannot be said to its backend {config.backend!r}")
-        config.parameters.pop(key, None)
-        if options.threads:
-            config.parameters[key].string_value = str(options.threads)
-
-
-def scheduled(preprocess: pb.ModelConfig, network: pb.ModelConfig, known: ServingOptions) -> ServingOptions:
-    """Read what :func:`schedule` writes; the rest is that of ``known``.
-
-    Raises:
-        BuildError: somebody wrote there what no build would.
-    """
-    try:
-        key = _THREAD_KEYS[network.backend]
-        threads = network.parameters[key].string_value if key in network.parameters else 0
-        return dataclasses.replace(
-            known,
-            max_batch_size=network.max_batch_size,
-            max_queue_delay_us=network.dynamic_batching.max_queue_delay_microseconds,
-            instances=network.instance_group[0].count,
-            preprocess_instances=preprocess.instance_group[0].count,
-            threads=int(threads),
-        )
-    except (IndexError, ValueError, KeyError) as exc:
-        raise BuildError(f"the schedule of {network.name} cannot be read from its configuration: {exc}") from exc
 
 
 def parse(text: str) -> pb.ModelConfig:
@@ -266,19 +221,6 @@ def _outputs(classes: int) -> list[pb.ModelOutput]:
         pb.ModelOutput(name=PROBABILITIES, data_type=pb.TYPE_FP32, dims=[classes], label_filename=LABELS_FILENAME),
         pb.ModelOutput(name=FEATURES, data_type=pb.TYPE_FP32, dims=[FEATURE_COUNT]),
     ]
-
-
-def warmup_batches(options: ServingOptions) -> list[int]:
-    """Return the batch sizes to execute before a network is ready: the powers of two, and the largest."""
-    largest = min(options.warmup_batch, options.max_batch_size)
-    powers = [1 << exponent for exponent in range(largest.bit_length())]
-    return sorted({*powers, largest})
-
-
-def warmup(batch_size: int) -> pb.ModelWarmup:
-    """Return a batch of random pixels to execute before a network is ready."""
-    pixels = pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=[224, 224, 3], random_data=True)
-    return pb.ModelWarmup(name=f"batch_{batch_size}", batch_size=batch_size, inputs={PIXELS: pixels})
 
 
 def recipe_of(config: pb.ModelConfig) -> Recipe:

@@ -17,6 +17,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from resnet_build import configs
 from resnet_build.errors import BuildError
 from resnet_build.python_models.preprocess.photo import Recipe
+from resnet_build.schedule import largest_first, warmup
 from resnet_build.tensors import ENCODED, IMAGE, PIXELS
 
 DOOR, CHECK, DALI = "resnet50_dali", "preprocess_check", "preprocess_dali"
@@ -99,11 +100,9 @@ def _accelerate(config: pb.ModelConfig, engine_cache: str) -> None:
     accelerator.parameters["trt_engine_cache_path"] = engine_cache
     accelerator.parameters["trt_timing_cache_enable"] = "1"
     accelerator.parameters["trt_timing_cache_path"] = engine_cache
-    # An engine is built anew for a batch outside of those seen so far: the largest first, then 1, and no more.
-    others = {sample.batch_size for sample in config.model_warmup} | {1}
+    sizes = largest_first(config.max_batch_size, [sample.batch_size for sample in config.model_warmup])
     del config.model_warmup[:]
-    for size in (config.max_batch_size, *sorted(others - {config.max_batch_size})):
-        config.model_warmup.append(configs.warmup(size))
+    config.model_warmup.extend(warmup(size) for size in sizes)
 
 
 def _check(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:

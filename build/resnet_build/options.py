@@ -33,7 +33,7 @@ class ServingOptions:
 
     max_batch_size: int = _option(32, "largest batch that a model executes", most=1024)
     max_queue_delay_us: int = _option(
-        1000, "microseconds a request may wait for others to share its batch", least=0, most=10_000_000
+        0, "microseconds a request may wait for others to share its batch", least=0, most=10_000_000
     )
     queue_size: int = _option(64, "photos that may wait in the server before further ones are refused", most=1_000_000)
     queue_timeout_ms: int = _option(10_000, "milliseconds: a photo that would wait longer is refused", most=3_600_000)

@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from resnet_build import configs
 from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
+from resnet_build.schedule import schedule, scheduled
 
 _ADMIN_HEADER = "triton-grpc-protocol-admin-key"
 _LOAD_TIMEOUT_S = 180.0
@@ -57,7 +58,7 @@ class Ensemble:
 
     def options(self, known: ServingOptions) -> ServingOptions:
         """Return what the files say of the schedule, over ``known``."""
-        return configs.scheduled(self.configs[configs.PREPROCESS], self.configs[self.network], known)
+        return scheduled(self.configs[configs.PREPROCESS], self.configs[self.network], known)
 
 
 def _read(repository: Path, model: str) -> pb.ModelConfig:
@@ -98,8 +99,7 @@ class Control:
         """Load what the files say now; for a server that goes on.
 
         Args:
-            ensemble: read anew. Its configurations are sent, because Triton keeps what was sent before until files
-                change.
+            ensemble: read anew. It is sent, because Triton keeps what was sent before until files change.
 
         Raises:
             BuildError: the server refuses, or cannot be reached.
@@ -122,10 +122,7 @@ class Control:
                 # Never less than its ensembles allow; others may share it.
                 config.max_batch_size = max(config.max_batch_size, self._largest_batch)
             else:
-                configs.schedule(config, options)
-                kept = [warm for warm in config.model_warmup if warm.batch_size <= likely_batch]
-                del config.model_warmup[:]
-                config.model_warmup.extend(kept)
+                schedule(config, dataclasses.replace(options, warmup_batch=likely_batch))
         for name in self._order(wanted):
             if self._loaded.get(name) != wanted[name]:
                 self._load(name, wanted[name])

@@ -15,6 +15,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from resnet_build import configs, manifest
 from resnet_build.options import SCHEDULE, ServingOptions
 from resnet_build.repository import locked, publication
+from resnet_build.schedule import schedule
 
 
 def write(repository: Path, chosen: ServingOptions, record: dict[str, Any], report: Callable[[str], None]) -> None:
@@ -30,24 +31,28 @@ def write(repository: Path, chosen: ServingOptions, record: dict[str, Any], repo
         BuildError: a file cannot be read or written; nothing was changed.
     """
     with locked(repository, report), publication(repository) as files:
-        for name, config in _of_ensembles(repository).items():
-            configs.schedule(config, chosen)
+        for name, config in _rescheduled(repository, chosen).items():
             files.write(f"{name}/config.pbtxt", configs.to_text(config, record["note"]))
         content = manifest.read(repository)
-        schedule = {name: getattr(chosen, name) for name in SCHEDULE}
         content["serving"] = dataclasses.asdict(chosen)
-        content["tuned"] = {"serving": schedule, **record}
+        content["tuned"] = {"serving": {name: getattr(chosen, name) for name in SCHEDULE}, **record}
         files.write(manifest.FILENAME, manifest.to_json(content))
 
 
-def _of_ensembles(repository: Path) -> dict[str, pb.ModelConfig]:
-    """Read the configurations of all ensembles of ``preprocess`` and a network, and of their steps."""
+def _rescheduled(repository: Path, chosen: ServingOptions) -> dict[str, pb.ModelConfig]:
+    """Return what changes: ensembles that begin with ``preprocess``, their steps, and who shares these."""
     paths = sorted(repository.glob("*/config.pbtxt"))
     found = {path.parent.name: configs.parse(path.read_text(encoding="utf-8")) for path in paths}
     steps = {name: [step.model_name for step in config.ensemble_scheduling.step] for name, config in found.items()}
-    ours = {name: models for name, models in steps.items() if configs.PREPROCESS in models}
-    wanted = {*ours, *(model for models in ours.values() for model in models)}
-    return {name: config for name, config in found.items() if name in wanted}
+    ours = {name for name, models in steps.items() if configs.PREPROCESS in models}
+    ours |= {model for name in ours for model in steps[name]}
+    for name in ours:
+        schedule(found[name], chosen)
+    sharing = {name for name, models in steps.items() if name not in ours and ours & set(models)}
+    for name in sharing:
+        # Such as the ensemble that decodes on the GPU: it may allow no more than any of its steps.
+        found[name].max_batch_size = min(found[model].max_batch_size for model in steps[name])
+    return {name: found[name] for name in sorted(ours | sharing)}
 
 
 def known_options(repository: Path) -> ServingOptions:

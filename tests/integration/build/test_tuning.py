@@ -13,6 +13,7 @@ import pytest
 from resnet_build import configs, manifest, photos
 from resnet_build.__main__ import main
 from resnet_build.options import ServingOptions
+from resnet_build.schedule import schedule
 from resnet_build.tuning import record
 from resnet_build.tuning.control import Control, Ensemble
 from resnet_build.tuning.load import Caller
@@ -35,7 +36,7 @@ def own(repository: Path, tmp_path: Path) -> Path:
     small = ServingOptions(max_batch_size=2)
     for path in copy.glob("*/config.pbtxt"):
         config = configs.parse(path.read_text())
-        configs.schedule(config, small)
+        schedule(config, small)
         replace(path, configs.to_text(config))
     content = manifest.read(copy)
     for version in content["versions"].values():
@@ -74,7 +75,7 @@ def test_a_choice_is_measured_and_written(own: Path) -> None:
         text = (own / model / "config.pbtxt").read_text()
         assert f"# {tuned['note']}\n" in text
         expected = configs.parse(text)
-        configs.schedule(expected, chosen)
+        schedule(expected, chosen)
         assert configs.parse(text) == expected
     assert "chosen: " in finished.stdout
 
@@ -151,3 +152,18 @@ def test_later_builds_keep_the_choice(own: Path, capsys: pytest.CaptureFixture[s
     assert network.instance_group[0].count == 2
     assert network.parameters["INTRA_OP_THREAD_COUNT"].string_value == "1"
     assert manifest.tuned_schedule(manifest.read(own))["instances"] == 2
+
+
+def test_who_shares_a_network_allows_no_more_than_it(own: Path) -> None:
+    """An ensemble with another first step follows the network that it shares; the rest of it stays."""
+    (own / "other").mkdir()
+    shared = configs.parse((own / "resnet50/config.pbtxt").read_text())
+    network = shared.ensemble_scheduling.step[-1]
+    shared.name = "other"
+    del shared.ensemble_scheduling.step[:]
+    shared.ensemble_scheduling.step.append(network)
+    (own / "other/config.pbtxt").write_text(configs.to_text(shared))
+    record.write(own, ServingOptions(max_batch_size=1), {"note": "Tuned in a test."}, print)
+    written = configs.parse((own / "other/config.pbtxt").read_text())
+    shared.max_batch_size = 1
+    assert written == shared

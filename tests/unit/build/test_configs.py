@@ -14,6 +14,7 @@ from resnet_build.__main__ import _parser, _serving
 from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
 from resnet_build.python_models.preprocess.photo import Limits, Recipe
+from resnet_build.schedule import schedule, scheduled
 from tritonclient.grpc import model_config_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -121,9 +122,9 @@ def test_a_schedule_is_read_as_it_was_written(
     )
     models = rendered(instances=3, threads=7)
     for config in models.values():
-        configs.schedule(config, options)
+        schedule(config, options)
     for network in ("network_onnx", "network_torchscript"):
-        assert configs.scheduled(models["preprocess"], models[network], ServingOptions()) == options
+        assert scheduled(models["preprocess"], models[network], ServingOptions()) == options
     texts = configs.render_all(options, DEFAULT_RECIPE, 1000)
     assert {name: configs.to_text(config) for name, config in models.items()} == texts
 

@@ -1,0 +1,90 @@
+"""What of a model's configuration ``resnet-build tune`` chooses: largest batch, instances, threads, queue delay."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from tritonclient.grpc import model_config_pb2 as pb
+
+from resnet_build.errors import BuildError
+from resnet_build.options import ServingOptions
+from resnet_build.tensors import PIXELS
+
+# Backend → its parameter with the number of threads.
+_THREAD_KEYS = {
+    "onnxruntime": "intra_op_thread_count",
+    "openvino": "INFERENCE_NUM_THREADS",
+    "pytorch": "INTRA_OP_THREAD_COUNT",
+}
+# A photo's feature maps are 6 MB in 32 bits; a batch of 32 would be 200.
+BACKBONE_BATCH = 8
+
+
+def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
+    """Write the schedule into the configuration of ``preprocess``, a network or an ensemble.
+
+    Raises:
+        BuildError: a network of a backend that no build writes.
+    """
+    if config.name.endswith("_backbone"):
+        options = dataclasses.replace(options, max_batch_size=min(options.max_batch_size, BACKBONE_BATCH))
+    config.max_batch_size = options.max_batch_size
+    if config.backend == "python":
+        config.instance_group[0].count = options.preprocess_instances
+    elif config.platform != "ensemble":
+        config.instance_group[0].count = options.instances
+        config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us
+        del config.model_warmup[:]
+        sizes = warmup_batches(options)
+        if config.optimization.execution_accelerators.gpu_execution_accelerator:
+            sizes = largest_first(options.max_batch_size, sizes)
+        config.model_warmup.extend(warmup(size) for size in sizes)
+        key = _threads_key(config)
+        config.parameters.pop(key, None)
+        if options.threads:
+            config.parameters[key].string_value = str(options.threads)
+
+
+def scheduled(preprocess: pb.ModelConfig, network: pb.ModelConfig, known: ServingOptions) -> ServingOptions:
+    """Read what :func:`schedule` writes; the rest is that of ``known``.
+
+    Raises:
+        BuildError: somebody wrote there what no build would.
+    """
+    key = _threads_key(network)
+    try:
+        return dataclasses.replace(
+            known,
+            max_batch_size=network.max_batch_size,
+            max_queue_delay_us=network.dynamic_batching.max_queue_delay_microseconds,
+            instances=network.instance_group[0].count,
+            preprocess_instances=preprocess.instance_group[0].count,
+            threads=int(network.parameters[key].string_value) if key in network.parameters else 0,
+        )
+    except (IndexError, ValueError) as exc:
+        raise BuildError(f"the schedule of {network.name} cannot be read from its configuration: {exc}") from exc
+
+
+def _threads_key(network: pb.ModelConfig) -> str:
+    if network.backend not in _THREAD_KEYS:
+        raise BuildError(f"how many threads {network.name} has cannot be said to its backend {network.backend!r}")
+    return _THREAD_KEYS[network.backend]
+
+
+def warmup_batches(options: ServingOptions) -> list[int]:
+    """Return the batch sizes to execute before a network is ready: the powers of two, and the largest."""
+    largest = min(options.warmup_batch, options.max_batch_size)
+    powers = [1 << exponent for exponent in range(largest.bit_length())]
+    return sorted({*powers, largest})
+
+
+def largest_first(largest: int, others: Iterable[int]) -> list[int]:
+    """Order warm-ups for TensorRT, which builds an engine anew for a batch outside of those seen so far."""
+    return [largest, *sorted({1, *others} - {largest})]
+
+
+def warmup(batch_size: int) -> pb.ModelWarmup:
+    """Return a batch of random pixels to execute before a network is ready."""
+    pixels = pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=[224, 224, 3], random_data=True)
+    return pb.ModelWarmup(name=f"batch_{batch_size}", batch_size=batch_size, inputs={PIXELS: pixels})
