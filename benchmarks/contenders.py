@@ -94,7 +94,9 @@ class Served:
         def look() -> None:
             seen.append(sum(processes.cpu_seconds(self.pid).values()))
 
+        processes.resume(self.pid)
         sample = measure(self.door, callers=callers, seconds=seconds, start=look, end=look)
+        processes.pause(self.pid)
         return {**figures(sample), "server_ms": 1e3 * (seen[1] - seen[0]) / sample.window_s / sample.throughput}
 
 
@@ -137,7 +139,7 @@ def check(name: str, given: list[bytes], top1: Callable[[bytes], int], subject: 
 
 @contextlib.contextmanager
 def all_ready(subject: Subject, jpegs: list[bytes]) -> Iterator[tuple[list[Contender], list[Record]]]:
-    """Start and check everybody; servers that are not asked use no core."""
+    """Start and check everybody; peers that are not asked are halted and use no core."""
     contenders: list[Contender] = []
     checks: list[Record] = []
     with contextlib.ExitStack() as stack:
@@ -160,6 +162,7 @@ def all_ready(subject: Subject, jpegs: list[bytes]) -> Iterator[tuple[list[Conte
             for network in kind.served(subject.networks):
                 served = stack.enter_context(peer(kind, network, subject, jpegs, settings.best(kind.name, network)))
                 checks.append({"network": network, **check(kind.name, answers(served.door), kind.top1, subject, jpegs)})
+                processes.pause(served.pid)
                 contenders.append(served)
         yield contenders, checks
 

@@ -53,7 +53,7 @@ class Peer:
 
     def served(self, networks: Iterable[str]) -> list[str]:
         """Which of these networks it serves: the same files, and INT8 in the faster engine, too."""
-        mine = ("FP32", "INT8", "INT8 on OpenVINO") if self.files else ("FP32",)
+        mine = {"FP32"} if not self.files else {"FP32", "INT8", "INT8 on OpenVINO"}
         return [network for network in networks if network in mine]
 
     def command(self, port: int) -> list[str]:

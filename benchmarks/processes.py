@@ -16,7 +16,7 @@ import psutil
 
 _POLL_S = 0.1
 _READY_S = 120.0
-_TERMINATE_S = 15.0
+_TERMINATE_S = 5.0
 _TAIL = 3000
 
 
@@ -39,6 +39,8 @@ def serving(command: Sequence[str], environment: Mapping[str, str], port: int) -
         try:
             _wait(process, port, Path(log.name))
             yield process.pid
+        except OSError as exc:
+            raise SystemExit(f"{command}: {exc}\n{_tail(Path(log.name))}") from exc
         finally:
             _stop(process)
 
@@ -52,6 +54,20 @@ def cpu_seconds(pid: int) -> dict[str, float]:
             name = " ".join(process.cmdline())
             spent[name] = spent.get(name, 0.0) + times.user + times.system
     return spent
+
+
+def pause(pid: int) -> None:
+    """Halt a process and all below it, the first one first: some servers poll while nobody asks them."""
+    for process in _family(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
+
+
+def resume(pid: int) -> None:
+    """Let them go on, the first one last, so that it finds its children answering."""
+    for process in reversed(_family(pid)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 def memory_mib(pid: int) -> float:
@@ -77,13 +93,17 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         if process.poll() is not None or time.monotonic() > deadline:
-            tail = log.read_text(errors="replace")[-_TAIL:]
-            raise SystemExit(f"{process.args!r} was not ready (exit code {process.returncode}):\n{tail}")
+            raise SystemExit(f"{process.args!r} was not ready (exit code {process.returncode}):\n{_tail(log)}")
         time.sleep(_POLL_S)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End the process, then whatever of its family it has left."""
+    resume(process.pid)
     family = _family(process.pid)
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
