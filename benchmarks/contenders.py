@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from benchmarks.subject import Subject
 Record = dict[str, Any]
 
 _SAME_ENOUGH = 0.97
+_AWAKE_S = 0.3
 
 
 class Contender(Protocol):
@@ -95,6 +97,8 @@ class Served:
             seen.append(sum(processes.cpu_seconds(self.pid).values()))
 
         processes.resume(self.pid)
+        # If one of several workers were awake first, it would take all connections.
+        time.sleep(_AWAKE_S)
         sample = measure(self.door, callers=callers, seconds=seconds, start=look, end=look)
         processes.pause(self.pid)
         return {**figures(sample), "server_ms": 1e3 * (seen[1] - seen[0]) / sample.window_s / sample.throughput}

@@ -83,11 +83,15 @@ def _openvino(name: str, file: Path, threads: int) -> Run:
         "INFERENCE_PRECISION_HINT": ov.Type.bf16 if name.startswith("BF16") else ov.Type.f32,
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
+        # Pinned, the threads of several networks would share the first core.
+        "ENABLE_CPU_PINNING": False,
     }
     request = core.compile_model(core.read_model(file), "CPU", properties).create_infer_request()
 
     def run(pixels: Pixels) -> npt.NDArray[np.float32]:
-        request.set_tensor("PIXELS__0", ov.Tensor(np.ascontiguousarray(pixels), shared_memory=True))
+        # OpenVINO computes where the array lies and does not hold it: a name must.
+        held = np.require(pixels, requirements=["C", "W"])
+        request.set_tensor("PIXELS__0", ov.Tensor(held, shared_memory=True))
         request.infer()
         probabilities: npt.NDArray[np.float32] = request.get_tensor("PROBABILITIES__0").data.copy()
         return probabilities

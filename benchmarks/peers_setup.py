@@ -40,6 +40,7 @@ class Peer:
         module: of :mod:`benchmarks.peers`.
         grid: the settings that are tried.
         files: whether it serves the network's file, or eager PyTorch.
+        second_engine: whether it is measured with OpenVINO, too: those that were fastest.
         request: from a JPEG to a complete HTTP request.
         top1: from an answer to the likeliest class.
     """
@@ -48,12 +49,15 @@ class Peer:
     module: str
     grid: Sequence[Settings]
     files: bool = True
+    second_engine: bool = False
     request: Callable[[bytes], bytes] = lambda jpeg: plain_http("/classify", jpeg)
     top1: Callable[[bytes], int] = lambda answer: int(json.loads(answer)["classes"][0]["index"])
 
     def served(self, networks: Iterable[str]) -> list[str]:
-        """Which of these networks it serves: the same files, and INT8 in the faster engine, too."""
-        mine = {"FP32"} if not self.files else {"FP32", "INT8", "INT8 on OpenVINO"}
+        """Which of these networks it serves."""
+        mine = {"FP32", "INT8"} if self.files else {"FP32"}
+        if self.second_engine:
+            mine.add("INT8 on OpenVINO")
         return [network for network in networks if network in mine]
 
     def command(self, port: int) -> list[str]:
@@ -115,6 +119,7 @@ PEERS = (
         "mosec",
         "mosec_onnx",
         ({**_BATCHING[0], "decoders": 1}, *({**settings, "decoders": CORES} for settings in _BATCHING)),
+        second_engine=True,
         request=lambda jpeg: plain_http("/inference", jpeg),
     ),
     Peer(
@@ -134,6 +139,7 @@ PEERS = (
             {**_NARROW, "concurrency": 1},
             {**_NARROW, "concurrency": CORES},
         ),
+        second_engine=True,
     ),
     Peer(
         "FastAPI + eager PyTorch",

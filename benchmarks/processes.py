@@ -80,11 +80,16 @@ def memory_mib(pid: int) -> float:
 
 
 def _family(pid: int) -> list[psutil.Process]:
-    try:
+    """The process, all below it, and all of its session, older ones first: some outlive those who started them."""
+    found: set[psutil.Process] = set()
+    with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+        found |= {root, *root.children(recursive=True)}
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(process.pid) == pid:
+                found.add(process)
+    return sorted(found, key=lambda process: process.pid)
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
