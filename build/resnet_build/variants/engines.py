@@ -63,7 +63,8 @@ def _openvino(artifact: Path, *, brain_float: bool) -> Network:
     request = core.compile_model(core.read_model(artifact), _CPU, properties).create_infer_request()
 
     def run(pixels: Pixels) -> tuple[Floats, Floats]:
-        request.set_tensor(PIXELS, openvino.Tensor(np.ascontiguousarray(pixels), shared_memory=True))
+        held = np.ascontiguousarray(pixels)  # by this name until it is computed: OpenVINO does not hold it
+        request.set_tensor(PIXELS, openvino.Tensor(held, shared_memory=True))
         request.infer()
         return request.get_tensor(PROBABILITIES).data.copy(), request.get_tensor(FEATURES).data.copy()
 

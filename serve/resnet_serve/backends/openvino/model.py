@@ -56,7 +56,9 @@ class TritonPythonModel(NetworkBackend):
 
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run one batch, on the inputs where they lie; the outputs are valid until the next one."""
-        for name, array in inputs.items():
-            self._request.set_tensor(name, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
+        # OpenVINO computes where the arrays lie and does not hold them: a name must, until it has.
+        held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        for name, array in held.items():
+            self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
         self._request.infer()
         return {name: self._request.get_tensor(name).data for name in outputs}
