@@ -277,7 +277,8 @@ def _vary(
     inputs: Mapping[str, Any], wish: door.Wish, found: Weights, source: Path, report: Report
 ) -> tuple[dict[str, variants.Built], door.Decision]:
     """Make the variants, and decide what the default door ends in; candidates that lose stay out."""
-    names = [name for name in VARIANTS if name in {*inputs["variants"], *wish.candidates}]
+    wanted = {*inputs["variants"], *(wish.candidates if wish.requested != AUTO else ())}
+    names = {name: name in wanted for name in VARIANTS if name in {*wanted, *wish.candidates}}
     made, pixels = {}, None
     if names:
         folder = inputs["calibration_images"]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from resnet_build.errors import BuildError
 from resnet_build.options import PLAIN
 from resnet_build.variants import brain_float, half, int8
 from resnet_build.variants.calibration import CalibrationSet, Pixels
@@ -64,27 +65,37 @@ class Built:
 
 
 def build(
-    names: Sequence[str], source: Path, calibration: CalibrationSet, folder: Path, report: Callable[[str], None]
+    names: Mapping[str, bool],
+    source: Path,
+    calibration: CalibrationSet,
+    folder: Path,
+    report: Callable[[str], None],
 ) -> dict[str, Built]:
     """Make variants and hold each to the float network.
 
     Args:
-        names: some of ``options.VARIANTS``.
+        names: some of ``options.VARIANTS`` → whether it must succeed; others are left out if they are too far.
         source: the float ONNX artifact.
         calibration: real photos to learn from and to judge by.
         folder: where to write, a folder for each.
         report: receives one sentence per variant.
 
     Raises:
-        BuildError: one is too far from the float network.
+        BuildError: one that must succeed is too far from the float network.
     """
     expected = answers(open_network(PLAIN, source), calibration.judged)
     made = {}
-    for name in names:
+    for name, is_required in names.items():
         started = time.monotonic()
         path = folder / name / FILENAME
         path.parent.mkdir()
-        built = made[name] = _build(name, source, path, calibration, expected)
+        try:
+            built = made[name] = _build(name, source, path, calibration, expected)
+        except BuildError as exc:
+            if is_required:
+                raise
+            report(f"left out: {exc}")
+            continue
         seconds = time.monotonic() - started
         report(f"variant {name}: {path.stat().st_size / 1e6:.0f} MB, {built.fidelity} ({seconds:.1f} s)")
     return made

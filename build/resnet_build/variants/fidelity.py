@@ -76,7 +76,7 @@ def hold(name: str, got: Answers, expected: Answers, bounds: Bounds) -> Fidelity
     if not (found.clear_agreement >= bounds.agreement and found.similarity >= bounds.similarity):
         raise BuildError(
             f"the variant {name} is too far from the float network ({found}; at least {bounds.agreement:.0%} of the "
-            f"clear ones and {bounds.similarity:g} are wanted); nothing was written. For int8, photos like those "
+            f"clear ones and {bounds.similarity:g} are wanted); it was not written. For int8, photos like those "
             "that will be served help: --calibration-images"
         )
     return found

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from resnet_build import door, pipeline
+from resnet_build import door, pipeline, variants
 from resnet_build.errors import BuildError
 from resnet_build.options import AUTO, OPENVINO_VARIANTS, PLAIN, ServingOptions
 from resnet_build.pipeline import BuildOptions
 from resnet_build.variants import Built
+from resnet_build.variants.calibration import CalibrationSet
 from resnet_build.variants.engines import Network
 from resnet_build.variants.fidelity import Fidelity
 from resnet_build.weights import FileOptions
@@ -107,3 +108,29 @@ def test_later_builds_ask_for_what_was_asked_for(tmp_path: Path) -> None:
     assert wish(decided, force=True) == door.Wish(AUTO)
     assert wish(decided, door=PLAIN) == door.Wish(PLAIN)
     assert wish({"door": {"requested": "int8", "network": "network_int8"}}) == door.Wish("int8")
+
+
+@pytest.mark.parametrize("is_required", [True, False])
+def test_a_candidate_that_is_too_far_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_required: bool
+) -> None:
+    """It fails the build only if somebody asked for it by name."""
+
+    def make(name: str, *_: object) -> Built:
+        if name == "bf16":
+            raise BuildError("the variant bf16 is too far from the float network")
+        (tmp_path / name / variants.FILENAME).write_bytes(b"")
+        return built(1.0, SLOW_S)
+
+    monkeypatch.setattr(variants, "_build", make)
+    monkeypatch.setattr(variants, "open_network", lambda *_: network(0))
+    monkeypatch.setattr(variants, "answers", lambda *_: (PIXELS, PIXELS))
+    photos = CalibrationSet("nowhere", PIXELS, PIXELS)
+    said: list[str] = []
+    wanted = {"int8": False, "bf16": is_required}
+    if is_required:
+        with pytest.raises(BuildError, match="too far"):
+            variants.build(wanted, tmp_path / "float.onnx", photos, tmp_path, said.append)
+    else:
+        assert variants.build(wanted, tmp_path / "float.onnx", photos, tmp_path, said.append).keys() == {"int8"}
+        assert said[-1] == "left out: the variant bf16 is too far from the float network"

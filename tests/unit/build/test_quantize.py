@@ -202,7 +202,7 @@ def test_the_gate_stops_a_network_that_answers_otherwise(network: Path, pixels: 
     expected = answers(open_network("onnx", network), pixels)
     found = hold("int8", answers(open_network("int8", network), pixels), expected, bounds)
     assert (found.photos, found.agreement, found.clear_agreement) == (16, 1, 1)
-    with pytest.raises(BuildError, match=r"variant int8 is too far .*the same top-1 on .* nothing was written"):
+    with pytest.raises(BuildError, match=r"variant int8 is too far .*the same top-1 on .* it was not written"):
         hold("int8", answers(open_network("int8", tmp_path / "other.onnx"), pixels), expected, bounds)
 
 
