@@ -61,7 +61,7 @@ test-load: install  ## run the load test against stubs with known behaviour, and
 	$(BIN)/pytest -m load
 
 test-reliability: install  ## hostile photos, overload, faults, roll-outs, strangers: each promise with its figure
-	$(BIN)/pytest tests/reliability
+	$(BIN)/pytest tests/reliability tests/integration/client/test_tracing.py
 
 test-compose: install  ## the compose file on a Docker engine, from nothing to a healthy server and back
 	$(BIN)/pytest tests/compose
