@@ -16,12 +16,12 @@ _OK = b"200"
 
 
 @dataclasses.dataclass(frozen=True)
-class HttpDoor:
-    """Complete requests over HTTP/1.1, one connection per caller.
+class _ReadyMade:
+    """Requests that were made before, one connection per caller.
 
     Attributes:
         port: on the loopback address.
-        requests: head and body of each photo's request.
+        requests: each photo's.
     """
 
     port: int
@@ -31,6 +31,10 @@ class HttpDoor:
     def photos(self) -> int:
         """How many there are."""
         return len(self.requests)
+
+
+class HttpDoor(_ReadyMade):
+    """Complete requests over HTTP/1.1: head and body."""
 
     @contextlib.asynccontextmanager
     async def caller(self) -> AsyncIterator[Send]:
@@ -59,22 +63,8 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
     return body
 
 
-@dataclasses.dataclass(frozen=True)
-class GrpcDoor:
-    """Serialised requests over gRPC, one connection per caller.
-
-    Attributes:
-        port: on the loopback address.
-        requests: each photo's ``ModelInferRequest``.
-    """
-
-    port: int
-    requests: Sequence[bytes]
-
-    @property
-    def photos(self) -> int:
-        """How many there are."""
-        return len(self.requests)
+class GrpcDoor(_ReadyMade):
+    """Serialised ``ModelInferRequest`` over gRPC."""
 
     @contextlib.asynccontextmanager
     async def caller(self) -> AsyncIterator[Send]:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import onnxruntime
 import torch
-from google.protobuf import text_format
 from torchvision.models import ResNet
 from torchvision.models._utils import IntermediateLayerGetter
 from tritonclient.grpc import model_config_pb2 as pb
@@ -149,10 +148,4 @@ def render(rendered: Mapping[str, str], wire: Wire) -> dict[str, str]:
     step.model_name = NETWORK
     step.output_map.clear()
     step.output_map.update({name: name for name in shapes})
-    return {config.name: _text(config, rendered["network_onnx"]) for config in (network, ensemble)}
-
-
-def _text(config: pb.ModelConfig, like: str) -> str:
-    header = [line for line in like.splitlines(keepends=True) if line.startswith("#")]
-    text: str = text_format.MessageToString(config)
-    return "".join(header) + text
+    return {config.name: configs.to_text_like(config, rendered["network_onnx"]) for config in (network, ensemble)}

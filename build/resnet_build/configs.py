@@ -138,6 +138,13 @@ def to_text(config: pb.ModelConfig, note: str = "") -> str:
     return _HEADER + (f"# {note}\n" if note else "") + text
 
 
+def to_text_like(config: pb.ModelConfig, other: str) -> str:
+    """Write a ``config.pbtxt`` with the comments that stand above another one."""
+    comments = "".join(line for line in other.splitlines(keepends=True) if line.startswith("#"))
+    text: str = text_format.MessageToString(config)
+    return comments + text
+
+
 def parse(text: str) -> pb.ModelConfig:
     """Read a ``config.pbtxt``.
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build import configs
@@ -69,8 +68,7 @@ def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:
     if options.preprocessing == "dali":
         added = (_check(models), _dali(models), _door(models))
         models |= {config.name: config for config in added}
-    header = "".join(line for line in rendered[configs.PREPROCESS].splitlines(keepends=True) if line.startswith("#"))
-    return {name: header + text_format.MessageToString(config) for name, config in models.items()}
+    return {name: configs.to_text_like(config, rendered[configs.PREPROCESS]) for name, config in models.items()}
 
 
 def small_files(recipe: Recipe, max_batch_size: int) -> Iterator[tuple[str, str]]:

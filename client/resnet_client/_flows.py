@@ -181,7 +181,7 @@ class Flows:
     ) -> Flow[_requests.Answer]:
         deadline = Deadline(target.timeout_s)
         door = yield from self._door(image, target, deadline)
-        inference = dataclasses.replace(self._inference(door, output_name, class_count), span=span)
+        inference = self._inference(door, output_name, class_count, span)
         try:
             answer: _requests.Answer = yield from self.delivery.send(inference, deadline)
         except InvalidImageError as exc:  # the server knows no file names
@@ -190,11 +190,15 @@ class Flows:
         return answer
 
     def _inference(
-        self, door: tuple[str, str, bytes | npt.NDArray[np.uint8]], output_name: str, class_count: int
+        self,
+        door: tuple[str, str, bytes | npt.NDArray[np.uint8]],
+        output_name: str,
+        class_count: int,
+        span: _tracing.Span = _tracing.SILENT,
     ) -> Inference:
         model, model_version, photo = door
         input_name, tensor = _requests.input_of(photo)
-        return Inference(model, model_version, input_name, tensor, output_name, class_count)
+        return Inference(model, model_version, input_name, tensor, output_name, class_count, span=span)
 
     def _door(
         self, image: ImageSource, target: Target, deadline: Deadline
