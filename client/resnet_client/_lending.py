@@ -19,7 +19,7 @@ from resnet_client._exceptions import (
     UnavailableError,
 )
 from resnet_client._requests import Call, Inference, readable
-from resnet_client._steps import Send
+from resnet_client._steps import Pause, Send
 
 if TYPE_CHECKING:
     from resnet_client._endpoint import Endpoint
@@ -34,6 +34,8 @@ SMALLEST_BYTES = 1 << 16
 
 _GRACE_S = 10.0  # how long after its deadline a server may still look at a photo that nobody waits for
 _FAREWELL_S = 1.0
+_IN_USE = "currently in use"
+_IN_USE_POLL_S = 0.01
 _UNANSWERED = (ClosedError, DeadlineExceededError, UnavailableError)
 _NONE_HERE = "no shared memory here (%s); photos travel with their requests"
 
@@ -80,7 +82,7 @@ class Lending:
             for region in self._regions.all:
                 for endpoint in region.known_to - gone:
                     try:
-                        yield Send(endpoint, _unregister(region.name), deadline)
+                        yield from _taken_back(endpoint, region.name, deadline)
                     except ServerError:
                         gone.add(endpoint)
         finally:
@@ -147,6 +149,19 @@ class Lending:
 def _register(region: Region) -> Call:
     whole = {"key": f"/{region.name}", "offset": 0, "byte_size": region.size}
     return Call("register_system_shared_memory", {"name": region.name, **whole})
+
+
+def _taken_back(endpoint: Endpoint, name: str, deadline: Deadline) -> Flow[None]:
+    """Make a server let go of a region; it refuses until it has dropped the request that it answered a moment ago."""
+    while True:
+        try:
+            yield Send(endpoint, _unregister(name), deadline)
+        except ServerError as exc:
+            if _IN_USE not in str(exc) or deadline.left_s <= _IN_USE_POLL_S:
+                raise
+            yield Pause(_IN_USE_POLL_S)
+        else:
+            return
 
 
 def _unregister(name: str) -> Call:

@@ -1,16 +1,18 @@
 """Regions of shared memory: used again, bounded, tidied up."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from resnet_client import DeadlineExceededError, OverloadedError, _shared_memory
+from resnet_client import DeadlineExceededError, OverloadedError, ResponseError, _shared_memory
 from resnet_client._deadline import Deadline
 from resnet_client._endpoint import Endpoint
 from resnet_client._lending import Lending
 from resnet_client._requests import Inference
 from resnet_client._shared_memory import Regions, is_orphan
+from resnet_client._steps import Pause, Send
 
 PHOTO_BYTES = 100_000
 
@@ -123,3 +125,43 @@ def test_only_a_place_that_the_server_is_done_with_is_used_again(folder, error, 
         with pytest.raises(type(error)):
             flow.throw(error)
     assert len(list(folder.iterdir())) == places
+
+
+def known_region(folder):
+    """A client's end, its first step; one server knows one region."""
+    lending, server = Lending(), Endpoint.parse("grpc://a")
+    photo = Inference("m", "", "IMAGE", np.array([[bytes(PHOTO_BYTES)]], dtype=object), "OUT")
+    flow = lending.send(server, photo, Deadline(10))
+    step = next(flow)
+    while not isinstance(step.request, Inference):
+        step = flow.send({})
+    with pytest.raises(StopIteration):
+        flow.send({})
+    assert len(list(folder.iterdir())) == 1
+    return lending.end()
+
+
+IN_USE = ResponseError("Cannot unregister shared memory region 'a', it is currently in use.")
+
+
+def test_a_region_is_asked_back_until_the_server_has_dropped_its_last_request(folder):
+    """Triton 2.51 answers a request before it drops it, and refuses in between."""
+    flow = known_region(folder)
+    assert isinstance(next(flow), Send)
+    assert isinstance(flow.throw(IN_USE), Pause)
+    assert isinstance(next(flow), Send)
+    with pytest.raises(StopIteration):
+        flow.send({})
+    assert not list(folder.iterdir())
+
+
+def test_a_server_that_never_lets_go_holds_nobody_up(folder):
+    """Closing a client takes about a second at most, and its files go."""
+    flow, started_s = known_region(folder), time.monotonic()
+    next(flow)
+    with pytest.raises(StopIteration):  # each throw is one refusal
+        while True:
+            time.sleep(flow.throw(IN_USE).duration_s)
+            next(flow)
+    assert time.monotonic() - started_s < 2
+    assert not list(folder.iterdir())
