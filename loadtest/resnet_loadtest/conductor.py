@@ -108,6 +108,8 @@ def _drive(
     users = 0
     scraper = gevent.spawn(_scrape, observer, zero_s)
     for stage in course:
+        if stage is not course[0]:
+            observer.end_stage()
         while (now_s := time.monotonic() - zero_s) < stage.end_s:
             wanted = max(1, round(stage.level_at(now_s)))
             if not options.is_open_loop and wanted != users:

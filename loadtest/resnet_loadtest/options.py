@@ -1,8 +1,8 @@
 """The options, each written once: a field here is a flag, an environment variable and an argument.
 
 ``max_in_flight`` is the flag ``--max-in-flight`` and the variable ``RESNET_LOADTEST_MAX_IN_FLIGHT``; those
-shared with the client keep its variables (``RESNET_URL``, ``RESNET_MODEL``, ``RESNET_TIMEOUT_S``). The one rule
-of precedence: argument > environment > default.
+that say who is called keep the names that the client and ``resnet-serve`` have for them (``RESNET_URL``,
+``RESNET_METRICS_URL``, ``RESNET_MODEL``, …). The one rule of precedence: argument > environment > default.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 AUTO_RATE = math.inf
 
-_SHARED_WITH_CLIENT = ("url", "model", "timeout_s")
+_SHARED = ("url", "grpc_url", "http_url", "metrics_url", "model", "timeout_s")
 _SHORT = {"users": "-u", "spawn_rate": "-r", "duration_s": "-t"}
 _TIME = re.compile(r"^(?P<number>[0-9.]+)(?P<unit>s|m|h|)$")
 _LAST_PORT = 65535
@@ -238,7 +238,7 @@ class Options:
 
 def variable(name: str) -> str:
     """``max_in_flight`` → ``RESNET_LOADTEST_MAX_IN_FLIGHT``."""
-    return f"RESNET_{name.upper()}" if name in _SHARED_WITH_CLIENT else f"RESNET_LOADTEST_{name.upper()}"
+    return f"RESNET_{name.upper()}" if name in _SHARED else f"RESNET_LOADTEST_{name.upper()}"
 
 
 def add_to(parser: argparse.ArgumentParser, only: Collection[str] | None = None) -> None:

@@ -56,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
         "--then",
         type=_command_line,
         metavar="COMMAND",
-        help="run this once the server is ready, with its gRPC address in RESNET_URL and its admin token in "
-        "RESNET_ADMIN_TOKEN",
+        help="run this once the server is ready, with its addresses in RESNET_URL (gRPC), RESNET_HTTP_URL and "
+        "RESNET_METRICS_URL, and its admin token in RESNET_ADMIN_TOKEN",
     )
     parser.add_argument("--exit-after", action="store_true", help="stop after --then, with its exit code")
     parser.add_argument("triton_args", nargs="*", metavar="-- FLAG", help="tritonserver's own flags")

@@ -65,7 +65,13 @@ class Session:
         Raises:
             ServerError: the server ended for good meanwhile.
         """
-        added = {"RESNET_URL": self._server.grpc_url, TOKEN_VARIABLE: self._server.admin_token}
+        server = self._server
+        added = {
+            "RESNET_URL": server.grpc_url,
+            "RESNET_HTTP_URL": server.http_url,
+            "RESNET_METRICS_URL": server.metrics_url,
+            TOKEN_VARIABLE: server.admin_token,
+        }
         try:
             process = subprocess.Popen(command, env={**os.environ, **added})
         except OSError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from resnet_loadtest.server.steps import Step
 
@@ -24,7 +24,6 @@ def sentence(
     answered: int,
     service_s: float,
     wall_s: float,
-    generator_doubts: Sequence[str] = (),
 ) -> str:
     """Say what limits, and what would help.
 
@@ -33,11 +32,8 @@ def sentence(
         ensembles: models that only pass on to others: their times are those of their steps over again.
         answered: photos that clients got an answer for.
         service_s: mean service time as the client saw it, in seconds.
-        wall_s: how long the run took, in seconds.
-        generator_doubts: signs that the generator was the limit.
+        wall_s: how long that took, in seconds.
     """
-    if generator_doubts:
-        return f"The load generator limits, not the server: {generator_doubts[0]}."
     working = [step for name, step in steps.items() if step.succeeded and name not in ensembles]
     if not working or not service_s > 0:
         return "Nothing was answered, so nothing can be said about limits."

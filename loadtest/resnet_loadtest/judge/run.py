@@ -12,7 +12,7 @@ from resnet_loadtest.judge import bottleneck, figures, validity
 from resnet_loadtest.judge.gauges import busiest, mean_in_flight, memory_growth
 from resnet_loadtest.judge.slo import parse
 from resnet_loadtest.judge.verdict import Check, Verdict, check, conclude
-from resnet_loadtest.server.counts import disagreement, photos_answered
+from resnet_loadtest.server.counts import disagreement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,7 @@ class ServerSide:
     Attributes:
         name: its name and version.
         steps: model → what it did.
+        stage_steps: the same for each stage; the last one's end with the last answer.
         entries: the models that clients called → the ensemble each is a step of; empty for none.
         ensembles: models that only pass on to others.
         readings: its metrics over time.
@@ -42,6 +43,7 @@ class ServerSide:
 
     name: str
     steps: Mapping[str, Step]
+    stage_steps: tuple[Mapping[str, Step], ...]
     entries: Mapping[str, str]
     ensembles: frozenset[str]
     readings: tuple[Reading, ...]
@@ -112,15 +114,19 @@ class Run:
 
     @functools.cached_property
     def limit(self) -> str:
-        """One sentence on what limits."""
-        return bottleneck.sentence(
-            self.server.steps,
+        """One sentence on what limits, where the load is highest."""
+        if self.generator_doubts:
+            return f"The load generator limits, not the server: {self.generator_doubts[0]}."
+        number = max(range(len(self.parts)), key=lambda number: self.parts[number].level)
+        part = self.parts[number]
+        said = bottleneck.sentence(
+            self.server.stage_steps[number],
             self.server.ensembles,
-            answered=photos_answered(self.samples),
-            service_s=self.whole.mean_service_s,
-            wall_s=self.wall_s,
-            generator_doubts=self.generator_doubts,
+            answered=part.answered,
+            service_s=part.mean_service_s,
+            wall_s=self.wall_s - part.start_s if part is self.parts[-1] else part.duration_s,
         )
+        return said if len(self.parts) == 1 else f"{part.name}: {said}"
 
     @property
     def wall_s(self) -> float:

@@ -92,6 +92,7 @@ def machines(run: Run) -> Chart:
     own = [(gauge.time_s, gauge.thread_cpu * 100) for gauge in run.gauges if gauge.worker == 0]
     traces.append(_line("generator CPU", own, "@offered"))
     layout = {
+        "showlegend": True,  # also of the generator alone
         "xaxis": {"title": "seconds since the run began"},
         "yaxis": {"title": "%", "range": [0, 105]},
         "yaxis2": {

@@ -19,11 +19,12 @@ from resnet_loadtest.server.metrics import Reading
 from resnet_loadtest.server.steps import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from resnet_loadtest.judge.figures import Figures
 
-SCHEMA = "resnet-loadtest/1"
+SCHEMA = "resnet-loadtest/2"
 
 # Of what is read, in seconds: a run of a month, and a stage that something can happen in.
 _LONGEST_S = 31 * 86400.0
@@ -108,7 +109,8 @@ def _raw(run: Run) -> dict[str, Any]:
         "gauges": [dataclasses.astuple(gauge) for gauge in run.gauges],
         "server": {
             "name": server.name,
-            "steps": [dataclasses.asdict(step) for step in server.steps.values()],
+            "steps": _plain(server.steps),
+            "stage_steps": [_plain(steps) for steps in server.stage_steps],
             "entries": dict(server.entries),
             "ensembles": sorted(server.ensembles),
             "readings": [[reading.time_s, dict(reading.values)] for reading in server.readings],
@@ -116,6 +118,10 @@ def _raw(run: Run) -> dict[str, Any]:
             "note": server.note,
         },
     }
+
+
+def _plain(steps: Mapping[str, Step]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(step) for step in steps.values()]
 
 
 def _of_this_version(content: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +143,7 @@ def _run(raw: dict[str, Any]) -> Run:
         stages=stages,
         samples=decode(raw["samples"], longest_s=_LONGEST_S),
         gauges=[_gauge(gauge) for gauge in raw["gauges"]],
-        server=_server(raw["server"]),
+        server=_server(raw["server"], len(stages)),
     )
 
 
@@ -149,20 +155,27 @@ def _gauge(values: list[Any]) -> Gauge:
     return gauge
 
 
-def _server(server: dict[str, Any]) -> ServerSide:
-    steps = [
-        typed.record(Step, step, batch_sizes={int(size): typed.whole(n) for size, n in step["batch_sizes"].items()})
-        for step in server["steps"]
-    ]
+def _server(server: dict[str, Any], stages: int) -> ServerSide:
+    if len(server["stage_steps"]) != stages:
+        raise ValueError("the server's side has other stages")
     return ServerSide(
         name=typed.text(server["name"]),
-        steps={step.model: step for step in steps},
+        steps=_steps(server["steps"]),
+        stage_steps=tuple(_steps(steps) for steps in server["stage_steps"]),
         entries=typed.texts(server["entries"]),
         ensembles=frozenset(typed.text(name) for name in server["ensembles"]),
         readings=tuple(Reading(typed.number(time_s), typed.numbers(values)) for time_s, values in server["readings"]),
         failures={(typed.text(model), typed.text(why)): typed.whole(n) for model, why, n in server["failures"]},
         note=typed.text(server["note"]),
     )
+
+
+def _steps(steps: list[dict[str, Any]]) -> dict[str, Step]:
+    read = [
+        typed.record(Step, step, batch_sizes={int(size): typed.whole(n) for size, n in step["batch_sizes"].items()})
+        for step in steps
+    ]
+    return {step.model: step for step in read}
 
 
 def _finite(value: Any) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING
+
+from resnet_client import ResnetClientError
 
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.judge.run import ServerSide
@@ -37,6 +40,7 @@ class Observer:
         self._url = metrics_url
         self._entries = entries
         self._readings: list[Reading] = []
+        self._looks: list[tuple[ModelStatistics, ...]] = []
         self._note = ""
         self._failures_before = self._failures()
         self._before = self._settled()
@@ -50,6 +54,13 @@ class Observer:
         else:
             self._readings.append(metrics.Reading(time_s, values))
 
+    def end_stage(self) -> None:
+        """Look between two stages, while requests are under way; a server that is down meanwhile did nothing."""
+        try:
+            self._looks.append(self._client.statistics())
+        except ResnetClientError:
+            self._looks.append(self._looks[-1] if self._looks else self._before)
+
     def conclude(self, samples: Samples) -> ServerSide:
         """Look for the last time, when the server has counted all answers or enough time has passed."""
         deadline_s = time.monotonic() + _SETTLE_S
@@ -58,11 +69,13 @@ class Observer:
         while asked_of(steps, self._entries) < expected and time.monotonic() < deadline_s:
             time.sleep(_POLL_S)
             steps = difference(self._before, self._client.statistics())
-        steps = difference(self._before, self._settled())
+        settled = self._settled()
+        looks = [self._before, *self._looks, settled]
         after = self._failures()
         return ServerSide(
             name=self._server_name(),
-            steps=steps,
+            steps=difference(self._before, settled),
+            stage_steps=tuple(difference(*pair) for pair in itertools.pairwise(looks)),
             entries=self._entries,
             ensembles=frozenset(model for model in steps if self._is_ensemble(model)),
             readings=tuple(self._readings),

@@ -57,7 +57,7 @@ def make_run():
         course = stages(options.profile, options.level, options.duration_s)
         answered = int(samples["answered"].sum())
         steps = {"resnet50": step_of("resnet50", answered)} if steps is None else steps
-        server = ServerSide("stub", steps, {"resnet50": ""}, frozenset(), (), {})
+        server = ServerSide("stub", steps, (steps,) * len(course), {"resnet50": ""}, frozenset(), (), {})
         gauges = gauges or [Gauge(0, second + 1.0, 0.1, 0.2, 10**8, 1.0) for second in range(int(duration_s))]
         return Run(options, "2026-01-01T00:00:00+00:00", course, samples, gauges, server)
 

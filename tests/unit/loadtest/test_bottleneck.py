@@ -50,12 +50,6 @@ def test_requests_that_were_lost_on_the_way_blur_nothing():
     assert found.startswith("Compute-bound: 63%")
 
 
-def test_the_generator_comes_first():
-    """Where it limits, the server's times say nothing."""
-    found = sentence(ENSEMBLE, set(), answered=1000, service_s=1.0, wall_s=1.0, generator_doubts=["it was late"])
-    assert found.startswith("The load generator limits")
-
-
 def test_without_answers_nothing_is_claimed():
     """No times, no limit."""
     assert "nothing can be said" in sentence({}, set(), answered=0, service_s=float("nan"), wall_s=1.0)

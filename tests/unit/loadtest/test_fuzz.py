@@ -176,7 +176,7 @@ def finished_run():
     steps = {"preprocess": step_of("preprocess", 90), "network_onnx": step_of("network_onnx", 90, batch=2)}
     readings = (Reading(0.5, {"nv_cpu_utilization": 0.5}), Reading(1.5, {"nv_cpu_utilization": 0.7}))
     server = ServerSide(
-        "triton 2.51.0", steps, {"resnet50": ""}, frozenset(), readings, {("preprocess", "OTHER"): 1}, "-"
+        "triton 2.51.0", steps, (steps,) * 5, {"resnet50": ""}, frozenset(), readings, {("preprocess", "OTHER"): 1}, "-"
     )
     gauges = [Gauge(0, second + 1.0, 0.1, 0.2, 10**8, 1.0) for second in range(61)]
     return Run(options, "2026-01-01T00:00:00+00:00", stages("steps", 50.0, 2.0), samples, gauges, server)
@@ -251,7 +251,7 @@ def test_documents_of_runs(folder, spoilt):
         b"[" * 100_000,
         b"9" * 5000,
         b'{"schema": []}',
-        b'{"schema": "resnet-loadtest/1"}',
+        b'{"schema": "resnet-loadtest/2"}',
     ],
     ids=range(9),
 )

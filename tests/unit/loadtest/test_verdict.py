@@ -1,5 +1,7 @@
 """From samples to a verdict."""
 
+import dataclasses
+
 import pytest
 from resnet_loadtest.judge.gauges import Gauge, memory_growth
 from resnet_loadtest.judge.samples import Fate, merged, table
@@ -44,6 +46,15 @@ def test_a_busy_generator_makes_the_run_invalid(make_run):
     assert run.verdict is Verdict.INVALID
     assert "95% of its CPU core" in run.doubts[0]
     assert "load generator limits" in run.limit
+
+
+def test_what_limits_is_said_of_the_heaviest_stage(make_run):
+    """Four easy steps do not hide that the fifth is more than the server can do."""
+    run = make_run(samples_of([0.01] * 1000), options=options(profile="steps"))
+    full = {"network_onnx": step_of("network_onnx", 200, queue_s=0.008, compute_s=0.01)}
+    easy = {"network_onnx": step_of("network_onnx", 200, compute_s=0.008)}
+    server = dataclasses.replace(run.server, stage_steps=(easy, easy, easy, easy, full))
+    assert dataclasses.replace(run, server=server).limit.startswith("step 100 %: Compute-bound: 80%")
 
 
 def test_late_sends_make_the_run_invalid(make_run):

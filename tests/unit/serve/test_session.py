@@ -16,7 +16,8 @@ class FakeServer:
     """Ends whenever it is waited for; restarts as its script says."""
 
     config = ServerConfig("models")
-    grpc_url, admin_token = "grpc://127.0.0.1:1", "0123456789abcdef"
+    grpc_url, http_url, metrics_url = "grpc://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3/metrics"
+    admin_token = "0123456789abcdef"
 
     def __init__(self, *restarts: Exception | None) -> None:
         self._restarts = iter(restarts)
