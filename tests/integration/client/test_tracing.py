@@ -12,7 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tritonclient.grpc as tritongrpc
+import tritonclient.http as tritonhttp
 import yaml
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -37,6 +40,7 @@ class Receiver(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.spans: list[dict] = []
+        self.nudge: Callable[[], object] = lambda: None
 
     @property
     def url(self) -> str:
@@ -44,10 +48,14 @@ class Receiver(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/v1/traces"
 
     def of_trace(self, trace_id: str, names: set[str]) -> dict[str, dict]:
-        """Wait until all these spans of a trace have come; return all of the trace by name."""
+        """Wait until all these spans of a trace have come; return all of the trace by name.
+
+        Triton ends some spans only when the next request comes.
+        """
         deadline_s = time.monotonic() + LONGEST_WAIT_S
         while not names <= (found := {s["name"]: s for s in self.spans if s["traceId"] == trace_id}).keys():
             assert time.monotonic() < deadline_s, [(span["name"], span["traceId"]) for span in self.spans]
+            self.nudge()
             time.sleep(0.05)
         return found
 
@@ -91,7 +99,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def traced(repository_copy, receiver: Receiver) -> Iterator[TritonServer]:
+def traced(repository_copy, receiver: Receiver, photos: dict[str, Path]) -> Iterator[TritonServer]:
     """A server with the flags of the compose file, tracing switched on."""
     for model in ("resnet50", "preprocess", "network_onnx"):
         repository_copy.add(model)
@@ -105,7 +113,25 @@ def traced(repository_copy, receiver: Receiver) -> Iterator[TritonServer]:
         flags = [flag.replace(variable, value) for flag in flags]
     hasty = "--trace-config=opentelemetry,bsp_schedule_delay=100"
     with TritonServer(ServerConfig(repository_copy.folder, port=0, triton_args=(*flags, hasty))) as server:
+        receiver.nudge = untraced(server, photos["cat"])
         yield server
+
+
+def untraced(server: TritonServer, photo: Path) -> Callable[[], object]:
+    """Send a photo as those do who know nothing of traces, by either protocol."""
+    content = np.array([[photo.read_bytes()]], dtype=object)
+    clients = {
+        tritongrpc: tritongrpc.InferenceServerClient(server.grpc_url.removeprefix("grpc://")),
+        tritonhttp: tritonhttp.InferenceServerClient(server.http_url.removeprefix("http://")),
+    }
+
+    def send() -> None:
+        for protocol, client in clients.items():
+            image = protocol.InferInput("IMAGE", content.shape, "BYTES")
+            image.set_data_from_numpy(content)
+            client.infer("resnet50", [image])
+
+    return send
 
 
 @pytest.fixture
