@@ -16,7 +16,7 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: .bench-repository help install repository serve tune loadtest test test-load test-reliability test-compose lint audit bench bench-report format lock clean
+.PHONY: .bench-repository help install repository serve tune loadtest test test-load test-reliability test-fleet test-compose lint audit bench bench-report format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -55,13 +55,16 @@ loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; sta
 	else $(BIN)/resnet-serve --port $(PORT) --then "$(LOADTEST)" --exit-after; fi
 
 test: install  ## run the tests against the real server
-	$(BIN)/pytest -m "not load and not reliability and not compose"
+	$(BIN)/pytest -m "not load and not reliability and not fleet and not compose"
 
 test-load: install  ## run the load test against stubs with known behaviour, and against the real server
 	$(BIN)/pytest -m load
 
 test-reliability: install  ## hostile photos, overload, faults, roll-outs, strangers: each promise with its figure
-	$(BIN)/pytest tests/reliability tests/integration/client/test_tracing.py
+	$(BIN)/pytest -m reliability
+
+test-fleet: install  ## 20,000 photos through five kills, ten minutes of rolling restarts, fine-tuning, a backbone
+	$(BIN)/pytest -m fleet
 
 test-compose: install  ## the compose file on a Docker engine, from nothing to a healthy server and back
 	$(BIN)/pytest tests/compose

@@ -39,7 +39,9 @@ def main() -> int:
     parser.add_argument("--exit-timeout-s", type=int, required=True)
     parser.add_argument("--shm-prefix", required=True)
     parser.add_argument("--folder", type=Path, required=True, help="removed if the caller is gone")
-    parser.add_argument("--grpc", metavar="HOST:PORT", help="where connections are to be taken (default: not watched)")
+    parser.add_argument(
+        "--grpc", metavar="HOST:PORT", help="where connections are to be taken, without TLS (default: not watched)"
+    )
     parser.add_argument("--grpc-patience-s", type=float, default=30.0)
     parser.add_argument("command", nargs="+")
     args = parser.parse_args()
@@ -66,18 +68,14 @@ def _wait(events: list[int], grpc: str | None, patience_s: float) -> bool:
     if grpc is None:
         return bool(select.select(events, [], []))
     host, _, port = grpc.rpartition(":")
-    has_greeted = False
     while True:
         with socket.socket() as connection:
             connection.setblocking(False)
             connection.connect_ex((host, int(port)))
             # Readable: HTTP/2 begins with the server's SETTINGS; or nobody listens, as while it starts.
             found = select.select([*events, connection.fileno()], [], [], patience_s)[0]
-            if not found and has_greeted:
+            if not found:
                 return False
-            with contextlib.suppress(OSError):
-                # With TLS the caller has to speak first. Such a server never greets, and is not judged.
-                has_greeted = has_greeted or bool(connection.recv(1))
         if not {*found}.isdisjoint(events) or select.select(events, [], [], patience_s / 6)[0]:
             return True
 

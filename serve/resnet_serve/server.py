@@ -232,7 +232,8 @@ class TritonServer:
             *("--exit-timeout-s", str(self.config.exit_timeout_s)),
             *("--shm-prefix", shm_prefix),
             *("--folder", str(self._folder)),
-            *("--grpc", f"{_reachable(self.config.host)}:{self._ports[1]}"),
+            # With TLS the caller has to speak first: waiting in vain for the server would mean nothing.
+            *([] if self.config.tls_certificate else ["--grpc", f"{_reachable(self.config.host)}:{self._ports[1]}"]),
         ]
 
     def _supervisor_command(self) -> list[str]:

@@ -30,9 +30,10 @@ def guarded() -> Iterator[Callable[..., tuple[int, str]]]:
     lifeline, other_end = os.pipe()
     (port,) = ports.free_ports("127.0.0.1", 1)
 
-    def run(greetings: int, lasts_s: float) -> tuple[int, str]:
+    def run(greetings: int, lasts_s: float, *, is_watched: bool = True) -> tuple[int, str]:
         command = [sys.executable, guard.__file__, "--lifeline", str(lifeline), "--exit-timeout-s", "1"]
-        command += ["--shm-prefix", "none_", "--folder", "none", "--grpc", f"127.0.0.1:{port}"]
+        command += ["--shm-prefix", "none_", "--folder", "none"]
+        command += ["--grpc", f"127.0.0.1:{port}"] if is_watched else []
         command += ["--grpc-patience-s", str(PATIENCE_S), "--", sys.executable, "-c", SERVER]
         command += [str(port), str(greetings), str(lasts_s)]
         finished = subprocess.run(
@@ -45,13 +46,14 @@ def guarded() -> Iterator[Callable[..., tuple[int, str]]]:
     os.close(other_end)
 
 
-def test_a_server_that_stops_greeting_is_ended(guarded: Callable[..., tuple[int, str]]) -> None:
+@pytest.mark.parametrize("greetings", [0, 1])
+def test_a_server_that_stops_greeting_is_ended(guarded: Callable[..., tuple[int, str]], greetings: int) -> None:
     """As by ``kill -9``, long before it would end; one line says why."""
-    code, said = guarded(greetings=1, lasts_s=WAIT_S)
+    code, said = guarded(greetings=greetings, lasts_s=WAIT_S)
     assert code == 137
     assert said == "guard: tritonserver takes no gRPC connections any more and is ended\n"
 
 
-def test_a_server_that_never_greets_is_left_alone(guarded: Callable[..., tuple[int, str]]) -> None:
-    """With TLS the caller speaks first: waiting in vain for the server means nothing."""
-    assert guarded(greetings=0, lasts_s=3 * PATIENCE_S) == (0, "")
+def test_a_server_that_is_not_watched_is_left_alone(guarded: Callable[..., tuple[int, str]]) -> None:
+    """As with TLS, where the caller speaks first."""
+    assert guarded(greetings=0, lasts_s=3 * PATIENCE_S, is_watched=False) == (0, "")
