@@ -7,13 +7,16 @@ ENV PIP_PYTHON=/server/bin/python PIP_NO_CACHE_DIR=1
 # Dependencies first: they change seldom, and are most of the time and size.
 COPY constraints.txt pyproject.toml deploy/compose/requirements.py ./
 ARG EXTRA=serve-onnx
-# Then off again with what packages ask for and the server never imports, and with other Pythons' workers.
+# Then off again with what packages ask for and the server never imports, with other Pythons' workers, and with what
+# OpenVINO brings for other processors and formats.
 RUN python requirements.py ${EXTRA} > requirements.txt \
  && pip install --constraint constraints.txt --requirement requirements.txt \
  && pip uninstall --yes cuda-python cuda-bindings cuda-core cuda-pathfinder perf-analyzer \
     pydantic pydantic-core pyzmq sh typer wrapt \
  && cd /server/lib/python3.11/site-packages \
- && rm -r nvidia_pytriton.libs/libpython3* \
+ && rm -r nvidia_pytriton.libs/libpython3* openvino/libs/cache.json \
+ && find openvino/libs -name '*_plugin.so' ! -name '*_cpu_plugin.so' -delete \
+ && find openvino/libs -name '*_frontend.so.*' ! -name '*_onnx_*' ! -name '*_ir_*' -delete \
  && find pytriton/tritonserver/python_backend_stubs -mindepth 1 -maxdepth 1 ! -name 3.11 -exec rm -r {} +
 COPY README.md LICENSE ./
 COPY build build
