@@ -42,8 +42,10 @@ _STUB = "triton_python_backend_stub"
 _PR_SET_PDEATHSIG = 1
 # Loading a network with its warm-up can take minutes where there is a GPU to compile for.
 _LOAD_TIMEOUT_S = 600.0
-# Often enough to see a worker before it is ready: it takes longer to start its interpreter and import numpy.
-_LOOK_EVERY_S = 0.2
+# Often enough to see a worker soon after it is ready, and while the server starts, before that: with all files in
+# memory a worker is ready after a tenth of a second, and one that dies before it was seen is not missed.
+_LOOK_EVERY_S, _LOOK_AT_FIRST_EVERY_S = 0.2, 0.02
+_START_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 # Beyond the server's own limit for running requests: unloading models and ending workers.
 _UNLOAD_TIMEOUT_S = 15
@@ -127,10 +129,12 @@ class Watcher(threading.Thread):
         self._not_before_s: dict[str, float] = {}
 
     def run(self) -> None:
-        """Look once in a while, and whenever a worker ends."""
+        """Look once in a while, at first more often, and whenever a worker ends."""
+        started_s = time.monotonic()
         while not self.stopping.is_set():
             self.look()
-            _wait_for_an_end(list(self._workers), _LOOK_EVERY_S)
+            is_starting = time.monotonic() - started_s < _START_S
+            _wait_for_an_end(list(self._workers), _LOOK_AT_FIRST_EVERY_S if is_starting else _LOOK_EVERY_S)
 
     def look(self) -> None:
         """Find out which workers have ended; load their models again where that is due."""

@@ -66,7 +66,19 @@ def monitored(repository_copy) -> Iterator[TritonServer]:
     flags = re.findall(r"--metrics-config=\S+", page)
     assert len(flags) == 2
     with TritonServer(ServerConfig(repository_copy.folder, port=0, triton_args=tuple(flags))) as server:
+        deadline_s = time.monotonic() + LONGEST_WAIT_S
+        while not is_open(server.metrics_url):  # Triton opens it a moment after it says that it is ready
+            assert time.monotonic() < deadline_s
         yield server
+
+
+def is_open(url: str) -> bool:
+    """Whether there is a page."""
+    try:
+        return bool(get(url))
+    except OSError:
+        time.sleep(0.05)
+        return False
 
 
 @pytest.fixture(scope="module")
