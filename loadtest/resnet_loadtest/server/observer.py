@@ -40,10 +40,9 @@ class Observer:
         self._url = metrics_url
         self._entries = entries
         self._readings: list[Reading] = []
-        self._looks: list[tuple[ModelStatistics, ...]] = []
         self._note = ""
         self._failures_before = self._failures()
-        self._before = self._settled()
+        self._looks = [self._settled()]
 
     def read_metrics(self, time_s: float) -> None:
         """Look at the metrics; a busy server may miss a look, and a missing endpoint is noted, no error."""
@@ -59,23 +58,24 @@ class Observer:
         try:
             self._looks.append(self._client.statistics())
         except ResnetClientError:
-            self._looks.append(self._looks[-1] if self._looks else self._before)
+            self._looks.append(self._looks[-1])
 
     def conclude(self, samples: Samples) -> ServerSide:
         """Look for the last time, when the server has counted all answers or enough time has passed."""
         deadline_s = time.monotonic() + _SETTLE_S
         expected = photos_answered(samples)
-        steps = difference(self._before, self._client.statistics())
+        before = self._looks[0]
+        steps = difference(before, self._client.statistics())
         while asked_of(steps, self._entries) < expected and time.monotonic() < deadline_s:
             time.sleep(_POLL_S)
-            steps = difference(self._before, self._client.statistics())
+            steps = difference(before, self._client.statistics())
         settled = self._settled()
-        looks = [self._before, *self._looks, settled]
+        steps = difference(before, settled)
         after = self._failures()
         return ServerSide(
             name=self._server_name(),
-            steps=difference(self._before, settled),
-            stage_steps=tuple(difference(*pair) for pair in itertools.pairwise(looks)),
+            steps=steps,
+            stage_steps=tuple(difference(*pair) for pair in itertools.pairwise([*self._looks, settled])),
             entries=self._entries,
             ensembles=frozenset(model for model in steps if self._is_ensemble(model)),
             readings=tuple(self._readings),
