@@ -44,8 +44,8 @@ _PR_SET_PDEATHSIG = 1
 _LOAD_TIMEOUT_S = 600.0
 # Often enough to see a worker soon after it is ready, and while the server starts, before that: with all files in
 # memory a worker is ready after a tenth of a second, and one that dies before it was seen is not missed.
-_LOOK_EVERY_S, _LOOK_AT_FIRST_EVERY_S = 0.2, 0.02
-_START_S = 60.0
+_LOOK_EVERY_S, _LOOK_AT_FIRST_EVERY_S = 0.2, 0.05
+_START_S = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 # Beyond the server's own limit for running requests: unloading models and ending workers.
 _UNLOAD_TIMEOUT_S = 15
