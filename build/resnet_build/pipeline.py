@@ -43,6 +43,7 @@ EXPORTERS: Mapping[str, ModuleType] = {
 _PYTHON_MODELS = Path(__file__).parent / "python_models"
 _PYTHON_FILES = (
     "model.py",
+    "allocator.py",
     "backlog.py",
     *(f"photo/{path.name}" for path in sorted((_PYTHON_MODELS / configs.PREPROCESS / "photo").glob("*.py"))),
 )

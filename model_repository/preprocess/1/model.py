@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import photo
 import triton_python_backend_utils as pb_utils
+from allocator import keep_memory
 from backlog import Backlog
 
 _IMAGE = "IMAGE"
@@ -32,6 +33,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the recipe and the limits; Triton calls this once per instance, before any request."""
+        keep_memory()
         config = json.loads(args["model_config"])
         parameters = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         self._recipe = photo.Recipe.from_json(parameters["recipe"])

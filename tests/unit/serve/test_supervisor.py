@@ -180,10 +180,28 @@ def test_a_worker_that_holds_for_a_while_starts_anew(scene: Scene) -> None:
     assert scene.watcher._pause_s["preprocess"] == 1
 
 
+def test_a_new_child_is_looked_at_until_it_is_a_worker(scene: Scene) -> None:
+    """First it is a copy of the server; of other processes only the first sight is taken."""
+    scene.watcher._server = os.getpid()
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert scene.watcher._has_new_child()
+        assert scene.watcher._has_new_child()
+        scene.workers[process.pid] = ("preprocess", "1")
+        scene.watcher.look()
+        assert not scene.watcher._has_new_child()
+        scene.watcher._server = 0
+        assert not scene.watcher._has_new_child()
+    finally:
+        process.communicate(b"\n")
+
+
 def test_an_end_is_noticed_at_once() -> None:
     """A zombie counts as ended, and nobody has to wait for the next look."""
     process = subprocess.Popen([sys.executable, "-c", ""])
-    supervisor._wait_for_an_end([process.pid], timeout_s=60)
+    assert supervisor._wait_for_an_end([process.pid], timeout_s=60)
+    assert supervisor._wait_for_an_end([process.pid], timeout_s=60)
+    assert not supervisor._wait_for_an_end([os.getpid()], timeout_s=0.01)
     assert os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     process.wait()
 
