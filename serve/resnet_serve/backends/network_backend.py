@@ -80,6 +80,16 @@ class ModelConfig:
             raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, not a whole number") from exc
 
     @property
+    def instances(self) -> int:
+        """How many there are of this model, for each device."""
+        return sum(group["count"] for group in self._config["instance_group"])
+
+    @property
+    def repository(self) -> Path:
+        """The folder with this model and those beside it."""
+        return Path(self._args["model_repository"]).parent
+
+    @property
     def graph_level(self) -> int:
         """``optimization.graph.level``; 0 where it is not set."""
         return int(self._config.get("optimization", {}).get("graph", {}).get("level", 0))

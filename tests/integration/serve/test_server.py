@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import tritonclient.grpc as triton
 from resnet_build import configs
 from resnet_serve import ModelStatus, ServerConfig, ServerError, TritonServer
+from resnet_serve.backends.shared_cores import SharedCores
 from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
@@ -114,24 +117,26 @@ def test_backends_read_their_keys(repository: Path, tmp_path: Path, model: str, 
         pass
 
 
-def on_openvino(repository: Path, target: Path, **parameters: str) -> Path:
+def on_openvino(repository: Path, target: Path, *, instances: int = 1, **parameters: str) -> Path:
     """Copy the float network and have OpenVINO serve it."""
     path = edited(repository, target, "network_onnx", **parameters) / "network_onnx/config.pbtxt"
     config: pb.ModelConfig = configs.parse(path.read_text())
     config.backend, config.platform, config.default_model_filename = "openvino", "", "model.onnx"
     config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
+    config.instance_group[0].count = instances
     path.write_text(str(config))
     return target
 
 
-def test_openvino_computes_the_same(server: TritonServer, repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("instances", [1, 2])
+def test_openvino_computes_the_same(server: TritonServer, repository: Path, tmp_path: Path, instances: int) -> None:
     """At any batch size, for callers at once as for one alone, and with all of its keys."""
     parameters = {
         "INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "latency",
         "ENABLE_BATCH_PADDING": "YES",
     }  # fmt: skip
     names = ["PROBABILITIES__0", "FEATURES__1"]
-    folder = on_openvino(repository, tmp_path, **parameters)
+    folder = on_openvino(repository, tmp_path, instances=instances, **parameters)
     with TritonServer(ServerConfig(folder, port=0)) as running, ThreadPoolExecutor(4) as callers:
 
         def difference(batch: np.ndarray) -> float:
@@ -139,6 +144,26 @@ def test_openvino_computes_the_same(server: TritonServer, repository: Path, tmp_
             return max(float(np.abs(got.as_numpy(name) - expected.as_numpy(name)).max()) for name in names)
 
         assert max(callers.map(difference, [pixels(count) for count in (1, 3, 2, 1, 5, 1)])) < 1e-3
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
+def test_an_instance_alone_has_the_threads_of_all(repository: Path, tmp_path: Path) -> None:
+    """While somebody else computes, it has its own."""
+    folder = on_openvino(repository, tmp_path, instances=2, INFERENCE_NUM_THREADS="1")
+    with TritonServer(ServerConfig(folder, port=0)) as running, contextlib.closing(SharedCores(folder)) as sibling:
+
+        def computing_threads() -> int:
+            before = _cpu_ns_of_workers(folder / "network_onnx")
+            for _ in range(10):
+                infer(running.grpc_url, "network_onnx", pixels(2), ["FEATURES__1"])
+            after = _cpu_ns_of_workers(folder / "network_onnx")
+            spent = [after[thread] - before.get(thread, 0) for thread in after]
+            return sum(10 * ns > max(spent) for ns in spent)
+
+        with sibling.computing() as is_alone:
+            assert is_alone
+            assert computing_threads() == 2  # callers are sent to both instances in turns
+        assert computing_threads() == 4
 
 
 @pytest.mark.parametrize(
@@ -163,17 +188,22 @@ def test_one_thread_is_one_thread(repository: Path, tmp_path: Path) -> None:
         counts = []
         for model in ("threads_1", "threads_2"):
             infer(running.grpc_url, model, pixels(1), ["FEATURES__1"])
-            counts.append(_threads_of_worker(tmp_path / model))
+            counts.append(len(_threads_of_workers(tmp_path / model)))
     assert counts[1] == counts[0] + 1
 
 
-def _threads_of_worker(model: Path) -> int:
-    """Threads of the stub process that serves a model."""
+def _threads_of_workers(model: Path) -> list[Path]:
+    """Folders of the threads of the stub processes that serve a model."""
+    found: list[Path] = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):
             arguments = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"triton_python_backend_stub" in arguments and str(model).encode() in arguments:
-            return len(list((process / "task").iterdir()))
-    raise AssertionError(f"no worker serves {model}")
+            if b"triton_python_backend_stub" in arguments and str(model).encode() in arguments:
+                found += (process / "task").iterdir()
+    assert found, f"no worker serves {model}"
+    return found
+
+
+def _cpu_ns_of_workers(model: Path) -> dict[str, int]:
+    """CPU time of each thread so far."""
+    return {thread.name: int((thread / "schedstat").read_text().split()[0]) for thread in _threads_of_workers(model)}

@@ -3,11 +3,13 @@
 Reads the same keys of ``config.pbtxt``: ``INFERENCE_NUM_THREADS``, ``NUM_STREAMS``,
 ``PERFORMANCE_HINT``, ``HINT_BF16``, ``CPU_EXTENSION_PATH`` and ``default_model_filename``. The C++ backend knows one
 batch size only, ``max_batch_size``, and pads smaller batches where ``ENABLE_BATCH_PADDING`` allows it; here every
-batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served.
+batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served. Of several
+instances with a number of threads, one that is alone computes with the threads of all.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,14 @@ import openvino as ov
 import triton_python_backend_utils as pb_utils
 
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
+from resnet_serve.backends.shared_cores import SharedCores
 
 _DEVICE = "CPU"
 _STREAMS = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.streams.Num.NUMA}
 
 
 class TritonPythonModel(NetworkBackend):
-    """One compiled model and one inference request per instance."""
+    """One compiled model and one inference request; with siblings, a second one for when they do not compute."""
 
     default_filename = "model.xml"
 
@@ -33,11 +36,24 @@ class TritonPythonModel(NetworkBackend):
         if extension := self.config.parameter("CPU_EXTENSION_PATH", ""):
             core.add_extension(extension)
         model = core.read_model(self.config.artifact)
-        self._request = core.compile_model(model, _DEVICE, self._properties(core)).create_infer_request()
+        threads, instances = self.config.number("INFERENCE_NUM_THREADS", 0), self.config.instances
 
-    def _properties(self, core: ov.Core) -> dict[str, Any]:
-        properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._precision(core)}
-        if threads := self.config.number("INFERENCE_NUM_THREADS", 0):
+        def request(threads: int) -> ov.InferRequest:
+            return core.compile_model(model, _DEVICE, self._properties(core, threads)).create_infer_request()
+
+        self._request = self._request_alone = request(threads)
+        self._cores: SharedCores | None = None
+        if threads and instances > 1:
+            self._request_alone = request(min(threads * instances, len(os.sched_getaffinity(0))))
+            self._cores = SharedCores(self.config.repository)
+
+    def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
+        # Threads that are bound to cores: those of several instances, or servers, would be bound to the same ones.
+        properties: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": self._precision(core),
+            "ENABLE_CPU_PINNING": False,
+        }
+        if threads:
             properties["INFERENCE_NUM_THREADS"] = threads
         if hint := self.config.parameter("PERFORMANCE_HINT", ""):
             properties["PERFORMANCE_HINT"] = hint.upper()
@@ -56,9 +72,21 @@ class TritonPythonModel(NetworkBackend):
 
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run one batch, on the inputs where they lie; the outputs are valid until the next one."""
-        # OpenVINO computes where the arrays lie and does not hold them: a name must, until it has.
-        held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        for name, array in held.items():
-            self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
-        self._request.infer()
-        return {name: self._request.get_tensor(name).data for name in outputs}
+        if self._cores is None:
+            return _infer(self._request, inputs, outputs)
+        with self._cores.computing() as is_alone:
+            return _infer(self._request_alone if is_alone else self._request, inputs, outputs)
+
+    def finalize(self) -> None:
+        """Let the shared folder go; Triton calls this when it unloads the model."""
+        if self._cores is not None:
+            self._cores.close()
+
+
+def _infer(request: ov.InferRequest, inputs: Arrays, outputs: list[str]) -> Arrays:
+    # OpenVINO computes where the arrays lie and does not hold them: a name must, until it has.
+    held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+    for name, array in held.items():
+        request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+    request.infer()
+    return {name: request.get_tensor(name).data for name in outputs}
