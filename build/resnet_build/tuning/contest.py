@@ -13,6 +13,8 @@ from resnet_build.tuning.candidates import simplicity
 _BEHIND = 0.93
 # One round tells nothing: a shared machine may be half as fast for seconds.
 _FEWEST_ROUNDS = 2
+# After these, further rounds tell nothing that counts if the simplest is as good as the best.
+_ENOUGH_ROUNDS = 3
 # Who is nearer to the best than this, and not behind in every round, is as good.
 _AS_GOOD = 0.97
 
@@ -50,8 +52,8 @@ def hold(
     Args:
         entries: who takes part; their rounds are filled.
         measure: applies a setting and measures it.
-        rounds: for those that stay.
-        drop: whether who is behind leaves.
+        rounds: at most, for those that stay.
+        drop: whether who is behind leaves, and all is over as soon as the simplest is as good as the best.
         report: receives one sentence per round.
     """
     staying = list(entries)
@@ -62,13 +64,19 @@ def hold(
         if drop and number + 1 >= _FEWEST_ROUNDS:
             best = best_of(staying)
             staying = [entry for entry in staying if max(_ratios(entry, best)) >= _BEHIND]
+        if drop and number + 1 >= _ENOUGH_ROUNDS and winner(staying) is _simplest(staying):
+            break
     return winner(staying)
 
 
 def winner(entries: Sequence[Entry]) -> Entry:
     """Return the simplest of those that are as good as the best; all have the same number of rounds."""
     best = best_of(entries)
-    return min((entry for entry in entries if _is_as_good(entry, best)), key=lambda entry: simplicity(entry.options))
+    return _simplest([entry for entry in entries if _is_as_good(entry, best)])
+
+
+def _simplest(entries: Sequence[Entry]) -> Entry:
+    return min(entries, key=lambda entry: simplicity(entry.options))
 
 
 def best_of(entries: Sequence[Entry]) -> Entry:

@@ -103,6 +103,15 @@ def test_who_is_behind_is_not_measured_again() -> None:
     assert calls == [first, second, third, third, second, first, first, third]
 
 
+@pytest.mark.parametrize(("simple", "complex_one", "rounds"), [(100.0, 99.0, 3), (99.0, 100.0, 5), (96.0, 100.0, 5)])
+def test_the_contest_ends_when_nobody_can_win_any_more(simple: float, complex_one: float, rounds: int) -> None:
+    """After three rounds, if the simplest is as good as the best; not if it was never ahead, or is slower."""
+    speeds = {ServingOptions(): simple, ServingOptions(instances=2, threads=1): complex_one}
+    entries = [contest.Entry(setting, 0.0) for setting in speeds]
+    contest.hold(entries, speeds.__getitem__, 5, ignore)
+    assert [len(entry.rounds) for entry in entries] == [rounds, rounds]
+
+
 @pytest.mark.parametrize("limit", [20.0, 50.0, 75.0])
 def test_the_ladder_finds_the_rate(limit: float) -> None:
     """From a prediction that is too high or too low, it ends within a rung of what is really kept."""
