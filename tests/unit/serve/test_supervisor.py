@@ -182,18 +182,19 @@ def test_a_worker_that_holds_for_a_while_starts_anew(scene: Scene) -> None:
 
 def test_a_new_child_is_looked_at_until_it_is_a_worker(scene: Scene) -> None:
     """First it is a copy of the server; of other processes only the first sight is taken."""
-    scene.watcher._server = os.getpid()
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
+    code = "import os, sys; print(os.fork() or '', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        child = int(server.stdout.readline().strip() or server.stdout.readline())
+        scene.watcher._server = server.pid
         assert scene.watcher._has_new_child()
         assert scene.watcher._has_new_child()
-        scene.workers[process.pid] = ("preprocess", "1")
+        scene.workers[child] = ("preprocess", "1")
         scene.watcher.look()
         assert not scene.watcher._has_new_child()
-        scene.watcher._server = 0
+        scene.watcher._server = child
         assert not scene.watcher._has_new_child()
-    finally:
-        process.communicate(b"\n")
 
 
 def test_an_end_is_noticed_at_once() -> None:
