@@ -46,20 +46,27 @@ def draw(folder: Path) -> list[Path]:
 
 
 def _comparison() -> plt.Figure:
-    """Bars of throughput with the range of the rounds, and the ceiling as a line, network by network."""
+    """Bars of throughput with the range of the rounds, and the ceiling as a line, network by network on one scale."""
     seen = Comparison()
-    figure, axes = plt.subplots(1, len(seen.networks()), figsize=(10, 4), squeeze=False)
-    for axis, network in zip(axes[0], seen.networks(), strict=True):
-        names = [name for name in seen.contenders(network) if name != "ceiling"][::-1]
+    served = {network: [n for n in seen.contenders(network) if n != "ceiling"][::-1] for network in seen.networks()}
+    figure, axes = plt.subplots(
+        len(served),
+        1,
+        figsize=(8, 8),
+        sharex=True,
+        squeeze=False,
+        height_ratios=[len(names) + 1 for names in served.values()],
+    )
+    for axis, (network, names) in zip(axes[:, 0], served.items(), strict=True):
         figures = [seen.figure(name, network, 16, "throughput") for name in names]
         spread = [[f.median - f.low for f in figures], [f.high - f.median for f in figures]]
         colours = [_OURS if name.startswith("resnet50") else _PEER for name in names]
         axis.barh(names, [f.median for f in figures], xerr=spread, color=colours, error_kw={"elinewidth": 1})
         ceiling = seen.figure("ceiling", network, 16, "throughput").median
         axis.axvline(ceiling, color=_CEILING, linestyle="--", linewidth=1)
-        axis.set_title(f"{network} (dashed: no server, {ceiling:.0f}/s)", fontsize=10)
-        axis.set_xlabel("photos per second, 16 callers")
+        axis.set_title(f"{network} (dashed: no server, {ceiling:.0f}/s)", fontsize=10, loc="left")
         axis.grid(axis="y", visible=False)
+    axes[-1, 0].set_xlabel("photos per second, 16 callers")
     figure.tight_layout()
     return figure
 
@@ -79,8 +86,8 @@ def _callers() -> plt.Figure:
         axis.set_xlabel("callers")
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
-    rate.legend(fontsize=8)
     figure.tight_layout()
+    figure.legend(*rate.get_legend_handles_labels(), fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=6)
     return figure
 
 
@@ -116,7 +123,7 @@ def _batches() -> plt.Figure:
     axis.set_ylim(bottom=0)
     axis.set_xlabel("batch")
     axis.set_ylabel("milliseconds per photo, all cores")
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
     return figure
 
 
