@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 from resnet_client._photo import Recipe, containers, crop, crop_pixels, decode, limits, prepare
 from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
 
@@ -125,10 +125,7 @@ def photos_of(paths: list[Path], size: tuple[int, int], form: str) -> Iterator[b
     grain = np.random.default_rng(0).normal(0, _GRAIN, (size[1], size[0], 1)).round().astype(np.int16)
     for path in paths:
         image = Image.open(path).convert("RGB")
-        fit = min(image.width / size[0], image.height / size[1])
-        left, top = (image.width - size[0] * fit) / 2, (image.height - size[1] * fit) / 2
-        box = (left, top, left + size[0] * fit, top + size[1] * fit)
-        pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box)) + grain
+        pixels = np.asarray(ImageOps.fit(image, size, Image.Resampling.BICUBIC)) + grain
         buffer = io.BytesIO()
         name, options = _FORMS[form]
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, name, **options)

@@ -18,7 +18,7 @@ INTERPOLATIONS = {
 _LARGEST = 8192  # pixels
 # How much larger than the resized picture a decoder makes it at least. With more, pixels come closer to those of the
 # whole picture; with less, more photos are cheap (measured in docs/preprocessing.md).
-_MARGINS = {"bilinear": 1.375, "bicubic": 2.0}
+_MARGINS = {"bilinear": 2.0, "bicubic": 2.0}
 
 
 @dataclasses.dataclass(frozen=True)
