@@ -150,9 +150,10 @@ class Watcher(threading.Thread):
         A server has 200 threads, and to ask each for its children takes 3 ms; to list all processes, 0.1 ms.
         """
         present = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-        children = {process for process in present - self._strangers if _parent_of(process) == self._server}
-        self._strangers = present - children
-        return not children <= self._workers.keys()
+        unknown = present - self._strangers - self._workers.keys()
+        children = {process for process in unknown if _parent_of(process) == self._server}
+        self._strangers = present - children - self._workers.keys()
+        return bool(children)
 
     def look(self) -> None:
         """Find out which workers have ended; load their models again where that is due."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 
 from PIL import Image
 
@@ -18,7 +17,7 @@ INTERPOLATIONS = {
 _LARGEST = 8192  # pixels
 # How much larger than the resized picture a decoder makes it at least. With more, pixels come closer to those of the
 # whole picture; with less, more photos are cheap (measured in docs/preprocessing.md).
-_MARGINS = {"bilinear": 2.0, "bicubic": 2.0}
+_MARGIN = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +62,7 @@ class Recipe:
     @property
     def least_side(self) -> int | None:
         """Pixels of the short side that are enough to resize from; None where only the whole picture will do."""
-        margin = _MARGINS.get(self.interpolation)
-        return math.ceil(self.resize * margin) if margin else None
+        return None if self.interpolation == "nearest" else _MARGIN * self.resize
 
     @property
     def sha256(self) -> str:
