@@ -46,11 +46,11 @@ def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
 
 @pytest.mark.parametrize("recipe", [V1, V2], ids=["v1", "v2"])
 def test_shipped_photos_give_torchvisions_pixels(photos: dict[str, Path], recipe: Recipe) -> None:
-    """Every shipped photo's pixels are torchvision's, but for rounding: 0.2 of 255 on average, never above 2."""
+    """Every shipped photo's pixels are torchvision's, but for rounding: 0.3 of 255 on average, never above 2."""
     for path in photos.values():
         expected = torchvision_pixels(Image.open(path).convert("RGB"), recipe).astype(int)
         difference = np.abs(prepare(path.read_bytes(), recipe) - expected)
-        assert difference.mean() < 0.2, path
+        assert difference.mean() < 0.3, path
         assert difference.max() <= 2, path
 
 
@@ -81,7 +81,7 @@ def test_exif_orientation_is_applied(photos: dict[str, Path], orientation: int) 
     turned = encoded(image, "PNG", exif=exif)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(turned)))
     expected = torchvision_pixels(upright, V1).astype(int)
-    assert np.abs(prepare(turned, V1) - expected).mean() < 0.2
+    assert np.abs(prepare(turned, V1) - expected).mean() < 0.3
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .recipe import INTERPOLATIONS, Recipe
+from .recipe import Recipe
+from .resampling import Box, resample
 
 Size = tuple[float, float]
-_Box = tuple[float, float, float, float]
 
 # What makes a picture upright, by EXIF's count of how the camera was held.
 _TURNS = {
@@ -51,11 +51,11 @@ def crop_pixels(
     # cropping, without the 540 megapixels that a 1x10000 photo would become on the way.
     box = _box(size or image.size, recipe, orientation)
     square = (recipe.crop, recipe.crop)
-    cut = upright(image.resize(square, INTERPOLATIONS[recipe.interpolation], box=box), orientation)
+    cut = upright(resample(image, square, recipe.interpolation, box), orientation)
     return np.asarray(cut if cut.mode == "RGB" else cut.convert("RGB"))
 
 
-def _box(size: Size, recipe: Recipe, orientation: int) -> _Box:
+def _box(size: Size, recipe: Recipe, orientation: int) -> Box:
     """Left, top, right and bottom of the square in the picture as it lies."""
     is_turned = orientation in _ROWS_ARE_COLUMNS
     width, height = (size[1], size[0]) if is_turned else size

@@ -6,13 +6,7 @@ import dataclasses
 import hashlib
 import json
 
-from PIL import Image
-
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
+from .resampling import INTERPOLATIONS
 
 _LARGEST = 8192  # pixels
 # How much larger than the resized picture a decoder makes it at least. With more, pixels come closer to those of the
