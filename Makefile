@@ -92,7 +92,7 @@ $(VENV)-bench/.ready: benchmarks/requirements.txt $(VENV)/.project
 
 # 64 callers at once are no overload here.
 .bench-repository: install
-	$(BIN)/resnet-build --weights $(WEIGHTS) --variant int8 --variant bf16 --door auto --queue-size 256 \
+	$(BIN)/resnet-build --weights $(WEIGHTS) --variant int8 --variant bf16 --variant fp32 --door auto --queue-size 256 \
 	  --repository .bench-repository
 
 bench: .bench-repository $(VENV)-bench/.ready  ## the server beside its ceiling and its rivals, on a quiet machine (BENCH=quick)
@@ -112,7 +112,7 @@ lock:  ## pin all dependencies anew in constraints.txt
 clean:  ## remove the environment, caches and artifacts; downloads stay in the user's cache
 	rm -rf $(VENV) $(VENV)-audit $(VENV)-bench .test-repository .bench-repository benchmarks/results
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	rm -rf $(foreach variant,int8 bf16 fp16,model_repository/network_$(variant) model_repository/resnet50_$(variant))
+	rm -rf $(foreach variant,int8 bf16 fp32 fp16,model_repository/network_$(variant) model_repository/resnet50_$(variant))
 	rm -rf model_repository/resnet50_onnx
 	rm -rf model_repository/network_backbone model_repository/resnet50_backbone
 	rm -f model_repository/manifest.json model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt

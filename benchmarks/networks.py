@@ -32,9 +32,11 @@ class Network:
         return repository / self.served / "1/model.onnx"
 
 
+SECOND_ENGINE = " on OpenVINO"
 NETWORKS = {
     "FP32": Network("network_onnx", "onnxruntime"),
     "INT8": Network("network_int8", "onnxruntime"),
+    "FP32 on OpenVINO": Network("network_fp32", "openvino"),
     "INT8 on OpenVINO": Network("network_int8", "openvino"),
     "BF16 on OpenVINO": Network("network_bf16", "openvino"),
 }

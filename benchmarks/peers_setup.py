@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tritonclient import http
 
+from benchmarks.networks import SECOND_ENGINE
 from benchmarks.triton_requests import plain_http
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +58,7 @@ class Peer:
         """Which of these networks it serves."""
         mine = {"FP32", "INT8"} if self.files else {"FP32"}
         if self.second_engine:
-            mine.add("INT8 on OpenVINO")
+            mine |= {network + SECOND_ENGINE for network in mine}
         return [network for network in networks if network in mine]
 
     def command(self, port: int) -> list[str]:

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         choices=VARIANTS,
         default=[],
-        help="int8 and bf16 for CPUs, fp16 for GPUs; repeatable",
+        help="int8, bf16 and fp32 for CPUs, fp16 for GPUs; repeatable",
     )
     variants.add_argument(
         "--door",

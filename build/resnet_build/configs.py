@@ -59,6 +59,7 @@ _ENGINES = {
     "network_torchscript": _TORCH,
     "network_int8": _OPENVINO,
     "network_bf16": dataclasses.replace(_OPENVINO, parameters={**_OPENVINO.parameters, "HINT_BF16": "YES"}),
+    "network_fp32": _OPENVINO,
     "network_fp16": _ONNX_RUNTIME,
 }
 

@@ -21,7 +21,7 @@ from resnet_build.errors import BuildError
 from resnet_build.options import AUTO, OPENVINO_VARIANTS, PLAIN
 from resnet_build.variants import Built
 from resnet_build.variants.calibration import Pixels
-from resnet_build.variants.engines import Network, open_network, processor
+from resnet_build.variants.engines import Network, has_brain_float, open_network, processor
 from resnet_build.variants.fidelity import Fidelity
 
 _LEAST_AGREEMENT = 0.99
@@ -45,9 +45,9 @@ class Wish:
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """The variants that have to be built."""
+        """The variants that have to be built; of those in floats, only what is fastest on this processor."""
         if self.requested == AUTO and self.previous is None:
-            return () if torch.cuda.is_available() else OPENVINO_VARIANTS
+            return () if torch.cuda.is_available() else ("int8", "bf16" if has_brain_float() else "fp32")
         return tuple(name for name in OPENVINO_VARIANTS if name == (self.previous or self.requested))
 
 

@@ -8,9 +8,9 @@ from resnet_build.errors import BuildError
 from resnet_build.python_models.preprocess.photo import Limits
 
 # What is built only when asked for; `resnet_build.variants` makes them, docs/variants.md tells what they are.
-VARIANTS = ("int8", "bf16", "fp16")
+VARIANTS = ("int8", "bf16", "fp32", "fp16")
 # Those that OpenVINO executes, on the CPU; ONNX Runtime does the others.
-OPENVINO_VARIANTS = ("int8", "bf16")
+OPENVINO_VARIANTS = ("int8", "bf16", "fp32")
 # What the default door can end in: the float network, or what is fast on a CPU (FP16 is for GPUs).
 AUTO, PLAIN = "auto", "onnx"
 DOORS = (AUTO, PLAIN, *OPENVINO_VARIANTS)

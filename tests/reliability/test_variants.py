@@ -43,8 +43,8 @@ def integer_network(float_network: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def networks(float_network: Path, integer_network: Path) -> dict[str, Network]:
-    """The float network and both variants, each with its engine."""
-    artifacts = {PLAIN: float_network, "int8": integer_network, "bf16": float_network}
+    """The float network and the variants, each with its engine."""
+    artifacts = {PLAIN: float_network, "int8": integer_network, "bf16": float_network, "fp32": float_network}
     return {name: open_network(name, artifact) for name, artifact in artifacts.items()}
 
 
@@ -99,5 +99,6 @@ def test_variants_are_faster(networks: dict[str, Network], pixels: np.ndarray, f
     for name in OPENVINO_VARIANTS:
         figure(f"{name} executes a batch of {BATCH} {speeds[name] / speeds[PLAIN]:.2f} times as fast as float")
     assert speeds["int8"] > 1.1 * speeds[PLAIN]
+    assert speeds["fp32"] > 0.95 * speeds[PLAIN]
     if has_brain_float():
         assert speeds["bf16"] > 1.1 * speeds[PLAIN]

@@ -14,7 +14,7 @@ from typing import Any
 
 from resnet_build.errors import BuildError
 from resnet_build.options import PLAIN
-from resnet_build.variants import brain_float, half, int8
+from resnet_build.variants import as_exported, half, int8
 from resnet_build.variants.calibration import CalibrationSet, Pixels
 from resnet_build.variants.engines import Network, open_network
 from resnet_build.variants.fidelity import Answers, Bounds, Fidelity, answers, hold
@@ -41,7 +41,8 @@ class _Recipe:
 
 _RECIPES = {
     "int8": _Recipe(int8.METHOD, int8.convert, Bounds(agreement=0.97, similarity=0.99)),
-    "bf16": _Recipe(brain_float.METHOD, brain_float.convert, Bounds(agreement=0.97, similarity=0.9995)),
+    "bf16": _Recipe(as_exported.BF16_METHOD, as_exported.convert, Bounds(agreement=0.97, similarity=0.9995)),
+    "fp32": _Recipe(as_exported.FP32_METHOD, as_exported.convert, Bounds(agreement=1, similarity=0.99999)),
     # ONNX Runtime emulates 16 bits on a CPU.
     "fp16": _Recipe(half.METHOD, half.convert, Bounds(agreement=1, similarity=0.9999), judged=8),
 }

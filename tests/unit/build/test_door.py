@@ -11,7 +11,7 @@ import pytest
 import torch
 from resnet_build import door, pipeline, variants
 from resnet_build.errors import BuildError
-from resnet_build.options import AUTO, OPENVINO_VARIANTS, PLAIN, ServingOptions
+from resnet_build.options import AUTO, PLAIN, ServingOptions
 from resnet_build.pipeline import BuildOptions
 from resnet_build.variants import Built
 from resnet_build.variants.calibration import CalibrationSet
@@ -85,9 +85,19 @@ def test_what_is_asked_for_must_be_close_enough() -> None:
     assert (plain.variant, plain.record["requested"]) == (PLAIN, PLAIN)
 
 
+@pytest.mark.parametrize(("has_brain_float", "floats"), [(True, "bf16"), (False, "fp32")])
+def test_a_processor_without_bfloat16_has_another_candidate(
+    monkeypatch: pytest.MonkeyPatch, has_brain_float: bool, floats: str
+) -> None:
+    """There `bf16` would compute in 32 bits and say otherwise; asked for by name it is built all the same."""
+    monkeypatch.setattr(door, "has_brain_float", lambda: has_brain_float)
+    assert door.Wish(AUTO).candidates == ("int8", floats)
+    assert door.Wish("bf16").candidates == ("bf16",)
+
+
 def test_a_gpu_gets_the_float_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its configuration says KIND_AUTO; nothing needs to be built or measured."""
-    assert door.Wish(AUTO).candidates == OPENVINO_VARIANTS
+    assert door.Wish(AUTO).candidates
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert door.Wish(AUTO).candidates == ()
     decision = door.decide(door.Wish(AUTO), Path(), {}, None)

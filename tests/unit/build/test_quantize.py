@@ -15,7 +15,7 @@ from resnet_build.errors import BuildError
 from resnet_build.options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
 from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.tensors import FEATURES, PIXELS, PROBABILITIES
-from resnet_build.variants import brain_float, calibration, half, int8, strides
+from resnet_build.variants import as_exported, calibration, half, int8, strides
 from resnet_build.variants.engines import open_network
 from resnet_build.variants.equalise import equalise
 from resnet_build.variants.fidelity import Bounds, answers, compare, hold
@@ -274,7 +274,7 @@ def test_engines_are_told_what_they_need() -> None:
         assert config.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
         assert config.parameters["INFERENCE_NUM_THREADS"].string_value == "3"
     assert found["bf16"].parameters["HINT_BF16"].string_value == "YES"
-    assert "HINT_BF16" not in found["int8"].parameters
+    assert all("HINT_BF16" not in found[name].parameters for name in ("int8", "fp32"))
 
 
 @pytest.mark.parametrize("door", OPENVINO_VARIANTS)
@@ -288,13 +288,16 @@ def test_the_default_door_can_end_in_a_variant(door: str) -> None:
         assert configs.parse(texts[name]).ensemble_scheduling.step[1].model_name == network
 
 
-def test_the_brain_float_network_is_the_float_network(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
-    """Its precision is the engine's business: answers near the float network's, the file the same."""
-    brain_float.convert(network, tmp_path / "bf16.onnx", NO_PIXELS)
-    assert (tmp_path / "bf16.onnx").read_bytes() == network.read_bytes()
-    got, expected = open_network("bf16", tmp_path / "bf16.onnx")(pixels), run(network, pixels)
-    for values, true in zip(got, expected, strict=True):
-        np.testing.assert_allclose(values, true, rtol=5e-2, atol=2e-2)
+@pytest.mark.parametrize(("name", "tolerance"), [("bf16", 2e-2), ("fp32", 1e-4)])
+def test_some_variants_are_the_float_network(
+    network: Path, pixels: np.ndarray, tmp_path: Path, name: str, tolerance: float
+) -> None:
+    """Their precision is the engine's business: answers near the float network's, the file the same."""
+    copy = tmp_path / "model.onnx"
+    as_exported.convert(network, copy, NO_PIXELS)
+    assert copy.read_bytes() == network.read_bytes()
+    for values, true in zip(open_network(name, copy)(pixels), run(network, pixels), strict=True):
+        np.testing.assert_allclose(values, true, rtol=3 * tolerance, atol=tolerance)
 
 
 def test_strides_move_up_without_changing_an_answer(tmp_path: Path) -> None:
