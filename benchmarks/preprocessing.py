@@ -104,6 +104,7 @@ def libvips(photo: bytes, recipe: Recipe) -> Pixels:
 _WAYS: dict[str, Way] = {
     "as served": prepare,
     "whole photo": original,
+    "resized by Pillow": pillow,
     "whole photo, reducing_gap=2": lambda photo, recipe: pillow(photo, recipe, gap=2.0),
     "Pillow, fast transforms": lambda photo, recipe: pillow(photo, recipe, fast=True),
     "Pillow, colours after resizing": lambda photo, recipe: pillow(photo, recipe, "YCbCr"),

@@ -36,10 +36,11 @@ class SharedCores:
         try:
             yield is_alone
         finally:
-            fcntl.flock(self._folder, fcntl.LOCK_UN)
+            self._try(fcntl.LOCK_UN)
 
     def _try(self, lock: int) -> bool:
-        with contextlib.suppress(BlockingIOError):
+        # Another one has it; or the file system knows no such locks, and then nobody ever is alone.
+        with contextlib.suppress(OSError):
             fcntl.flock(self._folder, lock | fcntl.LOCK_NB)
             return True
         return False

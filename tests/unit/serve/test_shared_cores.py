@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from resnet_serve.backends.shared_cores import SharedCores
 
 
@@ -23,6 +27,17 @@ def test_who_comes_second_is_not_alone(tmp_path: Path) -> None:
             assert is_alone
             with first.computing() as first_is_alone:
                 assert not first_is_alone
+
+
+def test_a_file_system_without_locks_is_served_without_sharing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems refuse flock(2): then nobody is alone, and every request is answered."""
+
+    def refuse(_folder: int, _lock: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with contextlib.closing(SharedCores(tmp_path)) as mine, mine.computing() as is_alone:
+        assert not is_alone
 
 
 def test_a_dead_sibling_computes_no_more(tmp_path: Path) -> None:

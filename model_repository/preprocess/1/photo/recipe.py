@@ -11,7 +11,7 @@ from .resampling import INTERPOLATIONS
 _LARGEST = 8192  # pixels
 # How much larger than the resized picture a decoder makes it at least. With more, pixels come closer to those of the
 # whole picture; with less, more photos are cheap (measured in docs/preprocessing.md).
-_MARGIN = 2
+_MARGIN = 4
 
 
 @dataclasses.dataclass(frozen=True)
