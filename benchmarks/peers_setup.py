@@ -21,6 +21,8 @@ CORES = len(os.sched_getaffinity(0))
 
 Settings = Mapping[str, int]
 
+# It refuses what it expects to take longer, and expects much of a server that was halted.
+_BENTOML_LATENCY_MS = 10_000
 _BOUNDARY = "boundary-between-parts"
 # All cores for one network, or one core for each of several.
 _WIDE, _NARROW = {"workers": 1, "threads": CORES}, {"workers": CORES, "threads": 1}
@@ -112,7 +114,7 @@ PEERS = (
     Peer(
         "BentoML",
         "bentoml_onnx",
-        tuple({**settings, "latency_ms": 1000} for settings in _BATCHING),
+        tuple({**settings, "latency_ms": _BENTOML_LATENCY_MS} for settings in _BATCHING),
         request=_multipart,
         top1=lambda answer: int(json.loads(answer)[0]["classes"][0]["index"]),
     ),
