@@ -90,11 +90,10 @@ $(VENV)-bench/.ready: benchmarks/requirements.txt $(VENV)/.project
 	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
 	@touch $@
 
-# 64 callers at once are no overload here. Rivals have the settings that suit them best; this server has what `make tune`
-# chooses for two cores.
+# 64 callers at once are no overload here.
 .bench-repository: install
 	$(BIN)/resnet-build --weights $(WEIGHTS) --variant int8 --variant bf16 --variant fp32 --door auto --queue-size 256 \
-	  --instances 2 --threads $$(( ($$(nproc) + 1) / 2 )) --repository .bench-repository
+	  --repository .bench-repository
 
 bench: .bench-repository $(VENV)-bench/.ready  ## the server beside its ceiling and its rivals, on a quiet machine (BENCH=quick)
 	$(BIN)/python -m benchmarks run --length $(BENCH)

@@ -68,7 +68,7 @@ def enlarged(path: Path) -> bytes:
 def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repository", type=Path, default=_ROOT / ".test-repository")
+    parser.add_argument("--repository", type=Path, default=_ROOT / "model_repository")
     parser.add_argument("--instances", type=int, nargs="+", default=[1])
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--seconds", type=float, default=4)
