@@ -28,7 +28,7 @@ def test_the_wheel_holds_files_for_links(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         sources = list((ROOT / "model_repository/preprocess/1/photo").glob("*.py"))
-        assert len(sources) == 8
+        assert len(sources) == 9
         for source in sources:
             for folder in ("resnet_client/_photo", "resnet_build/python_models/preprocess/photo"):
                 assert archive.read(f"{folder}/{source.name}") == source.read_bytes()
