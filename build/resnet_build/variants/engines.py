@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def open_network(name: str, artifact: Path) -> Network:
     return _openvino(artifact, brain_float=name == "bf16") if name in OPENVINO_VARIANTS else _onnx_runtime(artifact)
 
 
+@functools.cache
 def has_brain_float() -> bool:
     """Whether this processor computes in bfloat16; OpenVINO takes 32 bits where it does not."""
     return "BF16" in openvino.Core().get_property(_CPU, "OPTIMIZATION_CAPABILITIES")
