@@ -44,7 +44,12 @@ class _Engine:
     on_cpu: bool = False
 
 
-_ONNX_RUNTIME = _Engine("onnxruntime", "onnxruntime_onnx")
+_ONNX_RUNTIME = _Engine(
+    "onnxruntime",
+    "onnxruntime_onnx",
+    # Heuristic. The default tries all algorithms whenever a batch has a new size: 0.5 to 1.1 s on an H200, not 0.15 s.
+    parameters={"cudnn_conv_algo_search": "1"},
+)
 _TORCH = _Engine("pytorch", "pytorch_libtorch")
 _OPENVINO = _Engine(
     "openvino",

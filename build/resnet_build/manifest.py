@@ -15,7 +15,7 @@ from resnet_build.errors import BuildError
 from resnet_build.options import SCHEDULE, ServingOptions
 
 FILENAME = "manifest.json"
-_TOOLS = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
+_TOOLS = ("torch", "torchvision", "onnx", "onnxscript")
 
 _ARTIFACT = re.compile(r"[\w-]+/[0-9]+/\w[\w.]*")
 
@@ -89,9 +89,12 @@ def to_json(manifest: Manifest) -> str:
 
 def tool_versions() -> dict[str, str]:
     """Return the versions of everything that shapes the artifacts, this package's own sources included."""
+    import onnxruntime  # the package can be `onnxruntime-gpu` as well
+
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in _TOOLS},
+        "onnxruntime": onnxruntime.__version__,
         "resnet_build": _digest_of_sources(),
     }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from resnet_serve import TritonServer
 
-from benchmarks import triton_requests
+from benchmarks import gpu_network, triton_requests
 from benchmarks.closed_loop import answers
 from benchmarks.doors import ClientDoor, GrpcDoor, HttpDoor
 
@@ -20,3 +21,13 @@ def test_all_doors_give_the_same_classes(server: TritonServer, photos: dict[str,
     over_http = answers(HttpDoor(http_port, [triton_requests.over_http("resnet50", photo) for photo in encoded]))
     assert over_client == [triton_requests.top1_of_grpc(answer) for answer in over_grpc]
     assert over_client == [triton_requests.top1_of_http(answer) for answer in over_http]
+
+
+def test_settings_of_the_gpu_are_measured_on_the_networks_of_a_repository(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a GPU it says what is missing; told to use the CPU it measures the same networks there."""
+    assert gpu_network.main(["--repository", str(repository)]) == 1
+    assert "onnxruntime-gpu" in capsys.readouterr().err
+    assert gpu_network.main(["--repository", str(repository), "--cpu", "--repeats", "1"]) == 0
+    assert "network_on" in capsys.readouterr().out

@@ -81,6 +81,14 @@ class ModelConfig:
         except ValueError as exc:
             raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, not a whole number") from exc
 
+    def accelerator(self, name: str) -> dict[str, str]:
+        """Return the parameters of ``optimization.execution_accelerators.gpu_execution_accelerator`` of that name."""
+        accelerators = self._config.get("optimization", {}).get("execution_accelerators", {})
+        for entry in accelerators.get("gpu_execution_accelerator", []):
+            if entry["name"] == name:
+                return {key: str(value) for key, value in entry.get("parameters", {}).items()}
+        return {}
+
     @property
     def instances(self) -> int:
         """How many there are of this model, for each device."""

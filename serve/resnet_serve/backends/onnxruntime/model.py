@@ -1,15 +1,22 @@
 """A Triton backend named `onnxruntime`, in Python: ONNX Runtime from PyPI where NVIDIA's C++ one is absent.
 
 Reads the same keys of ``config.pbtxt``: ``intra_op_thread_count``, ``inter_op_thread_count``,
-``execution_mode``, ``enable_mem_arena``, ``enable_mem_pattern``, ``optimization.graph.level`` and
-``default_model_filename``.
+``execution_mode``, ``enable_mem_arena``, ``enable_mem_pattern``, ``optimization.graph.level``,
+``default_model_filename``, and on a GPU ``cudnn_conv_algo_search`` and the parameters of the accelerator ``cuda``.
 """
 
 from __future__ import annotations
 
 import onnxruntime as ort
+import triton_python_backend_utils as pb_utils
 
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
+from resnet_serve.backends.sizes import Session, SessionPerSize
+
+_CUDA = "CUDAExecutionProvider"
+
+# Triton's numbers for `cudnn_conv_algo_search`.
+_SEARCHES = {0: "EXHAUSTIVE", 1: "HEURISTIC", 2: "DEFAULT"}
 
 # Triton's levels; 0 is "not set".
 _GRAPH_LEVELS = {
@@ -27,12 +34,36 @@ class TritonPythonModel(NetworkBackend):
 
     def load(self) -> None:
         """Open the session, on the instance's GPU where ONNX Runtime has its CUDA provider."""
-        providers: list[str | tuple[str, dict[str, int]]] = ["CPUExecutionProvider"]
-        usable = "CUDAExecutionProvider" in ort.get_available_providers()
-        gpu = self.config.gpu(usable=usable, package="onnxruntime")
-        if gpu is not None:
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu}))
-        self._session = ort.InferenceSession(self.config.artifact, self._session_options(), providers=providers)
+        gpu = self.config.gpu(usable=_CUDA in ort.get_available_providers(), package="onnxruntime")
+        self._session: Session = self._open(["CPUExecutionProvider"]) if gpu is None else self._on_gpu(gpu)
+
+    def _on_gpu(self, gpu: int) -> Session:
+        # CUDA and cuDNN may lie in PyPI's packages, where the loader does not look.
+        ort.preload_dlls()
+        search = self.config.number("cudnn_conv_algo_search", 0)
+        if search not in _SEARCHES:
+            raise pb_utils.TritonModelException(f"the parameter cudnn_conv_algo_search is {search}, none of 0, 1, 2")
+        options = {
+            "prefer_nhwc": "1",  # a fifth more photos/s at batch 32 on an H200, in 32 bits and in 16
+            "cudnn_conv_algo_search": _SEARCHES[search],
+            **self.config.accelerator("cuda"),
+            "device_id": str(gpu),
+        }
+
+        def opened() -> ort.InferenceSession:
+            session = self._open([(_CUDA, options), "CPUExecutionProvider"])
+            if _CUDA not in session.get_providers():
+                # ONNX Runtime only warns, and would go on with the CPU.
+                raise pb_utils.TritonModelException(
+                    "ONNX Runtime could not start on the GPU: it does not find the CUDA or cuDNN that it was built "
+                    'for; pip install "onnxruntime-gpu[cuda,cudnn]" brings them'
+                )
+            return session
+
+        return SessionPerSize(opened) if self.config.batches else opened()
+
+    def _open(self, providers: list[str | tuple[str, dict[str, str]]]) -> ort.InferenceSession:
+        return ort.InferenceSession(self.config.artifact, self._session_options(), providers=providers)
 
     def _session_options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()

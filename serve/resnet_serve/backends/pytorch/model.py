@@ -38,9 +38,12 @@ class TritonPythonModel(NetworkBackend):
             module = torch.jit.load(  # type: ignore[no-untyped-call]  # PyTorch has not annotated it
                 self.config.artifact, map_location=self._device
             ).eval()
-            if self._optimized and self._device.type == "cpu":
-                # Otherwise the profiling executor recompiles during the first calls of each shape.
-                module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
+            if self._optimized:
+                # On a GPU a quarter less time for a batch of one; on a CPU, together with the next step, it also keeps
+                # the profiling executor from recompiling during the first calls of each shape.
+                module = torch.jit.freeze(module)
+                if self._device.type == "cpu":
+                    module = torch.jit.optimize_for_inference(module)
             self._module = module
 
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
