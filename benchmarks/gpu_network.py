@@ -20,13 +20,17 @@ from rich.console import Console
 from rich.table import Table
 
 _CUDA = "CUDAExecutionProvider"
-_SETTINGS: dict[str, dict[str, str]] = {
+# Options of the CUDA provider; None is the CPU.
+_Options = dict[str, str] | None
+_ON_CPU: dict[str, _Options] = {"CPU": None}
+_ON_GPU: dict[str, _Options] = {
     "exhaustive search": {},
     "heuristic search": {"cudnn_conv_algo_search": "HEURISTIC"},
     "heuristic search, NHWC": {"cudnn_conv_algo_search": "HEURISTIC", "prefer_nhwc": "1"},
     "exhaustive search, NHWC": {"prefer_nhwc": "1"},
     "exhaustive search, no TF32": {"use_tf32": "0"},
 }
+_NETWORKS = ("network_fp16", "network_onnx")
 _SIZES = (1, 8, 32)
 # Alternated, so that each batch has another size than the one before.
 _CHANGING = (5, 6)
@@ -46,18 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         ort.preload_dlls()
     table = Table("network", "setting", *(f"photos/s at {size}" for size in _SIZES), "ms a change of size")
-    for artifact in sorted(args.repository.glob("network_*/1/model.onnx")):
-        network = artifact.parents[1].name
-        if network not in ("network_onnx", "network_fp16"):
+    for network in _NETWORKS:
+        artifact = args.repository / network / "1/model.onnx"
+        if not artifact.exists():
             continue
-        for setting, options in {"CPU": {}}.items() if args.cpu else _SETTINGS.items():
-            session = _session(artifact, None if args.cpu else options)
+        for setting, options in (_ON_CPU if args.cpu else _ON_GPU).items():
+            session = _session(artifact, options)
             speeds = [size / _median_s(session, [size], args.repeats) for size in _SIZES]
-            same, changing = (
-                _median_s(session, _CHANGING[:1], args.repeats),
-                _median_s(session, _CHANGING, args.repeats),
-            )
-            table.add_row(network, setting, *(f"{speed:.0f}" for speed in speeds), f"{1000 * (changing - same):.1f}")
+            same_s = _median_s(session, _CHANGING[:1], args.repeats)
+            changing_s = _median_s(session, _CHANGING, args.repeats)
+            extra_ms = 1000 * (changing_s - same_s)
+            table.add_row(network, setting, *(f"{speed:.0f}" for speed in speeds), f"{extra_ms:.1f}")
     if not table.row_count:
         sys.stderr.write(f"{args.repository} holds no ONNX network: run resnet-build first\n")
         return 1
@@ -65,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _session(artifact: Path, cuda: dict[str, str] | None) -> ort.InferenceSession:
-    session = ort.InferenceSession(
-        artifact, providers=["CPUExecutionProvider"] if cuda is None else [(_CUDA, cuda), "CPUExecutionProvider"]
-    )
-    if cuda is not None and _CUDA not in session.get_providers():
+def _session(artifact: Path, options: _Options) -> ort.InferenceSession:
+    if options is None:
+        return ort.InferenceSession(artifact, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(artifact, providers=[(_CUDA, options), "CPUExecutionProvider"])
+    if _CUDA not in session.get_providers():
         raise SystemExit('ONNX Runtime could not start on the GPU: pip install "onnxruntime-gpu[cuda,cudnn]"')
     return session
 

@@ -8,12 +8,13 @@ a batch that computes in 2 ms; a dynamic batcher changes the size with almost ev
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-Arrays = dict[str, npt.NDArray[Any]]
+if TYPE_CHECKING:
+    from resnet_serve.backends.network_backend import Arrays  # which imports what only Triton's workers have
 
 
 class Session(Protocol):
