@@ -37,7 +37,9 @@ class ServingOptions:
     )
     queue_size: int = _option(64, "photos that may wait in the server before further ones are refused", most=1_000_000)
     queue_timeout_ms: int = _option(10_000, "milliseconds: a photo that would wait longer is refused", most=3_600_000)
-    instances: int = _option(1, "executions of a network at once, per GPU or on the CPU", most=64)
+    instances: int = _option(
+        0, "executions of a network at once, per GPU or on the CPU; 0 for two in OpenVINO, else one", least=0, most=64
+    )
     preprocess_instances: int = _option(1, "processes that decode photos, each one request at a time", most=256)
     max_photo_bytes: int = _option(
         Limits.max_bytes, "bytes of an encoded photo; longer ones are refused", most=2_147_483_647
@@ -51,7 +53,9 @@ class ServingOptions:
     warmup_batch: int = _option(
         8, "largest batch that a network executes before it is ready; the powers of two below it, too", most=1024
     )
-    threads: int = _option(0, "CPU threads per network instance; 0 for all cores", least=0, most=1024)
+    threads: int = _option(
+        0, "CPU threads per network instance; 0 for all cores, divided by its instances", least=0, most=1024
+    )
 
     @property
     def photo_limits(self) -> Limits:
@@ -63,8 +67,3 @@ class ServingOptions:
             least, most = field.metadata["least"], field.metadata["most"]
             if not least <= getattr(self, field.name) <= most:
                 raise BuildError(f"--{field.name.replace('_', '-')} must lie between {least} and {most}")
-        if self.instances > 1 and not self.threads:
-            raise BuildError(
-                f"{self.instances} instances with all cores each would fight for them: say --threads N, "
-                "the cores of the machine that serves divided by the instances"
-            )

@@ -30,8 +30,7 @@ def layouts(current: ServingOptions, cores: int, gpus: int) -> list[Layout]:
     the instances count.
     """
     if gpus:
-        found = [Layout(instances, current.threads or 1) for instances in range(1, _MOST_PER_GPU + 1)]
-        found[0] = Layout(1, current.threads)
+        found = [Layout(instances, current.threads) for instances in range(1, _MOST_PER_GPU + 1)]
     else:
         powers = [1 << exponent for exponent in range(_MOST_INSTANCES.bit_length())]
         found = [Layout(instances, cores // instances) for instances in powers if 1 < instances <= cores]

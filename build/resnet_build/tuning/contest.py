@@ -13,7 +13,7 @@ from resnet_build.tuning.candidates import simplicity
 _BEHIND = 0.93
 # One round tells nothing: a shared machine may be half as fast for seconds.
 _FEWEST_ROUNDS = 2
-# After these, further rounds tell nothing that counts if the simplest is as good as the best.
+# After these, further rounds tell nothing that counts if the preferred is as good as the best.
 _ENOUGH_ROUNDS = 3
 # Who is nearer to the best than this, and not behind in every round, is as good.
 _AS_GOOD = 0.97
@@ -26,11 +26,13 @@ class Entry:
     Attributes:
         options: the setting.
         predicted: what it was predicted to reach, in the unit of the rounds.
+        is_present: whether it is the one in force.
         rounds: what it reached, more is better; fewer than others if it left.
     """
 
     options: ServingOptions
     predicted: float
+    is_present: bool = False
     rounds: list[float] = dataclasses.field(default_factory=list)
 
     @property
@@ -53,7 +55,7 @@ def hold(
         entries: who takes part; their rounds are filled.
         measure: applies a setting and measures it.
         rounds: at most, for those that stay.
-        drop: whether who is behind leaves, and all is over as soon as the simplest is as good as the best.
+        drop: whether who is behind leaves, and all is over as soon as the preferred is as good as the best.
         report: receives one sentence per round.
     """
     staying = list(entries)
@@ -64,19 +66,20 @@ def hold(
         if drop and number + 1 >= _FEWEST_ROUNDS:
             best = best_of(staying)
             staying = [entry for entry in staying if max(_ratios(entry, best)) >= _BEHIND]
-        if drop and number + 1 >= _ENOUGH_ROUNDS and winner(staying) is _simplest(staying):
+        if drop and number + 1 >= _ENOUGH_ROUNDS and winner(staying) is _preferred(staying):
             break
     return winner(staying)
 
 
 def winner(entries: Sequence[Entry]) -> Entry:
-    """Return the simplest of those that are as good as the best; all have the same number of rounds."""
+    """Return the preferred of those that are as good as the best; all have the same number of rounds."""
     best = best_of(entries)
-    return _simplest([entry for entry in entries if _is_as_good(entry, best)])
+    return _preferred([entry for entry in entries if _is_as_good(entry, best)])
 
 
-def _simplest(entries: Sequence[Entry]) -> Entry:
-    return min(entries, key=lambda entry: simplicity(entry.options))
+def _preferred(entries: Sequence[Entry]) -> Entry:
+    """Return the present one if it is among them, for what gains nothing is not changed; else the simplest."""
+    return min(entries, key=lambda entry: (not entry.is_present, simplicity(entry.options)))
 
 
 def best_of(entries: Sequence[Entry]) -> Entry:

@@ -24,12 +24,14 @@ class Climber:
     Attributes:
         options: the setting.
         predicted: highest rate at which it was predicted to keep the objective.
+        is_present: whether it is the one in force.
         kept: rate → what was measured of the percentile there, in seconds.
         missed: likewise, where the objective was missed.
     """
 
     options: ServingOptions
     predicted: float
+    is_present: bool = False
     kept: dict[float, float] = dataclasses.field(default_factory=dict)
     missed: dict[float, float] = dataclasses.field(default_factory=dict)
 
@@ -43,7 +45,8 @@ def climb(climbers: Sequence[Climber], measure: Measure, slo: Slo, report: Calla
     """Find the highest rate, from the best prediction upwards, or downwards if nobody keeps the objective there.
 
     Returns:
-        The simplest of those that keep it at the highest rate; None if none was found that does.
+        Of those that keep it at the highest rate the present one, or else the simplest; None if none was found that
+        does.
     """
     rate, none_from = max(climber.predicted for climber in climbers), math.inf
     staying: Sequence[Climber] = climbers
@@ -61,7 +64,7 @@ def climb(climbers: Sequence[Climber], measure: Measure, slo: Slo, report: Calla
     highest = max(climber.rate for climber in climbers)
     if not highest:
         return None
-    return min((c for c in climbers if c.rate == highest), key=lambda climber: simplicity(climber.options))
+    return min((c for c in climbers if c.rate == highest), key=lambda c: (not c.is_present, simplicity(c.options)))
 
 
 def _keeps(climber: Climber, rate: float, measure: Measure, slo: Slo) -> bool:

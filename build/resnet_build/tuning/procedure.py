@@ -16,6 +16,7 @@ from rich.console import Console
 from resnet_build import photos
 from resnet_build.errors import BuildError
 from resnet_build.options import SCHEDULE, ServingOptions
+from resnet_build.schedule import instances
 from resnet_build.tuning import calibration, candidates, contest, ladder, prediction, record, report, slo
 from resnet_build.tuning.contest import Entry
 from resnet_build.tuning.control import Control, Ensemble
@@ -80,7 +81,8 @@ class _Tuning:
         self._caller = Caller(control.client, ensemble.name, ensemble.network, _photos(args.images))
         self._ensemble = ensemble
         self._cores = len(os.sched_getaffinity(0))
-        self._current = _canonical(current, self._cores)
+        self._gpus = control.gpus()
+        self._written, self._current = current, self._explicit(current)
         self._largest_batch = largest_batch
         self._slo = slo.parse(args.slo) if args.slo else None
         self._console = Console(highlight=False)
@@ -101,8 +103,18 @@ class _Tuning:
         self._write(chosen, note, costs, measured)
         return 0
 
+    def _explicit(self, options: ServingOptions) -> ServingOptions:
+        """Say what a setting leaves open: the network's instances, and on the CPU the threads of several."""
+        count = instances(options, self._ensemble.configs[self._ensemble.network].backend)
+        threads = options.threads
+        if count > 1 and not threads and not self._gpus:
+            threads = max(1, self._cores // count)
+        elif count == 1 and threads == self._cores:
+            threads = 0  # one instance with as many threads as there are cores has all of them
+        return dataclasses.replace(options, instances=count, threads=threads)
+
     def _calibrate(self) -> Costs:
-        layouts = candidates.layouts(self._current, self._cores, self._control.gpus())
+        layouts = candidates.layouts(self._current, self._cores, self._gpus)
         largest = dataclasses.replace(self._current, max_batch_size=self._largest_batch)
         costs = calibration.calibrate(
             self._control, self._caller, largest, layouts=layouts, cores=self._cores, report=self._say
@@ -115,7 +127,7 @@ class _Tuning:
         predicted = prediction.throughputs(costs, among, callers)
         few = candidates.promising(predicted, self._current, _FINALISTS)
         self._say(f"{len(among)} settings predicted, {len(few)} of them are measured")
-        entries = [Entry(options, predicted[options]) for options in few]
+        entries = [Entry(options, predicted[options], options == self._current) for options in few]
         chosen = contest.hold(entries, self._throughput, self._args.rounds, self._say)
         report.show_contest(entries, chosen, callers, self._console)
         if self._caller.busiest > _SENDER_LIMIT:
@@ -152,7 +164,7 @@ class _Tuning:
             raise BuildError(f"no setting is predicted to keep {objective.text} at any load; nothing was written")
         few = candidates.promising(predicted, self._current, _FINALISTS)
         self._say(f"{len(among)} settings predicted, {len(few)} of them are measured")
-        climbers = [ladder.Climber(options, predicted[options]) for options in few]
+        climbers = [ladder.Climber(options, predicted[options], options == self._current) for options in few]
         chosen = ladder.climb(climbers, self._latencies, objective, self._say)
         report.show_ladder(climbers, chosen, objective.text, self._console)
         if chosen is None:
@@ -168,6 +180,9 @@ class _Tuning:
         return self._caller.poisson(rate, ladder.seconds_for(self._slo, rate, self._args.round_s), seed)
 
     def _write(self, chosen: ServingOptions, note: str, costs: Costs, measured: list[dict[str, Any]]) -> None:
+        if Layout.of(chosen) == Layout.of(self._current):
+            # What was left open stays so: networks of other engines, and other machines, fill it in differently.
+            chosen = dataclasses.replace(chosen, instances=self._written.instances, threads=self._written.threads)
         where = record.circumstances()
         on = f"{costs.gpus} GPU{'s' * (costs.gpus > 1)} and " if costs.gpus else ""
         content = {
@@ -197,13 +212,6 @@ class _Tuning:
 
 # The setting, what was measured of all, and what it reached.
 _Found = tuple[ServingOptions, list[dict[str, Any]], str]
-
-
-def _canonical(options: ServingOptions, cores: int) -> ServingOptions:
-    """One instance with as many threads as there are cores has all of them."""
-    if Layout.of(options) == Layout(1, cores):
-        return dataclasses.replace(options, threads=0)
-    return options
 
 
 def _plain(entry: Any) -> dict[str, Any]:

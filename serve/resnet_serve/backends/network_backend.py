@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,13 @@ class ModelConfig:
             return int(text)
         except ValueError as exc:
             raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, not a whole number") from exc
+
+    def threads(self, name: str) -> int:
+        """Return the CPU threads of this instance; 0 for all cores, which several instances on the CPU divide."""
+        threads = self.number(name, 0)
+        if threads or self.kind != "CPU" or self.instances == 1:
+            return threads
+        return max(1, len(os.sched_getaffinity(0)) // self.instances)
 
     def accelerator(self, name: str) -> dict[str, str]:
         """Return the parameters of ``optimization.execution_accelerators.gpu_execution_accelerator`` of that name."""

@@ -147,9 +147,11 @@ def test_openvino_computes_the_same(server: TritonServer, repository: Path, tmp_
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
-def test_an_instance_alone_has_the_threads_of_all(repository: Path, tmp_path: Path) -> None:
-    """While somebody else computes, it has its own."""
-    folder = on_openvino(repository, tmp_path, instances=2, INFERENCE_NUM_THREADS="1")
+@pytest.mark.parametrize("threads", [0, 1])
+def test_an_instance_alone_has_the_threads_of_all(repository: Path, tmp_path: Path, threads: int) -> None:
+    """While somebody else computes, it has its own: as many as it was given, or its part of the cores."""
+    cores = len(os.sched_getaffinity(0))
+    folder = on_openvino(repository, tmp_path, instances=2, INFERENCE_NUM_THREADS=str(threads))
     with TritonServer(ServerConfig(folder, port=0)) as running, contextlib.closing(SharedCores(folder)) as sibling:
 
         def computing_threads() -> int:
@@ -162,8 +164,9 @@ def test_an_instance_alone_has_the_threads_of_all(repository: Path, tmp_path: Pa
 
         with sibling.computing() as is_alone:
             assert is_alone
-            assert computing_threads() == 2  # callers are sent to both instances in turns
-        assert computing_threads() == 4
+            # Callers are sent to both instances in turns.
+            assert computing_threads() == 2 * (threads or cores // 2)
+        assert computing_threads() == 2 * (2 * threads or cores)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +193,20 @@ def test_one_thread_is_one_thread(repository: Path, tmp_path: Path) -> None:
             infer(running.grpc_url, model, pixels(1), ["FEATURES__1"])
             counts.append(len(_threads_of_workers(tmp_path / model)))
     assert counts[1] == counts[0] + 1
+
+
+def test_instances_divide_the_cores(repository: Path, tmp_path: Path) -> None:
+    """Two without a number of threads have as many each as one that is told half of the cores."""
+    cores = len(os.sched_getaffinity(0))
+    for model, count, threads in (("one", 1, max(1, cores // 2)), ("two", 2, 0)):
+        folder = edited(repository, tmp_path, "network_onnx", intra_op_thread_count=str(threads))
+        path = (folder / "network_onnx").rename(folder / model) / "config.pbtxt"
+        config: pb.ModelConfig = configs.parse(path.read_text().replace('"network_onnx"', f'"{model}"'))
+        config.instance_group[0].count = count
+        path.write_text(str(config))
+    with TritonServer(ServerConfig(tmp_path, port=0)):
+        one, two = (len(_threads_of_workers(tmp_path / model)) for model in ("one", "two"))
+    assert two == 2 * one
 
 
 def _threads_of_workers(model: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[3]
 DEFAULT_RECIPE = Recipe(resize=232, crop=224)
 
 
-def rendered(**options: int) -> dict[str, pb.ModelConfig]:
+def rendered(variants: Sequence[str] = (), **options: int) -> dict[str, pb.ModelConfig]:
     """Render and parse."""
-    texts = configs.render_all(ServingOptions(**options), DEFAULT_RECIPE, 1000)
+    texts = configs.render_all(ServingOptions(**options), DEFAULT_RECIPE, 1000, variants)
     return {name: configs.parse(text) for name, text in texts.items()}
 
 
@@ -92,10 +93,21 @@ def test_networks_are_warmed_up(warmup_batch: int, max_batch_size: int, expected
     assert [warmup.batch_size for warmup in config.model_warmup] == expected
 
 
-def test_instances_share_the_cores() -> None:
-    """Several instances never get all cores each."""
-    with pytest.raises(BuildError, match="2 instances with all cores each would fight for them: say --threads"):
-        ServingOptions(instances=2)
+def test_openvino_has_two_instances_unless_told_otherwise() -> None:
+    """And the others one; how many cores each has is left to the machine that serves."""
+    counts = {
+        name: config.instance_group[0].count
+        for name, config in rendered(variants=["int8", "fp16"]).items()
+        if name.startswith("network_")
+    }
+    assert counts == {"network_onnx": 1, "network_torchscript": 1, "network_int8": 2, "network_fp16": 1}
+    told = rendered(variants=["int8"], instances=1)["network_int8"]
+    assert told.instance_group[0].count == 1
+    assert "INFERENCE_NUM_THREADS" not in rendered(variants=["int8"])["network_int8"].parameters
+
+
+def test_threads_are_those_of_an_instance() -> None:
+    """Under each backend's own key."""
     models = rendered(instances=2, threads=4)
     assert models["network_onnx"].parameters["intra_op_thread_count"].string_value == "4"
     assert models["network_torchscript"].parameters["INTRA_OP_THREAD_COUNT"].string_value == "4"
@@ -124,9 +136,17 @@ def test_a_schedule_is_read_as_it_was_written(
     for config in models.values():
         schedule(config, options)
     for network in ("network_onnx", "network_torchscript"):
-        assert scheduled(models["preprocess"], models[network], ServingOptions()) == options
+        assert scheduled(models["preprocess"], models[network], ServingOptions(instances=3, threads=7)) == options
     texts = configs.render_all(options, DEFAULT_RECIPE, 1000)
     assert {name: configs.to_text(config) for name, config in models.items()} == texts
+
+
+def test_a_schedule_that_is_left_open_stays_so() -> None:
+    """What the known options say in other words is not said anew."""
+    models = rendered(variants=["int8"])
+    for network in ("network_onnx", "network_int8"):
+        assert scheduled(models["preprocess"], models[network], ServingOptions()) == ServingOptions()
+    assert scheduled(models["preprocess"], models["network_int8"], ServingOptions(instances=1)).instances == 2
 
 
 def test_flags_come_before_what_was_tuned_and_force_before_both(tmp_path: Path) -> None:
@@ -159,7 +179,7 @@ def test_a_record_of_tuning_that_is_none_is_damage(tmp_path: Path, tuned: object
         manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["max_batch_size", "queue_size", "instances", "preprocess_instances"])
+@pytest.mark.parametrize("name", ["max_batch_size", "queue_size", "preprocess_instances"])
 def test_nonsense_is_refused(name: str) -> None:
     """Zero of what must be there is told by the flag's name."""
     with pytest.raises(BuildError, match=f"--{name.replace('_', '-')} must lie between 1 and"):

@@ -13,7 +13,7 @@ from resnet_build.options import ServingOptions
 from resnet_build.tuning import candidates, contest, ladder, slo
 from resnet_build.tuning.costs import Layout
 
-CURRENT = ServingOptions()
+CURRENT = ServingOptions(instances=1)
 SETTINGS = candidates.settings(CURRENT, candidates.layouts(CURRENT, 4, 0), 4, 32)
 ROUNDS = st.lists(st.floats(10, 100), min_size=3, max_size=3)
 
@@ -64,7 +64,7 @@ def test_layouts_come_first() -> None:
 @given(st.lists(ROUNDS, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_the_winner_is_nearly_the_best_whatever_the_order(rounds: list[list[float]], order: random.Random) -> None:
     """It reaches 97 % of the best, round by round, was ahead of it once, and nobody simpler does so too."""
-    entries = [contest.Entry(setting, 0.0, list(one)) for setting, one in zip(SETTINGS, rounds, strict=False)]
+    entries = [contest.Entry(setting, 0.0, rounds=list(one)) for setting, one in zip(SETTINGS, rounds, strict=False)]
     best = contest.best_of(entries)
     assert best.median == max(entry.median for entry in entries)
     chosen = contest.winner(entries)
@@ -80,12 +80,21 @@ def test_of_equals_the_simplest_wins() -> None:
     """Fewer processes, no waiting, and large requests."""
     complex_one = ServingOptions(instances=2, threads=1, max_queue_delay_us=0)
     waiting, small, simple = (
-        ServingOptions(max_queue_delay_us=1000),
-        ServingOptions(max_queue_delay_us=0, max_batch_size=8),
-        ServingOptions(max_queue_delay_us=0),
+        ServingOptions(instances=1, max_queue_delay_us=1000),
+        ServingOptions(instances=1, max_batch_size=8),
+        ServingOptions(instances=1),
     )
-    entries = [contest.Entry(options, 0.0, [10.0, 10.1, 9.9]) for options in (complex_one, waiting, small, simple)]
+    same = [10.0, 10.1, 9.9]
+    entries = [contest.Entry(options, 0.0, rounds=same) for options in (complex_one, waiting, small, simple)]
     assert contest.winner(entries).options == simple
+
+
+@pytest.mark.parametrize(("speed", "wins"), [(99.0, True), (96.0, False)])
+def test_what_is_in_force_stays_unless_something_is_better(speed: float, wins: bool) -> None:
+    """Among equals it wins however complex it is; three per cent are no equals."""
+    present = contest.Entry(ServingOptions(instances=2, threads=1), 0.0, is_present=True, rounds=[speed, speed, 101.0])
+    simple = contest.Entry(ServingOptions(instances=1), 0.0, rounds=[100.0, 100.0, 100.0])
+    assert (contest.winner([present, simple]) is present) == wins
 
 
 def test_who_is_behind_is_not_measured_again() -> None:
@@ -105,8 +114,8 @@ def test_who_is_behind_is_not_measured_again() -> None:
 
 @pytest.mark.parametrize(("simple", "complex_one", "rounds"), [(100.0, 99.0, 3), (99.0, 100.0, 5), (96.0, 100.0, 5)])
 def test_the_contest_ends_when_nobody_can_win_any_more(simple: float, complex_one: float, rounds: int) -> None:
-    """After three rounds, if the simplest is as good as the best; not if it was never ahead, or is slower."""
-    speeds = {ServingOptions(): simple, ServingOptions(instances=2, threads=1): complex_one}
+    """After three rounds, if the preferred is as good as the best; not if it was never ahead, or is slower."""
+    speeds = {ServingOptions(instances=1): simple, ServingOptions(instances=2, threads=1): complex_one}
     entries = [contest.Entry(setting, 0.0) for setting in speeds]
     contest.hold(entries, speeds.__getitem__, 5, ignore)
     assert [len(entry.rounds) for entry in entries] == [rounds, rounds]

@@ -78,7 +78,7 @@ def test_a_lonely_photo_waits_for_the_delay_only() -> None:
     """Its latency is the sum of its parts, and a full batch does not wait."""
     machine = costs(each_s=0.01, decode_s=0.002)
     for batch, delay_us, expected_s in ((32, 0, 0.013), (32, 5000, 0.018), (1, 5000, 0.013)):
-        options = ServingOptions(max_batch_size=batch, max_queue_delay_us=delay_us)
+        options = ServingOptions(instances=1, max_batch_size=batch, max_queue_delay_us=delay_us)
         found = simulation.with_callers(machine, options, 1)
         assert found.latencies_s[len(found.latencies_s) // 2] == pytest.approx(expected_s, rel=0.03)
 
@@ -87,14 +87,15 @@ def test_waiting_fills_batches() -> None:
     """Where a batch costs much by itself, a delay gathers more photos for it."""
     machine = costs(fixed_s=0.005, each_s=0.0005, decode_s=0.0005, gpus=1)
     few, many = (
-        simulation.at_rate(machine, ServingOptions(max_queue_delay_us=delay_us), 400) for delay_us in (0, 20_000)
+        simulation.at_rate(machine, ServingOptions(instances=1, max_queue_delay_us=delay_us), 400)
+        for delay_us in (0, 20_000)
     )
     assert many.mean_batch > 2 * few.mean_batch
 
 
 def test_a_gpu_takes_no_core() -> None:
     """On a GPU, decoding and the network do not slow each other down."""
-    options = ServingOptions(max_queue_delay_us=0)
+    options = ServingOptions(instances=1, max_queue_delay_us=0)
     on_cpu, on_gpu = (
         simulation.with_callers(costs(decode_s=0.02, each_s=0.02, cores=1, gpus=gpus), options, 8).throughput
         for gpus in (0, 1)
@@ -106,7 +107,7 @@ def test_a_gpu_takes_no_core() -> None:
 def test_a_rate_within_an_objective_is_kept() -> None:
     """The predicted rate keeps the objective, the next step does not, and what nobody can keep is 0."""
     machine = costs(each_s=0.01, decode_s=0.002)
-    options = ServingOptions(max_queue_delay_us=0)
+    options = ServingOptions(instances=1, max_queue_delay_us=0)
     objective = slo.parse("p99<=60ms")
     rate = prediction.rates_within(machine, [options], objective)[options]
     assert objective.is_met(simulation.at_rate(machine, options, rate).latencies_s)

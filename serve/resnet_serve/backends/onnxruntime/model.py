@@ -68,7 +68,7 @@ class TritonPythonModel(NetworkBackend):
     def _session_options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
         options.graph_optimization_level = _GRAPH_LEVELS[self.config.graph_level]
-        options.intra_op_num_threads = self.config.number("intra_op_thread_count", 0)
+        options.intra_op_num_threads = self.config.threads("intra_op_thread_count")
         options.inter_op_num_threads = self.config.number("inter_op_thread_count", 0)
         if self.config.number("execution_mode", 0) == 1:
             options.execution_mode = ort.ExecutionMode.ORT_PARALLEL

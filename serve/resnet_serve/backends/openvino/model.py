@@ -4,7 +4,7 @@ Reads the same keys of ``config.pbtxt``: ``INFERENCE_NUM_THREADS``, ``NUM_STREAM
 ``PERFORMANCE_HINT``, ``HINT_BF16``, ``CPU_EXTENSION_PATH`` and ``default_model_filename``. The C++ backend knows one
 batch size only, ``max_batch_size``, and pads smaller batches where ``ENABLE_BATCH_PADDING`` allows it; here every
 batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served. Of several
-instances with a number of threads, one that is alone computes with the threads of all.
+instances, one that is alone computes with the threads of all.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from resnet_serve.backends.network_backend import Arrays, NetworkBackend
 from resnet_serve.backends.shared_cores import SharedCores
 
 _DEVICE = "CPU"
+_THREADS = "INFERENCE_NUM_THREADS"
 _STREAMS = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.streams.Num.NUMA}
 
 
@@ -36,15 +37,17 @@ class TritonPythonModel(NetworkBackend):
         if extension := self.config.parameter("CPU_EXTENSION_PATH", ""):
             core.add_extension(extension)
         model = core.read_model(self.config.artifact)
-        threads, instances = self.config.number("INFERENCE_NUM_THREADS", 0), self.config.instances
+        cores = len(os.sched_getaffinity(0))
+        threads = self.config.threads(_THREADS)
+        threads_alone = min(self.config.number(_THREADS, 0) * self.config.instances or cores, cores)
 
         def request(threads: int) -> ov.InferRequest:
             return core.compile_model(model, _DEVICE, self._properties(core, threads)).create_infer_request()
 
         self._request = self._request_alone = request(threads)
         self._cores: SharedCores | None = None
-        if threads and instances > 1:
-            self._request_alone = request(min(threads * instances, len(os.sched_getaffinity(0))))
+        if self.config.instances > 1 and threads_alone > threads:
+            self._request_alone = request(threads_alone)
             self._cores = SharedCores(self.config.repository)
 
     def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
@@ -54,7 +57,7 @@ class TritonPythonModel(NetworkBackend):
             "ENABLE_CPU_PINNING": False,
         }
         if threads:
-            properties["INFERENCE_NUM_THREADS"] = threads
+            properties[_THREADS] = threads
         if hint := self.config.parameter("PERFORMANCE_HINT", ""):
             properties["PERFORMANCE_HINT"] = hint.upper()
         if streams := self.config.parameter("NUM_STREAMS", "").lower():

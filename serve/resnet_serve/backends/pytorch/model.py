@@ -22,7 +22,7 @@ class TritonPythonModel(NetworkBackend):
 
     def load(self) -> None:
         """Load the module onto the instance's device."""
-        if threads := self.config.number("INTRA_OP_THREAD_COUNT", 0):
+        if threads := self.config.threads("INTRA_OP_THREAD_COUNT"):
             torch.set_num_threads(threads)
         if threads := self.config.number("INTER_OP_THREAD_COUNT", 0):
             torch.set_num_interop_threads(threads)
