@@ -174,7 +174,6 @@ def _preprocess(options: ServingOptions) -> pb.ModelConfig:
         # backend then fails all requests of the batch. The batcher is here for its queue.
         dynamic_batching=pb.ModelDynamicBatching(preferred_batch_size=[1]),
     )
-    config.parameters["max_backlog"].string_value = str(options.queue_size)
     config.parameters["max_wait_ms"].string_value = str(options.queue_timeout_ms)
     return config
 

@@ -22,6 +22,10 @@ ACCELERATORS = ("none", "tensorrt")
 PREPROCESSING = ("pillow", "dali")
 
 
+# A process decodes as many in a fifth of a second, so nobody waits for decoding longer than that.
+_WAITING = 64
+
+
 def _option(default: int, text: str, *, least: int = 1, most: int) -> int:
     field: int = dataclasses.field(default=default, metadata={"help": text, "least": least, "most": most})
     return field
@@ -35,7 +39,12 @@ class ServingOptions:
     max_queue_delay_us: int = _option(
         0, "microseconds a request may wait for others to share its batch", least=0, most=10_000_000
     )
-    queue_size: int = _option(64, "photos that may wait in the server before further ones are refused", most=1_000_000)
+    queue_size: int = _option(
+        0,
+        f"photos that may wait before further ones are refused; 0 for {_WAITING} per preprocess instance",
+        least=0,
+        most=1_000_000,
+    )
     queue_timeout_ms: int = _option(10_000, "milliseconds: a photo that would wait longer is refused", most=3_600_000)
     instances: int = _option(
         0, "executions of a network at once, per GPU or on the CPU; 0 for two in OpenVINO, else one", least=0, most=64
@@ -56,6 +65,11 @@ class ServingOptions:
     threads: int = _option(
         0, "CPU threads per network instance; 0 for all cores, divided by its instances", least=0, most=1024
     )
+
+    @property
+    def max_backlog(self) -> int:
+        """How many photos may wait in the server, in all queues together."""
+        return self.queue_size or _WAITING * self.preprocess_instances
 
     @property
     def photo_limits(self) -> Limits:

@@ -34,6 +34,7 @@ def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
     config.max_batch_size = options.max_batch_size
     if config.backend == "python":
         config.instance_group[0].count = options.preprocess_instances
+        config.parameters["max_backlog"].string_value = str(options.max_backlog)
     elif config.platform != "ensemble":
         config.instance_group[0].count = instances(options, config.backend)
         config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us

@@ -117,12 +117,11 @@ class Control:
         """
         wanted = {name: copy.deepcopy(config) for name, config in self._ensemble.configs.items()}
         for name, config in wanted.items():
+            least = config.max_batch_size
+            schedule(config, dataclasses.replace(options, warmup_batch=likely_batch))
             if name == configs.PREPROCESS:
-                config.instance_group[0].count = options.preprocess_instances
                 # Never less than its ensembles allow; others may share it.
-                config.max_batch_size = max(config.max_batch_size, self._largest_batch)
-            else:
-                schedule(config, dataclasses.replace(options, warmup_batch=likely_batch))
+                config.max_batch_size = max(least, self._largest_batch)
         for name in self._order(wanted):
             if self._loaded.get(name) != wanted[name]:
                 self._load(name, wanted[name])

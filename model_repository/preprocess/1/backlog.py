@@ -26,7 +26,8 @@ _DOORS = "preprocess"  # and what stands before DALI
 _NETWORKS = "network_"
 
 _TIMEOUT_S = 0.5
-# While photos are refused, no more often than this.
+# While it is crowded, by this share of what may wait, no more often than this.
+_CROWDED = 0.5
 _SHORTEST_S = 0.01
 # Nor for more than a fifth of the time: whoever comes meanwhile waits, and a busy server takes long to answer.
 _PAUSE_PER_LOOK = 4
@@ -77,7 +78,9 @@ class Backlog:
         if now_s >= self._next_look_s and (self._room < photos or now_s - self._looked_s > _LONGEST_S):
             self._look()
             took_s = time.monotonic() - now_s
-            self._next_look_s = now_s + took_s + min(max(_SHORTEST_S, _PAUSE_PER_LOOK * took_s), _LONGEST_S)
+            pause_s = min(max(_SHORTEST_S, _PAUSE_PER_LOOK * took_s), _LONGEST_S)
+            # One of many doors soon uses its share up, though hardly anything waits: nobody is refused for that.
+            self._next_look_s = now_s + took_s + (pause_s if self._waiting >= _CROWDED * self._limit else 0.0)
         # A request with more photos than may wait at all still finds an empty server.
         if self._room < photos and self._waiting >= 1:
             return f"the server is overloaded, retry later: {self._waiting:.0f} photos wait already"

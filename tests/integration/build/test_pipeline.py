@@ -151,7 +151,7 @@ def test_builds_wait_for_each_other(built: Path) -> None:
         (("--weights", "random:0", "--labels", "x.txt"), "describe a state dict from a file"),
         (("--weights", "random:0", "--arch", "v1"), "describe a state dict from a file"),
         (("--model-version", "0"), "--model-version must be at least 1"),
-        (("--queue-size", "5000000000"), "--queue-size must lie between 1 and"),
+        (("--queue-size", "5000000000"), "--queue-size must lie between 0 and"),
         (("--instances", "65"), "--instances must lie between 0 and 64"),
         (("describe", "--classes", "0"), "--classes must be at least 1"),
     ],

@@ -67,6 +67,18 @@ def test_the_door_refuses_what_is_too_much_and_no_queue_does() -> None:
         assert not config.dynamic_batching.HasField("default_queue_policy"), name
 
 
+def test_more_may_wait_where_more_are_decoded_at_once() -> None:
+    """Unless a number is said, which is that of the server."""
+    limits = {
+        (size, doors): rendered(queue_size=size, preprocess_instances=doors)["preprocess"].parameters["max_backlog"]
+        for size in (0, 9)
+        for doors in (1, 14)
+    }
+    assert {key: int(value.string_value) for key, value in limits.items()} == {
+        (0, 1): 64, (0, 14): 896, (9, 1): 9, (9, 14): 9,
+    }  # fmt: skip
+
+
 def test_requests_of_photos_are_decoded_one_by_one() -> None:
     """In a batch, Triton 2.51 would fail all of them for one that lies about its length."""
     assert list(rendered()["preprocess"].dynamic_batching.preferred_batch_size) == [1]
@@ -179,7 +191,7 @@ def test_a_record_of_tuning_that_is_none_is_damage(tmp_path: Path, tuned: object
         manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["max_batch_size", "queue_size", "preprocess_instances"])
+@pytest.mark.parametrize("name", ["max_batch_size", "preprocess_instances"])
 def test_nonsense_is_refused(name: str) -> None:
     """Zero of what must be there is told by the flag's name."""
     with pytest.raises(BuildError, match=f"--{name.replace('_', '-')} must lie between 1 and"):
