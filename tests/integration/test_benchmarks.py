@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from resnet_serve import TritonServer
 
-from benchmarks import gpu_network, triton_requests
+from benchmarks import gpu_network, many_callers, triton_requests
 from benchmarks.closed_loop import answers
 from benchmarks.doors import ClientDoor, GrpcDoor, HttpDoor
 
@@ -31,3 +31,15 @@ def test_settings_of_the_gpu_are_measured_on_the_networks_of_a_repository(
     assert "onnxruntime-gpu" in capsys.readouterr().err
     assert gpu_network.main(["--repository", str(repository), "--cpu", "--repeats", "1"]) == 0
     assert "network_on" in capsys.readouterr().out
+
+
+def test_callers_of_several_processes_are_answered(server: TritonServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Doors get photos and networks pixels, and a server that refuses is told."""
+    port = server.http_url.rpartition(":")[2]
+    few = ["--port", port, "--callers", "3", "--processes", "2", "--seconds", "0.5"]
+    assert many_callers.main(["resnet50", "network_onnx", *few]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[:2] for row in rows] == [["resnet50", "3"], ["network_onnx", "3"]]
+    assert all(0 < float(p50) <= float(p99) and float(rate) > 0 for _, _, rate, p50, p99 in rows)
+    assert many_callers.main(["nobody", *few]) == 1
+    assert "nobody, 3 callers: the server answered 4" in capsys.readouterr().err
