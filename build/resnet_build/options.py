@@ -21,7 +21,6 @@ SCHEDULE = ("max_batch_size", "max_queue_delay_us", "instances", "preprocess_ins
 ACCELERATORS = ("none", "tensorrt")
 PREPROCESSING = ("pillow", "dali")
 
-
 # A process decodes as many in a fifth of a second, so nobody waits for decoding longer than that.
 _WAITING = 64
 

@@ -33,6 +33,7 @@ def calibrate(
     *,
     layouts: Sequence[Layout],
     cores: int,
+    gpus: int,
     report: Callable[[str], None],
 ) -> Costs:
     """Measure the costs: the network alone at three batch sizes in each layout, then single photos.
@@ -43,9 +44,9 @@ def calibrate(
         options: the setting in force; its largest batch is the largest measured.
         layouts: to measure.
         cores: of the machine.
+        gpus: that the network runs on; 0 for the CPU.
         report: receives one sentence per layout.
     """
-    gpus = control.gpus()
     sizes = batches_to_measure(options.max_batch_size)
     alone = {layout: _alone(options, layout) for layout in layouts}
     measured: dict[Layout, dict[int, float]] = {layout: dict.fromkeys(sizes, math.inf) for layout in layouts}

@@ -87,6 +87,11 @@ def simplicity(options: ServingOptions) -> tuple[int, ...]:
     )
 
 
+def preference(options: ServingOptions, *, is_present: bool) -> tuple[bool | int, ...]:
+    """Return what to sort equals by: the present setting, for what gains nothing is not changed; then the simplest."""
+    return (not is_present, *simplicity(options))
+
+
 def promising(
     predicted: Mapping[ServingOptions, float], current: ServingOptions, how_many: int
 ) -> list[ServingOptions]:

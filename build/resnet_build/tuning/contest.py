@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from resnet_build.options import ServingOptions
-from resnet_build.tuning.candidates import simplicity
+from resnet_build.tuning.candidates import preference, simplicity
 
 # Who was further behind than this in every round is not measured again.
 _BEHIND = 0.93
@@ -78,8 +78,7 @@ def winner(entries: Sequence[Entry]) -> Entry:
 
 
 def _preferred(entries: Sequence[Entry]) -> Entry:
-    """Return the present one if it is among them, for what gains nothing is not changed; else the simplest."""
-    return min(entries, key=lambda entry: (not entry.is_present, simplicity(entry.options)))
+    return min(entries, key=lambda entry: preference(entry.options, is_present=entry.is_present))
 
 
 def best_of(entries: Sequence[Entry]) -> Entry:

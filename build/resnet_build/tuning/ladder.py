@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from resnet_build.options import ServingOptions
-from resnet_build.tuning.candidates import simplicity
+from resnet_build.tuning.candidates import preference
 from resnet_build.tuning.slo import Slo
 
 _UP, _DOWN = 1.1, 0.8
@@ -45,8 +45,7 @@ def climb(climbers: Sequence[Climber], measure: Measure, slo: Slo, report: Calla
     """Find the highest rate, from the best prediction upwards, or downwards if nobody keeps the objective there.
 
     Returns:
-        Of those that keep it at the highest rate the present one, or else the simplest; None if none was found that
-        does.
+        The preferred of those that keep it at the highest rate; None if none was found that does.
     """
     rate, none_from = max(climber.predicted for climber in climbers), math.inf
     staying: Sequence[Climber] = climbers
@@ -64,7 +63,7 @@ def climb(climbers: Sequence[Climber], measure: Measure, slo: Slo, report: Calla
     highest = max(climber.rate for climber in climbers)
     if not highest:
         return None
-    return min((c for c in climbers if c.rate == highest), key=lambda c: (not c.is_present, simplicity(c.options)))
+    return min((c for c in climbers if c.rate == highest), key=lambda c: preference(c.options, is_present=c.is_present))
 
 
 def _keeps(climber: Climber, rate: float, measure: Measure, slo: Slo) -> bool:

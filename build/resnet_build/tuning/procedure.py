@@ -117,7 +117,13 @@ class _Tuning:
         layouts = candidates.layouts(self._current, self._cores, self._gpus)
         largest = dataclasses.replace(self._current, max_batch_size=self._largest_batch)
         costs = calibration.calibrate(
-            self._control, self._caller, largest, layouts=layouts, cores=self._cores, report=self._say
+            self._control,
+            self._caller,
+            largest,
+            layouts=layouts,
+            cores=self._cores,
+            gpus=self._gpus,
+            report=self._say,
         )
         report.show_curves(costs, self._largest_batch, self._console)
         return costs
