@@ -12,12 +12,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 from resnet_build.tensors import PIXELS, PROBABILITIES
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.photos import random_pixels
 
 _CUDA = "CUDAExecutionProvider"
 # Options of the CUDA provider; None is the CPU.
@@ -79,7 +79,7 @@ def _session(artifact: Path, options: _Options) -> ort.InferenceSession:
 
 def _median_s(session: ort.InferenceSession, sizes: Sequence[int], repeats: int) -> float:
     """Time batches whose sizes take turns, after one of each and two more of the first that do not count."""
-    batches = [_pixels(size) for size in sizes]
+    batches = [random_pixels(size) for size in sizes]
     for pixels in (*batches, batches[0], batches[0]):
         session.run([PROBABILITIES], {PIXELS: pixels})
     seconds = []
@@ -88,10 +88,6 @@ def _median_s(session: ort.InferenceSession, sizes: Sequence[int], repeats: int)
         session.run([PROBABILITIES], {PIXELS: batches[(number + 1) % len(batches)]})
         seconds.append(time.perf_counter() - started_s)
     return statistics.median(seconds)
-
-
-def _pixels(size: int) -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(size).integers(0, 256, (size, 224, 224, 3), np.uint8)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for model in args.models:
         inputs: list[bytes] | list[npt.NDArray[np.uint8]] = jpegs
         if model.startswith("network_"):
-            inputs = [*np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8)]
+            inputs = [*photos.random_pixels(8)]
         requests = [over_http(model, one) for one in inputs]
         for callers in args.callers:
             try:

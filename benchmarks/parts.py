@@ -10,6 +10,7 @@ from resnet_build.python_models.preprocess.photo import Recipe, prepare
 
 from benchmarks.ceiling import CORES
 from benchmarks.networks import open_network
+from benchmarks.photos import random_pixels
 
 _ROUNDS = 5
 
@@ -31,7 +32,7 @@ def network_ms(name: str, model: Path, batch: int, seconds: float) -> dict[str, 
     Threads do not spin between executions here, or waiting would count as work.
     """
     run = open_network(name, model, CORES, spin=False)
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8)
+    pixels = random_pixels(batch)
     run(pixels)
     clock, core = [], []
     deadline = time.perf_counter() + seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from resnet_build import photos
 
@@ -34,6 +35,11 @@ def of_megapixels(megapixels: float, count: int = 4) -> list[bytes]:
     size = (round(height * _ASPECT), height)
     crops = (_crop(originals[n % len(originals)], rng) for n in range(count))
     return [_encoded(_noisy(crop.resize(size, Image.Resampling.BICUBIC), rng)) for crop in crops]
+
+
+def random_pixels(count: int) -> npt.NDArray[np.uint8]:
+    """Make prepared pixels of shape (N, 224, 224, 3), for a network whose answers do not matter."""
+    return np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), np.uint8)
 
 
 def _originals() -> list[Image.Image]:
