@@ -15,7 +15,7 @@ OPENVINO_VARIANTS = ("int8", "bf16", "fp32")
 AUTO, PLAIN = "auto", "onnx"
 DOORS = (AUTO, PLAIN, *OPENVINO_VARIANTS)
 # What `resnet-build tune` chooses for the machine.
-SCHEDULE = ("max_batch_size", "max_queue_delay_us", "instances", "preprocess_instances", "threads")
+SCHEDULE = ("preferred_batch_size", "max_queue_delay_us", "instances", "preprocess_instances", "threads")
 
 # For GPU hosts; `resnet_build.gpu` tells what they change. The first of each is the default.
 ACCELERATORS = ("none", "tensorrt")
@@ -35,6 +35,9 @@ class ServingOptions:
     """Numbers that end up in the ``config.pbtxt`` files; each field's help tells its meaning and unit."""
 
     max_batch_size: int = _option(32, "largest batch that a model executes", most=1024)
+    preferred_batch_size: int = _option(
+        0, "photos that a network takes at once of those waiting; 0 for four in OpenVINO, else all", least=0, most=1024
+    )
     max_queue_delay_us: int = _option(
         0, "microseconds a request may wait for others to share its batch", least=0, most=10_000_000
     )
@@ -80,3 +83,7 @@ class ServingOptions:
             least, most = field.metadata["least"], field.metadata["most"]
             if not least <= getattr(self, field.name) <= most:
                 raise BuildError(f"--{field.name.replace('_', '-')} must lie between {least} and {most}")
+        if self.preferred_batch_size > self.max_batch_size:
+            raise BuildError(
+                f"--preferred-batch-size {self.preferred_batch_size} is above --max-batch-size {self.max_batch_size}"
+            )

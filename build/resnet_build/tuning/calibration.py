@@ -41,7 +41,7 @@ def calibrate(
     Args:
         control: of the server.
         caller: of the same.
-        options: the setting in force; its largest batch is the largest measured.
+        options: the setting in force; no batch is larger than its largest.
         layouts: to measure.
         cores: of the machine.
         gpus: that the network runs on; 0 for the CPU.

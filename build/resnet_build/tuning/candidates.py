@@ -14,7 +14,7 @@ _DELAYS_US = (0, 1000, 4000)
 _MOST_INSTANCES = 8
 _MOST_PER_GPU = 4
 # What somebody would try who has all day.
-_GRID_BATCH = 8
+_GRID_BATCH = 4
 _GRID_DELAY_US = 1000
 # Predictions that are nearer to each other than this are alike.
 _ALIKE = 0.02
@@ -40,26 +40,25 @@ def layouts(current: ServingOptions, cores: int, gpus: int) -> list[Layout]:
     return list(dict.fromkeys([Layout.of(current), *found]))
 
 
-def settings(current: ServingOptions, choice: Sequence[Layout], cores: int, largest_batch: int) -> list[ServingOptions]:
+def settings(current: ServingOptions, choice: Sequence[Layout], cores: int) -> list[ServingOptions]:
     """Return every combination, the present setting first.
 
     Args:
-        current: the present setting.
+        current: the present setting; batches are tried up to its largest.
         choice: layouts.
         cores: of the machine.
-        largest_batch: that may be tried.
     """
     found = [current]
     decoders = sorted({current.preprocess_instances, *_powers(cores)})
     for layout, batch, delay_us, preprocess in itertools.product(
-        choice, _powers(largest_batch), sorted({current.max_queue_delay_us, *_DELAYS_US}), decoders
+        choice, _powers(current.max_batch_size), sorted({current.max_queue_delay_us, *_DELAYS_US}), decoders
     ):
         found.append(
             dataclasses.replace(
                 current,
                 instances=layout.instances,
                 threads=layout.threads,
-                max_batch_size=batch,
+                preferred_batch_size=batch,
                 max_queue_delay_us=delay_us,
                 preprocess_instances=preprocess,
             )
@@ -73,17 +72,17 @@ def _powers(most: int) -> list[int]:
 
 def is_in_grid(options: ServingOptions) -> bool:
     """Whether a setting is one of the grid: every layout and number of processes, batches and delays not hopeless."""
-    return options.max_batch_size >= _GRID_BATCH and options.max_queue_delay_us <= _GRID_DELAY_US
+    return options.preferred_batch_size >= _GRID_BATCH and options.max_queue_delay_us <= _GRID_DELAY_US
 
 
 def simplicity(options: ServingOptions) -> tuple[int, ...]:
-    """Return what to sort by: few processes, no waiting, and large requests allowed come first."""
+    """Return what to sort by: few processes, no waiting, and large batches come first."""
     return (
         options.instances,
         options.preprocess_instances,
         options.max_queue_delay_us,
         options.threads,
-        -options.max_batch_size,
+        -options.preferred_batch_size,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -76,13 +76,12 @@ class Control:
         target: host and port.
         token: the admin token; None for a server that is open.
         ensemble: what is tuned.
-        largest_batch: of all settings that will be applied.
     """
 
-    def __init__(self, target: str, token: str | None, ensemble: Ensemble, largest_batch: int) -> None:
+    def __init__(self, target: str, token: str | None, ensemble: Ensemble) -> None:
         self.client = triton.InferenceServerClient(target)
         self._headers = {_ADMIN_HEADER: token} if token else None
-        self._ensemble, self._largest_batch = ensemble, largest_batch
+        self._ensemble = ensemble
         self._loaded: dict[str, pb.ModelConfig] = {}
 
     def __enter__(self) -> Self:
@@ -116,25 +115,12 @@ class Control:
             BuildError: the server refuses, or cannot be reached.
         """
         wanted = {name: copy.deepcopy(config) for name, config in self._ensemble.configs.items()}
-        for name, config in wanted.items():
-            least = config.max_batch_size
+        for config in wanted.values():
             schedule(config, dataclasses.replace(options, warmup_batch=likely_batch))
-            if name == configs.PREPROCESS:
-                # Never less than its ensembles allow; others may share it.
-                config.max_batch_size = max(least, self._largest_batch)
-        for name in self._order(wanted):
+        for name in (configs.PREPROCESS, self._ensemble.network, self._ensemble.name):
             if self._loaded.get(name) != wanted[name]:
                 self._load(name, wanted[name])
                 self._loaded[name] = wanted[name]
-
-    def _order(self, wanted: Mapping[str, pb.ModelConfig]) -> Iterator[str]:
-        """No ensemble may allow more than its network does, not even for a moment."""
-        name = self._ensemble.name
-        before = self._loaded.get(name, self._ensemble.configs[name]).max_batch_size
-        yield configs.PREPROCESS
-        yield from (
-            (name, self._ensemble.network) if wanted[name].max_batch_size < before else (self._ensemble.network, name)
-        )
 
     def _load(self, model: str, config: pb.ModelConfig) -> None:
         sent = json_format.MessageToJson(config, preserving_proto_field_name=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 from resnet_build import photos
 from resnet_build.errors import BuildError
 from resnet_build.options import SCHEDULE, ServingOptions
-from resnet_build.schedule import instances
+from resnet_build.schedule import instances, preferred_batch_size
 from resnet_build.tuning import calibration, candidates, contest, ladder, prediction, record, report, slo
 from resnet_build.tuning.contest import Entry
 from resnet_build.tuning.control import Control, Ensemble
@@ -58,32 +58,22 @@ def run(args: argparse.Namespace, target: str, token: str | None, *, is_ours: bo
     check(args)
     ensemble = Ensemble.read(args.repository, args.model)
     current = ensemble.options(record.known_options(args.repository))
-    # The configurations may hold less than was verified, if an earlier run chose so.
-    largest_batch = max(current.max_batch_size, record.largest_verified_batch(args.repository))
-    with Control(target, token, ensemble, largest_batch) as control:
+    with Control(target, token, ensemble) as control:
         try:
-            return _Tuning(args, control, ensemble, current, largest_batch).run()
+            return _Tuning(args, control, ensemble, current).run()
         finally:
             if not is_ours:
                 control.restore(Ensemble.read(args.repository, args.model))
 
 
 class _Tuning:
-    def __init__(
-        self,
-        args: argparse.Namespace,
-        control: Control,
-        ensemble: Ensemble,
-        current: ServingOptions,
-        largest_batch: int,
-    ) -> None:
+    def __init__(self, args: argparse.Namespace, control: Control, ensemble: Ensemble, current: ServingOptions) -> None:
         self._args, self._control = args, control
         self._caller = Caller(control.client, ensemble.name, ensemble.network, _photos(args.images))
         self._ensemble = ensemble
         self._cores = len(os.sched_getaffinity(0))
         self._gpus = control.gpus()
         self._written, self._current = current, self._explicit(current)
-        self._largest_batch = largest_batch
         self._slo = slo.parse(args.slo) if args.slo else None
         self._console = Console(highlight=False)
         self._started_s = time.monotonic()
@@ -91,7 +81,7 @@ class _Tuning:
     def run(self) -> int:
         self._say(f"{self._ensemble.name} ends in {self._ensemble.network}; now {report.describe(self._current)}")
         costs = self._calibrate()
-        among = candidates.settings(self._current, list(costs.measured_s), self._cores, self._largest_batch)
+        among = candidates.settings(self._current, list(costs.measured_s), self._cores)
         found = self._with_slo(costs, among) if self._slo else self._with_callers(costs, among)
         if found is None:
             return 1
@@ -104,28 +94,28 @@ class _Tuning:
         return 0
 
     def _explicit(self, options: ServingOptions) -> ServingOptions:
-        """Say what a setting leaves open: the network's instances, and on the CPU the threads of several."""
-        count = instances(options, self._ensemble.configs[self._ensemble.network].backend)
+        """Say what a setting leaves open: the network's batch and instances, and on the CPU the threads of several."""
+        backend = self._ensemble.configs[self._ensemble.network].backend
+        count, preferred = instances(options, backend), preferred_batch_size(options, backend)
         threads = options.threads
         if count > 1 and not threads and not self._gpus:
             threads = max(1, self._cores // count)
         elif count == 1 and threads == self._cores:
             threads = 0  # one instance with as many threads as there are cores has all of them
-        return dataclasses.replace(options, instances=count, threads=threads)
+        return dataclasses.replace(options, instances=count, threads=threads, preferred_batch_size=preferred)
 
     def _calibrate(self) -> Costs:
         layouts = candidates.layouts(self._current, self._cores, self._gpus)
-        largest = dataclasses.replace(self._current, max_batch_size=self._largest_batch)
         costs = calibration.calibrate(
             self._control,
             self._caller,
-            largest,
+            self._current,
             layouts=layouts,
             cores=self._cores,
             gpus=self._gpus,
             report=self._say,
         )
-        report.show_curves(costs, self._largest_batch, self._console)
+        report.show_curves(costs, self._current.max_batch_size, self._console)
         return costs
 
     def _with_callers(self, costs: Costs, among: Sequence[ServingOptions]) -> _Found | None:
@@ -144,7 +134,7 @@ class _Tuning:
         return chosen.options, [_plain(entry) for entry in entries], note
 
     def _throughput(self, options: ServingOptions) -> float:
-        self._control.apply(options, likely_batch=min(self._args.callers, options.max_batch_size))
+        self._control.apply(options, likely_batch=min(self._args.callers, options.preferred_batch_size))
         return self._caller.closed_loop(self._args.callers, self._args.round_s)
 
     def _grid(self, chosen: ServingOptions, predicted: dict[ServingOptions, float]) -> None:
@@ -182,13 +172,15 @@ class _Tuning:
     def _latencies(self, options: ServingOptions, rate: float, seed: int) -> list[float]:
         assert self._slo is not None  # noqa: S101  # for the type checker
         likely = math.ceil(rate * self._slo.bound_s)  # more cannot wait
-        self._control.apply(options, likely_batch=min(likely, options.max_batch_size))
+        self._control.apply(options, likely_batch=min(likely, options.preferred_batch_size))
         return self._caller.poisson(rate, ladder.seconds_for(self._slo, rate, self._args.round_s), seed)
 
     def _write(self, chosen: ServingOptions, note: str, costs: Costs, measured: list[dict[str, Any]]) -> None:
+        # What was left open stays so: networks of other engines, and other machines, fill it in differently.
         if Layout.of(chosen) == Layout.of(self._current):
-            # What was left open stays so: networks of other engines, and other machines, fill it in differently.
             chosen = dataclasses.replace(chosen, instances=self._written.instances, threads=self._written.threads)
+        if chosen.preferred_batch_size == self._current.preferred_batch_size:
+            chosen = dataclasses.replace(chosen, preferred_batch_size=self._written.preferred_batch_size)
         where = record.circumstances()
         on = f"{costs.gpus} GPU{'s' * (costs.gpus > 1)} and " if costs.gpus else ""
         content = {

@@ -60,13 +60,6 @@ def known_options(repository: Path) -> ServingOptions:
     return ServingOptions(**manifest.read(repository).get("serving", {}))
 
 
-def largest_verified_batch(repository: Path) -> int:
-    """Return the largest batch that every version was verified at; 1 where no build is on record."""
-    versions = manifest.read(repository)["versions"].values()
-    found = [max((row["batch"] for row in entry.get("parity", [])), default=1) for entry in versions]
-    return min(found, default=1)
-
-
 def circumstances() -> dict[str, Any]:
     """Return when and where this is measured."""
     return {

@@ -70,7 +70,7 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 def _setting(options: ServingOptions) -> tuple[str, ...]:
     return (
         str(Layout.of(options)),
-        str(options.max_batch_size),
+        str(options.preferred_batch_size),
         f"{options.max_queue_delay_us} us",
         str(options.preprocess_instances),
     )
@@ -79,9 +79,13 @@ def _setting(options: ServingOptions) -> tuple[str, ...]:
 def describe(options: ServingOptions) -> str:
     """Tell a setting in the words of the flags."""
     threads = f"{_count(options.threads, 'thread')} each" if options.threads else "all threads"
-    return (
-        f"{_count(options.instances, 'instance')} with {threads}, batches up to {options.max_batch_size}, queue delay "
-        f"{options.max_queue_delay_us} us, {_count(options.preprocess_instances, 'preprocess instance')}"
+    return ", ".join(
+        (
+            f"{_count(options.instances, 'instance')} with {threads}",
+            f"{_count(options.preferred_batch_size, 'photo')} at once",
+            f"queue delay {options.max_queue_delay_us} us",
+            _count(options.preprocess_instances, "preprocess instance"),
+        )
     )
 
 

@@ -1,7 +1,7 @@
 """Predicts what a setting reaches: photos, cores and the dynamic batcher, event by event.
 
 Decoding and network share the cores: what runs together than the machine has cores for slows down alike. Triton's
-batcher is simulated by its rules: an idle instance takes all that waits, up to the largest batch, as soon as that
+batcher is simulated by its rules: an idle instance takes all that waits, up to the preferred batch, as soon as that
 is full or its first photo has waited for the queue delay.
 """
 
@@ -147,7 +147,7 @@ class _Run:
         self._compute()
 
     def _compute(self) -> None:
-        largest = self._options.max_batch_size
+        largest = self._options.preferred_batch_size or self._options.max_batch_size
         while self._free_instances and self._to_compute:
             due_s = self._to_compute[0][1] + self._delay_s
             if len(self._to_compute) < largest and due_s > self._now_s:

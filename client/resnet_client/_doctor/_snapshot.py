@@ -19,7 +19,7 @@ class Batching:
 
     Attributes:
         max_delay_us: how long a request may wait for others, in microseconds.
-        preferred: batch sizes that are waited for; Triton itself enters the maximum where none is given.
+        preferred: batch sizes, the largest of which is the most taken at once; Triton enters the maximum itself.
         preserves_order: whether answers wait for those of earlier requests.
         queue_size: waiting requests before further ones are refused; 0 without limit.
         queue_timeout_us: longest wait in the queue, in microseconds; 0 without limit.

@@ -39,8 +39,6 @@ def own(repository: Path, tmp_path: Path) -> Path:
         schedule(config, small)
         replace(path, configs.to_text(config))
     content = manifest.read(copy)
-    for version in content["versions"].values():
-        version["parity"] = [row for row in version["parity"] if row["batch"] <= 2]
     manifest.record_serving(content, small)
     replace(copy / "manifest.json", manifest.to_json(content))
     return copy
@@ -67,7 +65,11 @@ def test_a_choice_is_measured_and_written(own: Path) -> None:
     assert {"measured_at", "processor", "cores", "server", "objective", "batch_ms"} <= tuned.keys()
     assert tuned["cores"] == 1
     assert tuned["network"] == "network_onnx"
-    explicit = tuned["serving"] | {"instances": tuned["serving"]["instances"] or 1}  # 0 leaves it to the build
+    # 0 leaves it to the build.
+    explicit = tuned["serving"] | {
+        "instances": tuned["serving"]["instances"] or 1,
+        "preferred_batch_size": tuned["serving"]["preferred_batch_size"] or 2,
+    }
     assert explicit in [entry["options"] for entry in tuned["measured"]]
     assert all(value > 0 for entry in tuned["measured"] for value in entry["rounds"])
     chosen = ServingOptions(**content["serving"])
@@ -82,24 +84,34 @@ def test_a_choice_is_measured_and_written(own: Path) -> None:
 
 
 def test_a_server_that_runs_takes_every_setting_and_gets_its_own_back(own: Path) -> None:
-    """Smaller batches and larger ones, in any order; at the end it serves what the files say."""
+    """No more is taken at once than the setting says, though more is allowed; at the end the files' own is served."""
     ensemble = Ensemble.read(own, "resnet50")
     models = ("preprocess", "network_onnx", "resnet50")
     explicit = ("--model-control-mode=explicit", "--load-model=resnet50")
     with TritonServer(ServerConfig(own, port=0, triton_args=explicit)) as server:
         target = server.grpc_url.removeprefix("grpc://")
-        with Control(target, server.admin_token, ensemble, largest_batch=2) as control:
+        with Control(target, server.admin_token, ensemble) as control:
             assert control.gpus() == 0
             photo = (photos.shipped_photos()[0]).read_bytes()
             caller = Caller(control.client, "resnet50", "network_onnx", [photo])
             for batch, instances in ((1, 2), (2, 1), (1, 1)):
-                wanted = ServingOptions(max_batch_size=batch, instances=instances, threads=1, preprocess_instances=2)
+                wanted = ServingOptions(
+                    max_batch_size=2,
+                    preferred_batch_size=batch,
+                    instances=instances,
+                    threads=1,
+                    preprocess_instances=2,
+                )
                 control.apply(wanted, likely_batch=1)
                 before = control.batches("network_onnx")
                 assert 0 < caller.classify(0) < 30
                 assert control.batches_since("network_onnx", before, 1).keys() == {1}
+                before = control.batches("network_onnx")
+                caller.closed_loop(8, 1.5)
+                assert max(control.batches_since("network_onnx", before, 8)) == batch
                 served = {name: served_config(control, name) for name in models}
-                assert [served[name].max_batch_size for name in models] == [2, batch, batch]
+                assert [served[name].max_batch_size for name in models] == [2, 2, 2]
+                assert list(served["network_onnx"].dynamic_batching.preferred_batch_size) == [batch]
                 assert served["network_onnx"].instance_group[0].count == instances
                 assert served["preprocess"].instance_group[0].count == 2
             assert len(caller.poisson(rate=50, seconds=0.2, seed=0)) > 0
@@ -145,12 +157,13 @@ def test_what_cannot_be_tuned_is_told(
 
 def test_later_builds_keep_the_choice(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A plain build finds the tuned repository up to date."""
-    chosen = ServingOptions(max_batch_size=2, instances=2, threads=1, max_queue_delay_us=0)
+    chosen = ServingOptions(max_batch_size=2, preferred_batch_size=1, instances=2, threads=1)
     record.write(own, chosen, {"note": "Tuned in a test."}, print)
-    assert main(["--weights", "keras-v1", "--repository", str(own)]) == 0
+    assert main(["--weights", "keras-v1", "--repository", str(own), "--max-batch-size", "2"]) == 0
     assert "is up to date" in capsys.readouterr().out
     network = configs.parse((own / "network_torchscript/config.pbtxt").read_text())
     assert network.instance_group[0].count == 2
+    assert list(network.dynamic_batching.preferred_batch_size) == [1]
     assert network.parameters["INTRA_OP_THREAD_COUNT"].string_value == "1"
     assert manifest.tuned_schedule(manifest.read(own))["instances"] == 2
 

@@ -90,7 +90,6 @@ FAULTS = {
         *UNGUARDED,
         "queue-delays",
         "long-delay",
-        "preferred-batch-size",
         "preserve-ordering",
         "preprocess-instances",
         "many-versions",
@@ -109,7 +108,6 @@ def spoil_preprocess(config: pb.ModelConfig) -> None:
     config.instance_group[0].count = 2
     batching = config.dynamic_batching
     batching.max_queue_delay_microseconds = 200_000
-    batching.preferred_batch_size.append(4)
     batching.preserve_ordering = True
     del config.parameters["max_backlog"]
     batching.default_queue_policy.timeout_action = pb.ModelQueuePolicy.DELAY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from collections.abc import Sequence
@@ -118,6 +119,19 @@ def test_openvino_has_two_instances_unless_told_otherwise() -> None:
     assert "INFERENCE_NUM_THREADS" not in rendered(variants=["int8"])["network_int8"].parameters
 
 
+def test_openvino_leaves_photos_to_its_other_instance_unless_told_otherwise() -> None:
+    """An instance takes four at once, or what is told; the others all that wait, which Triton enters itself."""
+
+    def preferred(network: str, **options: int) -> list[int]:
+        return list(rendered(variants=["int8"], **options)[network].dynamic_batching.preferred_batch_size)
+
+    assert preferred("network_int8") == [4]
+    assert preferred("network_onnx") == preferred("network_torchscript") == []
+    assert preferred("network_int8", max_batch_size=2) == []
+    assert preferred("network_int8", preferred_batch_size=32) == []
+    assert preferred("network_onnx", preferred_batch_size=8) == [8]
+
+
 def test_threads_are_those_of_an_instance() -> None:
     """Under each backend's own key."""
     models = rendered(instances=2, threads=4)
@@ -127,28 +141,31 @@ def test_threads_are_those_of_an_instance() -> None:
 
 
 @given(
-    batch=st.integers(1, 1024),
+    batches=st.tuples(st.integers(1, 1024), st.integers(1, 1024)),
     delay_us=st.integers(0, 10_000_000),
     instances=st.integers(1, 64),
     preprocess=st.integers(1, 256),
     threads=st.integers(1, 1024),
 )
 def test_a_schedule_is_read_as_it_was_written(
-    batch: int, delay_us: int, instances: int, preprocess: int, threads: int
+    batches: tuple[int, int], delay_us: int, instances: int, preprocess: int, threads: int
 ) -> None:
     """Into configurations of other options, it leaves what the build would have rendered."""
     options = ServingOptions(
-        max_batch_size=batch,
+        max_batch_size=max(batches),
+        preferred_batch_size=min(batches),
         max_queue_delay_us=delay_us,
         instances=instances,
         preprocess_instances=preprocess,
         threads=threads,
     )
-    models = rendered(instances=3, threads=7)
+    models = rendered(instances=3, threads=7, preferred_batch_size=2)
     for config in models.values():
         schedule(config, options)
+    # All that wait are taken where nothing is said.
+    expected = options if min(batches) < max(batches) else dataclasses.replace(options, preferred_batch_size=0)
     for network in ("network_onnx", "network_torchscript"):
-        assert scheduled(models["preprocess"], models[network], ServingOptions(instances=3, threads=7)) == options
+        assert scheduled(models["preprocess"], models[network], ServingOptions(instances=3, threads=7)) == expected
     texts = configs.render_all(options, DEFAULT_RECIPE, 1000)
     assert {name: configs.to_text(config) for name, config in models.items()} == texts
 
@@ -158,12 +175,20 @@ def test_a_schedule_that_is_left_open_stays_so() -> None:
     models = rendered(variants=["int8"])
     for network in ("network_onnx", "network_int8"):
         assert scheduled(models["preprocess"], models[network], ServingOptions()) == ServingOptions()
-    assert scheduled(models["preprocess"], models["network_int8"], ServingOptions(instances=1)).instances == 2
+    known = ServingOptions(instances=1, preferred_batch_size=8)
+    found = scheduled(models["preprocess"], models["network_int8"], known)
+    assert (found.instances, found.preferred_batch_size) == (2, 4)
 
 
 def test_flags_come_before_what_was_tuned_and_force_before_both(tmp_path: Path) -> None:
     """A later build keeps the choice, a flag changes what it names, --force brings the defaults back."""
-    tuned = {"max_batch_size": 8, "max_queue_delay_us": 0, "instances": 2, "preprocess_instances": 3, "threads": 1}
+    tuned = {
+        "preferred_batch_size": 8,
+        "max_queue_delay_us": 0,
+        "instances": 2,
+        "preprocess_instances": 3,
+        "threads": 1,
+    }
     content = {"versions": {}, "tuned": {"serving": tuned, "note": "Tuned."}}
     (tmp_path / "manifest.json").write_text(manifest.to_json(content))
 
@@ -196,6 +221,12 @@ def test_nonsense_is_refused(name: str) -> None:
     """Zero of what must be there is told by the flag's name."""
     with pytest.raises(BuildError, match=f"--{name.replace('_', '-')} must lie between 1 and"):
         ServingOptions(**{name: 0})
+
+
+def test_a_batch_that_is_never_reached_is_refused() -> None:
+    """What is taken at once cannot be more than what may be executed."""
+    with pytest.raises(BuildError, match="--preferred-batch-size 8 is above --max-batch-size 4"):
+        ServingOptions(max_batch_size=4, preferred_batch_size=8)
 
 
 def test_what_is_no_configuration_is_refused() -> None:

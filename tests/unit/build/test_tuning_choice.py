@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 
@@ -13,8 +14,8 @@ from resnet_build.options import ServingOptions
 from resnet_build.tuning import candidates, contest, ladder, slo
 from resnet_build.tuning.costs import Layout
 
-CURRENT = ServingOptions(instances=1)
-SETTINGS = candidates.settings(CURRENT, candidates.layouts(CURRENT, 4, 0), 4, 32)
+CURRENT = ServingOptions(instances=1, preferred_batch_size=32)
+SETTINGS = candidates.settings(CURRENT, candidates.layouts(CURRENT, 4, 0), 4)
 ROUNDS = st.lists(st.floats(10, 100), min_size=3, max_size=3)
 
 
@@ -33,8 +34,8 @@ def test_cpus_are_divided_and_gpus_are_shared() -> None:
 
 def test_the_present_setting_is_always_measured() -> None:
     """So that a tuning never makes anything worse without seeing it."""
-    odd = ServingOptions(instances=3, threads=5, max_batch_size=7, max_queue_delay_us=123)
-    settings = candidates.settings(odd, candidates.layouts(odd, 4, 0), 4, 32)
+    odd = ServingOptions(instances=3, threads=5, preferred_batch_size=7, max_queue_delay_us=123)
+    settings = candidates.settings(odd, candidates.layouts(odd, 4, 0), 4)
     assert settings[0] == odd
     assert len(set(settings)) == len(settings)
     predicted = {setting: 1.0 if setting == odd else 100.0 for setting in settings}
@@ -77,12 +78,12 @@ def test_the_winner_is_nearly_the_best_whatever_the_order(rounds: list[list[floa
 
 
 def test_of_equals_the_simplest_wins() -> None:
-    """Fewer processes, no waiting, and large requests."""
-    complex_one = ServingOptions(instances=2, threads=1, max_queue_delay_us=0)
+    """Fewer processes, no waiting, and large batches."""
+    complex_one = dataclasses.replace(CURRENT, instances=2, threads=1)
     waiting, small, simple = (
-        ServingOptions(instances=1, max_queue_delay_us=1000),
-        ServingOptions(instances=1, max_batch_size=8),
-        ServingOptions(instances=1),
+        dataclasses.replace(CURRENT, max_queue_delay_us=1000),
+        dataclasses.replace(CURRENT, preferred_batch_size=8),
+        CURRENT,
     )
     same = [10.0, 10.1, 9.9]
     entries = [contest.Entry(options, 0.0, rounds=same) for options in (complex_one, waiting, small, simple)]

@@ -63,7 +63,7 @@ def test_nothing_is_faster_than_its_parts(
     """Neither the network, nor the decoders, nor the cores, nor the callers can do more than they can."""
     machine = costs(each_s=each_s, decode_s=decode_s)
     options = ServingOptions(
-        instances=layout.instances, threads=layout.threads, max_batch_size=batch, max_queue_delay_us=0
+        instances=layout.instances, threads=layout.threads, preferred_batch_size=batch, max_queue_delay_us=0
     )
     found = simulation.with_callers(machine, options, callers)
     work_s = decode_s + machine.around_s + each_s * machine.cores_of(layout)
@@ -78,7 +78,7 @@ def test_a_lonely_photo_waits_for_the_delay_only() -> None:
     """Its latency is the sum of its parts, and a full batch does not wait."""
     machine = costs(each_s=0.01, decode_s=0.002)
     for batch, delay_us, expected_s in ((32, 0, 0.013), (32, 5000, 0.018), (1, 5000, 0.013)):
-        options = ServingOptions(instances=1, max_batch_size=batch, max_queue_delay_us=delay_us)
+        options = ServingOptions(instances=1, preferred_batch_size=batch, max_queue_delay_us=delay_us)
         found = simulation.with_callers(machine, options, 1)
         assert found.latencies_s[len(found.latencies_s) // 2] == pytest.approx(expected_s, rel=0.03)
 

@@ -215,7 +215,12 @@ FAULTS: dict[str, list[tuple[str, Callable[[], Snapshot]]]] = {
     "queue-delays": [("network_onnx", lambda: with_queue(delays=True))],
     "deadline-ignored": [("network_onnx", lambda: without_door(honours_timeout=False))],
     "long-delay": [("network_onnx", lambda: with_queue(max_delay_us=500_000))],
-    "preferred-batch-size": [("network_onnx", lambda: with_queue(preferred=(4, 8)))],
+    "preferred-batch-size": [
+        (
+            "network_onnx",
+            lambda: with_model("network_onnx", batching=dataclasses.replace(QUEUE, preferred=(2, 4)), gpu_instances=1),
+        )
+    ],
     "preserve-ordering": [("network_onnx", lambda: with_queue(preserves_order=True))],
     "threads-unset": [("network_onnx", lambda: with_model("network_onnx", cpu_instances=2))],
     "threads-exceed-cores": [
