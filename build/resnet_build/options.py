@@ -36,7 +36,10 @@ class ServingOptions:
 
     max_batch_size: int = _option(32, "largest batch that a model executes", most=1024)
     preferred_batch_size: int = _option(
-        0, "photos that a network takes at once of those waiting; 0 for four in OpenVINO, else all", least=0, most=1024
+        0,
+        "photos a network takes at once of those waiting; 0 for 4 in several OpenVINO instances, else all",
+        least=0,
+        most=1024,
     )
     max_queue_delay_us: int = _option(
         0, "microseconds a request may wait for others to share its batch", least=0, most=10_000_000

@@ -19,8 +19,8 @@ _THREAD_KEYS = {
 }
 # Two share the cores, so that neither waits for a photo that is decoded on one of them; alone, each has all.
 _INSTANCES = {"openvino": 2}
-# Each leaves photos to the other: one that took all would keep them on half of the cores while later ones overtake.
-_PREFERRED_BATCH = {"openvino": 4}
+# Then each leaves photos to the other: one that took all would keep them on half of the cores while others overtake.
+_SHARED_BATCH = 4
 # A photo's feature maps are 6 MB in 32 bits; a batch of 32 would be 200.
 BACKBONE_BATCH = 8
 
@@ -64,18 +64,17 @@ def scheduled(preprocess: pb.ModelConfig, network: pb.ModelConfig, known: Servin
     """
     key = _threads_key(network)
     try:
-        known = dataclasses.replace(known, max_batch_size=network.max_batch_size)
-        preferred = max(network.dynamic_batching.preferred_batch_size, default=network.max_batch_size)
-        is_known = preferred_batch_size(known, network.backend) == preferred
         count = network.instance_group[0].count
-        return dataclasses.replace(
+        found = dataclasses.replace(
             known,
-            preferred_batch_size=known.preferred_batch_size if is_known else preferred,
+            max_batch_size=network.max_batch_size,
             max_queue_delay_us=network.dynamic_batching.max_queue_delay_microseconds,
             instances=known.instances if instances(known, network.backend) == count else count,
             preprocess_instances=preprocess.instance_group[0].count,
             threads=int(network.parameters[key].string_value) if key in network.parameters else 0,
         )
+        preferred = max(network.dynamic_batching.preferred_batch_size, default=network.max_batch_size)
+        return with_preferred_batch(found, network.backend, preferred)
     except (IndexError, ValueError) as exc:
         raise BuildError(f"the schedule of {network.name} cannot be read from its configuration: {exc}") from exc
 
@@ -87,8 +86,17 @@ def instances(options: ServingOptions, backend: str) -> int:
 
 def preferred_batch_size(options: ServingOptions, backend: str) -> int:
     """Return how many photos a network of a backend takes at once while more wait."""
-    own = _PREFERRED_BATCH.get(backend, options.max_batch_size)
-    return options.preferred_batch_size or min(own, options.max_batch_size)
+    if options.preferred_batch_size:
+        return options.preferred_batch_size
+    shares_the_cores = backend in _INSTANCES and instances(options, backend) > 1
+    return min(_SHARED_BATCH, options.max_batch_size) if shares_the_cores else options.max_batch_size
+
+
+def with_preferred_batch(options: ServingOptions, backend: str, photos: int) -> ServingOptions:
+    """Return options with which a network of a backend takes so many at once; as they are, if it does already."""
+    if preferred_batch_size(options, backend) == photos:
+        return options
+    return dataclasses.replace(options, preferred_batch_size=photos)
 
 
 def _threads_key(network: pb.ModelConfig) -> str:

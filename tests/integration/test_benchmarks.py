@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from resnet_serve import TritonServer
 
-from benchmarks import gpu_network, many_callers, triton_requests
+from benchmarks import gpu_network, in_turns, many_callers, triton_requests
 from benchmarks.closed_loop import answers
 from benchmarks.doors import ClientDoor, GrpcDoor, HttpDoor
 
@@ -43,3 +43,20 @@ def test_callers_of_several_processes_are_answered(server: TritonServer, capsys:
     assert all(0 < float(p50) <= float(p99) and float(rate) > 0 for _, _, rate, p50, p99 in rows)
     assert many_callers.main(["nobody", *few]) == 1
     assert "nobody, 3 callers: the server answered 4" in capsys.readouterr().err
+
+
+def test_repositories_are_called_in_turns(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each number of callers has a line for each repository, and the first is what the others are compared with."""
+    few = ["--callers", "1", "2", "--rounds", "2", "--turn-s", "0.3"]
+    assert in_turns.main([str(repository), str(repository), *few]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[:2] for row in rows] == [[callers, str(repository)] for callers in ("1", "1", "2", "2")]
+    assert all(float(rate) > 0 and 0 < float(p50) <= float(p95) for _, _, rate, _, p50, p95 in rows)
+    assert [row[3] for row in rows[::2]] == ["1.00 [1.00, 1.00]"] * 2
+    assert all(low <= middle <= high for low, middle, high in map(_numbers, [row[3] for row in rows]))
+
+
+def _numbers(share: str) -> list[float]:
+    """Lowest, middle and highest of ``middle [lowest, highest]``."""
+    middle, low, high = (float(part.strip("[],")) for part in share.split())
+    return [low, middle, high]

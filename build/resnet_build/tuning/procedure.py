@@ -16,7 +16,7 @@ from rich.console import Console
 from resnet_build import photos
 from resnet_build.errors import BuildError
 from resnet_build.options import SCHEDULE, ServingOptions
-from resnet_build.schedule import instances, preferred_batch_size
+from resnet_build.schedule import instances, preferred_batch_size, with_preferred_batch
 from resnet_build.tuning import calibration, candidates, contest, ladder, prediction, record, report, slo
 from resnet_build.tuning.contest import Entry
 from resnet_build.tuning.control import Control, Ensemble
@@ -71,6 +71,7 @@ class _Tuning:
         self._args, self._control = args, control
         self._caller = Caller(control.client, ensemble.name, ensemble.network, _photos(args.images))
         self._ensemble = ensemble
+        self._backend = ensemble.configs[ensemble.network].backend
         self._cores = len(os.sched_getaffinity(0))
         self._gpus = control.gpus()
         self._written, self._current = current, self._explicit(current)
@@ -95,8 +96,7 @@ class _Tuning:
 
     def _explicit(self, options: ServingOptions) -> ServingOptions:
         """Say what a setting leaves open: the network's batch and instances, and on the CPU the threads of several."""
-        backend = self._ensemble.configs[self._ensemble.network].backend
-        count, preferred = instances(options, backend), preferred_batch_size(options, backend)
+        count, preferred = instances(options, self._backend), preferred_batch_size(options, self._backend)
         threads = options.threads
         if count > 1 and not threads and not self._gpus:
             threads = max(1, self._cores // count)
@@ -179,8 +179,8 @@ class _Tuning:
         # What was left open stays so: networks of other engines, and other machines, fill it in differently.
         if Layout.of(chosen) == Layout.of(self._current):
             chosen = dataclasses.replace(chosen, instances=self._written.instances, threads=self._written.threads)
-        if chosen.preferred_batch_size == self._current.preferred_batch_size:
-            chosen = dataclasses.replace(chosen, preferred_batch_size=self._written.preferred_batch_size)
+        as_written = dataclasses.replace(chosen, preferred_batch_size=self._written.preferred_batch_size)
+        chosen = with_preferred_batch(as_written, self._backend, chosen.preferred_batch_size)
         where = record.circumstances()
         on = f"{costs.gpus} GPU{'s' * (costs.gpus > 1)} and " if costs.gpus else ""
         content = {

@@ -128,6 +128,7 @@ def test_openvino_leaves_photos_to_its_other_instance_unless_told_otherwise() ->
     assert preferred("network_int8") == [4]
     assert preferred("network_onnx") == preferred("network_torchscript") == []
     assert preferred("network_int8", max_batch_size=2) == []
+    assert preferred("network_int8", instances=1) == []
     assert preferred("network_int8", preferred_batch_size=32) == []
     assert preferred("network_onnx", preferred_batch_size=8) == [8]
 
@@ -178,6 +179,9 @@ def test_a_schedule_that_is_left_open_stays_so() -> None:
     known = ServingOptions(instances=1, preferred_batch_size=8)
     found = scheduled(models["preprocess"], models["network_int8"], known)
     assert (found.instances, found.preferred_batch_size) == (2, 4)
+    alone = rendered(variants=["int8"], instances=1)
+    found = scheduled(alone["preprocess"], alone["network_int8"], ServingOptions())
+    assert (found.instances, found.preferred_batch_size) == (1, 0)
 
 
 def test_flags_come_before_what_was_tuned_and_force_before_both(tmp_path: Path) -> None:
