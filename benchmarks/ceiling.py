@@ -26,6 +26,8 @@ from benchmarks.networks import Pixels, Run, open_network
 CORES = len(os.sched_getaffinity(0))
 _QUEUED_BATCHES = 2
 _POLL_S = 0.02
+# Executions of each runner that do not count: the first allocate memory.
+_WARM = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +57,12 @@ class Pipeline:
         self._jpegs, self._recipe = jpegs, recipe
         self._pixels: queue.Queue[Pixels] = queue.Queue(_QUEUED_BATCHES * settings.batch * settings.runners)
         self._measured, self._done = threading.Event(), threading.Event()
-        self._finished: list[float] = []
+        self._finished: list[list[float]] = [[] for _ in runs]
         self._decoders = [threading.Thread(target=self._decode, args=(n,)) for n in range(settings.decoders)]
-        self._runners = [threading.Thread(target=self._classify, args=(run,)) for run in runs]
+        self._runners = [
+            threading.Thread(target=self._classify, args=(run, finished))
+            for run, finished in zip(runs, self._finished, strict=True)
+        ]
 
     def measure(self, seconds: float) -> dict[str, float]:
         """Decode and classify as fast as the process can.
@@ -67,18 +72,16 @@ class Pipeline:
         """
         for thread in (*self._decoders, *self._runners):
             thread.start()
-        # The first executions allocate memory.
-        warm = 2 * self._settings.runners
-        self._wait(lambda: len(self._finished) > warm)
+        self._wait(lambda: all(len(times) > _WARM for times in self._finished))
         began, spent = time.perf_counter(), time.process_time()
-        self._wait(lambda: self._finished[-1] - self._finished[warm] >= seconds)
-        times = self._finished[warm:]
+        self._wait(lambda: all(times[-1] - times[_WARM] >= seconds for times in self._finished))
+        executions = [times[_WARM:] for times in self._finished]
         busy = (time.process_time() - spent) / (time.perf_counter() - began)
         self._measured.set()
         for thread in self._runners:
             thread.join()
         self._done.set()
-        throughput = (len(times) - 1) * self._settings.batch / (times[-1] - times[0])
+        throughput = self._settings.batch * rate(executions)
         return {"throughput": throughput, "server_ms": 1e3 * busy / throughput}
 
     @staticmethod
@@ -98,10 +101,18 @@ class Pipeline:
                 self._pixels.put(pixels, timeout=_POLL_S)
                 return
 
-    def _classify(self, run: Run) -> None:
+    def _classify(self, run: Run, finished: list[float]) -> None:
         while not self._measured.is_set():
             run(np.stack([self._pixels.get() for _ in range(self._settings.batch)]))
-            self._finished.append(time.perf_counter())
+            finished.append(time.perf_counter())
+
+
+def rate(finished: Sequence[Sequence[float]]) -> float:
+    """Return executions per second from when each runner's were finished, in seconds, in the order of time.
+
+    Each runner is timed over whole executions of its own: in one row, those of runners in step would be one too many.
+    """
+    return sum((len(times) - 1) / (times[-1] - times[0]) for times in finished)
 
 
 def latency_ms(run: Run, jpegs: Sequence[bytes], recipe: Recipe, seconds: float) -> float:
