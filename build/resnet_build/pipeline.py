@@ -27,7 +27,7 @@ from resnet_build import (
     variants,
 )
 from resnet_build.errors import BuildError
-from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
+from resnet_build.network import ServedNetwork, fold_batch_norms, load_network, move_strides_up
 from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
 from resnet_build.repository import locked, publication
 from resnet_build.variants import calibration
@@ -253,12 +253,12 @@ def _export_and_check(
     """Export every network into ``folder``; return name in the repository → file, and the parity figures."""
     backbone = load_network(found.architecture, found.state_dict)
     eager = ServedNetwork(copy.deepcopy(backbone)).eval()
-    folded = ServedNetwork(fold_batch_norms(backbone)).eval().requires_grad_(requires_grad=False)
+    lean = ServedNetwork(move_strides_up(fold_batch_norms(backbone))).eval().requires_grad_(requires_grad=False)
     files, runners = {}, {}
     for name, exporter in EXPORTERS.items():
         started = time.monotonic()
         path = folder / exporter.FILENAME
-        exporter.export(folded, path)
+        exporter.export(lean, path)
         report(f"exported {name}: {path.stat().st_size / 1e6:.0f} MB in {time.monotonic() - started:.1f} s")
         files[name], runners[name] = path, exporter.Runner(path)
     batches = parity.batches_to_check(max_batch_size)

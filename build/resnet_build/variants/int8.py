@@ -31,7 +31,6 @@ from resnet_build.variants.equalise import STRENGTH, correct_biases, equalise
 from resnet_build.variants.graph import Array, Graph, check
 from resnet_build.variants.pixel_input import fold_normalisation
 from resnet_build.variants.statistics import Channels, measure
-from resnet_build.variants.strides import move_up
 
 METHOD = (
     "static QDQ, unsigned 8-bit activations by MinMax, signed 8-bit weights per channel without 16-bit overflow, "
@@ -54,7 +53,6 @@ def convert(source: Path, destination: Path, learned: Pixels) -> None:
     """
     floats = Graph(onnx.load(source))
     floats.own_constants("Conv")
-    move_up(floats)
     first_input = fold_normalisation(floats)
     channels = equalise(floats, measure(floats, learned))
     quantised = Graph(_quantise(floats, channels, first_input))

@@ -15,7 +15,7 @@ from resnet_build.errors import BuildError
 from resnet_build.options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
 from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.tensors import FEATURES, PIXELS, PROBABILITIES
-from resnet_build.variants import as_exported, calibration, half, int8, strides
+from resnet_build.variants import as_exported, calibration, half, int8
 from resnet_build.variants.engines import open_network
 from resnet_build.variants.equalise import equalise
 from resnet_build.variants.fidelity import Bounds, answers, compare, hold
@@ -298,53 +298,3 @@ def test_some_variants_are_the_float_network(
     assert copy.read_bytes() == network.read_bytes()
     for values, true in zip(open_network(name, copy)(pixels), run(network, pixels), strict=True):
         np.testing.assert_allclose(values, true, rtol=2.5 * tolerance, atol=tolerance)
-
-
-def test_strides_move_up_without_changing_an_answer(tmp_path: Path) -> None:
-    """Where all readers of a block skip every second position, it does not compute them, to the last bit the same."""
-    rng = np.random.default_rng(2)
-    constants = {
-        name: rng.normal(size=(4, 4, size, size)).astype(np.float32)
-        for name, size in {"w1": 1, "w2": 3, "w3": 1, "w4": 1, "w5": 1}.items()
-    }
-
-    def conv(source: str, target: str, weight: str, stride: int = 1) -> onnx.NodeProto:
-        size = constants[weight].shape[2]
-        pads = [size // 2] * 4
-        return helper.make_node(
-            "Conv", [source, weight], [target], target, kernel_shape=[size, size], strides=[stride] * 2, pads=pads
-        )
-
-    nodes = [
-        helper.make_node("Relu", ["x"], ["begin"], "begin"),
-        conv("begin", "c1", "w1"),
-        helper.make_node("Relu", ["c1"], ["r1"], "r1"),
-        conv("r1", "c2", "w2"),
-        helper.make_node("Relu", ["c2"], ["r2"], "r2"),
-        conv("r2", "c3", "w3"),
-        helper.make_node("Add", ["c3", "begin"], ["sum"], "sum"),
-        helper.make_node("Relu", ["sum"], ["end"], "end"),
-        conv("end", "next", "w4", 2),
-        conv("end", "downsample", "w5", 2),
-        helper.make_node("Add", ["next", "downsample"], ["y"], "y"),
-    ]
-    shapes = {"x": [1, 4, 8, 8], "y": [1, 4, 4, 4]}
-    tensors = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
-    initializers = [numpy_helper.from_array(values, name) for name, values in constants.items()]
-    graph = Graph(
-        helper.make_model(
-            helper.make_graph(nodes, "block", [tensors["x"]], [tensors["y"]], initializers),
-            opset_imports=[helper.make_opsetid("", 18)],
-            ir_version=10,
-        )
-    )
-    x = rng.normal(size=shapes["x"]).astype(np.float32)
-    results = []
-    for _ in range(2):
-        session = onnxruntime.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
-        results.append(session.run(None, {"x": x})[0])
-        strides.move_up(graph)
-    np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-5)
-    found = {node.name: helper.get_node_attr_value(node, "strides") for node in graph.of_type("Conv")}
-    assert found == {"c1": [1, 1], "c2": [2, 2], "c3": [1, 1], "next": [1, 1], "downsample": [1, 1]}
-    assert graph.only("MaxPool").input[0] == "begin"
