@@ -95,6 +95,7 @@ FAULTS = {
         "many-versions",
     ),
     "network_onnx": ("no-dynamic-batching", "threads-unset", "no-warmup", "recipe-damaged", "version-not-loaded"),
+    "network_torchscript": (*UNGUARDED, "threads-exceed-cores", "no-warmup"),
     "resnet50": ("labels-incomplete", "recipes-differ", "version-pinned"),
     "resnet50_liar": ("readiness-lies", "no-label-file", "recipes-differ"),
     "resnet50_first": ("batch-fails", "no-label-file", "recipes-differ"),
@@ -119,6 +120,12 @@ def spoil_network(config: pb.ModelConfig) -> None:
     config.ClearField("dynamic_batching")
     config.instance_group[0].count = 2
     config.parameters["recipe"].string_value = config.parameters["recipe"].string_value.replace("224", "200")
+
+
+def spoil_second_network(config: pb.ModelConfig) -> None:
+    """Two instances with a thread each, on one core."""
+    config.instance_group[0].count = 2
+    config.parameters["INTRA_OP_THREAD_COUNT"].string_value = "1"
 
 
 def spoil_ensemble(config: pb.ModelConfig) -> None:
@@ -151,6 +158,7 @@ def sick(repository_copy) -> Iterator[TritonServer]:
     for version in (2, 3):
         (folder / f"preprocess/{version}").symlink_to("1")
     repository_copy.add("network_onnx", change=spoil_network)
+    repository_copy.add("network_torchscript", change=spoil_second_network)
     repository_copy.add("resnet50", change=spoil_ensemble)
     labels = folder / "resnet50/labels.txt"
     lines = labels.read_text().splitlines()
