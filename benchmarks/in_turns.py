@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _in_turns(doors: Sequence[Door], callers: int, rounds: int, turn_s: float) -> list[list[Sample]]:
     """Return the samples of each door, of all rounds; forth and back, so that none is always the first."""
     samples: list[list[Sample]] = [[] for _ in doors]
+    turns = list(zip(doors, samples, strict=True))
     for number in range(rounds):
-        for door, own in list(zip(doors, samples, strict=True))[:: 1 if number % 2 == 0 else -1]:
+        for door, own in turns[:: -1 if number % 2 else 1]:
             own.append(measure(door, callers=callers, seconds=turn_s))
     return samples
 
@@ -46,14 +47,8 @@ def _in_turns(doors: Sequence[Door], callers: int, rounds: int, turn_s: float) -
 def _row(own: Sequence[Sample], first: Sequence[Sample]) -> str:
     """Medians of the rounds; beside those of the first door, the range of the rounds' ratios."""
     ratios = sorted(one.throughput / other.throughput for one, other in zip(own, first, strict=True))
-    rate, p50, p95 = (
-        statistics.median(values)
-        for values in (
-            [sample.throughput for sample in own],
-            [sample.percentile_ms(50) for sample in own],
-            [sample.percentile_ms(95) for sample in own],
-        )
-    )
+    rate = statistics.median(sample.throughput for sample in own)
+    p50, p95 = (statistics.median(sample.percentile_ms(percent) for sample in own) for percent in (50, 95))
     share = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
     return f"{rate:.1f}\t{share}\t{p50:.0f}\t{p95:.0f}"
 

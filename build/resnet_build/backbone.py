@@ -23,7 +23,8 @@ from tritonclient.grpc import model_config_pb2 as pb
 from resnet_build import configs, export_onnx, parity, photos
 from resnet_build.errors import BuildError
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
-from resnet_build.schedule import BACKBONE_BATCH
+from resnet_build.options import ServingOptions
+from resnet_build.schedule import schedule
 from resnet_build.tensors import PIXELS
 from resnet_build.weights import Weights
 
@@ -124,26 +125,23 @@ def compare(path: Path, expected: Mapping[str, torch.Tensor], pixels: torch.Tens
     return worst
 
 
-def render(rendered: Mapping[str, str], wire: Wire) -> dict[str, str]:
+def render(rendered: Mapping[str, str], options: ServingOptions, wire: Wire) -> dict[str, str]:
     """Configurations of both models: those of the default network and ensemble, with other outputs.
 
     Args:
         rendered: all configurations of the build.
+        options: what of the serving was chosen.
         wire: type of the maps.
     """
     kind = pb.TYPE_FP16 if wire == "fp16" else pb.TYPE_FP32
     shapes = {**MAPS, ALL_MAPS: (_LENGTH,)}
     outputs = [pb.ModelOutput(name=name, data_type=kind, dims=shape) for name, shape in shapes.items()]
     network, ensemble = (configs.parse(rendered[name]) for name in ("network_onnx", "resnet50"))
-    largest = min(network.max_batch_size, BACKBONE_BATCH)
     network.name, ensemble.name = NETWORK, ENSEMBLE
     for config in (network, ensemble):
-        config.max_batch_size = largest
+        schedule(config, options)
         del config.output[:]
         config.output.extend(outputs)
-    warmups = [warmup for warmup in network.model_warmup if warmup.batch_size <= largest]
-    del network.model_warmup[:]
-    network.model_warmup.extend(warmups)
     step = ensemble.ensemble_scheduling.step[-1]
     step.model_name = NETWORK
     step.output_map.clear()

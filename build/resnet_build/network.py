@@ -121,8 +121,6 @@ def move_strides_up(net: ResNet) -> ResNet:
     stages = (net.layer1, net.layer2, net.layer3, net.layer4)
     for before, stage in itertools.pairwise(stages):
         last, first = before[-1], stage[0]
-        assert isinstance(last, Bottleneck)  # noqa: S101  # for the type checker
-        assert isinstance(first, Bottleneck)  # noqa: S101  # likewise
         if first.conv1.stride != (1, 1):
             last.conv2.stride, last.downsample = (2, 2), nn.MaxPool2d(kernel_size=1, stride=2)
             first.conv1.stride = first.downsample[0].stride = (1, 1)

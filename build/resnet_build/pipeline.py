@@ -329,5 +329,5 @@ def _rendered(options: BuildOptions, found: Weights, record: manifest.Manifest) 
         options.serving, found.recipe, len(found.labels), inputs["variants"], _variant(record), note=note
     )
     if wire := inputs["backbone"]:
-        rendered |= backbone.render(rendered, wire)
+        rendered |= backbone.render(rendered, options.serving, wire)
     return gpu.adapt(rendered, gpu.GpuOptions(**record["gpu"]))

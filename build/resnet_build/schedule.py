@@ -22,7 +22,7 @@ _INSTANCES = {"openvino": 2}
 # Then each leaves photos to the other: one that took all would keep them on half of the cores while others overtake.
 _SHARED_BATCH = 4
 # A photo's feature maps are 6 MB in 32 bits; a batch of 32 would be 200.
-BACKBONE_BATCH = 8
+_BACKBONE_BATCH = 8
 
 
 def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
@@ -32,7 +32,7 @@ def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
         BuildError: a network of a backend that no build writes.
     """
     if config.name.endswith("_backbone"):
-        largest = min(options.max_batch_size, BACKBONE_BATCH)
+        largest = min(options.max_batch_size, _BACKBONE_BATCH)
         preferred = min(options.preferred_batch_size, largest)
         options = dataclasses.replace(options, max_batch_size=largest, preferred_batch_size=preferred)
     config.max_batch_size = options.max_batch_size

@@ -30,8 +30,9 @@ def test_maps_are_those_of_intermediate_layer_getter(half: bool, bound: float) -
 @pytest.mark.parametrize(("wire", "kind"), [("fp32", pb.TYPE_FP32), ("fp16", pb.TYPE_FP16)])
 def test_configs_are_those_of_the_default_with_other_outputs(wire: backbone.Wire, kind: int) -> None:
     """Threads, recipe, limits and versions are what the build says; batches stay small, as maps are large."""
-    rendered = configs.render_all(ServingOptions(threads=3), Recipe(resize=232, crop=224), 1000)
-    made = {name: configs.parse(text) for name, text in backbone.render(rendered, wire).items()}
+    options = ServingOptions(threads=3, preferred_batch_size=16)
+    rendered = configs.render_all(options, Recipe(resize=232, crop=224), 1000)
+    made = {name: configs.parse(text) for name, text in backbone.render(rendered, options, wire).items()}
     network, ensemble = made["network_backbone"], made["resnet50_backbone"]
     for config in (network, ensemble):
         shapes = {output.name: tuple(output.dims) for output in config.output}
@@ -41,5 +42,6 @@ def test_configs_are_those_of_the_default_with_other_outputs(wire: backbone.Wire
         assert configs.recipe_of(config) == Recipe(resize=232, crop=224)
     assert network.parameters["intra_op_thread_count"].string_value == "3"
     assert [warmup.batch_size for warmup in network.model_warmup] == [1, 2, 4, 8]
+    assert max(network.dynamic_batching.preferred_batch_size, default=0) <= network.max_batch_size
     assert [step.model_name for step in ensemble.ensemble_scheduling.step] == ["preprocess", "network_backbone"]
     assert set(ensemble.ensemble_scheduling.step[1].output_map) == {*backbone.MAPS, "MAPS__4"}
