@@ -5,6 +5,9 @@ Reads the same keys of ``config.pbtxt``: ``INFERENCE_NUM_THREADS``, ``NUM_STREAM
 batch size only, ``max_batch_size``, and pads smaller batches where ``ENABLE_BATCH_PADDING`` allows it; here every
 batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served. Of several
 instances, one that is alone computes with the threads of all.
+
+``WINOGRAD`` is of this backend only: unless it is ``no``, an instance with one or two threads computes its photos by
+fours with fewer multiplications, and what remains of a batch, a quantised network or a lone photo as the model says.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import openvino as ov
 import triton_python_backend_utils as pb_utils
 
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
+from resnet_serve.backends.openvino import winograd
 from resnet_serve.backends.shared_cores import SharedCores
 
 _DEVICE = "CPU"
@@ -24,8 +28,14 @@ _THREADS = "INFERENCE_NUM_THREADS"
 _STREAMS = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.streams.Num.NUMA}
 
 
+# Photos that are computed together with fewer multiplications: as many as an instance takes of those that wait.
+_TOGETHER = 2
+# With more, they would wait for each other after each of the many small operations: measured with 1 and 2.
+_MOST_THREADS_TOGETHER = 2
+
+
 class TritonPythonModel(NetworkBackend):
-    """One compiled model and one inference request; with siblings, a second one for when they do not compute."""
+    """One inference request with the threads of this instance, one with those of all, one for four photos at once."""
 
     default_filename = "model.xml"
 
@@ -36,19 +46,30 @@ class TritonPythonModel(NetworkBackend):
         core = ov.Core()
         if extension := self.config.parameter("CPU_EXTENSION_PATH", ""):
             core.add_extension(extension)
-        model = core.read_model(self.config.artifact)
         cores = len(os.sched_getaffinity(0))
         threads = self.config.threads(_THREADS)
         threads_alone = min(self.config.number(_THREADS, 0) * self.config.instances or cores, cores)
 
-        def request(threads: int) -> ov.InferRequest:
+        def request(model: ov.Model, threads: int) -> ov.InferRequest:
             return core.compile_model(model, _DEVICE, self._properties(core, threads)).create_infer_request()
 
-        self._request = self._request_alone = request(threads)
-        self._cores: SharedCores | None = None
-        if self.config.instances > 1 and threads_alone > threads:
-            self._request_alone = request(threads_alone)
-            self._cores = SharedCores(self.config.repository)
+        model = core.read_model(self.config.artifact)
+        shares_cores = self.config.instances > 1 and threads_alone > threads
+        together = self._model_of_four(core) if (threads or cores) <= _MOST_THREADS_TOGETHER else None
+        self._of_four = together and request(together, threads)
+        self._request_alone = request(model, threads_alone if shares_cores else threads)
+        # The few photos that are left need no third copy of the weights.
+        self._request = request(model, threads) if shares_cores and not together else self._request_alone
+        self._cores = SharedCores(self.config.repository) if shares_cores else None
+
+    def _model_of_four(self, core: ov.Core) -> ov.Model | None:
+        if not self.config.batches or self.config.parameter("WINOGRAD", "yes").lower() == "no":
+            return None
+        model = core.read_model(self.config.artifact)
+        model.reshape({port: [_TOGETHER, *list(port.partial_shape)[1:]] for port in model.inputs})
+        if model.is_dynamic():
+            return None
+        return model if winograd.apply(model, large_tiles=self._precision(core) == ov.Type.f32) else None
 
     def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
         # Threads that are bound to cores: those of several instances, or servers, would be bound to the same ones.
@@ -76,9 +97,22 @@ class TritonPythonModel(NetworkBackend):
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run one batch, on the inputs where they lie; the outputs are valid until the next one."""
         if self._cores is None:
-            return _infer(self._request, inputs, outputs)
+            return self._infer_by_fours(inputs, outputs)
         with self._cores.computing() as is_alone:
-            return _infer(self._request_alone if is_alone else self._request, inputs, outputs)
+            return _infer(self._request_alone, inputs, outputs) if is_alone else self._infer_by_fours(inputs, outputs)
+
+    def _infer_by_fours(self, inputs: Arrays, outputs: list[str]) -> Arrays:
+        rows = len(next(iter(inputs.values())))
+        if self._of_four is None or rows < _TOGETHER:
+            return _infer(self._request, inputs, outputs)
+        if rows == _TOGETHER:
+            return _infer(self._of_four, inputs, outputs)
+        parts = []
+        for start in range(0, rows, _TOGETHER):
+            part = {name: array[start : start + _TOGETHER] for name, array in inputs.items()}
+            request = self._of_four if start + _TOGETHER <= rows else self._request
+            parts.append({name: array.copy() for name, array in _infer(request, part, outputs).items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
 
     def finalize(self) -> None:
         """Let the shared folder go; Triton calls this when it unloads the model."""
