@@ -16,7 +16,7 @@ from resnet_build.errors import BuildError
 from resnet_build.options import PLAIN
 from resnet_build.variants import as_exported, half, int8
 from resnet_build.variants.calibration import CalibrationSet, Pixels
-from resnet_build.variants.engines import Network, open_network
+from resnet_build.variants.engines import Network, open_least_exact, open_network
 from resnet_build.variants.fidelity import Answers, Bounds, Fidelity, answers, hold
 
 FILENAME = "model.onnx"
@@ -105,14 +105,13 @@ def build(
 def _build(name: str, source: Path, path: Path, calibration: CalibrationSet, expected: Answers) -> Built:
     recipe = _RECIPES[name]
     recipe.convert(source, path, calibration.learned)
-    network, judged = open_network(name, path), slice(recipe.judged)
+    judged = slice(recipe.judged)
     probabilities, features = expected
-    found = hold(
-        name, answers(network, calibration.judged[judged]), (probabilities[judged], features[judged]), recipe.bounds
-    )
+    least_exact = answers(open_least_exact(name, path), calibration.judged[judged])
+    found = hold(name, least_exact, (probabilities[judged], features[judged]), recipe.bounds)
     record = {
         "method": recipe.method,
         "calibration": {"source": calibration.source, "sha256": calibration.sha256},
         "fidelity": dataclasses.asdict(found),
     }
-    return Built(path, network, found, record)
+    return Built(path, open_network(name, path), found, record)

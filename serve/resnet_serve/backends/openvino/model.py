@@ -6,8 +6,8 @@ batch size only, ``max_batch_size``, and pads smaller batches where ``ENABLE_BAT
 batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served. Of several
 instances, one that is alone computes with the threads of all.
 
-``WINOGRAD`` is of this backend only: unless it is ``no``, an instance with one or two threads computes its photos by
-fours with fewer multiplications, and what remains of a batch, a quantised network or a lone photo as the model says.
+``WINOGRAD`` is of this backend only: unless it is ``no``, an instance with one or two threads computes photos two by
+two with fewer multiplications. Odd ones, and those of an instance that is alone or of a quantised network, are not.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ _THREADS = "INFERENCE_NUM_THREADS"
 _STREAMS = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.streams.Num.NUMA}
 
 
-# Photos that are computed together with fewer multiplications: as many as an instance takes of those that wait.
-_TOGETHER = 2
 # With more, they would wait for each other after each of the many small operations: measured with 1 and 2.
-_MOST_THREADS_TOGETHER = 2
+_MOST_THREADS_FOR_PAIRS = 2
 
 
 class TritonPythonModel(NetworkBackend):
-    """One inference request with the threads of this instance, one with those of all, one for four photos at once."""
+    """One inference request with the threads of this instance, one with those of all, one for pairs of photos."""
 
     default_filename = "model.xml"
 
@@ -54,22 +52,20 @@ class TritonPythonModel(NetworkBackend):
             return core.compile_model(model, _DEVICE, self._properties(core, threads)).create_infer_request()
 
         model = core.read_model(self.config.artifact)
+        pairs = self._model_for_pairs(core) if (threads or cores) <= _MOST_THREADS_FOR_PAIRS else None
+        self._request_for_pairs = pairs and request(pairs, threads)
         shares_cores = self.config.instances > 1 and threads_alone > threads
-        together = self._model_of_four(core) if (threads or cores) <= _MOST_THREADS_TOGETHER else None
-        self._of_four = together and request(together, threads)
         self._request_alone = request(model, threads_alone if shares_cores else threads)
-        # The few photos that are left need no third copy of the weights.
-        self._request = request(model, threads) if shares_cores and not together else self._request_alone
+        # An odd photo is no reason to hold the weights a third time.
+        self._request = request(model, threads) if shares_cores and not pairs else self._request_alone
         self._cores = SharedCores(self.config.repository) if shares_cores else None
 
-    def _model_of_four(self, core: ov.Core) -> ov.Model | None:
+    def _model_for_pairs(self, core: ov.Core) -> ov.Model | None:
         if not self.config.batches or self.config.parameter("WINOGRAD", "yes").lower() == "no":
             return None
-        model = core.read_model(self.config.artifact)
-        model.reshape({port: [_TOGETHER, *list(port.partial_shape)[1:]] for port in model.inputs})
-        if model.is_dynamic():
-            return None
-        return model if winograd.apply(model, large_tiles=self._precision(core) == ov.Type.f32) else None
+        return winograd.for_pairs(
+            core.read_model(self.config.artifact), large_tiles=self._precision(core) == ov.Type.f32
+        )
 
     def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
         # Threads that are bound to cores: those of several instances, or servers, would be bound to the same ones.
@@ -97,20 +93,18 @@ class TritonPythonModel(NetworkBackend):
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run one batch, on the inputs where they lie; the outputs are valid until the next one."""
         if self._cores is None:
-            return self._infer_by_fours(inputs, outputs)
+            return self._infer_by_pairs(inputs, outputs)
         with self._cores.computing() as is_alone:
-            return _infer(self._request_alone, inputs, outputs) if is_alone else self._infer_by_fours(inputs, outputs)
+            return _infer(self._request_alone, inputs, outputs) if is_alone else self._infer_by_pairs(inputs, outputs)
 
-    def _infer_by_fours(self, inputs: Arrays, outputs: list[str]) -> Arrays:
+    def _infer_by_pairs(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         rows = len(next(iter(inputs.values())))
-        if self._of_four is None or rows < _TOGETHER:
+        if self._request_for_pairs is None or rows < winograd.TOGETHER:
             return _infer(self._request, inputs, outputs)
-        if rows == _TOGETHER:
-            return _infer(self._of_four, inputs, outputs)
         parts = []
-        for start in range(0, rows, _TOGETHER):
-            part = {name: array[start : start + _TOGETHER] for name, array in inputs.items()}
-            request = self._of_four if start + _TOGETHER <= rows else self._request
+        for start in range(0, rows, winograd.TOGETHER):
+            part = {name: array[start : start + winograd.TOGETHER] for name, array in inputs.items()}
+            request = self._request_for_pairs if start + winograd.TOGETHER <= rows else self._request
             parts.append({name: array.copy() for name, array in _infer(request, part, outputs).items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
 

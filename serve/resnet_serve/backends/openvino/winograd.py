@@ -1,7 +1,7 @@
 """Fewer multiplications for 3x3 convolutions: Winograd's minimal filtering, written in OpenVINO's own operations.
 
-A convolution with 3x3 weights needs 9 multiplications for each pair of channels at a position. Computed for a tile of
-2x2 positions at once it needs 16 instead of 36, for a tile of 4x4 it needs 36 instead of 144, at the price of additions:
+A convolution with 3x3 weights needs 9 multiplications for each pair of channels at a position. Computed for a tile
+of 2x2 positions at once it needs 16 instead of 36, for a tile of 4x4 36 instead of 144, at the price of additions:
 
 1. a linear map turns the window of each tile, 4x4 or 6x6 pixels, into as many terms: one depthwise convolution each;
 2. each term is multiplied by its own matrix of weights, channels to channels: one 1x1 convolution each;
@@ -26,6 +26,8 @@ from openvino import opset13 as op
 
 Matrix = npt.NDArray[np.float64]
 
+# Photos that are computed together. The operations cost some microseconds each, whether for one photo or several.
+TOGETHER = 2
 # Fewer channels have too little work per term to pay for the additions.
 _FEWEST_CHANNELS = 64
 # The larger the tile, the more of it lies beyond a small map.
@@ -73,28 +75,30 @@ _LARGE = _Tile(
 )
 
 
-def apply(model: ov.Model, *, large_tiles: bool) -> int:
-    """Replace what pays of a model's convolutions: those with 3x3 weights in 32 bits, stride 1 and a border of 1.
+def for_pairs(model: ov.Model, *, large_tiles: bool) -> ov.Model | None:
+    """Fix the batch size at two, and replace what pays of the convolutions: 3x3 weights, stride 1, a border of 1.
+
+    The batch size is fixed because each of the many small operations would find out about its shapes at each execution.
 
     Args:
-        model: with a fixed batch size and fixed image sizes; with others, each of the many small operations would cost
-            some microseconds more at each execution. It is changed.
-        large_tiles: whether large maps may have tiles of 4x4 positions: in 32 bits, not in 16.
+        model: in 32 bits, with batches of any size; it is changed.
+        large_tiles: whether large maps have tiles of 4x4 positions: in 32 bits, not in 16.
 
     Returns:
-        How many convolutions were replaced; none of a quantised model.
+        The model; None where nothing pays: it is quantised, its photos have any size, or it has no such convolutions.
     """
-    if any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
-        return 0
+    model.reshape({port: [TOGETHER, *list(port.partial_shape)[1:]] for port in model.inputs})
+    if model.is_dynamic() or any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
+        return None
     found = [node for node in model.get_ordered_ops() if _pays(node)]
     for node in found:
         pixels, weights = node.input_value(0), node.input_value(1).get_node().data
-        tile = _LARGE if large_tiles and _size(pixels) >= _SMALLEST_FOR_LARGE_TILES else _SMALL
+        tile = _LARGE if large_tiles and min(pixels.get_shape()[2:]) >= _SMALLEST_FOR_LARGE_TILES else _SMALL
         replacement = _convolution(pixels, np.asarray(weights, dtype=float), tile)
         for reader in node.output(0).get_target_inputs():
             reader.replace_source_output(replacement.output(0))
     model.validate_nodes_and_infer_types()
-    return len(found)
+    return model if found else None
 
 
 def _pays(node: Any) -> bool:
@@ -111,10 +115,6 @@ def _pays(node: Any) -> bool:
     )
 
 
-def _size(pixels: Any) -> int:
-    return min(pixels.get_shape()[2:])
-
-
 def _convolution(pixels: Any, weights: npt.NDArray[np.float64], tile: _Tile) -> Any:
     """Return the node of the convolution of (N, C, H, W) with weights (K, C, 3, 3): (N, K, H, W)."""
     _, channels, height, width = pixels.get_shape()
@@ -126,9 +126,7 @@ def _convolution(pixels: Any, weights: npt.NDArray[np.float64], tile: _Tile) -> 
     ]
     rows = [[_sum(of_row, coefficients) for coefficients in tile.result] for of_row in products]
     positions = [
-        _sum([row[column] for row in rows], coefficients)
-        for coefficients in tile.result
-        for column in range(tile.size)
+        _sum([row[column] for row in rows], coefficients) for coefficients in tile.result for column in range(tile.size)
     ]
     result = op.depth_to_space(op.concat(positions, 1), "blocks_first", tile.size)
     if height % tile.size or width % tile.size:

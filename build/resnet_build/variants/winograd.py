@@ -1,0 +1,1 @@
+../../../serve/resnet_serve/backends/openvino/winograd.py
