@@ -40,9 +40,8 @@ def open_least_exact(name: str, artifact: Path) -> Network:
     """
     if name not in OPENVINO_VARIANTS:
         return open_network(name, artifact)
-    precision = _precision(name)
-    pairs = winograd.for_pairs(openvino.Core().read_model(artifact), large_tiles=precision == openvino.Type.f32)
-    return _by_pairs(_compiled(pairs, precision)) if pairs else open_network(name, artifact)
+    pairs = winograd.for_pairs(openvino.Core().read_model(artifact))
+    return _by_pairs(_compiled(pairs, _precision(name))) if pairs else open_network(name, artifact)
 
 
 @functools.cache

@@ -6,8 +6,8 @@ batch size only, ``max_batch_size``, and pads smaller batches where ``ENABLE_BAT
 batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served. Of several
 instances, one that is alone computes with the threads of all.
 
-``WINOGRAD`` is of this backend only: unless it is ``no``, an instance with one or two threads computes photos two by
-two with fewer multiplications. Odd ones, and those of an instance that is alone or of a quantised network, are not.
+``WINOGRAD`` is of this backend only: unless it is ``no``, an instance with one thread computes photos two by two with
+fewer multiplications. Odd ones, and those of an instance that is alone or of a quantised network, are not.
 """
 
 from __future__ import annotations
@@ -26,10 +26,6 @@ from resnet_serve.backends.shared_cores import SharedCores
 _DEVICE = "CPU"
 _THREADS = "INFERENCE_NUM_THREADS"
 _STREAMS = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.streams.Num.NUMA}
-
-
-# With more, they would wait for each other after each of the many small operations: measured with 1 and 2.
-_MOST_THREADS_FOR_PAIRS = 2
 
 
 class TritonPythonModel(NetworkBackend):
@@ -52,7 +48,8 @@ class TritonPythonModel(NetworkBackend):
             return core.compile_model(model, _DEVICE, self._properties(core, threads)).create_infer_request()
 
         model = core.read_model(self.config.artifact)
-        pairs = self._model_for_pairs(core) if (threads or cores) <= _MOST_THREADS_FOR_PAIRS else None
+        # Several threads would wait for each other after each of the many small operations.
+        pairs = self._model_for_pairs(core) if (threads or cores) == 1 else None
         self._request_for_pairs = pairs and request(pairs, threads)
         shares_cores = self.config.instances > 1 and threads_alone > threads
         self._request_alone = request(model, threads_alone if shares_cores else threads)
@@ -63,9 +60,7 @@ class TritonPythonModel(NetworkBackend):
     def _model_for_pairs(self, core: ov.Core) -> ov.Model | None:
         if not self.config.batches or self.config.parameter("WINOGRAD", "yes").lower() == "no":
             return None
-        return winograd.for_pairs(
-            core.read_model(self.config.artifact), large_tiles=self._precision(core) == ov.Type.f32
-        )
+        return winograd.for_pairs(core.read_model(self.config.artifact))
 
     def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
         # Threads that are bound to cores: those of several instances, or servers, would be bound to the same ones.
