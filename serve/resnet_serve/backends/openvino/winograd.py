@@ -25,10 +25,8 @@ Matrix = npt.NDArray[np.float64]
 
 # Photos that are computed together. The operations cost some microseconds each, whether for one photo or several.
 TOGETHER = 2
-# Fewer channels have too little work per term to pay for the additions, and of smaller maps too much of the tiles
-# lies outside while the weights, nearly doubled, are as many as those of large ones.
+# Fewer have too little work per term to pay for the additions.
 _FEWEST_CHANNELS = 64
-_SMALLEST_MAP = 14
 
 _TILE = 2
 _WINDOW = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], dtype=float)  # terms, pixels
@@ -68,7 +66,6 @@ def _pays(node: Any) -> bool:
     return (
         kernel == [3, 3]
         and min(filters, channels) >= _FEWEST_CHANNELS
-        and min(node.get_input_shape(0)[2:]) >= _SMALLEST_MAP
         and node.input_value(1).get_element_type() == ov.Type.f32
         and [attributes[name] for name in ("strides", "dilations", "pads_begin", "pads_end")] == [[1, 1]] * 4
         and attributes["auto_pad"] == "explicit"
