@@ -40,7 +40,7 @@ def operations(model: ov.Model) -> list[str]:
     return [node.get_type_name() for node in model.get_ops()]
 
 
-@pytest.mark.parametrize("shape", [(56, 56), (28, 28), (14, 14), (29, 31), (15, 42)])
+@pytest.mark.parametrize("shape", [(56, 56), (14, 14), (29, 31), (15, 42), (7, 7), (1, 3)])
 def test_the_same_is_computed(shape: tuple[int, int]) -> None:
     """Whether tiles fill the map or reach beyond it, and at the borders as inside."""
     pixels = RANDOM.normal(size=(winograd.TOGETHER, CHANNELS, *shape)).astype(np.float32)
@@ -62,7 +62,6 @@ def test_the_same_is_computed(shape: tuple[int, int]) -> None:
         network(14, 14, size=5),
         network(14, 14, channels=CHANNELS - 1),
         network(14, 14, quantised=True),
-        network(13, 27),
         network(-1, 14),
     ],
     ids=[
@@ -74,7 +73,6 @@ def test_the_same_is_computed(shape: tuple[int, int]) -> None:
         "5x5",
         "few channels",
         "quantised",
-        "small",
         "any size",
     ],
 )
