@@ -10,6 +10,8 @@ of 2x2 positions at once it needs 16 instead of 36, at the price of additions:
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016 (arXiv 1509.09308), section 4.1,
 from where the matrices are. Tiles of 4x4, section 4.3, need 36 instead of 144, but with two instances under load no
 less time: their weights take twice as much memory again, and bfloat16 loses digits in them.
+
+``resnet_build.variants`` has a link to this file, so that what the build judges is what is served.
 """
 
 from __future__ import annotations
