@@ -51,6 +51,15 @@ def test_the_same_is_computed(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(answers(replaced, pixels), expected, atol=1e-5)
 
 
+def test_a_model_of_one_photo_is_left() -> None:
+    """Somebody else's may have its batch size inside, or any number of dimensions."""
+    pixels = op.parameter([-1, CHANNELS, 14, 14], np.float32)
+    flat = op.reshape(pixels, op.constant(np.array([1, CHANNELS * 14 * 14])), special_zero=False)
+    assert winograd.for_pairs(ov.Model([flat], [pixels])) is None
+    anything = op.parameter(ov.PartialShape.dynamic(), np.float32)
+    assert winograd.for_pairs(ov.Model([op.relu(anything)], [anything])) is None
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -45,9 +45,15 @@ def for_pairs(model: ov.Model) -> ov.Model | None:
         model: in 32 bits, with batches of any size; it is changed.
 
     Returns:
-        The model; None where nothing pays: it is quantised, its photos have any size, or it has no such convolutions.
+        The model; None where nothing pays, because it is quantised, its photos have any size, or it has no such
+        convolutions, and where it does not take two photos.
     """
-    model.reshape({port: [TOGETHER, *list(port.partial_shape)[1:]] for port in model.inputs})
+    if any(port.partial_shape.rank.is_dynamic for port in model.inputs):
+        return None
+    try:
+        model.reshape({port: [TOGETHER, *list(port.partial_shape)[1:]] for port in model.inputs})
+    except RuntimeError:  # something inside is made for another number
+        return None
     if model.is_dynamic() or any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
         return None
     found = [node for node in model.get_ordered_ops() if _pays(node)]
