@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import ours, photos
 from benchmarks.closed_loop import Door, Sample, measure
+from benchmarks.report.results import Figure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,11 +47,10 @@ def _in_turns(doors: Sequence[Door], callers: int, rounds: int, turn_s: float) -
 
 def _row(own: Sequence[Sample], first: Sequence[Sample]) -> str:
     """Medians of the rounds; beside those of the first door, the range of the rounds' ratios."""
-    ratios = sorted(one.throughput / other.throughput for one, other in zip(own, first, strict=True))
+    ratios = Figure.of(one.throughput / other.throughput for one, other in zip(own, first, strict=True))
     rate = statistics.median(sample.throughput for sample in own)
     p50, p95 = (statistics.median(sample.percentile_ms(percent) for sample in own) for percent in (50, 95))
-    share = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
-    return f"{rate:.1f}\t{share}\t{p50:.0f}\t{p95:.0f}"
+    return f"{rate:.1f}\t{ratios.text(2)}\t{p50:.0f}\t{p95:.0f}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks import networks
 from benchmarks.networks import Pixels, Run
+from benchmarks.report.results import Figure
 
 _NETWORKS = ("FP32 on OpenVINO", "BF16 on OpenVINO")
 # The best of three is taken: the first after another network finds the caches full of that one's weights.
@@ -51,8 +52,8 @@ def _time_ms(run: Run, pixels: Pixels) -> float:
 def _row(rounds: Sequence[tuple[float, float]]) -> str:
     """Medians of the rounds, and of their ratios with the range of the rounds."""
     plain, pairs = (statistics.median(times) for times in zip(*rounds, strict=True))
-    ratios = sorted(by_pairs / as_it_is for as_it_is, by_pairs in rounds)
-    return f"{plain:.1f}\t{pairs:.1f}\t{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+    ratios = Figure.of(by_pairs / as_it_is for as_it_is, by_pairs in rounds)
+    return f"{plain:.1f}\t{pairs:.1f}\t{ratios.text(2)}"
 
 
 def _parser() -> argparse.ArgumentParser:

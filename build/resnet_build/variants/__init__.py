@@ -105,13 +105,13 @@ def build(
 def _build(name: str, source: Path, path: Path, calibration: CalibrationSet, expected: Answers) -> Built:
     recipe = _RECIPES[name]
     recipe.convert(source, path, calibration.learned)
-    judged = slice(recipe.judged)
+    network, judged = open_network(name, path), slice(recipe.judged)
     probabilities, features = expected
-    least_exact = answers(open_least_exact(name, path), calibration.judged[judged])
+    least_exact = answers(open_least_exact(name, path, network), calibration.judged[judged])
     found = hold(name, least_exact, (probabilities[judged], features[judged]), recipe.bounds)
     record = {
         "method": recipe.method,
         "calibration": {"source": calibration.source, "sha256": calibration.sha256},
         "fidelity": dataclasses.asdict(found),
     }
-    return Built(path, open_network(name, path), found, record)
+    return Built(path, network, found, record)

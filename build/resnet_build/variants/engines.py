@@ -33,15 +33,18 @@ def open_network(name: str, artifact: Path) -> Network:
     return _openvino(artifact, _precision(name)) if name in OPENVINO_VARIANTS else _onnx_runtime(artifact)
 
 
-def open_least_exact(name: str, artifact: Path) -> Network:
+def open_least_exact(name: str, artifact: Path, network: Network) -> Network:
     """Open an artifact as it will be served where that is least like the float network.
 
     Under load, OpenVINO's float networks compute pairs of photos with fewer multiplications, and with other sums.
+
+    Args:
+        name: of the variant.
+        artifact: an ONNX file.
+        network: what :func:`open_network` made of them; it is returned where it is served as it is.
     """
-    if name not in OPENVINO_VARIANTS:
-        return open_network(name, artifact)
-    pairs = winograd.for_pairs(openvino.Core().read_model(artifact))
-    return _by_pairs(_compiled(pairs, _precision(name))) if pairs else open_network(name, artifact)
+    pairs = winograd.for_pairs(openvino.Core().read_model(artifact)) if name in OPENVINO_VARIANTS else None
+    return _by_pairs(_compiled(pairs, _precision(name))) if pairs else network
 
 
 @functools.cache

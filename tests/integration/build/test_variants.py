@@ -106,15 +106,16 @@ def test_brain_float_kernels_run(faster_door: Path) -> None:
 def test_floats_are_judged_by_pairs(built: Path) -> None:
     """As they are served under load, in 32 bits with other last digits, and of an odd number none is lost."""
     pixels = np.random.default_rng(7).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
-    plain, pairs = (
-        opened("fp32", built / "network_onnx/1/model.onnx")(pixels) for opened in (open_network, open_least_exact)
-    )
+
+    def both(name: str, artifact: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        network = open_network(name, artifact)
+        return network(pixels), open_least_exact(name, artifact, network)(pixels)
+
+    plain, pairs = both("fp32", built / "network_onnx/1/model.onnx")
     for got, expected in zip(pairs, plain, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
     assert (pairs[1] != plain[1]).any(axis=1).all()
-    plain, pairs = (
-        opened("int8", built / "network_int8/1/model.onnx")(pixels) for opened in (open_network, open_least_exact)
-    )
+    plain, pairs = both("int8", built / "network_int8/1/model.onnx")
     assert all(np.array_equal(got, expected) for got, expected in zip(pairs, plain, strict=True))
 
 

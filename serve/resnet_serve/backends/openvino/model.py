@@ -49,7 +49,7 @@ class TritonPythonModel(NetworkBackend):
 
         model = core.read_model(self.config.artifact)
         # Several threads would wait for each other after each of the many small operations.
-        pairs = self._model_for_pairs(core) if (threads or cores) == 1 else None
+        pairs = self._model_for_pairs(model) if (threads or cores) == 1 else None
         self._request_for_pairs = pairs and request(pairs, threads)
         shares_cores = self.config.instances > 1 and threads_alone > threads
         self._request_alone = request(model, threads_alone if shares_cores else threads)
@@ -57,10 +57,10 @@ class TritonPythonModel(NetworkBackend):
         self._request = request(model, threads) if shares_cores and not pairs else self._request_alone
         self._cores = SharedCores(self.config.repository) if shares_cores else None
 
-    def _model_for_pairs(self, core: ov.Core) -> ov.Model | None:
+    def _model_for_pairs(self, model: ov.Model) -> ov.Model | None:
         if not self.config.batches or self.config.parameter("WINOGRAD", "yes").lower() == "no":
             return None
-        return winograd.for_pairs(core.read_model(self.config.artifact))
+        return winograd.for_pairs(model.clone())
 
     def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
         # Threads that are bound to cores: those of several instances, or servers, would be bound to the same ones.
