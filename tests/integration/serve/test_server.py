@@ -186,7 +186,14 @@ def test_an_instance_alone_has_the_threads_of_all(repository: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("INFERENCE_NUM_THREADS", "many"), ("NUM_STREAMS", "several"), ("PERFORMANCE_HINT", "haste")]
+    ("key", "value"),
+    [
+        ("INFERENCE_NUM_THREADS", "many"),
+        ("NUM_STREAMS", "several"),
+        ("PERFORMANCE_HINT", "haste"),
+        ("HINT_BF16", "maybe"),
+        ("WINOGRAD", "false"),
+    ],
 )
 def test_openvino_reads_its_keys(repository: Path, tmp_path: Path, key: str, value: str) -> None:
     """A value that makes no sense stops the start and is told."""

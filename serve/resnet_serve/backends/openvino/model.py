@@ -6,7 +6,7 @@ batch size only, ``max_batch_size``, and pads smaller batches where ``ENABLE_BAT
 batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served. Of several
 instances, one that is alone computes with the threads of all.
 
-``WINOGRAD`` is of this backend only: unless it is ``no``, an instance with one thread computes photos two by two with
+``WINOGRAD`` is of this backend only: by default, ``YES``, an instance with one thread computes photos two by two with
 fewer multiplications. Odd ones, and those of an instance that is alone or of a quantised network, are not.
 """
 
@@ -48,19 +48,15 @@ class TritonPythonModel(NetworkBackend):
             return core.compile_model(model, _DEVICE, self._properties(core, threads)).create_infer_request()
 
         model = core.read_model(self.config.artifact)
+        by_pairs = self.config.is_yes("WINOGRAD", default=True) and self.config.batches
         # Several threads would wait for each other after each of the many small operations.
-        pairs = self._model_for_pairs(model) if (threads or cores) == 1 else None
+        pairs = winograd.for_pairs(model.clone()) if by_pairs and (threads or cores) == 1 else None
         self._request_for_pairs = pairs and request(pairs, threads)
         shares_cores = self.config.instances > 1 and threads_alone > threads
         self._request_alone = request(model, threads_alone if shares_cores else threads)
         # An odd photo is no reason to hold the weights a third time.
         self._request = request(model, threads) if shares_cores and not pairs else self._request_alone
         self._cores = SharedCores(self.config.repository) if shares_cores else None
-
-    def _model_for_pairs(self, model: ov.Model) -> ov.Model | None:
-        if not self.config.batches or self.config.parameter("WINOGRAD", "yes").lower() == "no":
-            return None
-        return winograd.for_pairs(model.clone())
 
     def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
         # Threads that are bound to cores: those of several instances, or servers, would be bound to the same ones.
@@ -78,7 +74,7 @@ class TritonPythonModel(NetworkBackend):
 
     def _precision(self, core: ov.Core) -> ov.Type:
         """32 bits unless the configuration wants 16: OpenVINO's own choice depends on the processor."""
-        if self.config.parameter("HINT_BF16", "no").lower() != "yes":
+        if not self.config.is_yes("HINT_BF16", default=False):
             return ov.Type.f32
         if "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"):
             return ov.Type.bf16
