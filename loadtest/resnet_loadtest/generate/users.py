@@ -10,6 +10,7 @@ import itertools
 import weakref
 from typing import TYPE_CHECKING, ClassVar
 
+import gevent
 from locust import User, constant, task
 from locust.exception import StopUser
 
@@ -40,11 +41,12 @@ class ResnetUser(User):
     workloads: ClassVar[tuple[Workload, ...]]
 
     def on_start(self) -> None:
-        """Open a client for each kind of request."""
+        """Open a client for each kind of request, and wait for the run to begin."""
         self.session = _SESSIONS[self.environment]
         self._turns: Iterator[tuple[Workload, Client]] = itertools.cycle(
             [(workload, self.session.connect(workload.protocol)) for workload in self.workloads]
         )
+        gevent.sleep(max(0.0, -self.session.now_s()))
 
     @task
     def send(self) -> None:

@@ -73,3 +73,9 @@ def test_the_page_survives_hostile_names(make_run):
     options = Options(rate=100.0, duration_s=10.0, model="<script>alert(1)</script>")
     text = page.render(run_page.page(make_run(samples_of([0.01] * 500), options=options)))
     assert "<script>alert(1)" not in text
+
+
+def test_a_closed_loop_run_can_be_read_again(stub, loadtest, tmp_path):
+    """Its users are there before the run begins, and send nothing until then."""
+    _, output, plain = loadtest("--url", stub(), "--users", "3", "--duration", "1s")
+    assert document.read(tmp_path / "run.json").whole.requests == plain["whole"]["requests"] > 0, output
