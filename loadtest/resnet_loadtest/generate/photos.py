@@ -21,7 +21,7 @@ _SHIPPED = {
     "skimage": ("data/chelsea.png", "data/coffee.png", "data/rocket.jpg", "data/astronaut.png"),
     "sklearn": ("datasets/images/flower.jpg", "datasets/images/china.jpg"),
 }
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 _MOST = 1000
 _SIDE = 256
 _JPEG_QUALITY = 90
@@ -38,11 +38,6 @@ class Photos:
 
     encoded: tuple[bytes, ...]
     decoded: tuple[npt.NDArray[np.uint8], ...]
-
-    @property
-    def mean_bytes(self) -> float:
-        """Mean size of a file, in bytes."""
-        return sum(map(len, self.encoded)) / len(self.encoded)
 
 
 def load(folder: Path | None, *, decode: bool = False) -> Photos:
@@ -64,7 +59,8 @@ def load(folder: Path | None, *, decode: bool = False) -> Photos:
 
 def _of_folder(folder: Path) -> list[bytes]:
     files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
-    return [file.read_bytes() for file in files if file.suffix.lower() in _SUFFIXES][:_MOST]
+    photos = [file for file in files if file.suffix.lower() in _SUFFIXES and file.is_file()]
+    return [photo.read_bytes() for photo in photos[:_MOST]]
 
 
 def _shipped() -> list[Path]:

@@ -41,7 +41,7 @@ class Curve:
 
     Attributes:
         points: by rate, only of stages in which the server kept up.
-        throughput: the most photos per second that any stage saw answered.
+        throughput: the most requests per second that any stage saw answered.
     """
 
     points: tuple[Point, ...]
@@ -66,7 +66,7 @@ def of_run(run: Run, objective: Objective) -> Curve:
             f"{objective.text} is known at {len(usable)} loads only, and {_FEWEST_POINTS} are needed: run --profile "
             "steps --rate auto for longer"
         )
-    return Curve(tuple(usable), max(stage.throughput for stage in stages))
+    return Curve(tuple(usable), max(stage.completion_rate for stage in stages))
 
 
 def _point(stage: Figures, objective: Objective) -> Point:
@@ -76,4 +76,5 @@ def _point(stage: Figures, objective: Objective) -> Point:
 
 def _kept_up(stage: Figures) -> bool:
     """In a stage that is overloaded the queue only grows: its times tell how long the stage was."""
-    return stage.error_rate < _MOST_FAILED and stage.throughput > (1 - 2 / math.sqrt(stage.requests)) * stage.offered
+    least = (1 - 2 / math.sqrt(stage.requests)) * stage.offered
+    return stage.error_rate < _MOST_FAILED and stage.completion_rate > least

@@ -6,7 +6,7 @@ squared coefficient of variation cs² (gamma-distributed), so that
     T(rate) = base + round · Q(rate / capacity, cs²),
 
 Q being the response time of such a queue, in times of service: its percentile or mean, simulated. Fitted are
-``capacity`` (photos per second), ``round`` (the time that one who waits waits for: of a photo, or of a batch), cs²
+``capacity`` (requests per second), ``round`` (the time that one who waits waits for: of a request, or of a batch), cs²
 and ``base`` (everything that does not queue), to the measured curves of p50, p90 and the objective all at once,
 because only the spread of the times tells cs². The nearer to the capacity, the less a measurement counts: there the
 times of neighbours are alike, and a run holds few that are independent.
@@ -48,7 +48,7 @@ class Queue:
 
     Attributes:
         share: of the requests that stay below the time; None for the mean.
-        capacity: photos per second.
+        capacity: requests per second.
         variation: squared coefficient of variation of the time of service.
         base_s: time that does not queue.
         round_s: what the queue's times are multiples of.

@@ -96,7 +96,7 @@ def test_too_much_takes_for_ever(queue):
 def report(make_run, random, tmp_path):
     """The report of one server, with steps up to 90 % of its capacity."""
 
-    def write(arrivals="poisson", rate=90.0):
+    def write(arrivals="poisson", rate=90.0, photos=1):
         duration_s = 5 * 60
         intended = np.sort(np.concatenate([i * 60 + random.uniform(0, 60, 18 * 60 * (i + 1)) for i in range(5)]))
         free_s, rows = 0.0, []
@@ -106,6 +106,7 @@ def report(make_run, random, tmp_path):
         samples = samples_of(rows)
         samples["done_s"] += intended - samples["intended_s"]
         samples["sent_s"] = samples["intended_s"] = intended
+        samples["answered"] *= photos
         options = Options(rate=rate, profile="steps", duration_s=duration_s, arrivals=arrivals)
         document.write(make_run(samples, options=options, duration_s=duration_s), tmp_path / "report.json")
         return tmp_path / "report.json"
@@ -164,3 +165,11 @@ def test_reports_that_prove_nothing(report):
         make(document.read(report(arrivals="constant")), Demand(10.0, "p99<=50ms"))
     with pytest.raises(UsageError, match="for longer"):
         make(document.read(report()), Demand(10.0, "p99.99<=50ms"))
+
+
+def test_photos_of_one_request_are_one_request(report):
+    """The rate that a plan is asked for is one of requests."""
+    demand = Demand(1000.0, "p99<=50ms")
+    single, eight = (make(document.read(report(photos=photos)), demand) for photos in (1, 8))
+    assert eight.queue.capacity == pytest.approx(single.queue.capacity, rel=0.1)
+    assert abs(eight.needed - single.needed) <= 1
