@@ -75,9 +75,9 @@ class Search:
                 precision=self._effort.precision,
                 growth=1 + 2 * self._effort.precision if brackets else 1.5,
             )
-            if not bracket.passed:
-                break
             brackets.append(bracket)
+            if not bracket.passed:
+                break  # nobody knows where to begin the next one
         return self._conclude(brackets)
 
     def _beginning(self, answer: float, repeat: int) -> float:
@@ -109,12 +109,7 @@ class Search:
         return run
 
     def _conclude(self, brackets: list[Bracket]) -> int:
-        found = bisection.interval(brackets) if brackets else None
-        last = {trial.rate: trial.run for trial in self._trials}
-        ends = [last[bracket.failed] for bracket in brackets if bracket.failed in last]
-        doubtful = [run for run in ends if run.verdict is Verdict.INVALID]
-        doubt = doubtful[-1].doubts[0] if doubtful else ""
-        result = Result(self._options, self._trials, found, doubt)
+        result = Result.of(self._options, self._trials, brackets)
         written = self._write(result)
         for line in result.lines():
             self._console.print(line, highlight=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from resnet_loadtest.errors import UsageError
+from resnet_loadtest.report.numbers import milliseconds
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.print("[bold red]REGRESSION[/]: B is worse than A by more than chance and tolerance explain")
         return _REGRESSION
     if all(ratio.change is Change.UNKNOWN for ratio in ratios):
-        console.print("[bold yellow]INVALID[/]: too few requests to tell")
+        console.print("[bold yellow]INVALID[/]: too few requests, or too few answers, to tell")
         return _INVALID
     console.print("[bold green]PASS[/]: B is not worse than A")
     return _PASS
@@ -83,7 +84,7 @@ def _table(ratios: list[Ratio]) -> Table:
     table.add_column("meaning")
     for ratio in ratios:
         is_rate = ratio.name == "throughput"
-        values = [f"{v:.2f}/s" if is_rate else f"{v * 1000:.1f} ms" for v in (ratio.first, ratio.second)]
+        values = [f"{v:.2f}/s" if is_rate else milliseconds(v) for v in (ratio.first, ratio.second)]
         span = f"{ratio.lower:.3f} to {ratio.upper:.3f}"
         table.add_row(ratio.name, *values, f"{ratio.ratio:.3f}", span, ratio.change.value)
     return table

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 Trial: TypeAlias = Callable[[float], bool]
 
-# Two-sided 95 % quantiles of Student's t, by degrees of freedom.
-_STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+# Two-sided 95 % quantiles of Student's t, of 1, 2, 3 … degrees of freedom; of more, the last is a little too large.
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +85,7 @@ def interval(brackets: Sequence[Bracket]) -> tuple[float, float, float]:
     if len(brackets) == 1 or not math.isfinite(upper):
         return mean, lower, upper
     middles = [(bracket.passed + bracket.failed) / 2 for bracket in brackets]
-    half = _STUDENT.get(len(middles) - 1, 1.96) * statistics.stdev(middles) / math.sqrt(len(middles))
+    student = _STUDENT[min(len(middles) - 1, len(_STUDENT)) - 1]
+    half = student * statistics.stdev(middles) / math.sqrt(len(middles))
     middle = statistics.fmean(middles)
     return mean, max(0.0, min(lower, middle - half)), max(upper, middle + half)

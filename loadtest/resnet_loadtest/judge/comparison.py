@@ -23,6 +23,8 @@ _RESAMPLES = 1000
 # Neighbouring requests wait in the same queue; blocks of a run keep what they have in common.
 _BLOCKS = 30
 _FEWEST_BLOCKS = 5
+# Of a ratio's 95 % interval: the percentiles, and what a ratio may be at worst.
+_BOUNDS = ((2.5, 0.0), (97.5, math.inf))
 
 
 class Change(enum.Enum):
@@ -31,7 +33,7 @@ class Change(enum.Enum):
     SAME = "within tolerance or chance"
     BETTER = "better"
     WORSE = "worse"
-    UNKNOWN = "too few requests to tell"
+    UNKNOWN = "not known: too few requests, or it falls among failures"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,17 +117,16 @@ def _ratio(
 ) -> Ratio:
     name, compute, percent, more_is_better = figure
     runs = (first, second)
-    values = [
-        compute(response_s(run.samples), int(run.samples["answered"].sum()), run.stages[-1].end_s) for run in runs
-    ]
+    values = [compute(response_s(run.samples), run.whole.answered, run.whole.duration_s) for run in runs]
     resampled = [_bootstrap(run, compute, generator) for run in runs]
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = resampled[1] / resampled[0]
     ratio = values[1] / values[0] if values[0] else math.nan
-    lower, upper = (float(np.percentile(ratios, q)) if np.isfinite(ratios).all() else math.nan for q in (2.5, 97.5))
+    # Where both fall among failures the ratio may be anything.
+    lower, upper = (percentile(np.where(np.isnan(ratios), anything, ratios), bound) for bound, anything in _BOUNDS)
     needed = smallest_sample(percent) if percent else 1
-    is_enough = all(len(run.samples) >= needed for run in runs) and math.isfinite(lower)
-    change = _change(lower, upper, tolerance, more_is_better) if is_enough else Change.UNKNOWN
+    is_known = all(len(run.samples) >= needed for run in runs) and not math.isnan(ratio)
+    change = _change(lower, upper, tolerance, more_is_better) if is_known else Change.UNKNOWN
     return Ratio(name, values[0], values[1], ratio, lower, upper, change)
 
 
@@ -139,11 +140,13 @@ def _change(lower: float, upper: float, tolerance: float, more_is_better: bool) 
 
 def _bootstrap(run: Run, compute: _Figure, generator: np.random.Generator) -> npt.NDArray[np.float64]:
     """The figure of many runs put together from this one's blocks, drawn with replacement."""
-    wall_s = run.stages[-1].end_s
+    wall_s = run.whole.duration_s
     count = min(_BLOCKS, max(_FEWEST_BLOCKS, int(wall_s)))
-    edges = np.searchsorted(run.samples["intended_s"], np.linspace(0, wall_s, count + 1)[1:-1])
-    response = np.split(response_s(run.samples), edges)
-    answered = np.array([int(block.sum()) for block in np.split(run.samples["answered"], edges)])
+    edges_s = np.linspace(0, wall_s, count + 1)
+    response = np.split(response_s(run.samples), np.searchsorted(run.samples["intended_s"], edges_s[1:-1]))
+    # When they were answered, and not when they were to be sent: an overloaded server answers the last ones too late.
+    in_time = run.samples[run.samples["done_s"] < wall_s]
+    answered = np.histogram(in_time["done_s"], edges_s, weights=in_time["answered"])[0]
     drawn = generator.integers(0, count, (_RESAMPLES, count))
     return np.array(
         [

@@ -32,6 +32,7 @@ class Figures:
         level: requests per second asked for (open loop), or users (closed loop), on average.
         samples: the requests that were to be sent in that time.
         answered: photos whose answer came in that time, whenever they were sent.
+        completed: requests that were answered well in that time, likewise.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Figures:
     level: float
     samples: Samples
     answered: int
+    completed: int
 
     @property
     def duration_s(self) -> float:
@@ -73,19 +75,26 @@ class Figures:
         return self.answered / self.duration_s
 
     @property
+    def completion_rate(self) -> float:
+        """Requests answered per second."""
+        return self.completed / self.duration_s
+
+    @property
     def offered(self) -> float:
         """Requests per second that were to be sent."""
         return self.requests / self.duration_s
 
     @property
     def mean_s(self) -> float:
-        """Mean response time of the answered requests, in seconds."""
-        return _mean(response_s(self.samples))
+        """Mean response time in seconds; infinite if a request failed, NaN without requests."""
+        return float(np.mean(response_s(self.samples))) if self.requests else float("nan")
 
     @property
     def mean_service_s(self) -> float:
-        """Mean service time of the answered requests, in seconds."""
-        return _mean(service_s(self.samples))
+        """Mean service time of the answered requests, in seconds; NaN without any."""
+        durations = service_s(self.samples)
+        good = durations[np.isfinite(durations)]
+        return float(good.mean()) if len(good) else float("nan")
 
     @property
     def max_s(self) -> float:
@@ -131,10 +140,6 @@ def of_run(stages: Sequence[Stage], samples: Samples) -> Figures:
 def _figures(name: str, start_s: float, end_s: float, level: float, samples: Samples) -> Figures:
     intended = samples["intended_s"]
     here = samples[(intended >= start_s) & (intended < end_s)]
-    done_here = (samples["done_s"] >= start_s) & (samples["done_s"] < end_s)
-    return Figures(name, start_s, end_s, level, here, int(samples["answered"][done_here].sum()))
-
-
-def _mean(durations: npt.NDArray[np.float64]) -> float:
-    good = durations[np.isfinite(durations)]
-    return float(good.mean()) if len(good) else float("nan")
+    done = samples[(samples["done_s"] >= start_s) & (samples["done_s"] < end_s)]
+    completed = int(np.sum(done["fate"] == Fate.OK))
+    return Figures(name, start_s, end_s, level, here, int(done["answered"].sum()), completed)

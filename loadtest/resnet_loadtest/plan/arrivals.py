@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from resnet_loadtest.plan.profiles import Stage
 
-ARRIVALS = ("poisson", "constant")
-
 
 def schedule(stages: Sequence[Stage], arrivals: str, seed: int) -> npt.NDArray[np.float64]:
     """The intended sending times of a whole run.

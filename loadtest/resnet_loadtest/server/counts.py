@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_loadtest.judge.samples import NEVER_SENT, UNANSWERED
+from resnet_loadtest.judge.samples import UNANSWERED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,11 +23,6 @@ def photos_answered(samples: Samples) -> int:
 def photos_unanswered(samples: Samples) -> int:
     """How many photos were sent and never answered; the server may have counted them either way."""
     return int(samples["failed"][np.isin(samples["fate"], UNANSWERED)].sum())
-
-
-def photos_refused(samples: Samples) -> int:
-    """How many photos the server answered with an error."""
-    return int(samples["failed"][~np.isin(samples["fate"], UNANSWERED + NEVER_SENT)].sum())
 
 
 def asked_of(steps: Mapping[str, Step], entries: Mapping[str, str]) -> int:

@@ -53,3 +53,33 @@ def test_more_errors_are_found_out(make_run):
     assert error_rates_differ(failing(0), failing(50))
     assert not error_rates_differ(failing(1), failing(2))
     assert not error_rates_differ(failing(50), failing(0))
+
+
+def test_answers_after_the_end_are_no_throughput(make_run):
+    """An overloaded server of 20/s and one of 25/s, asked 30 times a second, in the end answer all."""
+
+    def overloaded(rate):
+        return make_run(samples_of([(i + 1) / rate - i / 30 for i in range(300)], spacing_s=1 / 30))
+
+    slow, fast = overloaded(20), overloaded(25)
+    throughput = {ratio.name: ratio for ratio in compare(fast, slow)}["throughput"]
+    assert throughput.first == pytest.approx(fast.whole.throughput)
+    assert throughput.second == pytest.approx(slow.whole.throughput)
+    assert throughput.change is Change.WORSE
+
+
+def test_few_failures_hide_no_slowness(make_run, random):
+    """4 of 1000 fail on both sides, so that p99 is known, though not in every resample; B takes 18 times as long."""
+    fates = [Fate.OVERLOADED if i % 250 == 100 else Fate.OK for i in range(1000)]
+
+    def run(mean_s):
+        return make_run(samples_of(random.gamma(20, mean_s / 20, 1000), fates=fates))
+
+    assert changes(run(0.02), run(0.36))["p99"] is Change.WORSE
+
+
+def test_what_falls_among_failures_is_not_known(make_run):
+    """5 % fail on both sides: p99 is an answer that never comes, p50 is known."""
+    fates = [Fate.OVERLOADED] * 50 + [Fate.OK] * 950
+    run = make_run(samples_of([0.01] * 1000, fates=fates))
+    assert (changes(run, run)["p99"], changes(run, run)["p50"]) == (Change.UNKNOWN, Change.SAME)

@@ -1,11 +1,16 @@
 """The search for the highest rate."""
 
 import math
+import statistics
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resnet_loadtest.judge.bisection import Bracket, interval, search
+from resnet_loadtest.judge.findings import Result, Trial
+from resnet_loadtest.options import Options
+
+from .conftest import samples_of
 
 
 @given(st.floats(1, 1000), st.floats(1, 1000), st.sampled_from([0.02, 0.05, 0.1]))
@@ -35,3 +40,61 @@ def test_the_interval_holds_every_bracket():
 def test_one_search_knows_its_bracket():
     """Nothing narrower is claimed."""
     assert interval([Bracket(95, 100)]) == (95, 95, 100)
+
+
+@pytest.mark.parametrize(("count", "student"), [(3, 4.303), (11, 2.228), (40, 2.131)])
+def test_the_interval_is_students(count, student):
+    """Whose quantile is larger the fewer searches there were; half of them end at 95, half at 105."""
+    brackets = [Bracket(middle - 0.5, middle + 0.5) for middle in [95.0, *[95.0, 105.0] * count][:count]]
+    middles = [bracket.passed + 0.5 for bracket in brackets]
+    half = student * statistics.stdev(middles) / math.sqrt(count)
+    _, lower, upper = interval(brackets)
+    assert lower == pytest.approx(min(94.5, statistics.fmean(middles) - half))
+    assert upper == pytest.approx(max(105.5, statistics.fmean(middles) + half))
+
+
+@pytest.fixture
+def conclude(make_run):
+    """What is made of brackets; at their lower ends 100 requests took 10 ms each, at their upper ones 1 s."""
+
+    def make(*brackets, late_s=0.0):
+        options = Options(rate=50.0, slo="p50<=100ms")
+        trials = []
+        for repeat, bracket in enumerate(brackets, start=1):
+            for rate, duration_s in ((bracket.passed, 0.01), (bracket.failed, 1.0)):
+                if 0 < rate < math.inf:
+                    run = make_run(samples_of([duration_s] * 100, late_s=late_s), options=options)
+                    trials.append(Trial(repeat, rate, run))
+        return Result.of(options, trials, brackets)
+
+    return make
+
+
+def test_what_every_search_brackets_is_proven(conclude):
+    """The sentence has the rate and its interval."""
+    result = conclude(Bracket(95, 100), Bracket(94, 99))
+    assert result.is_proven
+    assert result.sentence.startswith("94.50 requests per second meet p50<=100ms (95 % interval ")
+
+
+@pytest.mark.parametrize(
+    ("brackets", "sentence"),
+    [
+        ([Bracket(95, 100), Bracket(94, 99), Bracket(0, 7)], "search 3 missed it at every rate, down to 7.00"),
+        ([Bracket(95)], "search 1 met it at every rate, up to 95.00/s; --start higher"),
+        ([Bracket(0, 7)], "No rate met p50<=100ms: search 1 missed it at every rate, down to 7.00/s"),
+    ],
+)
+def test_a_search_without_both_ends_proves_nothing(conclude, brackets, sentence):
+    """A server that broke down, one that was never at its limit, one that never was below."""
+    result = conclude(*brackets)
+    assert not result.is_proven
+    assert sentence in result.sentence
+    assert "INVALID" in result.lines()[0]
+
+
+def test_a_generator_at_its_limit_proves_nothing(conclude):
+    """The rates above were not judged."""
+    result = conclude(Bracket(95, 100), late_s=1.0)
+    assert not result.is_proven
+    assert "but nothing is proven: at 100.00/s" in result.sentence
