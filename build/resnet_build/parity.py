@@ -10,6 +10,8 @@ import torch
 from resnet_build.errors import BuildError
 
 MAX_PROBABILITY_DIFFERENCE = 1e-4
+# Of the largest feature: how large features are is up to the weights.
+MAX_FEATURE_DIFFERENCE = 1e-4
 
 Runner = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -22,7 +24,7 @@ class Parity:
         artifact: name of the artifact.
         batch: photos per call.
         max_probability_difference: largest absolute difference of any probability, 0 to 1.
-        max_feature_difference: largest absolute difference of any feature.
+        max_feature_difference: largest difference of any feature, as a share of the largest feature.
         top1_differences: photos whose most probable class differs.
     """
 
@@ -35,13 +37,17 @@ class Parity:
     @property
     def ok(self) -> bool:
         """Whether the artifact may be published."""
-        return self.max_probability_difference <= MAX_PROBABILITY_DIFFERENCE and self.top1_differences == 0
+        return (
+            self.max_probability_difference <= MAX_PROBABILITY_DIFFERENCE
+            and self.max_feature_difference <= MAX_FEATURE_DIFFERENCE
+            and self.top1_differences == 0
+        )
 
     def __str__(self) -> str:
         return (
             f"{self.artifact} at batch {self.batch}: probabilities differ by at most "
-            f"{self.max_probability_difference:.1e}, features by {self.max_feature_difference:.1e}, "
-            f"top-1 of {self.top1_differences} photos"
+            f"{self.max_probability_difference:.1e}, features by {self.max_feature_difference:.1e} of the "
+            f"largest, top-1 of {self.top1_differences} photos"
         )
 
 
@@ -63,6 +69,7 @@ def check(eager: Runner, artifacts: Mapping[str, Runner], pixels: torch.Tensor, 
         BuildError: a difference is too large; the message holds the figures.
     """
     probabilities, features = eager(pixels)
+    largest = float(features.abs().max())
     results = []
     for batch in batches:
         for name, run in artifacts.items():
@@ -73,7 +80,7 @@ def check(eager: Runner, artifacts: Mapping[str, Runner], pixels: torch.Tensor, 
                     artifact=name,
                     batch=batch,
                     max_probability_difference=_distance(got_probabilities, expected),
-                    max_feature_difference=_distance(got_features, features[:batch]),
+                    max_feature_difference=_distance(got_features, features[:batch]) / largest,
                     top1_differences=int((got_probabilities.argmax(1) != expected.argmax(1)).sum()),
                 )
             )
@@ -81,7 +88,8 @@ def check(eager: Runner, artifacts: Mapping[str, Runner], pixels: torch.Tensor, 
     if failed:
         raise BuildError(
             "an exported artifact does not compute what the network computes "
-            f"(allowed: {MAX_PROBABILITY_DIFFERENCE:.0e} and no other top-1); nothing was written. " + "; ".join(failed)
+            f"(allowed: {MAX_PROBABILITY_DIFFERENCE:.0e}, features by {MAX_FEATURE_DIFFERENCE:.0e} of the largest, and "
+            "no other top-1); nothing was written. " + "; ".join(failed)
         )
     return results
 

@@ -40,6 +40,13 @@ def test_another_top1_fails(pixels: torch.Tensor) -> None:
         check(eager, {"swapped": lambda x: (eager(x)[0].flip(1), eager(x)[1])}, pixels, [2])
 
 
+@pytest.mark.parametrize("wrong", [1.01, float("nan")])
+def test_other_features_fail(pixels: torch.Tensor, wrong: float) -> None:
+    """They are served as well; what is no number is no small difference either."""
+    with pytest.raises(BuildError, match="features by"):
+        check(eager, {"rewired": lambda x: (eager(x)[0], wrong * eager(x)[1])}, pixels, [2])
+
+
 def test_a_frozen_batch_fails(pixels: torch.Tensor) -> None:
     """An artifact that answers one photo whatever it is asked is stopped."""
     with pytest.raises(BuildError, match=r"shape \(1, 2\) instead of \(7, 2\)"):
