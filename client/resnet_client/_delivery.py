@@ -101,6 +101,7 @@ class Delivery:
         """Send once, to this server, and remember how it went."""
         if self._fleet.is_single:
             return (yield from self._sent(server, request, deadline))
+        deadline.remaining_s()  # time that ran out before it was asked is no fault of the server's
         began_s = self._fleet.begin(server)
         found, reason = Verdict.NONE, None
         try:

@@ -15,7 +15,7 @@ from resnet_client import _photo
 from resnet_client._bulk._listing import is_photo_name
 from resnet_client._bulk._places import filesystem_of, is_url, path_in
 from resnet_client._bulk._units import Unit
-from resnet_client._exceptions import ConfigurationError, ImageError
+from resnet_client._exceptions import ConfigurationError, ImageError, ResnetClientError
 
 _MOST_BYTES = _photo.Limits().max_bytes
 _ROWS_AT_ONCE = 16
@@ -51,8 +51,10 @@ def photos(unit: Unit, skip: int) -> Iterator[Photo]:
     (name,) = unit.names
     try:
         yield from _skipping(_members(unit, name) if unit.kind == "tar" else _rows(unit, name), skip)
-    except OSError as exc:
-        raise ConfigurationError(f"{name} cannot be read: {exc.strerror or exc}") from exc
+    except ResnetClientError:
+        raise
+    except Exception as exc:  # filesystems elsewhere raise what they like
+        raise ConfigurationError(f"{name} cannot be read: {_reason(exc)}") from exc
 
 
 def _skipping(found: Iterator[Photo], skip: int) -> Iterator[Photo]:
@@ -76,16 +78,20 @@ def _reader(filesystem: Any, path: str, name: str) -> Callable[[], bytes]:
             except FileNotFoundError as exc:
                 raise ImageError("there is no such file", source=name) from exc
             except (PermissionError, IsADirectoryError) as exc:
-                raise ImageError(f"the file cannot be read ({exc.strerror or exc})", source=name) from exc
-            except OSError as exc:  # a network, most often
+                raise ImageError(f"the file cannot be read ({_reason(exc)})", source=name) from exc
+            except Exception as exc:  # a network, most often; aiohttp's errors are no OSError
                 if pause_s is None:
-                    raise ImageError(f"the file cannot be read ({exc.strerror or exc})", source=name) from exc
+                    raise ImageError(f"the file cannot be read ({_reason(exc)})", source=name) from exc
                 time.sleep(pause_s)
             else:
                 return _checked(content, len(content), name)
         raise AssertionError  # the last pause is None
 
     return read
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
 def _checked(content: bytes, count: int, name: str) -> bytes:

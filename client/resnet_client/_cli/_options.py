@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from resnet_client._cli._exit_codes import ExitCode
 from resnet_client._client import Client
@@ -15,19 +15,6 @@ from resnet_client._images import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-
-class Command(Protocol):
-    """One command: its name, its help, its own options, what it does."""
-
-    NAME: str
-    HELP: str
-
-    def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the command's own options."""
-
-    def run(self, options: argparse.Namespace) -> ExitCode:
-        """Do it."""
 
 
 def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:

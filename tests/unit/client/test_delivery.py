@@ -322,3 +322,17 @@ def test_closing_ends_a_pause(stubs):
     client.close()
     thread.join(5)
     assert len(errors) == 1
+
+
+def test_time_that_ran_out_before_it_was_asked_is_no_servers_fault():
+    """Whoever takes too long to prepare a photo has nobody ejected."""
+    three = delivery()
+    for _ in range(9):
+        with pytest.raises(DeadlineExceededError):
+            sent_late(three)
+    assert all(server.ejected_s is None and not server.busy for server in three._fleet.servers)
+
+
+def sent_late(delivery):
+    """Send a request whose time is up."""
+    return perform(delivery.send(Call("x"), Deadline(-1)))

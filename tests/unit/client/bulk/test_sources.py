@@ -4,6 +4,8 @@ import zipfile
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from resnet_client._bulk import _reading
 from resnet_client._cli._exit_codes import ExitCode
 
 from .conftest import write_parquet, write_tar
@@ -108,3 +110,19 @@ def test_a_source_that_is_none_ends_the_run(bulk, source, tmp_path, capsys):
     bulk(source, code=ExitCode.USAGE)
     assert source in capsys.readouterr().err
     assert not (tmp_path / "results.parquet").exists()
+
+
+def test_a_place_with_errors_of_its_own_fails_photo_by_photo(bulk, folder, monkeypatch):
+    """HTTP's errors in fsspec are no OSError; they are tried again, and then told in the photo's row."""
+
+    class Elsewhere(LocalFileSystem):
+        def cat_file(self, path, **options):
+            if path.endswith("07.jpg"):
+                raise RuntimeError("503, message='Service Unavailable'")
+            return super().cat_file(path, **options)
+
+    monkeypatch.setattr(_reading, "filesystem_of", lambda _: Elsewhere())
+    monkeypatch.setattr(_reading, "_PAUSES_S", (0.0, 0.0))
+    errors = bulk("photos/07.jpg", "photos/08.jpg", code=ExitCode.SOME_FAILED)["error"].to_pylist()
+    assert "503" in errors[0]
+    assert errors[1] is None
