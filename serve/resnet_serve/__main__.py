@@ -13,15 +13,11 @@ from types import FrameType
 from typing import NoReturn
 
 from resnet_serve import options
-from resnet_serve.errors import ServerError
+from resnet_serve.errors import ServerError, StopRequested
 from resnet_serve.server import TritonServer
 from resnet_serve.session import Session
 
 EXIT_STOPPED, EXIT_NOT_STARTED = 0, 3
-
-
-class _StopRequested(Exception):  # noqa: N818  # a signal, no error
-    """SIGTERM or SIGINT has arrived."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +53,7 @@ def _serve(args: argparse.Namespace, log: Path) -> int:
             if args.exit_after:
                 return code
         return session.wait()
-    except _StopRequested:
+    except StopRequested:
         _say("stopping: running requests finish first")
         return EXIT_STOPPED
     finally:
@@ -82,8 +78,8 @@ def _complain(line: str) -> None:
     print(f"resnet-serve: {line}", file=sys.stderr, flush=True)
 
 
-def _request_stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise _StopRequested
+def _request_stop(number: int, _frame: FrameType | None) -> NoReturn:
+    raise StopRequested(number)
 
 
 if __name__ == "__main__":

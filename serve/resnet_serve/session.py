@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from resnet_serve import diagnosis, selection
 from resnet_serve.config import ServerConfig
-from resnet_serve.errors import ServerError, UnservableError
+from resnet_serve.errors import ServerError, StopRequested, UnservableError
 from resnet_serve.server import TritonServer
 from resnet_serve.supervisor import TOKEN_VARIABLE
 
@@ -20,6 +21,8 @@ EXIT_NOT_RUN = 127
 
 _LOOK_EVERY_S = 0.2
 _LONGEST_PAUSE_S = 30.0
+# For the command of ``--then`` to end by itself.
+_ENDING_S = 5.0
 # After this time a crash has nothing to do with the one before.
 _STEADY_S = 120.0
 
@@ -83,9 +86,9 @@ class Session:
                     self._start_again()
                 else:
                     _wait(process, _LOOK_EVERY_S)
-        except BaseException:
-            process.kill()
-            process.wait()
+        except BaseException as exc:
+            # Ctrl-C has reached the command as well.
+            _end(process, is_told=isinstance(exc, StopRequested) and exc.number == signal.SIGINT)
             raise
         if process.returncode:
             self._complain(f"the command of --then ended with exit code {process.returncode}")
@@ -144,6 +147,19 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
         process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         return
+
+
+def _end(process: subprocess.Popen[bytes], *, is_told: bool) -> None:
+    """Let a command write its report and end its own children; end it if it does not, or on another signal."""
+    try:
+        if is_told:
+            _wait(process, _ENDING_S)
+        if process.poll() is None:
+            process.terminate()
+            _wait(process, _ENDING_S)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _reach(config: ServerConfig, name: str) -> str:

@@ -14,6 +14,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# A sibling that finds itself alone has the exclusive lock for some microseconds.
+_TRIES = 20
+
 
 class SharedCores:
     """Tells one instance, a process of its own, whether another one computes.
@@ -30,9 +33,12 @@ class SharedCores:
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[bool]:
-        """Compute inside; yields whether nobody else does. Never waits."""
+        """Compute inside; yields whether nobody else does. Never waits for who computes."""
         is_alone = self._try(fcntl.LOCK_EX)
-        self._try(fcntl.LOCK_SH)
+        for _ in range(_TRIES):
+            if self._try(fcntl.LOCK_SH):
+                break
+            os.sched_yield()
         try:
             yield is_alone
         finally:

@@ -18,7 +18,7 @@ _SHIPPED = {
     "skimage": ("data/chelsea.png", "data/coffee.png", "data/rocket.jpg", "data/astronaut.png"),
     "sklearn": ("datasets/images/flower.jpg", "datasets/images/china.jpg"),
 }
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 _SEED = 20
 _SMALLEST_ZOOM = 0.6
 
@@ -43,7 +43,7 @@ def pictures(folder: Path | None, *, side: int, count: int) -> list[Picture]:
     """
     if folder is None:
         return _crops(side, count)
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not found:
         raise RolloutError(f"there is no photo in {folder}; --images names a folder with some")
     # Evenly over the whole folder: classes often lie in folders of their own.

@@ -53,6 +53,7 @@ class Rollout:
                 expected.append(None if plan.files is None else self._judged(plan, plan.files))
             except RefusedError as exc:
                 self._refuse(plans, plan, exc)
+                self._say_stays(plan)
                 return False
         if self._options.dry_run:
             self._say("a dry run: nothing was changed")
@@ -125,12 +126,14 @@ class Rollout:
             try:
                 self._switch(plan, expected[number])
             except (RefusedError, RolloutError, KeyboardInterrupt) as exc:
-                # A load that was given up goes on in the server; this one comes after it.
-                for changed in plans[: number + 1]:
-                    self._server.load(changed.model, control.pinned(changed.config, (changed.old,)))
+                stuck = self._take_back(plans[: number + 1])
+                if isinstance(exc, RefusedError):
+                    self._refuse(plans, plan, exc)
+                if stuck:
+                    raise RolloutError(f"{'; '.join(stuck)}: load it again, or restart the server") from exc
                 if not isinstance(exc, RefusedError):
                     raise
-                self._refuse(plans, plan, exc)
+                self._say_stays(plan)
                 return False
         for plan in plans:
             # Only now: until here, the higher version may have had to come back.
@@ -138,6 +141,17 @@ class Rollout:
                 if version > plan.new:
                     self._say(f"  {plan.folders.set_aside(version)}")
         return True
+
+    def _take_back(self, plans: Sequence[Plan]) -> list[str]:
+        """Have the old versions in service again; return a sentence for each that is not."""
+        stuck = []
+        for plan in plans:
+            try:
+                # A load that was given up goes on in the server; this one comes after it.
+                self._server.load(plan.model, control.pinned(plan.config, (plan.old,)))
+            except (RefusedError, RolloutError) as exc:
+                stuck.append(f"version {plan.old} of {plan.model} could not be taken back into service ({exc})")
+        return stuck
 
     def _switch(self, plan: Plan, expected: Answers | None) -> None:
         if self._options.artifact is not None and plan.files and plan.folders.are_here:
@@ -171,13 +185,15 @@ class Rollout:
 
     def _refuse(self, plans: Sequence[Plan], refused: Plan, reason: RefusedError) -> None:
         self._say(f"{refused.model}: version {refused.new} is refused: {reason}")
-        self._say(f"{refused.model}: version {refused.old} stays in service")
         if self._options.dry_run:
             return
         for plan in plans:
             # Versions of one number belong together, so the other networks' do not wait for a restart either.
             if plan.new > plan.old and plan.new in plan.folders.versions():
                 self._say(f"  {plan.folders.set_aside(plan.new)}")
+
+    def _say_stays(self, plan: Plan) -> None:
+        self._say(f"{plan.model}: version {plan.old} stays in service")
 
 
 @contextlib.contextmanager

@@ -181,6 +181,23 @@ def test_then_runs_a_command_with_address_and_token(
         assert written.read_text() == f"{running.url('gRPC')} {os.environ['RESNET_ADMIN_TOKEN']}."
 
 
+def test_a_stop_lets_the_command_of_then_end_by_itself(
+    serving: Callable, wait_for: Callable, one_model: Path, tmp_path: Path
+) -> None:
+    """It hears SIGTERM, and has time to write what it knows."""
+    script = tmp_path / "then.py"
+    script.write_text(
+        "import pathlib, signal, sys\n"
+        "told = pathlib.Path(__file__).with_suffix('.txt')\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (told.write_text('a report'), sys.exit()))\n"
+        "told.touch()\n"
+        "signal.pause()"
+    )
+    with serving(one_model, "--then", f"{sys.executable} {script}"):
+        wait_for(script.with_suffix(".txt").exists, "the command did not run")
+    assert script.with_suffix(".txt").read_text() == "a report"
+
+
 def test_a_then_that_fails_is_told_and_serving_goes_on(
     serving: Callable, wait_for: Callable, run: Callable, one_model: Path, tmp_path: Path
 ) -> None:

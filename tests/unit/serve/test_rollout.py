@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from resnet_serve.rollout import comparison, control, golden, main
 from resnet_serve.rollout.comparison import Bounds, Likeness, Target, Times
 from resnet_serve.rollout.errors import RefusedError, RolloutError
 from resnet_serve.rollout.folders import Folders, read_artifact
+from resnet_serve.rollout.plan import Plan
+from resnet_serve.rollout.procedure import Rollout
 
 ROOT = Path(__file__).resolve().parents[3]
 BOUNDS = Bounds(min_agreement=0.75, max_p99_ratio=1.3)
@@ -255,3 +258,44 @@ def test_documented_options_are_the_real_ones(capsys: pytest.CaptureFixture[str]
     page = (ROOT / "docs/rollout.md").read_text(encoding="utf-8")
     table = "\n".join(line for line in page.splitlines() if line.startswith("|"))
     assert set(option.findall(table)) == set(option.findall(capsys.readouterr().out)) - {"--help", "--weights"}
+
+
+class Stuck:
+    """A server that does not take one model back."""
+
+    url = "grpc://localhost:8001"
+
+    def __init__(self, model: str) -> None:
+        self.model, self.loaded = model, list[str]()
+
+    def load(self, model: str, _: object) -> None:
+        """Load, or time out."""
+        self.loaded.append(model)
+        if model == self.model:
+            raise RolloutError("no answer within 300 s")
+
+
+def test_one_network_that_is_stuck_keeps_no_other_from_going_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is tried, what was refused is set aside, and the sentence names the one that needs a person."""
+    plans = []
+    for model in "ab":
+        for version in (1, 2):
+            (tmp_path / model / str(version)).mkdir(parents=True)
+        config = {"name": model, "version_policy": {}}
+        plans.append(Plan(config, Folders(tmp_path, model), old=1, new=2, files={}))
+
+    def switch(_: Rollout, plan: Plan, __: object) -> None:
+        if plan.model == "b":
+            raise RefusedError("it does not answer as version 2 did")
+
+    monkeypatch.setattr(Rollout, "_switch", switch)
+    server, said = Stuck("a"), list[str]()
+    rollout = Rollout(server, None, SimpleNamespace(dry_run=False), said.append)
+    with pytest.raises(RolloutError, match="version 1 of a could not be taken back into service"):
+        rollout._switch_all(plans, [None, None])
+    assert server.loaded == ["a", "b"]
+    assert not [path for model in "ab" if (path := tmp_path / model / "2").exists()]
+    assert "b: version 2 is refused: it does not answer as version 2 did" in said
+    assert not [line for line in said if "stays in service" in line]
