@@ -8,6 +8,7 @@ from pathlib import Path
 
 _TAIL_LINES = 20
 _PORT_TAKEN = "Address already in use"
+_UNLOADABLE = r"the artifact \S+ cannot be loaded: [^\n]{0,300}"
 # What the log says → what to do. The first that matches anywhere in the log is told.
 _REMEDIES = (
     (r"the artifact \S+ is missing", "an artifact is missing: run resnet-build"),
@@ -20,9 +21,13 @@ _REMEDIES = (
         r"restricted api '[^']*' can not be specified in multiple config groups",
         "an API is closed twice: give --open-apis all beside flags of your own that close APIs",
     ),
+    (
+        _UNLOADABLE,
+        "an artifact is damaged, or its configuration is wrong: run resnet-build, or undo what was changed",
+    ),
 )
 # These go away by themselves, or with what another process does.
-_PASSING = (_PORT_TAKEN, "No space left on device")
+_PASSING = (_PORT_TAKEN, "No space left on device", _UNLOADABLE)  # the last for want of memory, too
 # Triton's error lines, and its last word before it gives up.
 _ERROR_LINE = re.compile(r"E\d{4} |error: ", re.MULTILINE)
 # Said on every machine without a GPU.

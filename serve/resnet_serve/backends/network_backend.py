@@ -134,7 +134,15 @@ class NetworkBackend:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the artifact; Triton calls this once per instance, before any request."""
         self.config = ModelConfig(args, default_filename=self.default_filename)
-        self.load()
+        try:
+            self.load()
+        except pb_utils.TritonModelException:
+            raise
+        except Exception as exc:
+            reason = " ".join(str(exc).split())  # on one line, or half of it is lost on the way
+            raise pb_utils.TritonModelException(
+                f"the artifact {self.config.artifact} cannot be loaded: {reason}"
+            ) from exc
         _return_memory()
 
     def load(self) -> None:

@@ -193,8 +193,10 @@ def test_a_stop_lets_the_command_of_then_end_by_itself(
         "told.touch()\n"
         "signal.pause()"
     )
-    with serving(one_model, "--then", f"{sys.executable} {script}"):
+    with serving(one_model, "--then", f"{sys.executable} {script}") as running:
         wait_for(script.with_suffix(".txt").exists, "the command did not run")
+        running.process.terminate()
+        assert running.process.wait(60) == 0
     assert script.with_suffix(".txt").read_text() == "a report"
 
 

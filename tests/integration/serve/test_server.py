@@ -204,6 +204,19 @@ def test_openvino_reads_its_keys(repository: Path, tmp_path: Path, key: str, val
         pass
 
 
+@pytest.mark.parametrize("network", ["network_onnx", "network_torchscript"])
+def test_a_damaged_artifact_is_told(repository: Path, tmp_path: Path, network: str) -> None:
+    """With its path, the engine's reason, and what helps."""
+    folder = edited(repository, tmp_path, network)
+    artifact = next((folder / network / "1").iterdir())
+    artifact.write_bytes(artifact.read_bytes()[:1_000_000])
+    with (
+        pytest.raises(ServerError, match=f"an artifact is damaged.*run resnet-build.*{artifact.name} cannot be loaded"),
+        TritonServer(ServerConfig(folder, port=0)),
+    ):
+        pass
+
+
 def test_one_thread_is_one_thread(repository: Path, tmp_path: Path) -> None:
     """``intra_op_thread_count`` 1 leaves the worker without compute threads beside its own."""
     for threads in ("1", "2"):

@@ -117,6 +117,7 @@ def test_an_impossible_port_is_refused() -> None:
         ("bind: Address already in use", "a port is taken"),
         ("x: error while loading shared libraries: libz.so.9: cannot open", "a shared library is missing"),
         ("write: No space left on device", "no space left"),
+        ("E1123 x.cc:1] the artifact /models/net/1/model.onnx cannot be loaded: std::bad_alloc", "is damaged"),
     ],
 )
 def test_known_causes_are_read_from_the_log(tmp_path: Path, line: str, sentence: str) -> None:
@@ -126,7 +127,7 @@ def test_known_causes_are_read_from_the_log(tmp_path: Path, line: str, sentence:
     cause = diagnosis.cause(log)
     assert cause is not None
     assert sentence in cause.sentence
-    assert cause.is_lasting == (sentence not in {"a port is taken", "no space left"})
+    assert cause.is_lasting == (sentence not in {"a port is taken", "no space left", "is damaged"})
 
 
 def test_only_the_present_start_is_diagnosed(tmp_path: Path) -> None:
