@@ -121,8 +121,11 @@ def mostly_waiting(seen: Snapshot) -> Hits:
 
 
 def never_batched(seen: Snapshot) -> Hits:
-    """Requests wait, and are computed one by one all the same."""
+    """Requests wait, and are computed one by one though their configuration says otherwise."""
+    together = {model.name for model in seen.computing() if model.batches}
     for name, entries in _by_model(seen):
+        if name not in together:
+            continue
         sizes = [size for entry in entries for size in entry.batch_sizes.items()]
         executions = sum(count for _, count in sizes)
         lonely = sum(count for size, count in sizes if size == 1)
@@ -235,10 +238,10 @@ CHECKS = (
     Check(
         "never-batched",
         "slow",
-        ("statistics",),
+        ("statistics", "models"),
         never_batched,
-        "batching is configured away or does not work",
-        "dynamic_batching in its config.pbtxt, inputs of one shape; see no-dynamic-batching, photos-do-not-batch",
+        "its dynamic_batching does not work: requests whose inputs differ in shape are never computed together",
+        "inputs of one shape; see photos-do-not-batch",
     ),
     Check(
         "many-failures",

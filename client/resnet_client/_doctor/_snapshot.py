@@ -91,6 +91,11 @@ class Model:
         return self.backend in NETWORK_BACKENDS
 
     @property
+    def batches(self) -> bool:
+        """Whether its configuration lets requests be computed together; a preferred size of 1 says no, on purpose."""
+        return self.max_batch_size > 1 and self.batching is not None and max(self.batching.preferred, default=0) != 1
+
+    @property
     def threads(self) -> int:
         """CPU threads of each instance, as configured; 0 for all cores."""
         keys = ("intra_op_thread_count", "INTRA_OP_THREAD_COUNT", "INFERENCE_NUM_THREADS")

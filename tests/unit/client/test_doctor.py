@@ -53,7 +53,7 @@ def models() -> dict[str, Model]:
         "preprocess",
         backend="python",
         max_batch_size=32,
-        batching=dataclasses.replace(QUEUE, max_delay_us=0),
+        batching=Batching(preferred=(1,)),  # as resnet-build writes it: one photo after the other
         cpu_instances=1,
         parameters=PARAMETERS | LIMITS | DOOR,
         inputs=(IMAGE,),
@@ -289,6 +289,26 @@ def test_what_cannot_be_seen_is_not_checked(attribute: str) -> None:
     examination = examine(seen(**{attribute: None}, metrics_url="", unseen={attribute: "closed"}))
     assert examination.findings == ()
     assert set(examination.unchecked.values()) == {"closed"}
+
+
+LONELY = {"batch_sizes": {1: 4000}, "compute_infer_ns": 4000 * 5_000_000}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: with_counts("preprocess", **LONELY),
+        lambda: dataclasses.replace(with_counts(**LONELY), models=with_queue(preferred=(1,)).models),
+        lambda: dataclasses.replace(
+            with_counts(**LONELY), models=with_model("network_onnx", max_batch_size=1, batching=None).models
+        ),
+        lambda: dataclasses.replace(with_counts(**LONELY), models=with_model("network_onnx", batching=None).models),
+    ],
+    ids=["preprocess", "preferred size of 1", "no batch dimension", "no dynamic batching"],
+)
+def test_photos_computed_alone_as_configured_are_no_failure_of_batching(make: Callable[[], Snapshot]) -> None:
+    """Who wants one photo at a time gets it; that batching is left out is for other checks to say."""
+    assert "never-batched" not in {finding.check for finding in examine(make()).findings}
 
 
 @pytest.mark.parametrize(
