@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from resnet_client import _doctor
 from resnet_client._cli._exit_codes import ExitCode
-from resnet_client._config import ClientConfig
+from resnet_client._config import ClientConfig, environment_name
 from resnet_client._doctor._access import is_loopback
 from resnet_client._exceptions import ConfigurationError
 from resnet_client._transports import connect
@@ -29,6 +29,7 @@ NAME = "doctor"
 HELP = "what is wrong or slow about a server, each with cause and remedy"
 
 _METRICS_TIMEOUT_S = 5.0
+_METRICS_VARIABLE = environment_name("metrics_url")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-url",
         metavar="URL",
-        help="metrics endpoint, or none (default: port + 1 for gRPC, + 2 for HTTP, path /metrics)",
+        help=f"metrics endpoint, or none [{_METRICS_VARIABLE}; default: port + 1 for gRPC, + 2 for HTTP, /metrics]",
     )
     parser.add_argument(
         "--cores", type=int, metavar="N", help="CPU cores of the server (default: this machine's, if it is local)"
@@ -102,6 +103,9 @@ def _own_cores() -> int | None:
 
 
 def _metrics_url(endpoint: Endpoint, given: str | None) -> str:
+    """Argument > environment, where ``resnet-serve --then`` puts it > Triton's own port."""
+    if given is None:
+        given = os.environ.get(_METRICS_VARIABLE) or None
     if given is not None:
         return "" if given == "none" else given
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
@@ -111,7 +115,9 @@ def _metrics_url(endpoint: Endpoint, given: str | None) -> str:
 def _fetch(url: str) -> str:
     """Read a page; like the client's own requests it goes through no proxy."""
     if not url.startswith(("http://", "https://")):
-        raise ConfigurationError(f"--metrics-url must be an http:// or https:// URL, or none, not {url!r}")
+        raise ConfigurationError(
+            f"--metrics-url or {_METRICS_VARIABLE} must be an http:// or https:// URL, or none, not {url!r}"
+        )
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=_METRICS_TIMEOUT_S) as answer:

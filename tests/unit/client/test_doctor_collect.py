@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from resnet_client.__main__ import main
+from resnet_client._cli import _doctor as command
 from resnet_client._doctor import Place, collect, examine
 from resnet_client._doctor._snapshot import Answered, LargeRequest
 from resnet_client._endpoint import Endpoint
@@ -98,3 +100,41 @@ def test_the_collector_reads_what_the_server_says() -> None:
     found = {finding.check for finding in examine(snapshot).findings}
     assert "labels-incomplete" in found
     assert not {"batch-fails", "overloaded", "readiness-lies"} & found
+
+
+class Door:
+    """A connection to the server of one ensemble."""
+
+    def send(self, request: Any, _: float) -> Any:
+        """Answer as that server does."""
+        return full_server(request)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "read"),
+    [
+        ([], "http://127.0.0.1:7/metrics", ["http://127.0.0.1:7/metrics"]),
+        (["--metrics-url", "http://127.0.0.1:9/metrics"], "http://127.0.0.1:7/metrics", ["http://127.0.0.1:9/metrics"]),
+        ([], "none", []),
+        ([], "", ["http://127.0.0.1:8002/metrics"]),
+    ],
+    ids=["as resnet-serve --then sets it", "an argument counts more", "none", "empty"],
+)
+def test_the_metrics_are_where_the_variable_says(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], variable: str, read: list[str]
+) -> None:
+    """A server on free ports has them anywhere: argument > environment > the port after gRPC's."""
+    fetched: list[str] = []
+
+    def fetch(url: str) -> str:
+        fetched.append(url)
+        return "nv_inference_count 1\n"
+
+    monkeypatch.setattr(command, "connect", lambda *_: Door())
+    monkeypatch.setattr(command, "_fetch", fetch)
+    monkeypatch.setenv("RESNET_METRICS_URL", variable)
+    main(["doctor", "grpc://127.0.0.1:8001", *arguments])
+    assert fetched == read
