@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from resnet_client import _images, _requests
+from resnet_client import _images, _photo, _requests
 from resnet_client._doctor import _reading
 from resnet_client._doctor._snapshot import LargeRequest, Metrics, Model, Probe, Snapshot, Trial
 from resnet_client._endpoint import Endpoint
@@ -67,7 +68,8 @@ class Place:
 def collect(place: Place) -> Snapshot:
     """Look at everything that can be seen.
 
-    Sends one test picture to each model that takes photos, two more, and one full batch to the default model.
+    Sends one test picture to each model that takes photos, two more, and one full batch to the default model, which
+    may take pixels instead.
 
     Raises:
         UnavailableError: nobody answers there.
@@ -94,7 +96,7 @@ class _Look:
         counts = None if statistics is None else _requests.read_statistics(statistics)
         known = _reading.read_served(index) | (metrics.models if metrics else set())
         models = self._models(known | {entry.model for entry in counts or ()})
-        trials = None if models is None else {m.name: self._try(m) for m in models.values() if _takes_photos(m)}
+        trials = None if models is None else {m.name: self._try(m) for m in models.values() if self._is_tried(m)}
         return Snapshot(
             endpoint=place.endpoint,
             model=place.model,
@@ -171,6 +173,9 @@ class _Look:
         config = self._place.admin(Call("get_model_config", {"model_name": name}))
         return _reading.read_model(config, metadata.get("versions", []))
 
+    def _is_tried(self, model: Model) -> bool:
+        return _takes_photos(model) or (model.name == self._place.model and _takes_pixels(model))
+
     def _try(self, model: Model) -> Trial:
         is_own = model.name == self._place.model
         rows = model.max_batch_size if is_own else min(_FEW_ROWS, model.max_batch_size)
@@ -180,17 +185,23 @@ class _Look:
         return Trial(flag is True, single, rows, batch)
 
     def _classified(self, model: Model, rows: int, class_count: int) -> Probe:
-        return _read(self._probed(_question(model.name, _images.golden(), rows, class_count)))
+        name, picture = _picture(model)
+        return _read(self._probed(_question(model.name, name, np.repeat(picture, rows, axis=0), class_count)))
 
     def _large(self, trials: Mapping[str, Trial], models: Mapping[str, Model]) -> LargeRequest | None:
         """One test picture with bytes behind its end that say nothing."""
+        model = models.get(self._place.model)
+        if model is not None and not _takes_photos(model):
+            what = "takes pixels, not photos" if _takes_pixels(model) else "does not classify photos"
+            self._unseen["large_request"] = f"{model.name} {what}; name a model that does with --model"
+            return None
         trial = trials.get(self._place.model)
         if trial is None or isinstance(trial.single, Exception):
             self._unseen["large_request"] = f"{self._place.model} does not answer a small photo"
             return None
         size = min([_LARGE_BYTES, *_byte_limits(models)])
         photo = _images.golden().ljust(size, b"\0")
-        found = self._probed(_question(self._place.model, photo, 1, 1))
+        found = self._probed(_question(self._place.model, *_requests.input_of(photo), 1))
         return LargeRequest(len(photo), found if isinstance(found, ResnetClientError) else None)
 
     def _probed(self, request: Request) -> Any:
@@ -200,9 +211,17 @@ class _Look:
             return exc
 
 
-def _question(model: str, photo: bytes, rows: int, class_count: int) -> Inference:
-    tensor = np.array([[photo]] * rows, dtype=np.object_)
-    return Inference(model, "", _requests.IMAGE, tensor, _requests.PROBABILITIES, class_count)
+def _question(model: str, input_name: str, tensor: npt.NDArray[Any], class_count: int) -> Inference:
+    return Inference(model, "", input_name, tensor, _requests.PROBABILITIES, class_count)
+
+
+def _picture(model: Model) -> tuple[str, npt.NDArray[Any]]:
+    """Name and tensor of the test picture, as a photo, or as the pixels that the model takes."""
+    photo = _images.golden()
+    if _takes_photos(model):
+        return _requests.input_of(photo)
+    side = _side(model)
+    return _requests.input_of(_images.pixels(photo, _photo.Recipe(resize=side, crop=side)))
 
 
 def _read(found: Any) -> Probe:
@@ -215,8 +234,24 @@ def _read(found: Any) -> Probe:
 
 
 def _takes_photos(model: Model) -> bool:
-    has_photos = any(tensor.name == _requests.IMAGE for tensor in model.inputs)
-    return has_photos and any(tensor.name == _requests.PROBABILITIES for tensor in model.outputs)
+    return _classifies(model) and any(tensor.name == _requests.IMAGE for tensor in model.inputs)
+
+
+def _takes_pixels(model: Model) -> bool:
+    return _classifies(model) and _side(model) > 0
+
+
+def _side(model: Model) -> int:
+    """Height and width of the pixels that it takes; 0 if it takes none such as the client sends."""
+    for tensor in model.inputs:
+        match tensor.name, tensor.type, tensor.dims:
+            case _requests.PIXELS, "TYPE_UINT8", (height, width, 3) if height == width:
+                return max(0, height)
+    return 0
+
+
+def _classifies(model: Model) -> bool:
+    return any(tensor.name == _requests.PROBABILITIES for tensor in model.outputs)
 
 
 def _classes(model: Model) -> int:

@@ -55,6 +55,15 @@ def test_silent_on_the_default_set_up(server: TritonServer, protocol: str) -> No
     assert len(report["clean"]) >= 30
 
 
+def test_silent_on_a_network(server: TritonServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked with pixels, it does as well; a photo of 8 MiB is not for it. The variable says where the metrics are."""
+    monkeypatch.setenv("RESNET_METRICS_URL", server.metrics_url)
+    ignored = [option for check in OF_OTHER_TESTS for option in ("--ignore", check)]
+    code, report, _ = doctor(server.grpc_url, "--model", "network_onnx", *ignored, token=server.admin_token)
+    assert (code, report["findings"]) == (0, [])
+    assert set(report["unchecked"]) == {*OF_OTHER_TESTS, "large-photos-fail"}
+
+
 def test_silent_without_the_token(server: TritonServer) -> None:
     """What is closed to strangers is not checked, and said so; the rest is checked, and nothing found."""
     code, report, _ = doctor(server.grpc_url, "--metrics-url", server.metrics_url)

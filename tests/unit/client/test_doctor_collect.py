@@ -102,6 +102,48 @@ def test_the_collector_reads_what_the_server_says() -> None:
     assert not {"batch-fails", "overloaded", "readiness-lies"} & found
 
 
+def network_server(request: Any) -> Any:
+    """A server of one network, closed to strangers but for configurations; it takes pixels and nothing else."""
+    if isinstance(request, Inference):
+        assert (request.input_name, request.tensor.dtype) == ("PIXELS__0", np.uint8)
+        assert request.tensor.shape[1:] == (224, 224, 3)
+        return Answer(np.array([[b"0.9:285:cat"]] * len(request.tensor), dtype=object), request.model, "1")
+    pixels = {"name": "PIXELS__0", "data_type": "TYPE_UINT8", "dims": ["224", "224", "3"]}
+    output = {"name": "PROBABILITIES__0", "data_type": "TYPE_FP32", "dims": ["1"], "label_filename": "labels.txt"}
+    answers = {
+        "get_model_metadata": {"versions": ["1"]},
+        "get_model_config": {"name": "network_bf16", "max_batch_size": 4, "input": [pixels], "output": [output]},
+    }
+    return answers.get(request.method) or closed_server(request)
+
+
+def test_a_network_is_asked_with_pixels() -> None:
+    """What it cannot take is not sent, and said so; the rest is tried as with a model that takes photos."""
+    snapshot = collect(place(network_server, model="network_bf16"))
+    assert snapshot.trials is not None
+    assert snapshot.trials["network_bf16"].batch == Answered((285,) * 4)
+    examination = examine(snapshot)
+    assert examination.unchecked["large-photos-fail"].startswith("network_bf16 takes pixels, not photos; name a model")
+    assert {"readiness-lies", "batch-fails", "batch-differs"} <= {*examination.clean}
+
+
+@pytest.mark.parametrize(
+    ("kind", "dims"), [("TYPE_FP32", [3, 224, 224]), ("TYPE_UINT8", [-1, -1, 3]), ("TYPE_UINT8", [3, 224, 224])]
+)
+def test_pixels_of_another_make_are_not_sent(kind: str, dims: list[int]) -> None:
+    """A trial with what the client never sends would blame the model for it."""
+
+    def server(request: Any) -> Any:
+        answer = network_server(request)
+        if isinstance(request, Call) and request.method == "get_model_config":
+            answer["input"] = [{"name": "PIXELS__0", "data_type": kind, "dims": dims}]
+        return answer
+
+    snapshot = collect(place(server, model="network_bf16"))
+    assert snapshot.trials == {}
+    assert "does not classify photos" in snapshot.unseen["large_request"]
+
+
 class Door:
     """A connection to the server of one ensemble."""
 
