@@ -80,6 +80,14 @@ class Worker:
             yield {name: [value] for name, value in row.items()}
 
 
+def check_ray() -> None:
+    """Refuse to begin where Ray is not installed."""
+    try:
+        import ray.data  # noqa: F401
+    except ImportError as exc:
+        raise ConfigurationError("--engine ray needs the extra: pip install 'resnet50-triton[ray]'") from exc
+
+
 def on_ray(tasks: Iterable[Task], plan: Plan, workers: int | None, progress: Progress) -> Iterator[Part]:
     """Work on tasks wherever Ray puts them: ``RAY_ADDRESS`` names a cluster, else one is started here.
 
@@ -89,11 +97,9 @@ def on_ray(tasks: Iterable[Task], plan: Plan, workers: int | None, progress: Pro
         workers: processes that ask; None for one on each node.
         progress: told of each part.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as exc:
-        raise ConfigurationError("--engine ray needs the extra: pip install 'resnet50-triton[ray]'") from exc
+    import ray
+    import ray.data
+
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -64,7 +64,7 @@ def run(client: Client, options: Options) -> Progress:
         ConfigurationError: a source, an option or the output makes no sense.
         ServerError: the servers were away for too long; start again, and it goes on.
     """
-    _check_installed()
+    _check_installed(options.engine)
     rows = layout(client, options.top_k, options.part_size)
     config = client.config
     settings = {
@@ -100,9 +100,11 @@ def _advance(client: Client, options: Options, rows: Layout, store: Store) -> Pr
     return progress
 
 
-def _check_installed() -> None:
+def _check_installed(engine: str) -> None:
     try:
         import fsspec  # noqa: F401
         import pyarrow as pa  # noqa: F401
     except ImportError as exc:
         raise ConfigurationError(f"bulk needs the extra: pip install 'resnet50-triton[bulk]' ({exc})") from exc
+    if engine == "ray":
+        _engines.check_ray()

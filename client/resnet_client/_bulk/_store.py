@@ -38,11 +38,13 @@ class Store:
         self.output = output
         self.is_file = output.suffix == ".parquet"
         self.folder = output.with_name(f"{output.name}.parts") if self.is_file else output
+        self._inventory = self.folder / "_inventory.jsonl"
+        self._settings_file = self.folder / "_settings.json"
         self._settings = settings
 
     @contextlib.contextmanager
     def held(self, *, restart: bool) -> Iterator[None]:
-        """Have the folder alone, with the settings of this run.
+        """Have the folder alone, with the settings of this run. What fails before there is an inventory leaves nothing.
 
         Raises:
             ConfigurationError: another run has it, or it is the folder of a run with other settings.
@@ -51,13 +53,18 @@ class Store:
             raise ConfigurationError(f"{self.output} cannot be written: there is no folder {self.output.parent}")
         if not self.is_file and self.output.is_file():
             raise ConfigurationError(f"{self.output} is a file; name a folder, or a file that ends in .parquet")
+        is_new = not self.folder.exists()
         self.folder.mkdir(exist_ok=True)
         with (self.folder / "_lock").open("w") as lock:
             _lock(lock, self.folder)
-            if restart:
-                self._clear()
-            self._settle()
-            yield
+            try:
+                if restart:
+                    self._clear()
+                self._settle()
+                yield
+            except Exception:
+                self._leave_nothing(is_new=is_new)
+                raise
 
     @property
     def is_complete(self) -> bool:
@@ -65,18 +72,19 @@ class Store:
         return self.output.exists() if self.is_file else (self.folder / "_SUCCESS").exists()
 
     def note_units(self, units: Iterable[Unit]) -> None:
-        """Write the inventory, unless an earlier start has done so."""
-        path = self.folder / "_inventory.jsonl"
-        if path.exists():
+        """Write the inventory and what it was taken for, unless an earlier start has done so."""
+        if self._has_begun:
             return
-        with _appearing(path) as file:
+        with _appearing(self._inventory) as file:
             for unit in units:
                 file.write(f"{unit.to_json()}\n".encode())
+            with _appearing(self._settings_file) as settings:  # without an inventory they bind nobody
+                settings.write(json.dumps(self._settings, indent=2).encode())
 
     def tasks(self) -> Iterator[Task]:
         """What is left of each unit, in order; units that are done are left out."""
         done = self._done()
-        with (self.folder / "_inventory.jsonl").open(encoding="utf-8") as lines:
+        with self._inventory.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines):
                 parts, is_ended = done.get(number, (0, False))
                 if not is_ended:
@@ -85,7 +93,7 @@ class Store:
     def total(self) -> int | None:
         """Photos of all units; None if that is not known before they are read."""
         total = 0
-        with (self.folder / "_inventory.jsonl").open(encoding="utf-8") as lines:
+        with self._inventory.open(encoding="utf-8") as lines:
             for line in lines:
                 if (count := Unit.from_json(line).count) is None:
                     return None
@@ -155,17 +163,28 @@ class Store:
                 done[int(unit)] = parts + 1, bool(end)
         return done
 
+    @property
+    def _has_begun(self) -> bool:
+        """Whether there is an inventory; before, nothing was asked, and a start with other settings is free to come."""
+        return self._inventory.exists()
+
+    def _leave_nothing(self, *, is_new: bool) -> None:
+        if self._has_begun:
+            return
+        (self.folder / "_lock").unlink(missing_ok=True)
+        if is_new:
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                self.folder.rmdir()
+
     def _settle(self) -> None:
-        path = self.folder / "_settings.json"
+        """Refuse a folder that is not ours, or that a run with other settings has begun."""
         written = self._written() if self.is_file and self.output.exists() else None
-        if written is None and path.exists():
-            written = json.loads(path.read_text(encoding="utf-8"))
+        if written is None and self._has_begun:
+            written = json.loads(self._settings_file.read_text(encoding="utf-8"))
         if written is None:
             unknown = next((entry.name for entry in self.folder.iterdir() if not entry.name.startswith("_")), None)
             if unknown is not None:
                 raise ConfigurationError(f"{self.folder} holds something else ({unknown}); name another output")
-            with _appearing(path) as file:
-                file.write(json.dumps(self._settings, indent=2).encode())
         elif different := [name for name in self._settings if written.get(name) != self._settings[name]]:
             shown = ", ".join(f"{name} was {written.get(name)!r}, is {self._settings[name]!r}" for name in different)
             raise ConfigurationError(
@@ -187,8 +206,9 @@ class Store:
         if self.is_file and self.output.exists():
             self._written()  # refuses what is not ours
             self.output.unlink()
+        self._inventory.unlink(missing_ok=True)  # first: a run that is killed here has not begun
         for path in self.folder.iterdir():
-            if _PART.fullmatch(path.name) or path.name in ("_SUCCESS", "_inventory.jsonl", "_settings.json"):
+            if _PART.fullmatch(path.name) or path.name in ("_SUCCESS", "_settings.json"):
                 path.unlink()
 
 
@@ -196,10 +216,14 @@ class Store:
 def _appearing(path: Path) -> Iterator[IO[bytes]]:
     """A file that is there when it is complete; what a killed run leaves half written is written over."""
     partial = path.with_name(f"_{path.name}.partial")
-    with partial.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except Exception:
+        partial.unlink(missing_ok=True)
+        raise
     partial.replace(path)
 
 

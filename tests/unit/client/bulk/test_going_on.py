@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import sys
 
 import pyarrow.dataset
 import pytest
@@ -87,7 +88,35 @@ def test_what_is_not_ours_is_not_touched(bulk, folder, tmp_path, capsys):
         assert bulk("photos", *arguments, code=ExitCode.USAGE) is None
     assert (tmp_path / "results.parquet").read_bytes() == b"precious"
     assert bulk("photos", output="photos", code=ExitCode.USAGE) is None
+    assert not list(folder.glob("_*"))
     assert "holds something else" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["results.parquet", "rows"])
+@pytest.mark.parametrize("source", ["nodir", "photos nodir", "empty"])
+def test_a_mistyped_source_leaves_nothing(bulk, folder, tmp_path, source, output):
+    """The corrected command has the output for itself."""
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.iterdir())
+    bulk(*source.split(), output=output, code=ExitCode.USAGE)
+    assert sorted(tmp_path.iterdir()) == before
+    assert bulk("photos", output=output)["index"].to_pylist() == NUMBERS
+
+
+def test_a_run_killed_before_its_inventory_binds_nobody(bulk, folder):
+    """It has asked for nothing yet, so that the next start may ask for something else."""
+    for files in (0, 1):
+        with killed_after(files):
+            bulk("photos")
+    assert "features" in bulk("photos", "--embed").schema.names
+
+
+def test_without_ray_nothing_is_begun(bulk, folder, tmp_path, monkeypatch, capsys):
+    """The extra is asked for before the output is touched."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    bulk("photos", "--engine", "ray", code=ExitCode.USAGE)
+    assert "pip install 'resnet50-triton[ray]'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_two_runs_do_not_share_an_output(bulk, folder, tmp_path, capsys):
