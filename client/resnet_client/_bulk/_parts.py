@@ -49,8 +49,8 @@ class Layout:
         """One row for each photo. Where there is no answer, features are NaN, and the columns of classes null."""
         import pyarrow as pa
 
-        errors = [answer.reason if isinstance(answer, Failure) else None for answer in answers]
-        columns = [pa.array(names, pa.string()), pa.array(errors, pa.string())]
+        errors = [_text(answer.reason) if isinstance(answer, Failure) else None for answer in answers]
+        columns = [pa.array(map(_text, names), pa.string()), pa.array(errors, pa.string())]
         columns += [self._features(answers)] if self.top_k is None else self._classes(answers)
         return pa.table(columns, schema=self.schema())
 
@@ -76,6 +76,11 @@ class Layout:
             else:
                 rows.append({})
         return [pa.array([row.get(field.name) for row in rows], field.type) for field in list(self.schema())[2:]]
+
+
+def _text(name: str) -> str:
+    r"""As Arrow takes it: bytes of a file's name that are no UTF-8 become ``\udcff``, as in ``classify``."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Every kind of source gives one row for each photo, in a stable order."""
 
+import os
+import tarfile
 import zipfile
 
 import fsspec
@@ -19,6 +21,25 @@ def test_a_folder_is_searched(bulk, folder):
     assert rows["index"].to_pylist() == NUMBERS
     assert rows["photo"][0].as_py() == "photos/01.jpg"
     assert rows["photo"][-1].as_py() == "photos/below/25.jpg"
+
+
+@pytest.mark.parametrize("source", ["photos", "photos/*.png", "shard.tar"])
+def test_names_that_are_no_utf8(bulk, tmp_path, source):
+    """They are escaped as `classify` does it; the photo is found by its own name."""
+    photo = tmp_path / "photos" / os.fsdecode(b"caf\xe9.png")
+    photo.parent.mkdir()
+    photo.write_bytes(b"\7")
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        archive.add(photo, f"photos/{photo.name}")
+    (row,) = bulk(source).to_pylist()
+    assert (row["photo"].removeprefix("shard.tar/"), row["index"]) == (r"photos/caf\udce9.png", 7)
+
+
+def test_a_name_that_is_no_utf8_may_be_a_source(bulk, tmp_path):
+    """The settings of the run hold it, so that a second start knows it again."""
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / name).write_bytes(b"\7")
+    assert bulk(name).equals(bulk(name))
 
 
 def test_a_pattern_matches_files(bulk, folder):
