@@ -19,13 +19,15 @@ class Progress:
         done: photos of earlier starts.
         failed: of them those without an answer.
         total: of the whole run; None if nobody knows yet.
+        was_complete: whether an earlier start has ended the run, so that this one has nothing to do.
     """
 
-    def __init__(self, done: int, failed: int, total: int | None) -> None:
+    def __init__(self, done: int, failed: int, total: int | None, *, was_complete: bool = False) -> None:
         self.done = done
         self.failed = failed
         self._first = done
         self._total = total
+        self._was_complete = was_complete
         self._began_s = self._said_s = time.monotonic()
         self._lock = threading.Lock()
         self._bar: Any = None
@@ -59,6 +61,8 @@ class Progress:
 
     def summary(self) -> str:
         """One sentence for the end."""
+        if self._was_complete:
+            return f"{self.done:,} photos, {self.failed:,} failed; it is complete already, --restart begins anew"
         return f"{self.done:,} photos, {self._speed(with_time_left=False)}"
 
     def _speed(self, *, with_time_left: bool = True) -> str:

@@ -78,7 +78,7 @@ def run(client: Client, options: Options) -> Progress:
     store = Store(options.output, settings)
     with store.held(restart=options.restart):
         if store.is_complete:
-            progress = Progress(*store.counted(), total=None)
+            progress = Progress(*store.counted(), total=None, was_complete=True)
         else:
             progress = _advance(client, options, rows, store)
             store.finish(rows.schema())

@@ -55,12 +55,17 @@ def test_a_killed_run_goes_on(bulk, tmp_path, served, source, files):
     assert not (tmp_path / "results.parquet.parts").exists()
 
 
-def test_a_finished_run_has_nothing_to_do(bulk, folder, served):
-    """Started again, it asks nobody."""
+def test_a_finished_run_has_nothing_to_do(bulk, folder, served, capsys):
+    """Started again, it asks nobody, and says why a photo that came since is not in it."""
     first = bulk("photos")
+    assert "already" not in capsys.readouterr().err
     served.asked.clear()
+    (folder / "00.jpg").write_bytes(b"\0")
     assert bulk("photos").equals(first)
     assert not served.asked
+    said = "25 photos, 0 failed; it is complete already, --restart begins anew"
+    assert capsys.readouterr().err == f"resnet-client: results.parquet: {said}\n"
+    assert bulk("photos", "--restart")["index"].to_pylist() == [0, *NUMBERS]
 
 
 def test_the_inventory_is_taken_once(bulk, folder):
