@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ class Options:
 
     Attributes:
         sources: folders, patterns, shards, Parquet files, URLs; at least one.
-        output: a file that ends in ``.parquet``, or a folder for many.
+        output: a file that ends in ``.parquet``, or a folder for many; other suffixes promise another format.
         top_k: how many classes for each photo; None for features.
         column: that holds the photos of Parquet files; None finds it.
         engine: ``local`` or ``ray``.
@@ -46,6 +47,10 @@ class Options:
     restart: bool = False
 
     def __post_init__(self) -> None:
+        if re.search("[A-Za-z]", self.output.suffix.removesuffix(".parquet")) and not self.output.is_dir():
+            raise ConfigurationError(
+                f"--output must end in .parquet, or name a folder, without a suffix, not {self.output.name!r}"
+            )
         check_max_in_flight(self.max_in_flight)
         if self.top_k is not None:
             check_top_k(self.top_k)

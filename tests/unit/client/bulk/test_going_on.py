@@ -143,6 +143,21 @@ def test_a_folder_keeps_its_parts(bulk, folder, tmp_path, served):
     assert not served.asked
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.txt", "out.PARQUET", "out.parquet.gz"])
+def test_a_suffix_of_another_format_is_refused(bulk, folder, tmp_path, capsys, name):
+    """It would be a folder in disguise; nothing is begun."""
+    bulk("photos", output=name, code=ExitCode.USAGE)
+    assert f"--output must end in .parquet, or name a folder, without a suffix, not '{name}'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("name", ["rows-1.5", "rows.d"])
+def test_a_dot_makes_no_format(bulk, folder, tmp_path, name):
+    """A number behind it is a version's, and a folder that is there is one."""
+    (tmp_path / "rows.d").mkdir()
+    assert bulk("photos", output=name)["index"].to_pylist() == NUMBERS
+
+
 def test_a_run_without_patience_keeps_what_it_has(bulk, folder, served, tmp_path):
     """Parts that were complete when the servers went away are there."""
     answer = served.send
