@@ -1,7 +1,9 @@
 """What a row holds, for good photos and bad ones."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from resnet_client import OverloadedError, RequestError, ResponseError, UnavailableError
 from resnet_client._bulk import _asking
+from resnet_client._bulk._parts import Layout
 from resnet_client._cli._exit_codes import ExitCode
 from resnet_client._exceptions import ModelNotFoundError
 
 from .conftest import WIDTH, write_parquet, write_tar
+
+PAGE = Path(__file__).resolve().parents[4] / "docs/bulk.md"
 
 
 @pytest.fixture
@@ -36,6 +41,14 @@ def test_an_embedded_photo(bulk, one):
     table = bulk(one, "--embed")
     assert table.schema.field("features").type == pa.list_(pa.float32(), WIDTH)
     assert table["features"].to_pylist() == [[7.0] * WIDTH]
+
+
+@pytest.mark.parametrize(("layout", "kind"), [(Layout(5, 0, 1000), "classes"), (Layout(None, 8, 1000), "`--embed`")])
+def test_the_page_lists_the_columns(layout, kind):
+    """docs/bulk.md says which columns there are, with and without `--embed`."""
+    rows = re.findall(r"^\| (`.*`) \| (all|classes|`--embed`) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    named = [name for names, where in rows if where in ("all", kind) for name in re.findall(r"`(\w+)`", names)]
+    assert named == layout.schema().names
 
 
 @pytest.mark.parametrize("arguments", [[], ["--embed"]])
