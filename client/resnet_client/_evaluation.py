@@ -98,7 +98,7 @@ def read_samples(folder: Path, labels_csv: Path | None, class_names: Mapping[str
         raise ConfigurationError(f"{folder} is no folder")
     samples = _by_folder(folder, class_names) if labels_csv is None else _by_csv(folder, labels_csv)
     if not samples:
-        raise ConfigurationError(f"there is no photo in {folder}; expected one folder per class, or --labels FILE")
+        raise ConfigurationError(_nothing(folder, labels_csv))
     classes = {index for indices in class_names.values() for index in indices}
     for sample in samples:
         if sample.class_index not in classes:
@@ -182,6 +182,17 @@ def _by_folder(folder: Path, names: Mapping[str, Sequence[int]]) -> list[Sample]
         if subfolder.is_dir()
         for path in find(subfolder)
     ]
+
+
+def _nothing(folder: Path, labels_csv: Path | None) -> str:
+    """Why there is no sample, and what would be one."""
+    if labels_csv is not None:
+        return f"{labels_csv} names no photo; below the line with the names of the columns, each line names one"
+    expected = "expected one folder per class, named by its index or label, or --labels FILE"
+    if count := sum(1 for _ in find(folder)):
+        photos = "1 photo" if count == 1 else f"{count} photos"
+        return f"{folder} has {photos}, but no folders of classes; {expected}"
+    return f"there is no photo in {folder}; {expected}"
 
 
 def _class_index(name: str, names: Mapping[str, Sequence[int]]) -> int:

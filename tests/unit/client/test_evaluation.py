@@ -35,6 +35,31 @@ def test_unclear_folders_are_refused(tmp_path, name, sentence):
 
 
 @pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ((), "there is no photo in .*; expected one folder per class"),
+        (("a.jpg",), "has 1 photo, but no folders of classes; expected one folder per class, named by its index or"),
+        (("a.jpg", "b.png", "notes.txt"), "has 2 photos, but no folders of classes; .* or --labels FILE"),
+    ],
+)
+def test_photos_without_classes_are_no_empty_folder(tmp_path, names, sentence):
+    """The sentence says what is missing."""
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "7").mkdir()
+    with pytest.raises(ConfigurationError, match=sentence):
+        _evaluation.read_samples(tmp_path, None, NAMES)
+
+
+def test_labels_of_nothing_are_refused(tmp_path):
+    """A file that names no photo is not a folder's fault."""
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "labels.csv").write_text("file,class_index\n")
+    with pytest.raises(ConfigurationError, match="labels.csv names no photo"):
+        _evaluation.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
+
+
+@pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ("", "needs the columns .* lacks class_index and file"),
