@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import sys
@@ -13,6 +15,7 @@ from resnet_client._cli._options import build_parser
 from resnet_client._exceptions import ResnetClientError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 _COMMANDS = (_classify, _embed, _bulk, _server.Health, _server.Metadata, _evaluate, _doctor)
@@ -27,17 +30,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; ``--help`` lists them.
     """
+    _open_streams()
+    code = ExitCode.OK
+    try:
+        code = _code_of(build_parser(_COMMANDS).parse_args(arguments))
+        sys.stdout.flush()  # at the end of the process it would be too late to say that it fails
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        _let_go_of_output()
+    except OSError as exc:
+        what = "the output cannot be written" if exc.filename is None else exc.filename
+        sys.stderr.write(f"resnet-client: {what}: {exc.strerror or exc}\n")
+        _let_go_of_output()
+        code = ExitCode.USAGE
+    return int(code)
+
+
+class _Closed(io.StringIO):
+    """Stands for a standard output that was closed before we began."""
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.EBADF, "it is closed")
+
+
+def _open_streams() -> None:
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # file names may hold what the encoding has no characters for
             stream.reconfigure(errors="backslashreplace")
-    options = build_parser(_COMMANDS).parse_args(arguments)
+
+
+def _code_of(options: argparse.Namespace) -> ExitCode:
     try:
-        return int(options.run(options))
+        code: ExitCode = options.run(options)
     except ResnetClientError as exc:
         sys.stderr.write(f"resnet-client: {exc}\n")
-        return int(code_of(exc))
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.OK)
+        return code_of(exc)
     except KeyboardInterrupt:
-        return int(ExitCode.INTERRUPTED)
+        return ExitCode.INTERRUPTED
+    return code
+
+
+def _let_go_of_output() -> None:
+    """Have what is still to be written go nowhere, so that the end of the process does not fail over it."""
+    with contextlib.suppress(io.UnsupportedOperation):  # it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -29,7 +29,7 @@ class ExitCode(enum.IntEnum):
 
     OK = 0, "all is well"
     SOME_FAILED = 1, "some photos failed, the others are answered; doctor: something is wrong"
-    USAGE = 2, "an option, a URL or an input makes no sense"
+    USAGE = 2, "an option, a URL or an input makes no sense, or the output cannot be written"
     NOT_READY = 3, "the server cannot be reached, is not ready, overloaded, or too slow"
     NO_MODEL = 4, "the server has no such model or version"
     SERVER_FAILED = 5, "the server refused the request or failed"

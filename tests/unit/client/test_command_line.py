@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from resnet_client import ClientConfig, ModelNotFoundError, UnavailableError
@@ -95,6 +96,59 @@ def test_any_file_name_can_be_shown(tmp_path, options):
     assert r"\udcff.png" in finished.stdout
 
 
+@pytest.fixture
+def known(tmp_path):
+    """A folder of one photo whose class is the stub's."""
+    (tmp_path / "known/137").mkdir(parents=True)  # the stub's class for any PNG, by its first byte
+    (tmp_path / "known/137/a.png").write_bytes(b"\x89")
+    return str(tmp_path / "known")
+
+
+WRITING = [["classify"], ["classify", "--json"], ["classify", "--csv"], ["embed"], ["evaluate"], ["evaluate", "--json"]]
+
+
+@pytest.mark.parametrize("command", [*WRITING, ["health"], ["metadata"]], ids=" ".join)
+def test_an_output_that_is_full_is_said(transport, known, capsys, monkeypatch, command):
+    """One sentence, and not the code for photos that failed."""
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main([*command, *([known] if command in WRITING else [])]) == ExitCode.USAGE
+    assert capsys.readouterr().err.endswith("resnet-client: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", [*WRITING, ["health"], ["metadata"]], ids=" ".join)
+def test_an_output_that_is_closed_is_said(transport, known, capsys, monkeypatch, command):
+    """The same sentence with another reason."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main([*command, *([known] if command in WRITING else [])]) == ExitCode.USAGE
+    assert capsys.readouterr().err.endswith("resnet-client: the output cannot be written: it is closed\n")
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        (">/dev/full", ExitCode.USAGE, "the output cannot be written: No space left on device\n"),
+        (">&-", ExitCode.USAGE, "the output cannot be written: it is closed\n"),
+        ("--url nowhere 2>&-", ExitCode.USAGE, ""),
+    ],
+)
+def test_what_the_shell_does_to_outputs(redirected, code, said):
+    """The process ends without a traceback, also where the interpreter writes what is left."""
+    script = f'"$0" -m resnet_client classify missing.png {redirected}'
+    finished = subprocess.run(["sh", "-c", script, sys.executable], check=False, capture_output=True, text=True)
+    assert finished.returncode == code
+    assert finished.stderr.removeprefix("resnet-client: ") == said
+
+
+def test_a_reader_that_has_seen_enough_changes_no_code(transport, files, monkeypatch):
+    """What was found counts, whoever has read it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["classify", *files]) == ExitCode.SOME_FAILED
+
+
 def test_tabs_and_line_ends_in_names_are_escaped(transport, tmp_path, capsys):
     """Every line has six cells, whatever the photos are called."""
     path = tmp_path / "a\tb\nc.png"
@@ -103,11 +157,9 @@ def test_tabs_and_line_ends_in_names_are_escaped(transport, tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path}/a\\tb\\nc.png\t1\t1\tlabel 1\t0.5\t\n"
 
 
-def test_evaluate_asks_for_the_version(transport, tmp_path):
+def test_evaluate_asks_for_the_version(transport, known):
     """`--model-version` reaches every request about a model."""
-    (tmp_path / "137").mkdir()  # the stub's class for any PNG, by its first byte
-    (tmp_path / "137" / "a.png").write_bytes(b"\x89")
-    assert main(["evaluate", "--model", "m", "--model-version", "99", str(tmp_path)]) == ExitCode.OK
+    assert main(["evaluate", "--model", "m", "--model-version", "99", known]) == ExitCode.OK
     asked = [request for request, _ in transport.sent if isinstance(request, Inference) or request.arguments]
     versions = [r.model_version if isinstance(r, Inference) else r.arguments["model_version"] for r in asked]
     assert versions == ["99"] * 4
