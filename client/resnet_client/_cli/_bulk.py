@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from resnet_client._bulk._run import Options
 from resnet_client._bulk._run import run as run_bulk
 from resnet_client._cli._exit_codes import ExitCode
-from resnet_client._cli._options import add_in_flight, open_client
+from resnet_client._cli._options import add_in_flight, named, open_client
 
 if TYPE_CHECKING:
     import argparse
@@ -24,11 +24,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sources",
         nargs="+",
+        type=named,
         metavar="SOURCE",
         help="folder, pattern, tar shard ({000..127} for many), Parquet file, photo, or a URL of these for fsspec",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="PATH", help="FILE.parquet, or a folder that gets many of them"
+        "--output", type=named, required=True, metavar="PATH", help="FILE.parquet, or a folder that gets many of them"
     )
     rows = parser.add_mutually_exclusive_group()
     rows.add_argument("--embed", action="store_true", help="features instead of classes")
@@ -55,7 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitCode:
     """Work, and say how it went."""
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(Options)}
-    given |= {"sources": tuple(options.sources), "top_k": None if options.embed else options.top_k}
+    given |= {"sources": tuple(options.sources), "output": Path(options.output)}
+    given |= {"top_k": None if options.embed else options.top_k}
     with open_client(options) as client:
         progress = run_bulk(client, Options(**given))
     sys.stderr.write(f"resnet-client: {options.output}: {progress.summary()}\n")

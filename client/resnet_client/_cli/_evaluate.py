@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from resnet_client import _evaluation
 from resnet_client._cli._exit_codes import ExitCode
-from resnet_client._cli._options import add_in_flight, open_client
+from resnet_client._cli._options import add_in_flight, named, open_client
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +24,9 @@ _HEADINGS = ("model", "photos", "failed", "top-1", "top-5", "photos/s", "p50 ms"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Photos, their classes, which models."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="photos; without --labels, in one folder per class")
+    parser.add_argument(
+        "folder", type=named, metavar="FOLDER", help="photos; without --labels, in one folder per class"
+    )
     parser.add_argument(
         "--labels",
         type=Path,
@@ -48,7 +50,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     with open_client(options) as client:
         models = list(dict.fromkeys(options.models or [client.config.model]))
         names = _evaluation.class_names(client, models[0])
-        samples = _evaluation.read_samples(options.folder, options.labels, names)
+        samples = _evaluation.read_samples(Path(options.folder), options.labels, names)
         for model in models:  # a missing model is an answer, not two hundred failures
             client.metadata(model=model, model_version=client.config.model_version)
         evaluation = _evaluation.evaluate(client, samples, models, max_in_flight=options.max_in_flight)

@@ -47,8 +47,15 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
 def add_photos(parser: argparse.ArgumentParser) -> None:
     """What the commands over photos share."""
     # No type=Path: it would make `https:/` of `https://`, and the sentence about URLs would not appear.
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="photo, or folder to search for photos")
+    parser.add_argument("paths", nargs="+", type=named, metavar="PATH", help="photo, or folder to search for photos")
     add_in_flight(parser)
+
+
+def named(path: str) -> str:
+    """Refuse an empty path, such as a variable of the shell that is not set: it would mean the current folder."""
+    if not path:
+        raise argparse.ArgumentTypeError("the path is empty; the current folder is '.'")
+    return path
 
 
 def add_in_flight(parser: argparse.ArgumentParser) -> None:

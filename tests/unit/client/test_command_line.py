@@ -67,6 +67,21 @@ def test_empty_folders_end_with_usage(transport, tmp_path, capsys):
     assert "no photo" in capsys.readouterr().err
 
 
+EMPTY = [["classify"], ["embed"], ["evaluate"], ["bulk", "--output", "x.parquet"], ["bulk", "x.png", "--output"]]
+
+
+@pytest.mark.parametrize("command", EMPTY, ids=" ".join)
+def test_an_empty_path_is_not_the_current_folder(transport, tmp_path, monkeypatch, capsys, command):
+    """Most likely a variable of the shell is not set; nothing is asked."""
+    (tmp_path / "1.png").write_bytes(b"\x01")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([*command, ""])
+    assert ended.value.code == ExitCode.USAGE
+    assert "the path is empty; the current folder is '.'" in capsys.readouterr().err
+    assert not transport.sent
+
+
 @pytest.mark.parametrize("command", ["classify", "embed", "health", "metadata", "evaluate"])
 def test_help_names_every_option_and_code(command, capsys):
     """Each command shows flags, their variables, and the exit codes."""
