@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from typing import TYPE_CHECKING
 
 from resnet_client._cli._exit_codes import ExitCode, code_of
 from resnet_client._cli._options import open_client
-
-if TYPE_CHECKING:
-    import argparse
+from resnet_client._config import check_timeout
 
 
 class Health:
@@ -22,7 +20,7 @@ class Health:
     @staticmethod
     def add_options(parser: argparse.ArgumentParser) -> None:
         """Wait or look once; for people or for programs."""
-        parser.add_argument("--wait-s", type=float, metavar="S", help="wait up to S seconds until it is ready")
+        parser.add_argument("--wait-s", type=_seconds, metavar="S", help="wait up to S seconds until it is ready")
         parser.add_argument("--json", action="store_true", help="one JSON object")
 
     @staticmethod
@@ -68,3 +66,12 @@ class Metadata:
             metadata = client.metadata()
         sys.stdout.write(json.dumps(metadata, indent=2) + "\n")
         return ExitCode.OK
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+        check_timeout(seconds)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds, at most 1e9") from exc
+    return seconds

@@ -82,6 +82,15 @@ def test_an_empty_path_is_not_the_current_folder(transport, tmp_path, monkeypatc
     assert not transport.sent
 
 
+@pytest.mark.parametrize("given", ["-5", "0", "nan", "1e10", "soon"])
+def test_a_wait_that_makes_no_sense_is_called_by_its_name(transport, capsys, given):
+    """The sentence names the option that was given, not the one that it becomes."""
+    with pytest.raises(SystemExit) as ended:
+        main(["health", "--wait-s", given])
+    assert ended.value.code == ExitCode.USAGE
+    assert f"--wait-s: '{given}' is not a positive number of seconds, at most 1e9" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["classify", "embed", "health", "metadata", "evaluate"])
 def test_help_names_every_option_and_code(command, capsys):
     """Each command shows flags, their variables, and the exit codes."""
