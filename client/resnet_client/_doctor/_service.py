@@ -112,9 +112,12 @@ def no_metrics(seen: Snapshot) -> Hits:
 
 
 def mostly_waiting(seen: Snapshot) -> Hits:
-    """Requests wait longer than they are computed."""
+    """Requests wait longer than they are computed; of a step, the time of the whole request counts."""
+    took_ns = {name: sum(entry.success_ns for entry in entries) for name, entries in _by_model(seen)}
     for name, entries in _by_model(seen):
-        waiting, total = sum(e.queue_ns for e in entries), sum(e.success_ns for e in entries)
+        waiting = sum(entry.queue_ns for entry in entries)
+        above = (took_ns.get(ensemble.name, 0) for ensemble in seen.ensembles() if name in ensemble.steps)
+        total = max(took_ns[name], sum(above))
         if _requests(entries) >= ENOUGH_REQUESTS and total and waiting / total > _WAITING_SHARE:
             mean_ms = waiting / _requests(entries) / 1e6
             yield name, f"{waiting / total:.0%} of the time is waiting in its queue, {mean_ms:.0f} ms for each request"

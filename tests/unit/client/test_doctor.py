@@ -136,6 +136,17 @@ def with_counts(model: str = "network_onnx", **changes: Any) -> Snapshot:
     return seen(statistics=(statistics(model, **changes),))
 
 
+def with_wait(wait_ms: int) -> Snapshot:
+    """The healthy server, whose requests take 50 ms, with the first step quick but for its queue."""
+    queue_ns, success_ns = 4000 * wait_ms * 1_000_000, 4000 * (wait_ms + 4) * 1_000_000
+    return seen(
+        statistics=(
+            statistics("preprocess", queue_ns=queue_ns, success_ns=success_ns),
+            statistics("resnet50", queue_ns=0, batch_sizes={}),
+        )
+    )
+
+
 def with_open(api: str) -> Snapshot:
     """The healthy server with one interface open."""
     return seen(open_apis=healthy().open_apis | {api: True})
@@ -166,7 +177,10 @@ FAULTS: dict[str, list[tuple[str, Callable[[], Snapshot]]]] = {
         ("http://127.0.0.1:8002/metrics", lambda: seen(metrics=None)),
         ("http://127.0.0.1:8002/metrics", lambda: seen(metrics=Metrics(frozenset()))),
     ],
-    "mostly-waiting": [("network_onnx", lambda: with_counts(queue_ns=4000 * 30_000_000))],
+    "mostly-waiting": [
+        ("network_onnx", lambda: with_counts(queue_ns=4000 * 30_000_000)),
+        ("preprocess", lambda: with_wait(30)),
+    ],
     "never-batched": [
         ("network_onnx", lambda: with_counts(batch_sizes={1: 3999, 32: 1}, compute_infer_ns=4000 * 5_000_000))
     ],
@@ -318,6 +332,7 @@ def test_photos_computed_alone_as_configured_are_no_failure_of_batching(make: Ca
         ({"endpoint": Endpoint.parse("http://localhost:8000")}, "this machine"),
         ({"endpoint": Endpoint.parse("http://[::1]:8000")}, "this machine, IPv6"),
         ({"large_request": LargeRequest(2**23, InvalidImageError("too large", source=""))}, "it came through"),
+        ({"statistics": with_wait(17).statistics}, "a short wait before a short step"),
         ({"statistics": (statistics("network_onnx", success_count=10, failure_count=10),)}, "too few to tell"),
     ],
 )
