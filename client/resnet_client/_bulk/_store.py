@@ -41,6 +41,7 @@ class Store:
         self._inventory = self.folder / "_inventory.jsonl"
         self._settings_file = self.folder / "_settings.json"
         self._settings = settings
+        self._begins_anew = False
 
     @contextlib.contextmanager
     def held(self, *, restart: bool) -> Iterator[None]:
@@ -58,8 +59,7 @@ class Store:
         with (self.folder / "_lock").open("w") as lock:
             _lock(lock, self.folder)
             try:
-                if restart:
-                    self._clear()
+                self._begins_anew = restart
                 self._settle()
                 yield
             except Exception:
@@ -69,6 +69,8 @@ class Store:
     @property
     def is_complete(self) -> bool:
         """Whether there is nothing left to do."""
+        if self._begins_anew:
+            return False
         return self.output.exists() if self.is_file else (self.folder / "_SUCCESS").exists()
 
     def note_units(self, units: Iterable[Unit]) -> None:
@@ -78,6 +80,9 @@ class Store:
         with _appearing(self._inventory) as file:
             for unit in units:
                 file.write(f"{unit.to_json()}\n".encode())
+            if self._begins_anew:  # not before there is something to begin with
+                self._clear()
+                self._begins_anew = False
             with _appearing(self._settings_file) as settings:  # without an inventory they bind nobody
                 settings.write(json.dumps(self._settings, indent=2).encode())
 
@@ -166,7 +171,7 @@ class Store:
     @property
     def _has_begun(self) -> bool:
         """Whether there is an inventory; before, nothing was asked, and a start with other settings is free to come."""
-        return self._inventory.exists()
+        return self._inventory.exists() and not self._begins_anew
 
     def _leave_nothing(self, *, is_new: bool) -> None:
         if self._has_begun:
@@ -181,15 +186,17 @@ class Store:
         written = self._written() if self.is_file and self.output.exists() else None
         if written is None and self._has_begun:
             written = json.loads(self._settings_file.read_text(encoding="utf-8"))
-        if written is None:
-            unknown = next((entry.name for entry in self.folder.iterdir() if not entry.name.startswith("_")), None)
-            if unknown is not None:
-                raise ConfigurationError(f"{self.folder} holds something else ({unknown}); name another output")
+        if written is None or self._begins_anew:
+            if unknown := [path.name for path in self.folder.iterdir() if not self._is_known(path.name)]:
+                raise ConfigurationError(f"{self.folder} holds something else ({unknown[0]}); name another output")
         elif different := [name for name in self._settings if written.get(name) != self._settings[name]]:
             shown = ", ".join(f"{name} was {written.get(name)!r}, is {self._settings[name]!r}" for name in different)
             raise ConfigurationError(
                 f"{self.output} belongs to another run ({shown}); name another output, or begin anew with --restart"
             )
+
+    def _is_known(self, name: str) -> bool:
+        return name.startswith("_") or (self._begins_anew and _PART.fullmatch(name) is not None)
 
     def _written(self) -> dict[str, Any]:
         import pyarrow as pa
@@ -203,9 +210,8 @@ class Store:
         return settings
 
     def _clear(self) -> None:
-        if self.is_file and self.output.exists():
-            self._written()  # refuses what is not ours
-            self.output.unlink()
+        if self.is_file:
+            self.output.unlink(missing_ok=True)
         self._inventory.unlink(missing_ok=True)  # first: a run that is killed here has not begun
         for path in self.folder.iterdir():
             if _PART.fullmatch(path.name) or path.name in ("_SUCCESS", "_settings.json"):

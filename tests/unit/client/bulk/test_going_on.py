@@ -86,6 +86,15 @@ def test_another_run_does_not_get_mixed_in(bulk, folder, capsys):
     assert "features" in bulk("photos", "--embed", "--restart").schema.names
 
 
+@pytest.mark.parametrize("output", ["results.parquet", "rows"])
+def test_beginning_anew_with_a_mistyped_source_loses_nothing(bulk, folder, output):
+    """What an earlier run has found goes when there is something to begin with."""
+    first = bulk("photos", output=output)
+    assert bulk("nodir", "--restart", output=output, code=ExitCode.USAGE) is None
+    assert bulk("photos", output=output).equals(first)
+    assert bulk("photos/01.jpg", "--restart", output=output)["index"].to_pylist() == [1]
+
+
 def test_what_is_not_ours_is_not_touched(bulk, folder, tmp_path, capsys):
     """Neither a file of somebody else's nor a folder with something in it."""
     (tmp_path / "results.parquet").write_bytes(b"precious")
