@@ -42,17 +42,18 @@ repository: install  ## build the artifacts and the model repository, ending in 
 	$(BIN)/resnet-build --weights $(WEIGHTS) --door auto
 
 serve: repository  ## serve on this machine, classify a photo, go on until Ctrl-C (PORT=8000)
-	$(BIN)/resnet-serve --port $(PORT) --restart --admin-token-file $(TOKEN) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
+	@# A signal to make reaches its child only, so the server takes the shell's place.
+	exec $(BIN)/resnet-serve --port $(PORT) --restart --admin-token-file $(TOKEN) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
 
 LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
 
 tune: repository  ## choose threads, instances, batch and queue delay for this machine (MODEL=resnet50, SLO=p99<=100ms)
-	$(BIN)/resnet-build tune --model $(MODEL) $(if $(SLO),--slo "$(SLO)")
+	exec $(BIN)/resnet-build tune --model $(MODEL) $(if $(SLO),--slo "$(SLO)")
 
 loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; starts a server if none runs
 	@if $(BIN)/resnet-client health >/dev/null 2>&1; then \
-	  RESNET_ADMIN_TOKEN=$${RESNET_ADMIN_TOKEN:-$$(cat $(TOKEN) 2>/dev/null)} $(LOADTEST); \
-	else $(BIN)/resnet-serve --port $(PORT) --then "$(LOADTEST)" --exit-after; fi
+	  export RESNET_ADMIN_TOKEN=$${RESNET_ADMIN_TOKEN:-$$(cat $(TOKEN) 2>/dev/null)}; exec $(LOADTEST); \
+	else exec $(BIN)/resnet-serve --port $(PORT) --then "$(LOADTEST)" --exit-after; fi
 
 test: install  ## run the tests against the real server
 	$(BIN)/pytest -m "not load and not reliability and not fleet and not compose"

@@ -1,0 +1,64 @@
+"""What the Makefile's recipes do, with commands that stand in for the real ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Says that it runs, and ends as the real commands do when they are told to.
+WAITING = f"""#!{sys.executable}
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGTERM}})
+print("running", flush=True)
+signal.sigwait({{signal.SIGTERM}})
+print("stopped", flush=True)
+"""
+SUCCEEDING, FAILING = "#!/bin/sh\n", "#!/bin/sh\nexit 1\n"
+
+
+@contextlib.contextmanager
+def make(folder: Path, target: str, *variables: str, **commands: str) -> Iterator[subprocess.Popen[str]]:
+    """Run ``make TARGET`` with these commands, by their names with underscores, and all else up to date."""
+    for name, script in {"python": SUCCEEDING, **commands}.items():
+        path = folder / name.replace("_", "-")
+        path.write_text(script, encoding="utf-8")
+        path.chmod(0o755)
+    command = ["make", "--silent", "-f", str(ROOT / "Makefile"), "-o", "repository", target, *variables]
+    command += [f"BIN={folder}", "SOURCES="]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RESNET_", "MAKE"))}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("target", "waiting"),
+    [
+        ("serve", "resnet_serve"),
+        ("tune", "resnet_build"),
+        ("loadtest", "resnet_serve"),
+        ("loadtest", "resnet_loadtest"),
+    ],
+)
+def test_a_signal_to_make_stops_what_it_runs(tmp_path: Path, target: str, waiting: str) -> None:
+    """No server or load test outlives the make that started it: its output ends, and it was told to stop."""
+    health = SUCCEEDING if waiting == "resnet_loadtest" else FAILING
+    with make(tmp_path, target, "SLO=p99<=100ms", resnet_client=health, **{waiting: WAITING}) as process:
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=20)
+    assert rest == "stopped\n"
