@@ -50,8 +50,9 @@ LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
 tune: repository  ## choose threads, instances, batch and queue delay for this machine (MODEL=resnet50, SLO=p99<=100ms)
 	exec $(BIN)/resnet-build tune --model $(MODEL) $(if $(SLO),--slo "$(SLO)")
 
-loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; starts a server if none runs
-	@if $(BIN)/resnet-client health >/dev/null 2>&1; then \
+loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; starts a server if none runs (PORT=8000)
+	@export RESNET_URL=$${RESNET_URL:-grpc://localhost:$$(($(PORT) + 1))}; \
+	if $(BIN)/resnet-client health >/dev/null 2>&1; then \
 	  export RESNET_ADMIN_TOKEN=$${RESNET_ADMIN_TOKEN:-$$(cat $(TOKEN) 2>/dev/null)}; exec $(LOADTEST); \
 	else exec $(BIN)/resnet-serve --port $(PORT) --then "$(LOADTEST)" --exit-after; fi
 

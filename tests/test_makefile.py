@@ -62,3 +62,13 @@ def test_a_signal_to_make_stops_what_it_runs(tmp_path: Path, target: str, waitin
         process.send_signal(signal.SIGTERM)
         rest, _ = process.communicate(timeout=20)
     assert rest == "stopped\n"
+
+
+def test_the_load_test_finds_the_server_at_the_port(tmp_path: Path) -> None:
+    """What `make serve PORT=8100` started is tested by `make loadtest PORT=8100`, with the token that it wrote."""
+    (tmp_path / ".admin-token").write_text("secret", encoding="utf-8")
+    health = '#!/bin/sh\ntest "$RESNET_URL" = grpc://localhost:8101\n'
+    shown = '#!/bin/sh\necho "$RESNET_URL $RESNET_ADMIN_TOKEN"\n'
+    with make(tmp_path, "loadtest", "PORT=8100", resnet_client=health, resnet_loadtest=shown) as process:
+        output, _ = process.communicate(timeout=20)
+    assert output == "grpc://localhost:8101 secret\n"
