@@ -12,7 +12,8 @@ TOKEN := .admin-token
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml $(shell find build serve client loadtest model_repository/preprocess -type f -not -name '*.pyc')
+# Of the repository the wheel takes the Python model, not the configuration beside it, which a build may rewrite.
+SOURCES := pyproject.toml $(shell find build serve client loadtest model_repository/preprocess/1 -type f -not -name '*.pyc')
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help

@@ -72,3 +72,12 @@ def test_the_load_test_finds_the_server_at_the_port(tmp_path: Path) -> None:
     with make(tmp_path, "loadtest", "PORT=8100", resnet_client=health, resnet_loadtest=shown) as process:
         output, _ = process.communicate(timeout=20)
     assert output == "grpc://localhost:8101 secret\n"
+
+
+def test_what_a_build_rewrites_is_no_source_of_the_wheel() -> None:
+    """Otherwise the next make would install the wheel anew under a running server."""
+    command = ["make", "--silent", "--eval", "sources: ; @printf '%s\\n' $(SOURCES)", "sources"]
+    sources = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True).stdout.split()
+    of_the_repository = {Path(name) for name in sources if name.startswith("model_repository")}
+    model = Path("model_repository/preprocess/1")
+    assert of_the_repository == {path.relative_to(ROOT) for path in (ROOT / model).rglob("*.py")}
