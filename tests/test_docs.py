@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import resnet_build.__main__
+import resnet_build.tuning.options
+import resnet_client._cli
+import resnet_loadtest.__main__
+import resnet_serve.options
+import resnet_serve.rollout.command
 from PIL import Image
 from resnet_serve import TritonServer
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/client.md", "docs/kubernetes.md", "docs/serving.md")
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+
+FENCED = re.compile(r"^```(?:console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"(?<!`)`(resnet-(?:build|serve|client|loadtest) [^`\n]+)`")
+COMMAND = re.compile(r"^(?:\$ )?(resnet-(?:build|serve|client|loadtest)(?: .*)?)$", re.MULTILINE)
+
+# The longer name comes first: `tune` and `rollout` have parsers of their own.
+PARSERS = {
+    ("resnet-build", "tune"): resnet_build.tuning.options.parser,
+    ("resnet-serve", "rollout"): resnet_serve.rollout.command._parser,
+    ("resnet-build",): resnet_build.__main__._parser,
+    ("resnet-serve",): resnet_serve.options.parser,
+    ("resnet-client",): lambda: resnet_client._cli.build_parser(resnet_client._cli._COMMANDS),
+    ("resnet-loadtest",): resnet_loadtest.__main__._parser,
+}
 
 
 def blocks(name: str) -> list[tuple[str, str]]:
@@ -30,6 +52,17 @@ def identified(*names: str) -> list[object]:
         for name in names
         for number, (code, output) in enumerate(blocks(name), start=1)
     ]
+
+
+def command_lines() -> list[str]:
+    """Each command line of ours that a page shows; within a sentence, two words are a name and no command line."""
+    found: list[str] = []
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
+        page = path.read_text(encoding="utf-8")
+        for block in FENCED.findall(page):
+            found += COMMAND.findall(block.replace("\\\n", " "))
+        found += [line for line in INLINE.findall(page) if len(line.split()) > 2]
+    return sorted(set(found))
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +123,16 @@ def test_documented_options_are_the_real_ones(command: str, page: str) -> None:
     documented = set(option.findall((ROOT / f"docs/{page}.md").read_text(encoding="utf-8")))
     # --log-verbose is Triton's, shown as an example.
     assert documented == set(option.findall(shown)) - {"--help", "--log-verbose"}
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_shown_command_lines_are_understood(line: str) -> None:
+    """Options stand where the command takes them, with values that they can have."""
+    shell = {"|", "||", "&&", ">"}
+    words = list(itertools.takewhile(lambda word: word not in shell, shlex.split(line, comments=True)))
+    name = next(name for name in PARSERS if tuple(words[: len(name)]) == name)
+    try:
+        PARSERS[name]().parse_args(words[len(name) :])
+    except SystemExit as exc:
+        if exc.code:  # --help ends with 0
+            pytest.fail(f"{line} ends with {exc.code}")
