@@ -39,6 +39,28 @@ def test_the_wheel_holds_files_for_links(wheel: Path) -> None:
     assert tops == {"resnet_build", "resnet_client", "resnet_loadtest", "resnet_serve"}
 
 
+@pytest.mark.parametrize(
+    ("package", "missing", "arguments", "code"),
+    [
+        ("resnet_build", "torch", [], 1),
+        ("resnet_build", "torch", ["describe"], 1),
+        ("resnet_loadtest", "locust", ["run", "--rate", "20/s"], 3),
+        ("resnet_loadtest", "locust", ["find-slo", "--slo", "p99<=1s"], 3),
+    ],
+)
+def test_a_command_without_its_extra_names_it(
+    package: str, missing: str, arguments: list[str], code: int, tmp_path: Path
+) -> None:
+    """A sentence with the remedy instead of a traceback; nothing is created."""
+    script = f"import sys; sys.modules[{missing!r}] = None; from {package}.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, *arguments]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    extra = package.removeprefix("resnet_")
+    told = f"resnet-{extra}: this needs {missing}: pip install 'resnet50-triton[{extra}]'\n"
+    assert (code, told) == (result.returncode, result.stderr)
+    assert not list(tmp_path.iterdir())
+
+
 SCRIPT = """
 import sys
 import numpy

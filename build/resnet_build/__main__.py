@@ -35,19 +35,26 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["tune"]:
-        from resnet_build.tuning import command
-
-        return command.main(argv[1:])
-    args = _parser().parse_args(argv)
     try:
+        if argv[:1] == ["tune"]:
+            from resnet_build.tuning import command
+
+            return command.main(argv[1:])
+        args = _parser().parse_args(argv)
         return _describe(args) if args.command == "describe" else _build(args)
     except BuildError as exc:
-        print(f"resnet-build: {exc}", file=sys.stderr)
-        return 1
+        return _complain(exc, 1)
+    except ModuleNotFoundError as exc:
+        if str(exc.name).startswith("resnet_"):  # a fault of ours, which no installation mends
+            raise
+        return _complain(f"this needs {exc.name}: pip install 'resnet50-triton[build]'", 1)
     except KeyboardInterrupt:
-        print("resnet-build: interrupted; nothing was written", file=sys.stderr)
-        return 1
+        return _complain("interrupted; nothing was written", 1)
+
+
+def _complain(what: object, code: int) -> int:
+    print(f"resnet-build: {what}", file=sys.stderr)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
