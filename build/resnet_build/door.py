@@ -85,7 +85,9 @@ def decide(wish: Wish, source: Path, made: Mapping[str, Built], pixels: Pixels |
     close = {name: built for name, built in found.items() if built.fidelity.agreement >= _LEAST_AGREEMENT}
     speeds: dict[str, float] = {}
     if wish.requested != AUTO:
-        variant, reason = wish.requested, "as asked for"
+        variant = wish.requested
+        # This one also stands where nothing was asked for.
+        reason = "the float network, unless --door says otherwise" if variant == PLAIN else "as asked for"
         if variant != PLAIN and variant not in close:
             raise BuildError(
                 f"the default door cannot end in {network_of(variant)}: {_closeness(found[variant].fidelity)}, and "

@@ -75,6 +75,12 @@ def test_a_decision_stays_while_it_is_close_enough() -> None:
     assert door.decide(door.Wish(AUTO, previous=PLAIN), Path(), {}, None).variant == PLAIN
 
 
+def test_the_float_network_is_not_said_to_be_asked_for() -> None:
+    """A plain build ends in it because nothing was asked for."""
+    decision = door.decide(door.Wish(PLAIN), Path("model.onnx"), {}, None)
+    assert str(decision).endswith("ends in network_onnx: the float network, unless --door says otherwise")
+
+
 def test_what_is_asked_for_must_be_close_enough() -> None:
     """The bound is a gate for everybody, and the way around it is told."""
     assert door.Wish("int8").candidates == ("int8",)
