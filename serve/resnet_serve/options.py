@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from resnet_serve import access
 from resnet_serve.config import APIS, ServerConfig
@@ -40,9 +42,19 @@ def config_of(args: argparse.Namespace, log: Path) -> ServerConfig:
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses what means nothing without another option."""
+
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        found = super().parse_args(args, namespace)
+        if found.exit_after and not found.then:
+            self.error("--exit-after stops after the command of --then: name one, or leave it out")
+        return found
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="resnet-serve",
         description="Serve a model repository with the real tritonserver, without Docker.",
         epilog=_EPILOG,
@@ -56,8 +68,9 @@ def parser() -> argparse.ArgumentParser:
         "--then",
         type=_command_line,
         metavar="COMMAND",
-        help="run this once the server is ready, with its addresses in RESNET_URL (gRPC), RESNET_HTTP_URL and "
-        "RESNET_METRICS_URL, and its admin token in RESNET_ADMIN_TOKEN",
+        help="run this program, with its arguments, once the server is ready, with the server's addresses in "
+        "RESNET_URL (gRPC), RESNET_HTTP_URL and RESNET_METRICS_URL, and its admin token in RESNET_ADMIN_TOKEN; "
+        "no shell runs it: for variables and pipes write sh -c '…'",
     )
     parser.add_argument("--exit-after", action="store_true", help="stop after --then, with its exit code")
     parser.add_argument("triton_args", nargs="*", metavar="-- FLAG", help="tritonserver's own flags")
@@ -84,14 +97,14 @@ def _add_server(parser: argparse.ArgumentParser, default: ServerConfig) -> None:
     )
     parser.add_argument(
         "--ready-timeout-s",
-        type=float,
+        type=_patience,
         default=default.ready_timeout_s,
         metavar="S",
         help=f"default {default.ready_timeout_s:.0f}",
     )
     parser.add_argument(
         "--exit-timeout-s",
-        type=int,
+        type=_limit,
         default=default.exit_timeout_s,
         metavar="S",
         help=f"for running requests when stopping (default {default.exit_timeout_s})",
@@ -131,9 +144,28 @@ def _apis(text: str) -> tuple[str, ...]:
     return names
 
 
+def _patience(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:  # neither is nan
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds, 0 or more")
+    return int(text)
+
+
 def _command_line(text: str) -> list[str]:
     """Split ``--then`` as a shell would."""
     try:
-        return shlex.split(text)
+        words = shlex.split(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{exc}: {text}") from exc
+    if not words:
+        raise argparse.ArgumentTypeError("it names no command")
+    return words
