@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_build.errors import BuildError
+from resnet_build.errors import BuildError, UsageError
 from resnet_build.options import ACCELERATORS, DOORS, PREPROCESSING, VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _GPU = ("accelerator", "preprocessing", "engine_cache")
 
 _EPILOG = """\
-exit codes: 0 built or up to date, 1 the build failed and nothing was written, 2 wrong usage
+exit codes: 0 built or up to date, 1 the build failed and nothing was written, 2 wrong usage: an option that makes
+no sense, or names what is not there
 
 examples:
   resnet-build                                       torchvision's IMAGENET1K_V2 weights
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(argv)
         return _describe(args) if args.command == "describe" else _build(args)
     except BuildError as exc:
-        return _complain(exc, 1)
+        return _complain(exc, 2 if isinstance(exc, UsageError) else 1)
     except ModuleNotFoundError as exc:
         if str(exc.name).startswith("resnet_"):  # a fault of ours, which no installation mends
             raise
@@ -165,7 +166,7 @@ def _build(args: argparse.Namespace) -> int:
             print(f"[{time.monotonic() - started:5.1f} s] {sentence}", flush=True)
 
     if args.model_version < 1:
-        raise BuildError("--model-version must be at least 1")
+        raise UsageError("--model-version must be at least 1")
     started = time.monotonic()
     options = pipeline.BuildOptions(
         weights=args.weights,
@@ -202,7 +203,7 @@ def _file_options(args: argparse.Namespace) -> FileOptions:
     given = {"labels": args.labels, "architecture": args.arch, "resize": args.resize}
     given = {name: value for name, value in given.items() if value is not None}
     if given and not is_file(args.weights):
-        raise BuildError(
+        raise UsageError(
             f"--labels, --arch and --resize describe a state dict from a file; {args.weights} brings its own"
         )
     return FileOptions(**given)
@@ -214,7 +215,7 @@ def _describe(args: argparse.Namespace) -> int:
     from resnet_build import describe
 
     if args.classes < 1:
-        raise BuildError("--classes must be at least 1")
+        raise UsageError("--classes must be at least 1")
     Console().print(describe.table(args.arch or "v1.5", args.classes))
     return 0
 

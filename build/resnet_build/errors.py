@@ -1,7 +1,11 @@
-"""What can go wrong in a build, as one exception whose message is the sentence shown to the user."""
+"""What can go wrong in a build: exceptions whose message is the sentence shown to the user."""
 
 from __future__ import annotations
 
 
 class BuildError(Exception):
     """The build cannot go on; the message names the cause and the remedy."""
+
+
+class UsageError(BuildError):
+    """An option makes no sense, or names what is not there; nothing was begun."""

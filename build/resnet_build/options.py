@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from resnet_build.errors import BuildError
+from resnet_build.errors import UsageError
 from resnet_build.python_models.preprocess.photo import Limits
 
 # What is built only when asked for; `resnet_build.variants` makes them, docs/variants.md tells what they are.
@@ -85,8 +85,8 @@ class ServingOptions:
         for field in dataclasses.fields(self):
             least, most = field.metadata["least"], field.metadata["most"]
             if not least <= getattr(self, field.name) <= most:
-                raise BuildError(f"--{field.name.replace('_', '-')} must lie between {least} and {most}")
+                raise UsageError(f"--{field.name.replace('_', '-')} must lie between {least} and {most}")
         if self.preferred_batch_size > self.max_batch_size:
-            raise BuildError(
+            raise UsageError(
                 f"--preferred-batch-size {self.preferred_batch_size} is above --max-batch-size {self.max_batch_size}"
             )

@@ -26,12 +26,12 @@ from resnet_build import (
     photos,
     variants,
 )
-from resnet_build.errors import BuildError
+from resnet_build.errors import BuildError, UsageError
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network, move_strides_up
 from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
 from resnet_build.repository import locked, publication
 from resnet_build.variants import calibration
-from resnet_build.weights import FileOptions, Weights, load
+from resnet_build.weights import FileOptions, Weights, check, load
 
 Report = Callable[[str], None]
 
@@ -99,26 +99,40 @@ def build(options: BuildOptions, report: Report) -> bool:
         Whether anything was written.
 
     Raises:
+        UsageError: an option makes no sense; not even the folder was made.
         BuildError: nothing was written; the message names the cause and the remedy.
     """
+    _check(options)
     with locked(options.repository, report):
         return _build(options, report)
+
+
+def _check(options: BuildOptions) -> None:
+    check(options.weights, options.file_options)
+    if options.calibration_images:
+        wish = _wish(options, manifest.read(options.repository))
+        if "int8" not in {*options.all_variants, *wish.candidates}:
+            raise UsageError("--calibration-images is for --variant int8")
+        calibration.photos_of(options.calibration_images)
 
 
 def _build(options: BuildOptions, report: Report) -> bool:
     record = manifest.read(options.repository)
     wish = _wish(options, record)
-    if options.calibration_images and "int8" not in {*options.all_variants, *wish.candidates}:
-        raise BuildError("--calibration-images is for --variant int8")
     found = _find_weights(options, record, report)
     inputs = _inputs(options, record, found)
     if not options.force and wish.requested == _requested_before(record) and _up_to_date(options, record, inputs):
         report(f"{options.repository} is up to date ({found.name}); --force builds it again")
         return False
     _refuse_mixture(options, record, found)
+    names = _variants_to_make(inputs, wish)
+    # Before the export, which takes longer than to find that a photo is missing.
+    learned_from = _calibration_set(inputs, found) if names else None
     with tempfile.TemporaryDirectory(prefix="resnet-build-") as folder:
         exported, results = _export_and_check(found, options.serving.max_batch_size, Path(folder), report)
-        made, decision = _vary(inputs, wish, found, exported["network_onnx"], report)
+        made, decision = _vary(names, wish, learned_from, exported["network_onnx"], report)
+        # Candidates that lose stay out.
+        made = {name: built for name, built in made.items() if name in {*inputs["variants"], decision.variant}}
         exported |= {configs.network_of(name): variant.path for name, variant in made.items()}
         maps = backbone.build(found, inputs["backbone"], Path(folder), report) if inputs["backbone"] else None
         if maps:
@@ -274,20 +288,31 @@ def _export_and_check(
     return files, results
 
 
-def _vary(
-    inputs: Mapping[str, Any], wish: door.Wish, found: Weights, source: Path, report: Report
-) -> tuple[dict[str, variants.Built], door.Decision]:
-    """Make the variants, and decide what the default door ends in; candidates that lose stay out."""
+def _variants_to_make(inputs: Mapping[str, Any], wish: door.Wish) -> dict[str, bool]:
+    """Return the variants, and whether each must succeed: candidates for the door may be too far away."""
     wanted = {*inputs["variants"], *(wish.candidates if wish.requested != AUTO else ())}
-    names = {name: name in wanted for name in VARIANTS if name in {*wanted, *wish.candidates}}
+    return {name: name in wanted for name in VARIANTS if name in {*wanted, *wish.candidates}}
+
+
+def _calibration_set(inputs: Mapping[str, Any], found: Weights) -> calibration.CalibrationSet:
+    folder = inputs["calibration_images"]
+    return calibration.load(Path(folder) if folder else None, found.recipe)
+
+
+def _vary(
+    names: Mapping[str, bool],
+    wish: door.Wish,
+    learned_from: calibration.CalibrationSet | None,
+    source: Path,
+    report: Report,
+) -> tuple[dict[str, variants.Built], door.Decision]:
+    """Make the variants, and decide what the default door ends in."""
     made, pixels = {}, None
-    if names:
-        folder = inputs["calibration_images"]
-        calibration_set = calibration.load(Path(folder) if folder else None, found.recipe)
-        made, pixels = variants.build(names, source, calibration_set, source.parent, report), calibration_set.judged
+    if learned_from is not None:
+        made, pixels = variants.build(names, source, learned_from, source.parent, report), learned_from.judged
     decision = door.decide(wish, source, made, pixels)
     report(str(decision))
-    return {name: built for name, built in made.items() if name in {*inputs["variants"], decision.variant}}, decision
+    return made, decision
 
 
 def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path], record: manifest.Manifest) -> None:

@@ -17,7 +17,7 @@ from torch.hub import download_url_to_file
 from torchvision.models import ResNet50_Weights
 
 from resnet_build import keras_v1, manifest, state_files
-from resnet_build.errors import BuildError
+from resnet_build.errors import BuildError, UsageError
 from resnet_build.network import IMAGENET_CLASSES, Architecture, make_resnet50
 from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.state_files import StateDict
@@ -97,6 +97,27 @@ def default_cache() -> Path:
     return Path(platformdirs.user_cache_dir("resnet50-triton"))
 
 
+def check(spec: str, file_options: FileOptions) -> None:
+    """Refuse what names no weights, before anything is fetched or made for them.
+
+    Raises:
+        UsageError: an unknown name, no file, no labels, a short side that is none.
+    """
+    if spec in ("auto", "keras-v1", *_TORCHVISION):
+        return
+    if spec.startswith("random:"):
+        if not re.fullmatch(r"random:\d{1,18}", spec):
+            raise UsageError(f"{spec!r} is not random:SEED with a whole number, such as random:0")
+        return
+    if not is_file(spec):
+        raise UsageError(f"unknown weights {spec!r}; choose {_OTHER_CHOICES}")
+    if not Path(spec).exists():
+        raise UsageError(f"there is no weights file {spec}")
+    if file_options.labels is not None:
+        read_labels(file_options.labels)
+    _recipe(file_options)
+
+
 def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -> Weights:
     """Find the weights that ``spec`` names.
 
@@ -109,6 +130,7 @@ def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -
     Raises:
         BuildError: unknown, unreachable, damaged, or not a ResNet-50; the message names the remedy.
     """
+    check(spec, file_options)
     if spec == "auto":
         return _load_auto(cache, report)
     if spec.startswith("random:"):
@@ -117,9 +139,7 @@ def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -
         return _load_keras_v1(cache, report)
     if spec in ("imagenet-v1", "imagenet-v2"):
         return _load_torchvision(cast("Literal['imagenet-v1', 'imagenet-v2']", spec), cache, report)
-    if is_file(spec):
-        return _load_file(Path(spec), file_options)
-    raise BuildError(f"unknown weights {spec!r}; choose {_OTHER_CHOICES}")
+    return _load_file(Path(spec), file_options)
 
 
 def _load_auto(cache: Path, report: Report) -> Weights:
@@ -178,8 +198,6 @@ def _load_keras_v1(cache: Path, report: Report) -> Weights:
 
 
 def _load_random(spec: str) -> Weights:
-    if not re.fullmatch(r"random:\d{1,18}", spec):
-        raise BuildError(f"{spec!r} is not random:SEED with a whole number, such as random:0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(spec.removeprefix("random:")))
         state = make_resnet50("v1.5", IMAGENET_CLASSES).state_dict()
@@ -201,25 +219,28 @@ def _load_file(path: Path, options: FileOptions) -> Weights:
         raise BuildError(f"{path} has {classes} classes: say which with --labels FILE, one label per line")
     if len(labels) != classes:
         raise BuildError(f"{path} has {classes} classes, but {options.labels} has {len(labels)} labels")
+    return Weights(path.name, str(path), options.architecture, state, labels, _recipe(options))
+
+
+def _recipe(options: FileOptions) -> Recipe:
     try:
-        recipe = Recipe(resize=options.resize, crop=224)
+        return Recipe(resize=options.resize, crop=224)
     except ValueError as exc:
-        raise BuildError(f"--resize {options.resize}: {exc}") from exc
-    return Weights(path.name, str(path), options.architecture, state, labels, recipe)
+        raise UsageError(f"--resize {options.resize}: {exc}") from exc
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """Read a label file: UTF-8, one label per line, in the order of the network's outputs.
 
     Raises:
-        BuildError: unreadable, empty, or with an empty line.
+        UsageError: unreadable, empty, or with an empty line.
     """
     try:
         labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n"))
     except (OSError, UnicodeDecodeError) as exc:
-        raise BuildError(f"the label file {path} cannot be read: {exc}") from exc
+        raise UsageError(f"the label file {path} cannot be read: {exc}") from exc
     if not all(labels):
-        raise BuildError(f"the label file {path} has an empty line {labels.index('') + 1}; a label must not be empty")
+        raise UsageError(f"the label file {path} has an empty line {labels.index('') + 1}; a label must not be empty")
     return labels
 
 

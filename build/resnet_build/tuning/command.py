@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from resnet_build.errors import BuildError
+from resnet_build.errors import BuildError, UsageError
 from resnet_build.tuning import options, procedure, slo
 
 _URL_VARIABLE = "RESNET_URL"
@@ -28,8 +28,7 @@ def main(argv: Sequence[str]) -> int:
         procedure.check(args)
         _serve(argv, args.repository, args.model)
     except BuildError as exc:
-        _complain(exc)
-        return 1
+        return _complain(exc)
     except KeyboardInterrupt:
         return _interrupted()
 
@@ -40,8 +39,7 @@ def measure(argv: Sequence[str]) -> int:
     try:
         return procedure.run(args, _target(os.environ[_URL_VARIABLE]), os.environ[_TOKEN_VARIABLE], is_ours=True)
     except BuildError as exc:
-        _complain(exc)
-        return 1
+        return _complain(exc)
     except KeyboardInterrupt:
         return _interrupted()
 
@@ -64,12 +62,13 @@ def _serve(argv: Sequence[str], repository: Path, model: str) -> NoReturn:
 def _target(url: str) -> str:
     scheme, _, target = url.rpartition("://")
     if scheme not in ("", "grpc") or not target:
-        raise BuildError(f"--url must be a gRPC address such as grpc://localhost:8001, not {url}")
+        raise UsageError(f"--url must be a gRPC address such as grpc://localhost:8001, not {url}")
     return target
 
 
-def _complain(exc: BuildError) -> None:
+def _complain(exc: BuildError) -> int:
     print(f"resnet-build tune: {exc}", file=sys.stderr)  # noqa: T201  # the command's own voice
+    return 2 if isinstance(exc, UsageError) else 1
 
 
 def _interrupted() -> int:

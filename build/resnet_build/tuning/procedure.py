@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from resnet_build import photos
-from resnet_build.errors import BuildError
+from resnet_build.errors import BuildError, UsageError
 from resnet_build.options import SCHEDULE, ServingOptions
 from resnet_build.schedule import instances, preferred_batch_size, with_preferred_batch
 from resnet_build.tuning import calibration, candidates, contest, ladder, prediction, record, report, slo
@@ -33,14 +33,15 @@ def check(args: argparse.Namespace) -> None:
     """Refuse what cannot be tuned before a server is started.
 
     Raises:
-        BuildError: no ensemble of that name, no photos, an objective that is none.
+        UsageError: options that make no sense, alone or together.
+        BuildError: no ensemble of that name, no photos.
     """
+    if args.slo and args.grid:
+        raise UsageError("--grid compares throughput: leave --slo out")
+    if not 0 < args.round_s < math.inf:  # neither is nan
+        raise UsageError("--round-s must be above 0, and end")
     Ensemble.read(args.repository, args.model)
     _photos(args.images)
-    if args.slo and args.grid:
-        raise BuildError("--grid compares throughput: leave --slo out")
-    if args.round_s <= 0:
-        raise BuildError("--round-s must be above 0")
 
 
 def run(args: argparse.Namespace, target: str, token: str | None, *, is_ours: bool) -> int:
@@ -221,12 +222,15 @@ def _plain(entry: Any) -> dict[str, Any]:
 def _photos(folder: Path | None) -> list[bytes]:
     if folder is None:
         paths = [path for path in photos.shipped_photos() if path.suffix == ".jpg"]
-        remedy = "install scikit-image or scikit-learn, which ship some, or name a folder with --images"
+        if not paths:
+            raise BuildError(
+                "tuning needs photos: install scikit-image or scikit-learn, which ship some, "
+                "or name a folder with --images"
+            )
     else:
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)[:_MOST_PHOTOS]
-        remedy = f"{folder} holds none ({', '.join(sorted(_SUFFIXES))})"
-    if not paths:
-        raise BuildError(f"tuning needs photos: {remedy}")
+        if not paths:
+            raise UsageError(f"tuning needs photos: {folder} holds none ({', '.join(sorted(_SUFFIXES))})")
     try:
         return [path.read_bytes() for path in paths]
     except OSError as exc:

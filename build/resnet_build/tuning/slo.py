@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from resnet_build.errors import BuildError
+from resnet_build.errors import UsageError
 
 _FORM = re.compile(r"\s*p(?P<percent>\d{1,2}(\.\d{1,3})?)\s*<=\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>ms|s)\s*")
 _UNITS = {"ms": 1e-3, "s": 1.0}
@@ -45,9 +45,9 @@ def parse(text: str) -> Slo:
     """Read an objective.
 
     Raises:
-        BuildError: it is none.
+        UsageError: it is none.
     """
     found = _FORM.fullmatch(text)
     if not found or not (share := float(found["percent"]) / 100) or not (number := float(found["number"])):
-        raise BuildError(f"--slo {text!r} is no objective; write for example p99<=100ms")
+        raise UsageError(f"--slo {text!r} is no objective; write for example p99<=100ms")
     return Slo(text.strip(), share, number * _UNITS[found["unit"]])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from resnet_build import photos
-from resnet_build.errors import BuildError
+from resnet_build.errors import BuildError, UsageError
 from resnet_build.python_models.preprocess.photo import PhotoError, Recipe, decode, prepare
 
 Pixels = npt.NDArray[np.uint8]
@@ -85,15 +85,25 @@ def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pix
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels  # noqa: PLR2004  # a coin
 
 
-def _of_folder(folder: Path, recipe: Recipe) -> CalibrationSet:
+def photos_of(folder: Path) -> list[Path]:
+    """Return the photos of a folder and of those below it, in order.
+
+    Raises:
+        UsageError: there is no such folder, or there are too few.
+    """
     if not folder.is_dir():
-        raise BuildError(f"there is no folder {folder} with calibration photos")
+        raise UsageError(f"there is no folder {folder} with calibration photos")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     if len(paths) < _FEWEST:
-        raise BuildError(
+        raise UsageError(
             f"{folder} holds {len(paths)} photos ({', '.join(sorted(_SUFFIXES))}), and at least {_FEWEST} are "
             "needed to learn from one half and judge by the other; 100 or more of all classes are better"
         )
+    return paths
+
+
+def _of_folder(folder: Path, recipe: Recipe) -> CalibrationSet:
+    paths = photos_of(folder)
     # Spread over the whole folder, whose order is often that of the classes.
     step = max(1.0, len(paths) / (CALIBRATION_COUNT + JUDGED_COUNT))
     chosen = [paths[int(index * step)] for index in range(int(len(paths) / step))]

@@ -151,17 +151,29 @@ def test_builds_wait_for_each_other(built: Path) -> None:
         (("--weights", "random:0", "--labels", "x.txt"), "describe a state dict from a file"),
         (("--weights", "random:0", "--arch", "v1"), "describe a state dict from a file"),
         (("--model-version", "0"), "--model-version must be at least 1"),
+        (("--threads", "-1"), "--threads must lie between 0 and 1024"),
+        (("--weights", "imagenet"), "unknown weights 'imagenet'"),
+        (("--weights", "random:x"), "'random:x' is not random:SEED"),
+        (("--weights", "missing.pth"), "there is no weights file missing.pth"),
+        (("--weights", __file__, "--labels", "missing.txt"), "the label file missing.txt cannot be read"),
+        (("--weights", __file__, "--resize", "0"), "--resize 0: "),
+        (("--variant", "int8", "--calibration-images", "missing"), "there is no folder missing with calibration"),
+        (("--variant", "int8", "--calibration-images", "."), ". holds 0 photos"),
+        (("--variant", "fp16", "--calibration-images", "."), "--calibration-images is for --variant int8"),
         (("--queue-size", "5000000000"), "--queue-size must lie between 0 and"),
         (("--instances", "65"), "--instances must lie between 0 and 64"),
         (("describe", "--classes", "0"), "--classes must be at least 1"),
     ],
 )
-def test_senseless_options_are_refused(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
-    """What would be ignored, or could not be served, is told before anything is done."""
+def test_senseless_options_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sentence: str
+) -> None:
+    """What would be ignored, or could not be served, is told before anything is done, as wrong usage."""
+    monkeypatch.chdir(tmp_path)
     result = build(tmp_path / "repository", *arguments)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert sentence in result.stderr
-    assert not (tmp_path / "repository").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_repository_that_is_a_file_is_told(tmp_path: Path) -> None:

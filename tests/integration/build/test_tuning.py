@@ -138,20 +138,22 @@ def test_an_objective_that_nobody_keeps_changes_nothing(own: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "code", "complaint"),
     [
-        (("--model", "network_onnx"), "network_onnx in .* is no ensemble of preprocess and a network"),
-        (("--model", "resnet51"), "resnet51/config.pbtxt cannot be read .*; build the repository first"),
-        (("--slo", "fast"), "--slo 'fast' is no objective"),
-        (("--images", "/dev/null"), "tuning needs photos: /dev/null holds none"),
-        (("--url", "http://localhost:8000"), "--url must be a gRPC address"),
+        (("--model", "network_onnx"), 1, "network_onnx in .* is no ensemble of preprocess and a network"),
+        (("--model", "resnet51"), 1, "resnet51/config.pbtxt cannot be read .*; build the repository first"),
+        (("--slo", "fast"), 2, "--slo 'fast' is no objective"),
+        (("--images", "/dev/null"), 2, "tuning needs photos: /dev/null holds none"),
+        (("--url", "http://localhost:8000"), 2, "--url must be a gRPC address"),
+        (("--round-s", "nan"), 2, "--round-s must be above 0, and end"),
+        (("--slo", "p99<=1s", "--grid"), 2, "--grid compares throughput: leave --slo out"),
     ],
 )
 def test_what_cannot_be_tuned_is_told(
-    repository: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
+    repository: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, complaint: str
 ) -> None:
     """Before any server is started, in a sentence."""
-    assert main(["tune", "--repository", str(repository), *arguments]) == 1
+    assert main(["tune", "--repository", str(repository), *arguments]) == code
     assert re.search(complaint, capsys.readouterr().err)
 
 

@@ -145,6 +145,16 @@ def test_photos_without_int8_are_refused(tmp_path: Path, calibration_photos: Pat
         pipeline.build(options(tmp_path, calibration_images=calibration_photos, variants=("fp16",)), print)
 
 
+def test_bad_calibration_photos_are_told_before_the_export(tmp_path: Path, calibration_photos: Path) -> None:
+    """Which takes a quarter of a minute, and would be in vain."""
+    folder = shutil.copytree(calibration_photos, tmp_path / "photos")
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    said: list[str] = []
+    with pytest.raises(BuildError, match=r"the calibration photo .*broken\.jpg cannot be used"):
+        pipeline.build(options(tmp_path / "own", calibration_images=folder, variants=("int8",)), said.append)
+    assert not [sentence for sentence in said if "exported" in sentence]
+
+
 def test_variants_are_served(built: Path, photos: dict[str, Path]) -> None:
     """Each has its own door, and nearly the answers of the float network."""
     models = tuple(f"--load-model=resnet50{variant}" for variant in ("", *(f"_{name}" for name in RANDOM_VARIANTS)))
