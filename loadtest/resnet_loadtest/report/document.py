@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resnet_loadtest.judge.figures import Figures
 
 SCHEMA = "resnet-loadtest/2"
+SEARCH_SCHEMA = "resnet-loadtest-search/1"
 
 # Of what is read, in seconds: a run of a month, and a stage that something can happen in.
 _LONGEST_S = 31 * 86400.0
@@ -45,9 +46,12 @@ def read(path: Path) -> Run:
     """
     content = path.read_bytes()
     try:
-        return _run(_of_this_version(json.loads(content)))
+        found = json.loads(content)
+        if found["schema"] != SEARCH_SCHEMA:
+            return _run(_of_this_version(found))
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as exc:
         raise ValueError(f"{path} is no report of resnet-loadtest: {exc}") from exc
+    raise ValueError(f"{path} is the report of a search (find-slo); only the report of a run can be read again")
 
 
 def document(run: Run) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_loadtest.judge.verdict import Verdict
+from resnet_loadtest.report.document import SEARCH_SCHEMA
 from resnet_loadtest.report.numbers import milliseconds
 from resnet_loadtest.report.page import Chart, Page, Table
 
@@ -47,7 +48,7 @@ def document(result: Result) -> dict[str, Any]:
     keys = ("rate_per_s", "lower_per_s", "upper_per_s")
     found = result.found
     return {
-        "schema": "resnet-loadtest-search/1",
+        "schema": SEARCH_SCHEMA,
         "objective": result.options.slo,
         "found": None if found is None else dict(zip(keys, (_finite(value) for value in found), strict=True)),
         "doubt": result.doubt,

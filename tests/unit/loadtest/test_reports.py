@@ -49,6 +49,15 @@ def test_something_else_is_refused(tmp_path):
         document.read(tmp_path / "other.json")
 
 
+def test_a_search_is_not_blamed_on_another_version(tmp_path):
+    """What find-slo wrote is told by its name; a run is needed."""
+    (tmp_path / "search.json").write_text(json.dumps({"schema": document.SEARCH_SCHEMA, "trials": []}))
+    with pytest.raises(
+        ValueError, match=r"search\.json is the report of a search \(find-slo\); only"
+    ):
+        document.read(tmp_path / "search.json")
+
+
 def test_junit_tells_missed_from_invalid(run, make_run):
     """A missed objective is a failure, a doubtful run an error."""
     suite = junit.suite(run)
