@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from resnet_client import Client, ImageSource
 
+    from resnet_loadtest.options import Options
+
 PROTOCOLS = ("grpc", "http")
 _WEIGHT = re.compile(r"[1-9][0-9]{0,5}")
 _MIXED = ("ClassifyGrpc", "ClassifyHttp")
@@ -112,6 +114,16 @@ def parse_mix(text: str) -> dict[str, int]:
         for each in names:
             mix[each] = mix.get(each, 0) + int(weight or 1)
     return mix
+
+
+def addresses(options: Options) -> str:
+    """Where the users of the mix go: one address, or one for each of their protocols.
+
+    Raises:
+        UsageError: the mix or the server's URL is none.
+    """
+    protocols = sorted({WORKLOADS[name].protocol for name in parse_mix(options.mix)})
+    return " and ".join(options.url_for(protocol) for protocol in protocols)
 
 
 def fate_of(error: Exception) -> Fate:

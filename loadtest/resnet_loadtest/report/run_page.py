@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from resnet_loadtest.generate.workloads import addresses
 from resnet_loadtest.report import charts_server, charts_time
 from resnet_loadtest.report.numbers import level, milliseconds
 from resnet_loadtest.report.page import Page, Table
@@ -38,7 +39,7 @@ def page(run: Run) -> Page:
         charts.insert(0, charts_time.rate_latency(run))
     return Page(
         title=f"{options.model}: {options.profile} load, {options.mix}",
-        subtitle=f"{kind} · {options.url} · {run.server.name} · {run.started}",
+        subtitle=f"{kind} · {addresses(options)} · {run.server.name} · {run.started}",
         verdict=run.verdict.name,
         sentence=run.verdict.meaning.capitalize() + ".",
         limit=run.limit,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet_loadtest.generate.workloads import addresses
 from resnet_loadtest.judge.verdict import Verdict
 from resnet_loadtest.report.document import SEARCH_SCHEMA
 from resnet_loadtest.report.numbers import milliseconds
@@ -32,7 +33,7 @@ def page(result: Result) -> Page:
     first = trials[0].run
     return Page(
         title=f"{options.model}: highest rate, {options.mix}",
-        subtitle=f"open loop, poisson arrivals · {options.url} · {first.server.name} · {first.started}",
+        subtitle=f"open loop, poisson arrivals · {addresses(options)} · {first.server.name} · {first.started}",
         verdict="PASS" if result.is_proven else "INVALID",
         sentence=result.sentence,
         limit=limits[-1] if limits else "",

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from resnet_loadtest.generate.workloads import addresses
 from resnet_loadtest.judge.verdict import Verdict
 from resnet_loadtest.report.numbers import level, milliseconds
 
@@ -51,7 +52,7 @@ def summarise(run: Run, console: Console) -> None:
     """Print what a run found."""
     options = run.options
     kind = f"open loop, {options.arrivals} arrivals" if options.is_open_loop else "closed loop"
-    asked = f"\n{options.profile}, {kind}, {options.mix} on {options.model} at {options.url}"
+    asked = f"\n{options.profile}, {kind}, {options.mix} on {options.model} at {addresses(options)}"
     console.print(asked, highlight=False, markup=False)
     console.print(_figures(run))
     if run.server.steps:

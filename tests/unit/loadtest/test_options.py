@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 from resnet_loadtest.__main__ import main
 from resnet_loadtest.errors import UsageError
-from resnet_loadtest.generate.workloads import parse_mix
+from resnet_loadtest.generate.workloads import addresses, parse_mix
 from resnet_loadtest.options import AUTO_RATE, Options, add_to, resolve, variable
 
 
@@ -90,6 +90,20 @@ def test_the_other_addresses_follow_from_one(url, grpc, http, metrics):
     """Triton's three ports lie side by side."""
     options = Options(url=url)
     assert [options.url_for(kind) for kind in ("grpc", "http", "metrics")] == [grpc, http, metrics]
+
+
+@pytest.mark.parametrize(
+    ("mix", "url", "told"),
+    [
+        ("ClassifyGrpc", "grpc://a:8001", "grpc://a:8001"),
+        ("BatchHttp", "grpc://a:8001", "http://a:8000"),
+        ("ClassifyGrpc=3,EmbedGrpc", "http://a:8000", "grpc://a:8001"),
+        ("Mixed", "http://a:8000", "grpc://a:8001 and http://a:8000"),
+    ],
+)
+def test_the_addresses_told_are_those_of_the_mix(mix, url, told):
+    """Not the one given, if its protocol is not used."""
+    assert addresses(Options(url=url, mix=mix)) == told
 
 
 def test_options_travel_to_workers():

@@ -1,5 +1,6 @@
 """JSON, JUnit XML and the page."""
 
+import io
 import json
 import re
 from xml.etree import ElementTree as ET
@@ -9,7 +10,8 @@ import pytest
 from resnet_loadtest.judge.samples import Fate, decode, encode
 from resnet_loadtest.judge.verdict import Verdict
 from resnet_loadtest.options import Options
-from resnet_loadtest.report import document, junit, page, run_page
+from resnet_loadtest.report import document, junit, page, run_page, terminal
+from rich.console import Console
 
 from .conftest import samples_of
 
@@ -52,9 +54,7 @@ def test_something_else_is_refused(tmp_path):
 def test_a_search_is_not_blamed_on_another_version(tmp_path):
     """What find-slo wrote is told by its name; a run is needed."""
     (tmp_path / "search.json").write_text(json.dumps({"schema": document.SEARCH_SCHEMA, "trials": []}))
-    with pytest.raises(
-        ValueError, match=r"search\.json is the report of a search \(find-slo\); only"
-    ):
+    with pytest.raises(ValueError, match=r"search\.json is the report of a search \(find-slo\); only"):
         document.read(tmp_path / "search.json")
 
 
@@ -75,6 +75,17 @@ def test_the_page_needs_nothing_from_elsewhere(run):
     assert text.count("plotly.js v") == 1
     assert "MISSED" in outside_scripts
     assert "step 100 %" in outside_scripts
+
+
+def test_summary_and_page_tell_the_address_that_was_used(make_run):
+    """A mix over HTTP is not said to have gone to the gRPC port."""
+    options = Options(rate=100.0, duration_s=10.0, mix="BatchHttp", url="grpc://far:8001")
+    run = make_run(samples_of([0.01] * 500), options=options)
+    console = Console(record=True, width=140, file=io.StringIO())
+    terminal.summarise(run, console)
+    for text in (console.export_text(), run_page.page(run).subtitle):
+        assert "http://far:8000" in text
+        assert "grpc://far" not in text
 
 
 def test_the_page_survives_hostile_names(make_run):
