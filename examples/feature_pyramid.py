@@ -8,15 +8,16 @@ The server computes C2 to C5; the pyramid, which is what you train, runs here.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import OrderedDict
 
 import torch
-from resnet_client import Client
+from resnet_client import Client, ModelNotFoundError, ResnetClientError
 from torchvision.ops import FeaturePyramidNetwork
 
 
-def main(photo: str) -> None:
+def show(photo: str) -> None:
     """Ask for the maps, build the pyramid, print its shapes."""
     with Client() as client:
         maps = client.feature_maps(photo)
@@ -28,5 +29,17 @@ def main(photo: str) -> None:
         print(f"{name.replace('C', 'P')}  {tuple(level.shape)}")
 
 
+def main() -> None:
+    """Show the pyramid of a photo, or say why there is none."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photo")
+    try:
+        show(parser.parse_args().photo)
+    except ModelNotFoundError as exc:
+        sys.exit(f"{exc}; resnet-build --backbone makes it")
+    except ResnetClientError as exc:
+        sys.exit(str(exc))
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-from resnet_client import Client
+from resnet_client import Client, ResnetClientError
 
 FEATURES = 2048
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -47,6 +47,8 @@ def build(folder: Path, index_file: Path) -> None:
 def find(index_file: Path, photo: Path, count: int) -> None:
     """Print the nearest photos, the most similar first; 1 is the same direction."""
     paths = json.loads(index_file.with_suffix(".json").read_text())
+    if not paths:
+        sys.exit(f"{index_file} holds no photos: build it from a folder that has some")
     index = faiss.read_index(str(index_file))
     with Client() as client:
         vector = client.embed(photo)
@@ -69,7 +71,10 @@ def main() -> None:
     builder.set_defaults(run=lambda options: build(options.folder, options.index_file))
     finder.set_defaults(run=lambda options: find(options.index_file, options.photo, options.count))
     options = parser.parse_args()
-    options.run(options)
+    try:
+        options.run(options)
+    except (ResnetClientError, OSError) as exc:
+        sys.exit(str(exc))
 
 
 if __name__ == "__main__":

@@ -15,15 +15,25 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture
-def example(server: TritonServer, tmp_path: Path) -> Callable[..., str]:
-    """Run an example; returns what it printed."""
+def run_example(server: TritonServer, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run an example; returns how it ended."""
 
-    def run(name: str, *arguments: object) -> str:
+    def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
         environment = {**os.environ, "RESNET_URL": server.grpc_url}
-        result = subprocess.run(
+        return subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
         )
+
+    return run
+
+
+@pytest.fixture
+def example(run_example: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
+    """Run an example that succeeds; returns what it printed."""
+
+    def run(name: str, *arguments: object) -> str:
+        result = run_example(name, *arguments)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
