@@ -76,7 +76,9 @@ class ClientConfig:
         default=False, metadata=_about(_yes_or_no, "large photos reach a server on this machine through shared memory")
     )
     admin_token: str | None = field(
-        default=None, repr=False, metadata=_about(str, "opens the server's statistics and shared memory where they are closed")
+        default=None,
+        repr=False,
+        metadata=_about(str, "opens the server's statistics and shared memory where they are closed"),
     )
     ca_certificate: Path | None = field(default=None, metadata=_about(Path, "PEM file of trusted authorities for TLS"))
     client_certificate: Path | None = field(default=None, metadata=_about(Path, "PEM file of our own, for mutual TLS"))
