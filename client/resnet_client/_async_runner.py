@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from resnet_client import _forks
 from resnet_client._exceptions import ClosedError, ConfigurationError, ResnetClientError, ServerError
 from resnet_client._flows import one_of_many
 from resnet_client._many import in_order_async
@@ -43,6 +44,7 @@ class AsyncRunner:
         self._transports: dict[Endpoint, AsyncTransport] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_closed = False
+        _forks.watch(self)
 
     async def run(self, flow: Flow[T]) -> T:
         """Perform a flow's steps until it returns."""
@@ -83,6 +85,12 @@ class AsyncRunner:
         transports, self._transports = self._transports, {}
         for transport in transports.values():
             await transport.close()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process, with any event loop; the parent's watches the parent's connections."""
+        _forks.leave((self._loop, self._carer, self._transports))
+        self._loop, self._carer, self._transports = None, None, {}
+        self._delivery.after_fork()
 
     async def _drive(self, flow: Flow[T]) -> T:
         try:

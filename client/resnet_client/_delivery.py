@@ -147,6 +147,11 @@ class Delivery:
         if self._lending is not None:
             yield from self._lending.end()
 
+    def after_fork(self) -> None:
+        """Begin anew in a child process, where no request is under way."""
+        self._fleet.after_fork()
+        self._budget.after_fork()
+
     def _sent(self, server: Server, request: Request, deadline: Deadline) -> Flow[Any]:
         if self._lending is None:
             return (yield Send(server.endpoint, request, deadline))

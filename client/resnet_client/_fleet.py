@@ -221,6 +221,12 @@ class Fleet:
             self._gone = [(gone_s, server) for gone_s, server in self._gone if server not in done]
             return [server for server in done if server.endpoint not in back]
 
+    def after_fork(self) -> None:
+        """Begin anew in a child process: what is under way there is its parent's."""
+        self._lock = threading.Lock()
+        for server in (*self._servers, *(server for _, server in self._gone)):
+            server.busy = 0
+
     def _raise_failure(self) -> None:
         for name in self._names:
             if name.failure is not None:

@@ -39,6 +39,10 @@ class RetryBudget:
             else:
                 self._retries = min(_MOST, self._retries + _SHARE)
 
+    def after_fork(self) -> None:
+        """Begin anew in a child process, with what is left."""
+        self._lock = threading.Lock()
+
     def spend(self) -> bool:
         """Take one retry, if there is one."""
         with self._lock:

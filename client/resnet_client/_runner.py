@@ -8,6 +8,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from resnet_client import _forks
 from resnet_client._exceptions import ClosedError, ResnetClientError, ServerError
 from resnet_client._flows import one_of_many
 from resnet_client._many import in_order
@@ -47,6 +48,7 @@ class Runner:
         self._lock = threading.Lock()
         self._transports: dict[Endpoint, Transport] = {}
         self._closed = threading.Event()
+        _forks.watch(self)
         if delivery.lends:
             atexit.register(_close, weakref.ref(self))
 
@@ -92,6 +94,19 @@ class Runner:
             self._carer.join(_LEAVING_S)  # it may wait for the name service; it is a daemon
         for transport in self._transports.values():
             transport.close()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process: connections, and locks that threads held which are not there."""
+        is_closed = self.is_closed
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        if is_closed:
+            self._closed.set()
+        self._carer = None
+        left, self._transports = self._transports, {}
+        for transport in left.values():
+            transport.leave()
+        self._delivery.after_fork()
 
     def _drive(self, flow: Flow[T]) -> T:
         try:

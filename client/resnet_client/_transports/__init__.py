@@ -25,6 +25,9 @@ class Transport(Protocol):
     def close(self) -> None:
         """Close every connection."""
 
+    def leave(self) -> None:
+        """Let go of every connection in a child process, where they are its parent's."""
+
 
 class AsyncTransport(Protocol):
     """The same for asyncio; belongs to the event loop it was first used in."""

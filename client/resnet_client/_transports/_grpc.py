@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from resnet_client import _forks
 from resnet_client._transports import _grpc_words
 from resnet_client._transports._errors import translated
 
@@ -36,3 +37,7 @@ class GrpcTransport:
     def close(self) -> None:
         """Close the channel; requests under way are cancelled."""
         self._channel.close()
+
+    def leave(self) -> None:
+        """In a child process: keep the parent's channel untouched; closing it would shut the parent's connection."""
+        _forks.leave(self._channel)
