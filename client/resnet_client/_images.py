@@ -6,6 +6,7 @@ losslessly as PNG, or, with ``preprocessing="client"``, cropped directly.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -44,7 +45,8 @@ def describe(source: object) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return f"photo of {len(source)} bytes"
+        with contextlib.suppress(ValueError):  # a memoryview that was released
+            return f"photo of {memoryview(source).nbytes} bytes"
     if isinstance(source, Image.Image):
         return f"PIL image {source.width}x{source.height}"
     if isinstance(source, np.ndarray):
@@ -63,13 +65,9 @@ def encoded(source: ImageSource) -> bytes:
 
     Raises:
         ImageError: it cannot be read, or is of no supported kind.
-        InvalidImageError: a ``PIL.Image`` whose file is damaged.
+        InvalidImageError: a ``PIL.Image`` that is empty, or whose file is damaged.
     """
-    if isinstance(source, Image.Image | np.ndarray):
-        buffer = io.BytesIO()
-        _picture(source).save(buffer, format="PNG", compress_level=1)
-        return buffer.getvalue()
-    return _raw(source)
+    return _png(source) if isinstance(source, Image.Image | np.ndarray) else _raw(source)
 
 
 def pixels(
@@ -114,7 +112,10 @@ def golden() -> bytes:
 
 def _raw(source: object) -> bytes:
     if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)
+        try:
+            return bytes(source)
+        except ValueError as exc:  # a memoryview that was released
+            raise ImageError(f"the photo's bytes cannot be read ({exc})", source=describe(source)) from exc
     if isinstance(source, str | os.PathLike):
         return _file(os.fsdecode(source))
     if hasattr(source, "read"):
@@ -143,15 +144,28 @@ def _stream(stream: Any) -> bytes:
     name = describe(stream)
     try:
         content = stream.read()
-    except (OSError, ValueError) as exc:  # ValueError: closed file, or text that is no text
-        raise ImageError(f"{name}: the file object cannot be read ({exc})", source=name) from exc
+    except Exception as exc:  # a closed file, text that is no text, and whatever archives and stores raise
+        raise ImageError(f"{name}: the file object cannot be read ({_reason(exc)})", source=name) from exc
     if not isinstance(content, bytes):
         raise ImageError(f"{name}: the file object yields no bytes; open it in mode 'rb'", source=name)
     return content
 
 
+def _png(source: Image.Image | npt.NDArray[Any]) -> bytes:
+    picture, buffer = _picture(source), io.BytesIO()
+    try:
+        picture.save(buffer, format="PNG", compress_level=1)
+    except Exception as exc:  # Pillow writes what the picture's `info` holds, too, which may be anything
+        sentence = naming(source, f"the picture cannot be encoded as PNG ({_reason(exc)})")
+        raise InvalidImageError(sentence, source=describe(source)) from exc
+    return buffer.getvalue()
+
+
 def _picture(source: Image.Image | npt.NDArray[Any], limits: _photo.Limits | None = None) -> Image.Image:
     image = source if isinstance(source, Image.Image) else _from_array(source)
+    if not all(image.size):
+        sentence = naming(source, f"the picture is empty ({image.width}x{image.height} pixels)")
+        raise InvalidImageError(sentence, source=describe(source))
     if limits:
         limits.check_pixels(*image.size)
     try:
@@ -170,3 +184,7 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
             source=describe(array),
         )
     return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -2,6 +2,7 @@
 
 import io
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -100,6 +101,43 @@ def test_closed_files_give_a_sentence():
     stream.close()
     with pytest.raises(ImageError, match="cannot be read"):
         _images.encoded(stream)
+
+
+def test_damaged_archives_give_a_sentence():
+    """What a file object raises when it is read is an `ImageError`, and its cause."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("cat.jpg", b"a photo")
+    damaged = io.BytesIO(buffer.getvalue().replace(b"a photo", b"another"))
+    with zipfile.ZipFile(damaged) as archive, archive.open("cat.jpg") as entry, pytest.raises(ImageError) as caught:
+        _images.encoded(entry)
+    assert str(caught.value).startswith("cat.jpg: the file object cannot be read (Bad CRC")
+    assert isinstance(caught.value.__cause__, zipfile.BadZipFile)
+
+
+def test_released_memory_gives_a_sentence():
+    """A memoryview that was released is an `ImageError`, which has a name all the same."""
+    view = memoryview(b"a photo")
+    view.release()
+    with pytest.raises(ImageError, match="cannot be read") as caught:
+        _images.encoded(view)
+    assert caught.value.source == "memoryview"
+
+
+@pytest.mark.parametrize("box", [(5, 5, 5, 5), (5, 5, 9, 5), (5, 5, 5, 9)])
+@pytest.mark.parametrize("convert", [_images.encoded, lambda source: _images.pixels(source, RECIPE)])
+def test_empty_pictures_are_refused(box, convert):
+    """A `PIL.Image` cut down to nothing is an `InvalidImageError` wherever it is preprocessed."""
+    with pytest.raises(InvalidImageError, match=r"the picture is empty \([04]x[04] pixels\)"):
+        convert(Image.fromarray(COLOURS).crop(box))
+
+
+def test_pictures_that_cannot_be_encoded_are_refused():
+    """What a program left in a picture's `info` and Pillow cannot write is an `InvalidImageError`."""
+    picture = Image.fromarray(COLOURS)
+    picture.info["icc_profile"] = "no bytes"
+    with pytest.raises(InvalidImageError, match="cannot be encoded as PNG"):
+        _images.encoded(picture)
 
 
 @pytest.mark.parametrize("content", [b"", b"no photo", "truncated"])
