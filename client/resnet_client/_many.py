@@ -1,7 +1,8 @@
 """Many photos through one client: in order, a few at a time, none kept longer than needed.
 
 At most ``max_in_flight`` photos are under way, however many there are. One that takes long does not hold up the
-others: their results wait for its turn, up to a bound, and the source is read no further ahead.
+others: their results wait for its turn, up to a bound, and the source is read no further ahead. A source that fails
+is raised after the results of all that it gave before.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -36,10 +37,11 @@ def in_order(sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: 
     tasks: _Tasks = queue.SimpleQueue()
     window: deque[Future[T]] = deque()
     finished: queue.SimpleQueue[Future[T]] = queue.SimpleQueue()
+    failures: list[Exception] = []
     under_way = 0
     threads: list[threading.Thread] = []
     try:
-        for source in sources:
+        for source in _read(sources, failures):
             future: Future[T] = Future()
             future.add_done_callback(finished.put)
             window.append(future)
@@ -56,6 +58,7 @@ def in_order(sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: 
                 under_way -= 1
         while window:
             yield window.popleft().result()
+        _raise(failures)
     finally:
         for future in window:
             future.cancel()
@@ -74,9 +77,10 @@ async def in_order_async(
     """The same with tasks of the running event loop; what is under way at the end is cancelled."""
     window: deque[asyncio.Task[T]] = deque()
     finished: asyncio.Queue[asyncio.Task[T]] = asyncio.Queue()
+    failures: list[Exception] = []
     under_way = 0
     try:
-        async for source in _iterated(sources):
+        async for source in _read_async(sources, failures):
             task = asyncio.create_task(perform(source))
             task.add_done_callback(finished.put_nowait)
             window.append(task)
@@ -90,6 +94,7 @@ async def in_order_async(
                 under_way -= 1
         while window:
             yield await window.popleft()
+        _raise(failures)
     finally:
         for task in window:
             task.cancel()
@@ -115,10 +120,28 @@ def _complete(source: Any, future: Future[Any], perform: Callable[[Any], Any]) -
         future.set_exception(exc)
 
 
-async def _iterated(sources: Iterable[S] | AsyncIterable[S]) -> AsyncIterator[S]:
-    if isinstance(sources, AsyncIterable):
-        async for source in sources:
+def _read(sources: Iterable[S], failures: list[Exception]) -> Iterator[S]:
+    """Read until the end, or until the source fails; the failure is put aside."""
+    try:
+        for source in sources:  # noqa: UP028  # `yield from` would close a generator that the caller may go on with
             yield source
-    else:
-        for source in sources:
-            yield source
+    except Exception as exc:  # noqa: BLE001  # raised again after what was read before
+        failures.append(exc)
+
+
+def _raise(failures: list[Exception]) -> None:
+    for failure in failures:
+        raise failure
+
+
+async def _read_async(sources: Iterable[S] | AsyncIterable[S], failures: list[Exception]) -> AsyncIterator[S]:
+    """The same for both kinds of sources."""
+    try:
+        if isinstance(sources, AsyncIterable):
+            async for source in sources:
+                yield source
+        else:
+            for source in sources:
+                yield source
+    except Exception as exc:  # noqa: BLE001  # raised again after what was read before
+        failures.append(exc)

@@ -144,15 +144,48 @@ def test_a_failing_photo_is_one_outcome(transport, tmp_path):
     assert all((outcome.result is None) != (outcome.error is None) for outcome in outcomes)
 
 
-def test_errors_of_the_callers_generator_are_the_callers(transport):
-    """An exception in the source ends the run unchanged."""
+def broken():
+    """Three photos and an error."""
+    yield from (b"\x01", b"\x02", b"\x03")
+    raise LookupError("camera unplugged")
 
-    def broken():
-        yield b"\x01"
-        raise LookupError("camera unplugged")
 
+@pytest.mark.parametrize("max_in_flight", [1, 2, 16])
+def test_errors_of_the_callers_generator_are_the_callers(transport, max_in_flight):
+    """An exception in the source ends the run unchanged, after the outcomes of what was read."""
+    found = []
     with Client() as client, pytest.raises(LookupError, match="unplugged"):
-        list(client.classify_many(broken()))
+        found.extend(o.result.top.index for o in client.classify_many(broken(), max_in_flight=max_in_flight))
+    assert found == [1, 2, 3]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_errors_of_the_callers_generator_are_the_callers_with_asyncio(monkeypatch, is_async):
+    """The same with tasks, whichever kind of generator it is."""
+
+    async def send(request, _):
+        return Answer(np.array([[f"0.5:{request.tensor[0, 0][0]}:x".encode()]], dtype=object), request.model, "1")
+
+    async def broken_async():
+        for photo in broken():
+            yield photo
+
+    found = []
+    monkeypatch.setattr(_async_runner, "connect_async", lambda *_: AsyncMock(send=send))
+    async with AsyncClient() as client:
+        with pytest.raises(LookupError, match="unplugged"):
+            async for outcome in client.classify_many(broken_async() if is_async else broken()):
+                found.append(outcome.result.top.index)  # noqa: PERF401  # what came before the error counts
+    assert found == [1, 2, 3]
+
+
+def test_the_callers_generator_is_left_open(transport):
+    """Who leaves a run may go on with what it was reading from."""
+    photos = (bytes([i]) for i in range(100))
+    with Client() as client:
+        for _ in client.classify_many(photos, max_in_flight=1):
+            break
+    assert next(photos)
 
 
 @pytest.mark.parametrize(
