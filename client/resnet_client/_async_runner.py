@@ -123,6 +123,12 @@ class AsyncRunner:
             if self.is_closed:
                 raise ClosedError("the client was closed while it waited for an answer") from exc
             raise
+        except asyncio.CancelledError as exc:
+            # gRPC's way to end calls of a channel that is closed; who cancels a task himself gets what he wants.
+            task = asyncio.current_task()
+            if self.is_closed and task is not None and not task.cancelling():
+                raise ClosedError("the client was closed while it waited for an answer") from exc
+            raise
 
     def _check_loop(self) -> None:
         loop = asyncio.get_running_loop()

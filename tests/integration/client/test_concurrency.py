@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from resnet_client import AsyncClient, Client
+from resnet_client import AsyncClient, Client, ClosedError
 
 from .conftest import settled
 
@@ -92,6 +92,18 @@ async def test_leaving_early_cancels_what_is_under_way(slow_url, crops):
             break
         await outcomes.aclose()
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+async def test_closing_ends_calls_with_an_error(silent_port, protocol):
+    """Tasks that nobody cancelled get `ClosedError` when their client is closed; the cancelled one is cancelled."""
+    client = AsyncClient(f"{protocol}://127.0.0.1:{silent_port}", timeout_s=20)
+    calls = [asyncio.create_task(client.classify(b"x")) for _ in range(4)]
+    await asyncio.sleep(0)  # now each waits for its answer
+    calls[0].cancel()
+    await client.close()
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in found] == [asyncio.CancelledError] + [ClosedError] * 3
 
 
 def open_files():
