@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from resnet_client import _images
 from resnet_client._config import ClientConfig, Preprocessing
 from resnet_client._exceptions import ClosedError, ConfigurationError
 from resnet_client._flows import Flows
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from resnet_client._async_runner import AsyncRunner
     from resnet_client._runner import Runner
 
+T = TypeVar("T")
 
 _LARGEST_INTEGER = 2**31 - 1  # that the protocols carry
 
@@ -68,6 +70,15 @@ class BaseClient:
     def _check_open(self) -> None:
         if self._runner.is_closed:
             raise ClosedError(f"this {type(self).__name__} is closed; make a new one, or call inside its with block")
+
+
+def check_images(images: T) -> T:
+    """Refuse one photo where many are wanted: its letters, lines or rows would be taken for photos."""
+    if _images.is_one(images):
+        raise ConfigurationError(
+            f"many photos are wanted, this is one ({_images.describe(images)}): pass a list, such as [photo]"
+        )
+    return images
 
 
 def check_top_k(top_k: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resnet_client._base import BaseClient, check_max_in_flight, check_top_k
+from resnet_client._base import BaseClient, check_images, check_max_in_flight, check_top_k
 from resnet_client._flows import BACKBONE
 from resnet_client._runner import Runner
 
@@ -162,7 +162,7 @@ class Client(BaseClient):
         check_top_k(top_k)
         target = self._flows.target(model, model_version, preprocessing, timeout_s)
         return self._runner.run_many(
-            images,
+            check_images(images),
             lambda source: self._flows.classify(source, target, top_k),
             max_in_flight=check_max_in_flight(max_in_flight),
             progress=progress,
@@ -200,7 +200,7 @@ class Client(BaseClient):
         self._check_open()
         target = self._flows.target(model, model_version, preprocessing, timeout_s)
         return self._runner.run_many(
-            images,
+            check_images(images),
             lambda source: self._flows.embed(source, target),
             max_in_flight=check_max_in_flight(max_in_flight),
             progress=progress,

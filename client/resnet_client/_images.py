@@ -60,6 +60,14 @@ def naming(source: object, sentence: str) -> str:
     return f"{describe(source)}: {sentence}" if has_name else sentence
 
 
+def is_one(source: object) -> bool:
+    """Whether this is a photo itself, where an iterable of photos is wanted; many kinds can be iterated, too."""
+    if isinstance(source, np.ndarray):
+        return _has_shape_of_one(source)
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
+    return isinstance(source, kinds) or hasattr(source, "read")
+
+
 def encoded(source: ImageSource) -> bytes:
     """The photo as it travels to the server: the file's own bytes, or a PNG.
 
@@ -176,14 +184,17 @@ def _picture(source: Image.Image | npt.NDArray[Any], limits: _photo.Limits | Non
 
 
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:
-    shape_fits = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4))  # noqa: PLR2004  # dimensions
-    if array.dtype != np.uint8 or not shape_fits or array.size == 0:
+    if array.dtype != np.uint8 or not _has_shape_of_one(array) or array.size == 0:
         raise ImageError(
             f"an array must be uint8 of shape (height, width, 3), RGB, 0 to 255; this one is {array.dtype} "
             f"of shape {array.shape}",
             source=describe(array),
         )
     return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _has_shape_of_one(array: npt.NDArray[Any]) -> bool:
+    return array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4))  # noqa: PLR2004  # dimensions
 
 
 def _reason(error: Exception) -> str:

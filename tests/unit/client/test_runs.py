@@ -1,15 +1,18 @@
 """Retries, deadlines and runs over many photos, with a transport in memory."""
 
 import asyncio
+import io
 import itertools
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
+from PIL import Image
 from resnet_client import (
     AsyncClient,
     Client,
@@ -204,6 +207,27 @@ def test_senseless_arguments_are_refused_at_once(options):
     """The call itself raises, before anything is iterated or connected."""
     with Client() as client, pytest.raises(ConfigurationError, match=next(iter(options)).split("_")[0]):
         client.classify_many([], **options)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    "photo",
+    ["cat.jpg", Path("cat.jpg"), b"x", bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"x"), Image.new("L", (2, 2))]
+    + [np.zeros(shape, np.uint8) for shape in ((5, 5), (5, 5, 3), (5, 5, 4))],
+)
+def test_one_photo_is_not_many(kind, photo):
+    """What would be taken apart into letters, lines or rows is refused at once, with the remedy."""
+    client = kind()
+    for many in (client.classify_many, client.embed_many):
+        with pytest.raises(ConfigurationError, match="pass a list"):
+            many(photo)
+
+
+def test_a_stack_of_arrays_is_many(transport):
+    """An array of four dimensions has a photo in each row."""
+    transport.failures = [UnavailableError("stop")] * 8
+    with Client(max_attempts=1) as client:
+        assert len(list(client.classify_many(np.zeros((3, 5, 5, 3), np.uint8)))) == 3
 
 
 def test_networks_take_no_photos():
