@@ -43,7 +43,7 @@ _DEFAULT_LIMITS = _photo.Limits()
 def describe(source: object) -> str:
     """A short name for error messages and reports: the path, or kind and size."""
     if isinstance(source, str | os.PathLike):
-        return os.fsdecode(source)
+        return os.fsdecode(source) or "''"
     if isinstance(source, bytes | bytearray | memoryview):
         with contextlib.suppress(ValueError):  # a memoryview that was released
             return f"photo of {memoryview(source).nbytes} bytes"
@@ -135,6 +135,8 @@ def _raw(source: object) -> bytes:
 
 
 def _file(path: str) -> bytes:
+    if not path:
+        raise ImageError("the path is empty; pass the path of a photo", source=describe(path))
     if re.match(r"https?://", path, re.IGNORECASE):
         raise ImageError(f"{path}: photos are not fetched from the web; download it, pass its bytes", source=path)
     try:
@@ -178,6 +180,8 @@ def _picture(source: Image.Image | npt.NDArray[Any], limits: _photo.Limits | Non
         limits.check_pixels(*image.size)
     try:
         return _photo.to_rgb(image)
+    except _photo.PhotoError as exc:
+        raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
     except Exception as exc:  # Pillow decodes late and raises many types on damaged files
         sentence = naming(source, f"the picture is damaged: {exc}")
         raise InvalidImageError(sentence, source=describe(source)) from exc

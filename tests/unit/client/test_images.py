@@ -82,6 +82,7 @@ def test_other_arrays_are_refused(array):
         ("https://example.org/cat.jpg", "not fetched from the web"),
         ("no/such/file.jpg", "there is no such file"),
         (".", "this is a folder"),
+        ("", "^the path is empty; pass the path of a photo$"),
         ("\0", "cannot be read"),
         (io.StringIO("text"), "mode 'rb'"),
         (42, "not int"),
@@ -169,6 +170,14 @@ def test_damaged_pictures_are_found_when_they_are_decoded(png):
     """A `PIL.Image` whose file is truncated fails as `InvalidImageError`."""
     with pytest.raises(InvalidImageError, match="damaged"):
         _images.encoded(Image.open(io.BytesIO(png[:300])))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+@pytest.mark.parametrize("convert", [_images.encoded, lambda source: _images.pixels(source, RECIPE)])
+def test_samples_of_unknown_range_are_no_damage(mode, convert):
+    """A picture that is refused for its samples is not called damaged."""
+    with pytest.raises(InvalidImageError, match="^the photo has 32-bit samples of unknown range"):
+        convert(Image.new(mode, (40, 40)))
 
 
 def test_folders_are_searched_by_suffix(tmp_path):
