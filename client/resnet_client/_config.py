@@ -138,8 +138,8 @@ def _parsed(option: dataclasses.Field[Any], text: str) -> Any:
 
 
 def check_model(name: object) -> None:
-    """Refuse what cannot be a model's name."""
-    if not isinstance(name, str) or not name:
+    """Refuse what cannot be a model's name; half of a surrogate pair can be sent in no protocol."""
+    if not isinstance(name, str) or not name or re.search(r"[\ud800-\udfff]", name):
         raise ConfigurationError(f"a model is chosen by its name, such as 'resnet50', not {name!r}")
 
 

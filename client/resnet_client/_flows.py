@@ -148,6 +148,8 @@ class Flows:
 
     def statistics(self, model: str | None, timeout_s: float) -> Flow[tuple[ModelStatistics, ...]]:
         """Counts of one model, or of all, added up over all servers."""
+        if model:
+            check_model(model)
         call, deadline = Call("get_inference_statistics", {"model_name": model or ""}), Deadline(timeout_s)
         counts: list[ModelStatistics] = []
         for server in (yield from self.delivery.servers(deadline)):

@@ -236,6 +236,15 @@ def test_networks_take_no_photos():
         client.classify(b"x", model="network_onnx")
 
 
+@pytest.mark.parametrize("call", ["classify", "statistics", "health"])
+def test_names_that_cannot_be_sent_are_no_models(transport, call):
+    """Half of a surrogate pair is the caller's fault, and is never sent."""
+    arguments = (b"x",) if call == "classify" else ()
+    with Client() as client, pytest.raises(ConfigurationError, match=r"not 'resnet\\ud800'"):
+        getattr(client, call)(*arguments, model="resnet\ud800")
+    assert not transport.sent
+
+
 def test_closed_clients_say_so(transport):
     """After `close()` every call is a `ClosedError`; closing again is fine."""
     client = Client()
