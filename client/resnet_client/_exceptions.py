@@ -80,7 +80,7 @@ class DeadlineExceededError(ServerError, TimeoutError):
 
 
 class ModelNotFoundError(ServerError):
-    """The server has no such model or version ready; ``metadata`` shows what it serves."""
+    """The server has no such model or version ready; ``resnet-serve`` lists its models when it starts."""
 
 
 class RequestError(ServerError):

@@ -11,7 +11,7 @@ import asyncio
 import re
 import time
 from contextlib import contextmanager
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException, RemoteDisconnected
 from typing import TYPE_CHECKING
 
 from resnet_client._exceptions import (
@@ -44,6 +44,7 @@ _HTTP_STATUS = {
     "504": "DEADLINE_EXCEEDED",
 }
 
+_UNEXPECTED_OUTPUT = "unexpected inference output"
 _RESTRICTED = "is restricted, expecting header"
 # What the repository's `preprocess` says; our own sentence says the same.
 _OVERLOADED = "the server is overloaded, retry later: "
@@ -74,7 +75,7 @@ _RULES: tuple[tuple[str | None, str | None, type[ServerError | InvalidImageError
 _SENTENCES: dict[type[Exception], str] = {
     DeadlineExceededError: "{url} gave no answer in time: {reason}; allow more with timeout_s",
     InvalidImageError: "{reason}",
-    ModelNotFoundError: "{url}: {reason}; `resnet-client metadata` shows what is served",
+    ModelNotFoundError: "{url}: {reason}; `resnet-serve` lists its models when it starts",
     OverloadedError: "{url} is overloaded: {reason}; retry later or send less at once",
     RequestError: "{url} refuses the request: {reason}",
     ResponseError: "{url} failed: {reason}; its log tells more",
@@ -86,10 +87,17 @@ _SECURE = (
 )
 _CLOSED_API = "{url} refuses the request: {reason}; the admin token (RESNET_ADMIN_TOKEN) opens it"
 
+_WRONG_MODEL = (
+    "{url} refuses the request: this model does not answer that ({reason}); classify and embed with one such as "
+    "'resnet50', feature_maps with 'resnet50_backbone'"
+)
+_NO_HTTP = "the answer is no HTTP, as if this were a port of gRPC (usually grpc://HOST:8001, http://HOST:8000): {words}"
+
 _CLOSED = re.compile(r"closed channel|session is closed|channel is closed", re.IGNORECASE)
 _PREFIX = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")
 
 _OWN_TIMEOUT_SHARE = 0.9
+_LONGEST_WORDS = 100
 
 
 class RefusedError(Exception):
@@ -141,8 +149,17 @@ def translate(error: Exception, url: str, timeout_s: float, *, is_late: bool = F
     if _CLOSED.search(str(error)):
         return ClosedError("the client was closed while it was used")
     if isinstance(error, OSError | HTTPException) or type(error).__module__.startswith("aiohttp"):
-        return _made(UnavailableError, None, str(error) or type(error).__name__, url)
-    return _made(ResponseError, None, f"unreadable answer ({type(error).__name__}: {error})", url)
+        return _made(UnavailableError, None, _words(error), url)
+    return _made(ResponseError, None, f"unreadable answer ({type(error).__name__}: {_words(error)})", url)
+
+
+def _words(error: Exception) -> str:
+    """What a library says of an answer, without the control characters that may be in it."""
+    words = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error)) or type(error).__name__
+    is_status_line = isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected)
+    if is_status_line or "Bad status line" in words:  # the latter: aiohttp's
+        return _NO_HTTP.format(words=words[:_LONGEST_WORDS])
+    return words
 
 
 def _from_server(status: str, words: str | None, url: str, *, is_late: bool) -> ResnetClientError:
@@ -163,6 +180,8 @@ def _made(kind: type[ServerError | InvalidImageError], status: str | None, reaso
         sentence = _SECURE  # servers that want a certificate often hang up without a word
     elif kind is RequestError and _RESTRICTED in reason:
         sentence = _CLOSED_API
+    elif kind is RequestError and _UNEXPECTED_OUTPUT in reason:
+        sentence = _WRONG_MODEL
     sentence = sentence.format(url=url, reason=reason)
     if issubclass(kind, InvalidImageError):
         return kind(sentence, source="")

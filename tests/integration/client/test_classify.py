@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from resnet_client import Client, InvalidImageError, ModelNotFoundError, Prediction
+from resnet_client import Client, InvalidImageError, ModelNotFoundError, Prediction, RequestError
 from resnet_client.__main__ import main
 from resnet_client._cli._exit_codes import ExitCode
 
@@ -93,6 +93,12 @@ def test_bad_photos_fail_alone(client, photos, expected, tmp_path):
         assert part in sentence
     assert isinstance(outcomes[1].error, InvalidImageError)
     assert outcomes[1].error.source == str(tmp_path / "text.jpg")
+
+
+def test_models_that_classify_nothing_name_those_that_do(client, photos):
+    """The step before the network is refused with the remedy, not with the name of a tensor only."""
+    with pytest.raises(RequestError, match="classify and embed with one such as 'resnet50'"):
+        client.classify(photos["cat"], model="preprocess")
 
 
 @pytest.mark.parametrize("options", [{"model": "no_such_model"}, {"model_version": "99"}])

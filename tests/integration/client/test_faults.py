@@ -134,5 +134,7 @@ def test_something_else_at_the_port(connect, server):
     for url in (server.grpc_url, server.http_url):
         client = connect(int(url.rsplit(":", 1)[1]), timeout_s=2, max_attempts=1)
         if client.options.url != url:
-            with pytest.raises(ResnetClientError):
+            with pytest.raises(ResnetClientError) as caught:
                 client.metadata()
+            assert str(caught.value).isprintable()
+            assert client.options.url.startswith("grpc:") or "as if this were a port of gRPC" in str(caught.value)

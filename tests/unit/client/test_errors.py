@@ -2,6 +2,7 @@
 
 import http.client
 import ssl
+from unittest.mock import Mock
 
 import aiohttp
 import grpc
@@ -77,6 +78,36 @@ def test_foreign_errors_are_translated(foreign, expected):
     with pytest.raises(expected) as caught, translated(URL, 10):
         raise foreign
     assert caught.value.__cause__ is foreign
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        http.client.BadStatusLine("\x00\x00\x18\x04\x1b[31m\r\n"),
+        aiohttp.ClientResponseError(
+            Mock(real_url="http://h:8001"), (), status=400, message="Bad status line:\n b'\\x00\\x00'"
+        ),
+    ],
+)
+def test_answers_that_are_no_http_are_no_control_characters(foreign):
+    """Where a gRPC port is asked over HTTP, this is said, and nothing of the answer reaches a terminal as it is."""
+    error = translate(foreign, "http://h:8001", 1)
+    assert type(error) is errors.UnavailableError
+    assert "as if this were a port of gRPC" in str(error)
+    assert str(error).isprintable()
+
+
+def test_models_that_answer_something_else_name_those_that_do():
+    """A model without the output asked for is refused with the remedy."""
+    error = translate(RefusedError("unexpected inference output 'FEATURES__1' for model 'preprocess'", "400"), URL, 1)
+    assert type(error) is errors.RequestError
+    assert "one such as 'resnet50'" in str(error)
+
+
+def test_missing_models_name_who_lists_them():
+    """`metadata` tells of one model only."""
+    error = translate(RefusedError("unknown model: 'x'", "404"), URL, 1)
+    assert "`resnet-serve` lists its models" in str(error)
 
 
 def test_certificates_name_their_remedy():
