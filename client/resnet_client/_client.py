@@ -46,7 +46,8 @@ class Client(BaseClient):
         """Name what a photo shows.
 
         Args:
-            image: path, encoded bytes, binary file, ``PIL.Image``, or uint8 array (height, width, 3), RGB.
+            image: path, encoded bytes, binary file, ``PIL.Image``, or uint8 array: (height, width, 3), RGB,
+                (height, width, 4), whose alpha is ignored, or (height, width), greys.
             top_k: how many classes to return, at least 1.
             model: served model instead of the client's.
             model_version: its version instead of the client's, such as ``"1"``.
@@ -74,7 +75,8 @@ class Client(BaseClient):
         """Turn a photo into its features, for search, clustering or a classifier of one's own.
 
         Args:
-            image: path, encoded bytes, binary file, ``PIL.Image``, or uint8 array (height, width, 3), RGB.
+            image: path, encoded bytes, binary file, ``PIL.Image``, or uint8 array: (height, width, 3), RGB,
+                (height, width, 4), whose alpha is ignored, or (height, width), greys.
             model: served model instead of the client's.
             model_version: its version instead of the client's, such as ``"1"``.
             timeout_s: longest wall time in seconds, all attempts together, instead of the client's.
@@ -106,7 +108,8 @@ class Client(BaseClient):
         The server has them where ``resnet-build --backbone`` was said.
 
         Args:
-            image: path, encoded bytes, binary file, ``PIL.Image``, or uint8 array (height, width, 3), RGB.
+            image: path, encoded bytes, binary file, ``PIL.Image``, or uint8 array: (height, width, 3), RGB,
+                (height, width, 4), whose alpha is ignored, or (height, width), greys.
             model: served model instead of ``resnet50_backbone``.
             model_version: its version instead of the latest, such as ``"1"``.
             timeout_s: longest wall time in seconds, all attempts together, instead of the client's.

@@ -190,8 +190,8 @@ def _picture(source: Image.Image | npt.NDArray[Any], limits: _photo.Limits | Non
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.dtype != np.uint8 or not _has_shape_of_one(array) or array.size == 0:
         raise ImageError(
-            f"an array must be uint8 of shape (height, width, 3), RGB, 0 to 255; this one is {array.dtype} "
-            f"of shape {array.shape}",
+            "an array must be uint8 of shape (height, width, 3), RGB, (height, width, 4), whose alpha is ignored, or "
+            f"(height, width), greys, 0 to 255, and not empty; this one is {array.dtype} of shape {array.shape}",
             source=describe(array),
         )
     return Image.fromarray(np.ascontiguousarray(array))
