@@ -12,7 +12,7 @@ SETUP = """
 import asyncio, multiprocessing, os, signal, sys
 from resnet_client import AsyncClient, Client
 URL = "http://127.0.0.1:" + sys.argv[1]
-os.register_at_fork(after_in_child=lambda: signal.alarm(60))  # no child that hangs is left behind
+os.register_at_fork(after_in_child=lambda: signal.alarm(20))  # no child that hangs is left behind
 """
 
 
@@ -111,6 +111,20 @@ print(client.classify(bytes([8])).top.index)
 client.close()
 """
     assert printed(code) == "7\n8\n"
+
+
+def test_children_have_room_for_photos_of_their_own(printed):
+    """What the parent's threads decode at the fork takes no room in a child, and no turn."""
+    code = """
+from resnet_client import _images
+from resnet_client._photo import Limits, Recipe, pixels
+room, recipe, photo = pixels._room, Recipe(resize=32, crop=24), _images.golden()
+with room.take(Limits().max_pixels, Limits()), room._first_in_line:
+    if not (child := os.fork()):
+        os._exit(len(_images.pixels(photo, recipe)))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(_images.pixels(photo, recipe)))
+"""
+    assert printed(code) == "24 24\n"
 
 
 def test_a_closed_client_is_closed_in_a_child(printed):

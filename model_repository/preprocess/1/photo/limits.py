@@ -91,6 +91,10 @@ class Room:
     """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew in a child process, which has none of the threads that hold room or wait for it."""
         self._taken = 0
         self._changed = threading.Condition()
         # Only the first in line waits for room, so that small photos cannot overtake a large one for ever.

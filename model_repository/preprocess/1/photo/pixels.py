@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -23,6 +24,8 @@ _LONGEST_REASON = 200
 
 # One for the whole process, because all who decode in it share its memory.
 _room = Room()
+if hasattr(os, "register_at_fork"):  # Windows has no forks
+    os.register_at_fork(after_in_child=_room.clear)
 
 
 def prepare(photo: bytes, recipe: Recipe, limits: Limits = _DEFAULTS) -> npt.NDArray[np.uint8]:
