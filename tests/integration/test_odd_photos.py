@@ -13,6 +13,7 @@ from corpus.served import Preprocess, send_raw, worker
 from resnet_client import Client, InvalidImageError
 from resnet_client._photo import PhotoError, Recipe, prepare
 from resnet_serve import TritonServer
+from resnet_serve.supervisor import Api
 
 RECIPE = Recipe(resize=256, crop=224)
 CALLERS = 8
@@ -40,6 +41,17 @@ def test_the_server_and_the_client_answer_the_corpus_alike(
         harmed = sum(not np.array_equal(one.result(), usual) for one in between)
     assert wrong == []
     assert harmed == 0
+    assert worker(server) == before
+
+
+def test_a_request_of_no_photos_is_refused_in_a_sentence(server: TritonServer) -> None:
+    """By whoever sees it first, and the worker lives on."""
+    before = worker(server)
+    for data in ([], ["no photo"]):
+        nothing = {"name": "IMAGE", "shape": [0, 1], "datatype": "BYTES", "data": data}
+        for model in ("preprocess", "resnet50"):
+            with pytest.raises(OSError, match="400 .*(expected 1 string elements|photo)"):
+                Api(server.http_url, "").ask(f"v2/models/{model}/infer", {"inputs": [nothing]}, timeout_s=10)
     assert worker(server) == before
 
 

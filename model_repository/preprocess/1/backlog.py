@@ -77,10 +77,8 @@ class Backlog:
         now_s = time.monotonic()
         if now_s >= self._next_look_s and (self._room < photos or now_s - self._looked_s > _LONGEST_S):
             self._look()
-            took_s = time.monotonic() - now_s
-            pause_s = min(max(_SHORTEST_S, _PAUSE_PER_LOOK * took_s), _LONGEST_S)
-            # One of many doors soon uses its share up, though hardly anything waits: nobody is refused for that.
-            self._next_look_s = now_s + took_s + (pause_s if self._waiting >= _CROWDED * self._limit else 0.0)
+            self._looked_s = time.monotonic()
+            self._next_look_s = self._looked_s + self._pause_s(self._looked_s - now_s)
         # A request with more photos than may wait at all still finds an empty server.
         if self._room < photos and self._waiting >= 1:
             return f"the server is overloaded, retry later: {self._waiting:.0f} photos wait already"
@@ -91,12 +89,19 @@ class Backlog:
         self._waiting += photos
         return None
 
+    def _pause_s(self, took_s: float) -> float:
+        """How long no look is due after one that took so long."""
+        if took_s >= _LONGEST_S:  # a page that hangs would hold up every photo
+            return _PAUSE_PER_LOOK * took_s
+        # One of many doors soon uses its share up, though hardly anything waits: nobody is refused for that.
+        is_crowded = self._waiting >= _CROWDED * self._limit
+        return min(max(_SHORTEST_S, _PAUSE_PER_LOOK * took_s), _LONGEST_S) if is_crowded else 0.0
+
     def close(self) -> None:
         """Let the connection go."""
         self._connection.close()
 
     def _look(self) -> None:
-        now_s = time.monotonic()
         try:
             page = self._read()
         except (OSError, http.client.HTTPException, ValueError) as exc:
@@ -104,7 +109,7 @@ class Backlog:
             if not self._is_blind:
                 logging.getLogger(__name__).warning("overload cannot be seen, %s: %s", self._connection.host, exc)
             self._is_blind = True
-            self._waiting, self._room, self._wait_s, self._looked_s = 0.0, float("inf"), 0.0, now_s
+            self._waiting, self._room, self._wait_s = 0.0, float("inf"), 0.0
             return
         self._is_blind = False
         requests = sum(float(count) for model, count in _WAITING.findall(page) if model.startswith((_DOORS, _NETWORKS)))
@@ -112,11 +117,12 @@ class Backlog:
         self._room = (self._limit - self._waiting) / self._doors
         done = sum(map(float, _DONE.findall(page)))
         taken_s = sum(map(float, _TAKEN_US.findall(page))) / 1e6
-        if done > self._done and now_s - self._looked_s < _RECENT_S:
+        is_recent = time.monotonic() - self._looked_s < _RECENT_S
+        if done > self._done and is_recent:
             self._wait_s = (taken_s - self._taken_s) / (done - self._done)
-        elif not requests:
+        elif not (requests and is_recent):
             self._wait_s = 0.0
-        self._done, self._taken_s, self._looked_s = done, taken_s, now_s
+        self._done, self._taken_s = done, taken_s
 
     def _read(self) -> str:
         self._connection.request("GET", self._path)

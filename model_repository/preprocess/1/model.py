@@ -79,6 +79,12 @@ class TritonPythonModel:
         return [submit(photo.prepare, one, self._recipe, self._limits) for one in encoded]
 
     def _answer(self, photos: list[Future[npt.NDArray[np.uint8]]]) -> Any:
+        answer = self._answered(photos)
+        for pending in photos:  # of a request that has failed: nobody wants those that have not begun
+            pending.cancel()
+        return answer
+
+    def _answered(self, photos: list[Future[npt.NDArray[np.uint8]]]) -> Any:
         rows = []
         for number, pending in enumerate(photos):
             try:

@@ -248,3 +248,32 @@ def test_without_a_limit_nobody_is_refused(
     """A configuration without the parameters is one without a door."""
     metrics.waiting["network_onnx"] = 10**6
     assert make_door(None).refusal(1) is None
+
+
+def test_a_page_that_hangs_holds_up_few(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """A look that took 0.3 s earns 1.2 s without one, whether it told anything or not."""
+    metrics.on_look = lambda: pass_time(0.3)
+    door = make_door()
+    for status in (200, 500):
+        metrics.status, before = status, metrics.looks
+        for _ in range(11):
+            assert door.refusal(1) is None or status == 200
+            pass_time(0.1)
+        assert metrics.looks == before + 1
+        pass_time(0.2)
+
+
+def test_a_wait_that_was_measured_once_does_not_refuse_for_ever(
+    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+) -> None:
+    """Photos that come more rarely than once a second, while callers of the network always leave something waiting."""
+    door = make_door(100)
+    assert door.refusal(1, 10) is None
+    pass_time(0.3)
+    metrics.waiting["network_onnx"], metrics.done, metrics.taken_s = 5, 1, 12.0
+    assert "the wait is 12.0 s" in (door.refusal(1, 10) or "")
+    pass_time(1.5)
+    metrics.done, metrics.taken_s = 16, 13.5
+    assert door.refusal(1, 10) is None
