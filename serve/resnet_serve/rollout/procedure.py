@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from resnet_client import Client
 
@@ -30,6 +30,7 @@ class Rollout:
 
     def __init__(self, server: ModelControl, client: Client, options: Options, say: Callable[[str], None]) -> None:
         self._server, self._client, self._options, self._say = server, client, options, say
+        self._published: list[Plan] = []
 
     def run(self) -> bool:
         """Carry it out.
@@ -129,6 +130,8 @@ class Rollout:
                 stuck = self._take_back(plans[: number + 1])
                 if isinstance(exc, RefusedError):
                     self._refuse(plans, plan, exc)
+                else:
+                    self._set_aside(self._published)
                 if stuck:
                     raise RolloutError(f"{'; '.join(stuck)}: load it again, or restart the server") from exc
                 if not isinstance(exc, RefusedError):
@@ -156,6 +159,7 @@ class Rollout:
     def _switch(self, plan: Plan, expected: Answers | None) -> None:
         if self._options.artifact is not None and plan.files and plan.folders.are_here:
             self._say(f"  wrote {plan.folders.publish(plan.files, plan.new)}")
+            self._published.append(plan)
         self._say(f"{plan.model}: {'going back' if plan.files is None else 'switching'} to version {plan.new}")
         self._server.load(plan.model, control.pinned(plan.config, plan.kept))
         if self._server.versions(plan.model)[-1] != plan.new:
@@ -187,9 +191,13 @@ class Rollout:
         self._say(f"{refused.model}: version {refused.new} is refused: {reason}")
         if self._options.dry_run:
             return
+        # Versions of one number belong together, so the other networks' do not wait for a restart either.
+        self._set_aside(plan for plan in plans if plan.new > plan.old)
+
+    def _set_aside(self, plans: Iterable[Plan]) -> None:
+        """Leave the next start of a server no new version of these."""
         for plan in plans:
-            # Versions of one number belong together, so the other networks' do not wait for a restart either.
-            if plan.new > plan.old and plan.new in plan.folders.versions():
+            if plan.new in plan.folders.versions():
                 self._say(f"  {plan.folders.set_aside(plan.new)}")
 
     def _say_stays(self, plan: Plan) -> None:

@@ -299,3 +299,13 @@ def test_one_network_that_is_stuck_keeps_no_other_from_going_back(
     assert not [path for model in "ab" if (path := tmp_path / model / "2").exists()]
     assert "b: version 2 is refused: it does not answer as version 2 did" in said
     assert not [line for line in said if "stays in service" in line]
+
+
+def test_what_was_published_for_a_switch_that_broke_off_is_set_aside(tmp_path: Path) -> None:
+    """The next start serves the old version, and the same command may be given again."""
+    (tmp_path / "a/1").mkdir(parents=True)
+    plan = Plan({"name": "a"}, Folders(tmp_path, "a"), old=1, new=2, files={"2/model.onnx": b"new"})
+    options = SimpleNamespace(dry_run=False, artifact=Path("new.onnx"))
+    with pytest.raises(RolloutError, match="could not be taken back"):
+        Rollout(Stuck("a"), None, options, list[str]().append)._switch_all([plan], [None])
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["1", "refused-2"]
