@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from resnet_build.python_models.preprocess.photo import Recipe, prepare
@@ -58,10 +59,10 @@ class Pipeline:
         self._pixels: queue.Queue[Pixels] = queue.Queue(_QUEUED_BATCHES * settings.batch * settings.runners)
         self._measured, self._done = threading.Event(), threading.Event()
         self._finished: list[list[float]] = [[] for _ in runs]
-        self._decoders = [threading.Thread(target=self._decode, args=(n,)) for n in range(settings.decoders)]
+        self._failures: list[Exception] = []
+        self._decoders = [self._thread(self._decode, n) for n in range(settings.decoders)]
         self._runners = [
-            threading.Thread(target=self._classify, args=(run, finished))
-            for run, finished in zip(runs, self._finished, strict=True)
+            self._thread(self._classify, run, finished) for run, finished in zip(runs, self._finished, strict=True)
         ]
 
     def measure(self, seconds: float) -> dict[str, float]:
@@ -69,6 +70,9 @@ class Pipeline:
 
         Returns:
             ``throughput`` in photos per second, and ``server_ms``, CPU time per photo in core-milliseconds.
+
+        Raises:
+            RuntimeError: decoding or the network has failed.
         """
         for thread in (*self._decoders, *self._runners):
             thread.start()
@@ -84,9 +88,22 @@ class Pipeline:
         throughput = self._settings.batch * rate(executions)
         return {"throughput": throughput, "server_ms": 1e3 * busy / throughput}
 
-    @staticmethod
-    def _wait(condition: Callable[[], bool]) -> None:
+    def _thread(self, work: Callable[..., None], *arguments: Any) -> threading.Thread:
+        def keep_failure() -> None:
+            try:
+                work(*arguments)
+            except Exception as exc:  # noqa: BLE001  # raised by who waits
+                self._failures.append(exc)
+
+        # Those that wait for one that has failed must not keep the process.
+        return threading.Thread(target=keep_failure, daemon=True)
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
         while not condition():
+            if self._failures:
+                self._measured.set()
+                self._done.set()
+                raise RuntimeError("decoding or the network has failed") from self._failures[0]
             time.sleep(_POLL_S)
 
     def _decode(self, first: int) -> None:
