@@ -21,6 +21,8 @@ MODEL = "v2/models/resnet50"
 TIMEOUT_S = 10
 # What the repository's `preprocess` says, with the status 503.
 OVERLOADED = b"the server is overloaded"
+# Its own container is never reached through a proxy, and urllib takes no networks such as 127.0.0.0/8 from `no_proxy`.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def golden_photo() -> bytes:
@@ -48,14 +50,14 @@ def classify(server: str, photo: bytes) -> str:
     request = urllib.request.Request(
         f"{server}/{MODEL}/infer", data=encoded + tensor, headers={"Inference-Header-Content-Length": str(len(encoded))}
     )
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+    with DIRECT.open(request, timeout=TIMEOUT_S) as response:
         answer: str = json.load(response)["outputs"][0]["data"][0]
     return answer
 
 
 def main(server: str = DEFAULT_SERVER) -> int:
     """Return 0 if the server answers sensibly, or says that it has too much to do."""
-    urllib.request.urlopen(f"{server}/{MODEL}/ready", timeout=TIMEOUT_S).close()
+    DIRECT.open(f"{server}/{MODEL}/ready", timeout=TIMEOUT_S).close()
     try:
         answer = classify(server, golden_photo())
     except urllib.error.HTTPError as exc:

@@ -83,3 +83,8 @@ def test_a_refusal_under_overload_is_an_answer(stub: Stub, status: int, sentence
     """A server that has too much to do is not taken out of service; one that fails is."""
     stub.status, stub.answer = status, json.dumps({"error": sentence})
     assert check(stub.url) == code
+
+
+def test_its_own_container_is_asked_without_a_proxy(stub: Stub) -> None:
+    """Variables of a proxy, and an exception for the loopback that urllib does not understand, change nothing."""
+    assert check(stub.url, http_proxy="http://127.0.0.1:1", no_proxy="127.0.0.0/8") == 0
