@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -62,6 +63,17 @@ def panels() -> list[dict]:
     """The dashboard's panels, rows left out."""
     found = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     return [panel for panel in found if panel["type"] != "row"]
+
+
+def test_shares_of_failures_are_halved() -> None:
+    """Ensembles count a failed request twice, so wherever failures are compared with answers half of them count."""
+    groups = yaml.safe_load((PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))["groups"]
+    queries = [rule["expr"] for group in groups for rule in group["rules"]]
+    queries += [query["expr"] for panel in panels() for query in panel["targets"]]
+    shares = [query for query in queries if {"failure", "success"} <= set(re.findall(r"request_(\w+?)\b", query))]
+    assert len(shares) == 2
+    for share in shares:
+        assert re.findall(r"request_failure\S+( / 2)?", share) == [" / 2"] * 2, share
 
 
 def test_every_panel_says_what_it_shows() -> None:
