@@ -233,8 +233,14 @@ class TritonServer:
             *("--shm-prefix", shm_prefix),
             *("--folder", str(self._folder)),
             # With TLS the caller has to speak first: waiting in vain for the server would mean nothing.
-            *([] if self.config.tls_certificate else ["--grpc", f"{_reachable(self.config.host)}:{self._ports[1]}"]),
+            *([] if self._has_tls else ["--grpc", f"{_reachable(self.config.host)}:{self._ports[1]}"]),
         ]
+
+    @property
+    def _has_tls(self) -> bool:
+        """Whether gRPC is encrypted, by our options or by Triton's own flags."""
+        is_passed = any(flag.startswith("--grpc-use-ssl") for flag in self.config.triton_args)
+        return is_passed or self.config.tls_certificate is not None
 
     def _supervisor_command(self) -> list[str]:
         return [

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from resnet_serve import guard, ports
+from resnet_serve import ServerConfig, TritonServer, guard, ports
 
 WAIT_S = 30
 PATIENCE_S = 1.0
@@ -57,3 +57,11 @@ def test_a_server_that_stops_greeting_is_ended(guarded: Callable[..., tuple[int,
 def test_a_server_that_is_not_watched_is_left_alone(guarded: Callable[..., tuple[int, str]]) -> None:
     """As with TLS, where the caller speaks first."""
     assert guarded(greetings=0, lasts_s=3 * PATIENCE_S, is_watched=False) == (0, "")
+
+
+@pytest.mark.parametrize("flags", ["--grpc-use-ssl=true", "--grpc-use-ssl true", "--grpc-use-ssl-mutual=true"])
+def test_a_server_with_tls_by_its_own_flags_is_not_watched(flags: str) -> None:
+    """As with our own options: it greets nobody who has not spoken first."""
+    plain, encrypted = (TritonServer(ServerConfig("models", triton_args=tuple(a.split()))) for a in ("", flags))
+    assert "--grpc" in plain._guard_command(0, "none_")
+    assert "--grpc" not in encrypted._guard_command(0, "none_")
