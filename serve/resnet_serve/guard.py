@@ -71,8 +71,9 @@ def _wait(events: list[int], grpc: str | None, patience_s: float) -> bool:
     while True:
         with socket.socket() as connection:
             connection.setblocking(False)
-            connection.connect_ex((host, int(port)))
-            # Readable: HTTP/2 begins with the server's SETTINGS; or nobody listens, as while it starts.
+            with contextlib.suppress(OSError):  # a name that leads nowhere for a moment tells nothing of the server
+                connection.connect_ex((host, int(port)))
+            # Readable: HTTP/2 begins with the server's SETTINGS; or nobody listens, as while it starts, or was asked.
             found = select.select([*events, connection.fileno()], [], [], patience_s)[0]
             if not found:
                 return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -65,3 +66,26 @@ def test_a_server_with_tls_by_its_own_flags_is_not_watched(flags: str) -> None:
     plain, encrypted = (TritonServer(ServerConfig("models", triton_args=tuple(a.split()))) for a in ("", flags))
     assert "--grpc" in plain._guard_command(0, "none_")
     assert "--grpc" not in encrypted._guard_command(0, "none_")
+
+
+def test_a_name_that_leads_nowhere_for_a_moment_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard looks again, and ends neither itself nor the server."""
+    reading, writing = os.pipe()
+    asked: list[object] = []
+
+    class Unresolved(socket.socket):
+        """Finds no address; something else happens while it is asked for the third time."""
+
+        def connect_ex(self, address: object) -> int:
+            asked.append(address)
+            if len(asked) == 3:
+                os.write(writing, b".")
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(guard.socket, "socket", Unresolved)
+    try:
+        assert guard._wait([reading], "triton:8001", patience_s=0.1)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert asked == [("triton", 8001)] * 3
