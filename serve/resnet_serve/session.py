@@ -43,6 +43,8 @@ class Session:
         self._server, self._say, self._complain, self._restart = server, say, complain, restart
         self._pauses = _pauses_s()
         self._started_s = 0.0
+        # Why the server does not run, until it does again.
+        self._down: str | None = None
 
     def start(self) -> None:
         """Start the server; show its models and addresses.
@@ -83,7 +85,7 @@ class Session:
         try:
             while process.poll() is None:
                 if self._restart and self._server.wait(_LOOK_EVERY_S) is not None:
-                    self._start_again()
+                    self._start_again(process)
                 else:
                     _wait(process, _LOOK_EVERY_S)
         except BaseException as exc:
@@ -100,35 +102,41 @@ class Session:
         Raises:
             ServerError: with restarts, it cannot be started again until somebody mends something.
         """
-        while True:
-            code = self._server.wait()
-            if not self._restart:
-                end = diagnosis.tail(self._server.log)
-                self._complain(f"tritonserver ended by itself with exit code {code}; the end of its log:\n{end}")
-                return EXIT_ENDED
+        while self._restart:
             self._start_again()
+        code = self._server.wait()
+        end = diagnosis.tail(self._server.log)
+        self._complain(f"tritonserver ended by itself with exit code {code}; the end of its log:\n{end}")
+        return EXIT_ENDED
 
-    def _start_again(self) -> None:
-        """Start the server again after a crash, trying for ever.
+    def _start_again(self, command: subprocess.Popen[bytes] | None = None) -> None:
+        """Wait for a crash and start the server again, trying for ever, or until the command that needs it has ended.
 
         Raises:
             UnservableError: no further try could succeed.
         """
-        what = f"tritonserver ended by itself with exit code {self._server.wait()}"
-        if time.monotonic() - self._started_s > _STEADY_S:
-            self._pauses = _pauses_s()
-        while True:
+        if self._down is None:
+            self._down = f"tritonserver ended by itself with exit code {self._server.wait()}"
+            if time.monotonic() - self._started_s > _STEADY_S:
+                self._pauses = _pauses_s()
+        while not _has_ended(command):
             pause_s = next(self._pauses)
-            self._complain(f"{what}; starting it again in {pause_s:.0f} s")
-            time.sleep(pause_s)
+            self._complain(f"{self._down}; starting it again in {pause_s:.0f} s")
+            if command is None:
+                time.sleep(pause_s)
+            else:
+                _wait(command, pause_s)
+            if _has_ended(command):
+                return
             self._started_s = time.monotonic()
             try:
                 self._server.restart()
             except UnservableError:
                 raise
             except ServerError as exc:
-                what = f"it did not start: {str(exc).splitlines()[0]}"
+                self._down = f"it did not start: {str(exc).splitlines()[0]}"
             else:
+                self._down = None
                 self._say(f"ready again after {time.monotonic() - self._started_s:.1f} s, at the same addresses")
                 self._started_s = time.monotonic()
                 return
@@ -140,6 +148,10 @@ def _pauses_s() -> Iterator[float]:
     while True:
         yield pause_s
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _has_ended(command: subprocess.Popen[bytes] | None) -> bool:
+    return command is not None and command.poll() is not None
 
 
 def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:

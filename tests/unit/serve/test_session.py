@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,14 +22,19 @@ class FakeServer:
 
     def __init__(self, *restarts: Exception | None) -> None:
         self._restarts = iter(restarts)
+        self._has_started = True
 
     def wait(self, *_: float) -> int:
         """Say that it was killed."""
+        if not self._has_started:
+            raise ServerError("the server is not running")
         return 137
 
     def restart(self) -> None:
         """Follow the script."""
-        if error := next(self._restarts):
+        error = next(self._restarts)
+        self._has_started = error is None
+        if error:
             raise error
 
 
@@ -85,3 +91,41 @@ def test_a_crash_that_cannot_be_mended_ends_then(slept: list[float]) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     with pytest.raises(UnservableError):
         made(FakeServer(UnservableError("")), []).run(command)
+
+
+PASSING = ServerError("a port is taken: choose another")
+
+
+def test_a_command_that_has_ended_needs_no_server(slept: list[float]) -> None:
+    """A server that does not start again is not waited for, so that ``--exit-after`` can exit."""
+    complaints: list[str] = []
+    command = [sys.executable, "-c", "import sys; sys.exit(7)"]
+    assert made(FakeServer(*[PASSING] * 100), complaints).run(command) == 7
+    assert complaints[-1] == "the command of --then ended with exit code 7"
+
+
+def test_after_the_command_the_server_is_tried_again(
+    slept: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without ``--exit-after`` it is to run on: the tries go on where the command's end cut them short."""
+    monkeypatch.setattr(session, "_pauses_s", lambda: itertools.repeat(0.01))
+    failed, complaints = tmp_path / "failed", []
+
+    class Failing(FakeServer):
+        """Shows the command that it does not start again."""
+
+        def restart(self) -> None:
+            failed.touch()
+            super().restart()
+
+    command = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)"
+    server = Failing(*[PASSING] * 100_000)
+    kept = made(server, complaints)
+    assert kept.run([sys.executable, "-c", command, str(failed)]) == 0
+    server._restarts = iter([None, UnservableError("run resnet-build")])
+    with pytest.raises(UnservableError, match="run resnet-build"):
+        kept.wait()
+    assert complaints[-2:] == [
+        "it did not start: a port is taken: choose another; starting it again in 0 s",
+        "tritonserver ended by itself with exit code 137; starting it again in 0 s",
+    ]
