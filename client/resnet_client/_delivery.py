@@ -134,10 +134,12 @@ class Delivery:
     def care(self) -> Flow[None]:
         """Look after the fleet: resolve names, probe who is ejected, part from who is gone. Ends when it is idle."""
         while not self._fleet.is_idle():
-            for name in self._fleet.names_due():
-                self._fleet.resolved(name, (yield Work(functools.partial(_addresses, name))))
+            yield from self._resolve()
             for server in self._fleet.probes_due():
-                yield from self._probe(server)
+                if server in self._fleet.servers:
+                    yield from self._probe(server)
+                    # The dead keep a probe waiting for seconds; what names lead to by now may answer.
+                    yield from self._resolve()
             for server in self._fleet.take_gone():
                 yield Part(server.endpoint)
             yield Pause(_CARE_INTERVAL_S)
@@ -166,6 +168,10 @@ class Delivery:
         if isinstance(error, ModelNotFoundError):
             return is_fresh  # a server that starts or stops has no models for a moment; another one has
         return isinstance(error, UnavailableError)
+
+    def _resolve(self) -> Flow[None]:
+        for name in self._fleet.names_due():
+            self._fleet.resolved(name, (yield Work(functools.partial(_addresses, name))))
 
     def _probe(self, server: Server) -> Flow[None]:
         """A real photo through the real model: flags say «ready» when nothing works any more."""

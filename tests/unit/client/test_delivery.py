@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import itertools
 import threading
 
 import numpy as np
@@ -205,6 +206,35 @@ def test_care_resolves_probes_and_parts(monkeypatch):
     assert {step.endpoint.host for step in probes} == {"10.0.0.2"}
     assert {step.request.model for step in probes} == {"resnet50"}
     assert named._fleet.servers[0].ejected_s is None
+
+
+def test_names_are_resolved_between_probes(monkeypatch):
+    """Many silent servers keep nobody from finding new ones in time; those that are gone are not probed any more."""
+    addresses = [f"10.0.0.{number}" for number in range(1, 7)]
+    monkeypatch.setattr(_delivery, "_addresses", lambda _: addresses)
+    named = delivery("dns:///triton")
+    now_s, resolved_s, asked = 0.0, [], []
+    named._fleet._clock = lambda: now_s
+    named._fleet._used_s = 100.0
+    care = named.care()
+    step = next(care)
+    while now_s < 100:
+        if isinstance(step, Work):
+            resolved_s.append(now_s)
+            addresses = addresses if now_s < 50 else ["10.0.0.9"]
+            step = care.send(step.run())
+            for server in named._fleet.servers if len(resolved_s) == 1 else ():
+                named._fleet.end(server, named._fleet.begin(server), _delivery.Verdict.DOWN)
+        elif isinstance(step, Send):
+            asked.append((now_s, step.endpoint.host))
+            now_s += 4.0
+            step = care.throw(GONE)
+        else:
+            now_s += step.duration_s if isinstance(step, Pause) else 0.0
+            step = care.send(None)
+    assert max(after - before for before, after in itertools.pairwise(resolved_s)) < 5 + 4 + 0.3
+    assert {host for _, host in asked} == {f"10.0.0.{number}" for number in range(1, 7)}
+    assert max(at_s for at_s, _ in asked) < 50 + 5 + 4
 
 
 def test_names_that_lead_nowhere_are_said(monkeypatch):
