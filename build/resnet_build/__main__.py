@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_build.errors import BuildError, UsageError
+from resnet_build.errors import BuildError, LateInterrupt, UsageError
 from resnet_build.options import ACCELERATORS, DOORS, PREPROCESSING, VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _GPU = ("accelerator", "preprocessing", "engine_cache")
 
 _EPILOG = """\
-exit codes: 0 built or up to date, 1 the build failed and nothing was written, 2 wrong usage: an option that makes
-no sense, or names what is not there
+exit codes: 0 built or up to date, 1 the build failed or was interrupted, and says what was written, 2 wrong usage:
+an option that makes no sense, or names what is not there
 
 examples:
   resnet-build                                       torchvision's IMAGENET1K_V2 weights
@@ -49,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if str(exc.name).startswith("resnet_"):  # a fault of ours, which no installation mends
             raise
         return _complain(f"this needs {exc.name}: pip install 'resnet50-triton[build]'", 1)
-    except KeyboardInterrupt:
-        return _complain("interrupted; nothing was written", 1)
+    except KeyboardInterrupt as exc:
+        when = " after everything was written" if isinstance(exc, LateInterrupt) else "; nothing was written"
+        return _complain(f"interrupted{when}", 1)
 
 
 def _complain(what: object, code: int) -> int:

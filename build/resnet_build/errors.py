@@ -9,3 +9,7 @@ class BuildError(Exception):
 
 class UsageError(BuildError):
     """An option makes no sense, or names what is not there; nothing was begun."""
+
+
+class LateInterrupt(KeyboardInterrupt):
+    """Ctrl-C when everything was written already."""

@@ -40,6 +40,15 @@ def read(repository: Path) -> Manifest:
     return manifest
 
 
+def stamp(repository: Path) -> tuple[int, int] | None:
+    """Return what tells a manifest from the next one, whatever they say: its inode and time of change."""
+    try:
+        found = (repository / FILENAME).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def _is_manifest(content: object) -> bool:
     match content:
         case {"versions": dict(versions), **rest}:

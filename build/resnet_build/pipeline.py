@@ -26,7 +26,7 @@ from resnet_build import (
     photos,
     variants,
 )
-from resnet_build.errors import BuildError, UsageError
+from resnet_build.errors import BuildError, LateInterrupt, UsageError
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network, move_strides_up
 from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
 from resnet_build.repository import locked, publication
@@ -101,10 +101,18 @@ def build(options: BuildOptions, report: Report) -> bool:
     Raises:
         UsageError: an option makes no sense; not even the folder was made.
         BuildError: nothing was written; the message names the cause and the remedy.
+        LateInterrupt: Ctrl-C came when everything was written; before that it is a plain KeyboardInterrupt.
     """
     _check(options)
     with locked(options.repository, report):
-        return _build(options, report)
+        before = manifest.stamp(options.repository)
+        try:
+            return _build(options, report)
+        except KeyboardInterrupt as exc:
+            # The manifest is written last.
+            if manifest.stamp(options.repository) == before:
+                raise
+            raise LateInterrupt from exc
 
 
 def _check(options: BuildOptions) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,23 +67,41 @@ class Publication:
         Raises:
             BuildError: a file could not be renamed after others were.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            for staged, destination in self._staged:
-                destination.parent.mkdir(exist_ok=True)
-                staged.replace(destination)
-            for model in self._unwanted:
-                shutil.rmtree(model, ignore_errors=True)
-        except OSError as exc:
-            raise BuildError(f"{self._root} is written in part only ({exc}); build again") from exc
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._staged.clear()
+        with _signals_held():
+            try:
+                for staged, destination in self._staged:
+                    destination.parent.mkdir(exist_ok=True)
+                    staged.replace(destination)
+                for model in self._unwanted:
+                    shutil.rmtree(model, ignore_errors=True)
+            except OSError as exc:
+                raise BuildError(f"{self._root} is written in part only ({exc}); build again") from exc
+            self._staged.clear()
 
     def discard(self) -> None:
         """Remove what was staged and not published."""
         for staged, _ in self._staged:
             staged.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait for the end of the block; one that fails ends the build by its exception anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python's handlers interrupt the main thread only
+        return
+    held: set[int] = set()
+    # Not a signal mask: the other threads, such as torch's, take what the main thread blocks, and Python interrupts it.
+    before = {
+        number: signal.signal(number, lambda number, _: held.add(number)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for caught in held:
+        signal.raise_signal(caught)
 
 
 @contextlib.contextmanager

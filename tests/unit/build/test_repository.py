@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from resnet_build import manifest, pipeline
+from resnet_build.__main__ import main
 from resnet_build.repository import publication
 
 
@@ -81,6 +84,82 @@ def test_a_full_disk_changes_nothing(root: Path) -> None:
     assert "cannot be written" in result.stdout
     assert "nothing was changed" in result.stdout
     assert files(root) == {"net/config.pbtxt": "old"}
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from pathlib import Path
+from resnet_build.repository import publication
+
+arrived, wake = os.pipe()
+os.set_blocking(wake, False)
+signal.set_wakeup_fd(wake)
+other = threading.Thread(target=threading.Event().wait, daemon=True)
+other.start()
+rename = Path.replace
+
+def interrupted(self, target):
+    rename(self, target)
+    signal.pthread_kill(other.ident, signal.SIGINT)
+    os.read(arrived, 1)
+
+Path.replace = interrupted
+try:
+    with publication(Path(sys.argv[1])) as out:
+        out.write("net/config.pbtxt", "new")
+        out.write("net/labels.txt", "new")
+        out.remove("old")
+except KeyboardInterrupt:
+    print("interrupted")
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+def test_ctrl_c_waits_for_the_last_rename(root: Path) -> None:
+    """It comes when all is written, even where a thread like those of torch takes the signal."""
+    (root / "old").mkdir()
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(root)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.split() == ["interrupted", "True"]
+    assert files(root) == {"net/config.pbtxt": "new", "net/labels.txt": "new"}
+    assert not (root / "old").exists()
+
+
+def test_a_publication_in_another_thread_leaves_signals_alone(root: Path) -> None:
+    """Python sets handlers in the main thread only."""
+
+    def publish() -> None:
+        with publication(root) as out:
+            out.write("net/config.pbtxt", "new")
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    thread.join(30)
+    assert files(root) == {"net/config.pbtxt": "new"}
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"), [(True, "interrupted after everything was written"), (False, "nothing was written")]
+)
+def test_an_interrupted_build_tells_what_was_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    written: bool,
+    sentence: str,
+) -> None:
+    """Ctrl-C can come after the last rename."""
+
+    def build(options: pipeline.BuildOptions, *_: object) -> bool:
+        if written:
+            with publication(options.repository) as out:
+                out.write(manifest.FILENAME, manifest.to_json({"versions": {}}))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_build", build)
+    assert main(["--weights", "random:0", "--repository", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.endswith(f"{sentence}\n")
 
 
 def test_an_open_file_survives_its_replacement(root: Path) -> None:
