@@ -29,7 +29,7 @@ from resnet_build import (
 from resnet_build.errors import BuildError, LateInterrupt, UsageError
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network, move_strides_up
 from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
-from resnet_build.repository import locked, publication
+from resnet_build.repository import is_unfinished, locked, publication
 from resnet_build.variants import calibration
 from resnet_build.weights import FileOptions, Weights, check, load
 
@@ -222,6 +222,8 @@ def _wire_there(record: manifest.Manifest) -> backbone.Wire | None:
 
 
 def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[str, Any]) -> bool:
+    if is_unfinished(options.repository):
+        return False
     entry = record["versions"].get(str(options.model_version))
     if entry is None or entry["inputs"] != inputs or record.get("serving") != dataclasses.asdict(options.serving):
         return False
@@ -327,7 +329,7 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
     labels = "".join(f"{label}\n" for label in found.labels)
     made, door_variant = record["versions"][str(options.model_version)]["inputs"]["variants"], _variant(record)
     ensembles = configs.ensembles(made, door_variant)
-    with publication(options.repository) as files:
+    with publication(options.repository, whole=True) as files:
         for name, path in artifacts.items():
             files.copy(name, path)
         for file in _PYTHON_FILES:

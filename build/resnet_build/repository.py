@@ -2,7 +2,8 @@
 
 Files are first written in full beside their destinations, under names that Triton does not read. Only when
 the last of them lies on the disk are they renamed. So a build that fails, or a disk that fills, leaves the
-repository as it was; and a server that has a file open keeps the old one until it loads the model again.
+repository as it was; and a server that has a file open keeps the old one until it loads the model again. A mark lies
+in the repository until the last of them is renamed: what is killed before that is written anew by the next build.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from resnet_build.errors import BuildError
 
 _SUFFIX = ".tmp"
 _LOCK = ".resnet-build.lock"
+_MARK = ".resnet-build.unfinished"
 
 
 class Publication:
     """Collects files for one repository; :func:`publication` makes, publishes and cleans up one."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, whole: bool) -> None:
         self._root = root
+        self._whole = whole
         self._staged: list[tuple[Path, Path]] = []
         self._unwanted: list[Path] = []
 
@@ -67,13 +70,18 @@ class Publication:
         Raises:
             BuildError: a file could not be renamed after others were.
         """
+        mark = self._root / _MARK
         with _signals_held():
+            ends_here = self._whole or not mark.exists()
+            mark.touch()
             try:
                 for staged, destination in self._staged:
                     destination.parent.mkdir(exist_ok=True)
                     staged.replace(destination)
                 for model in self._unwanted:
                     shutil.rmtree(model, ignore_errors=True)
+                if ends_here:
+                    mark.unlink()
             except OSError as exc:
                 raise BuildError(f"{self._root} is written in part only ({exc}); build again") from exc
             self._staged.clear()
@@ -105,13 +113,17 @@ def _signals_held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def publication(root: Path) -> Iterator[Publication]:
+def publication(root: Path, *, whole: bool = False) -> Iterator[Publication]:
     """Collect files in the block, publish them at its end; an exception in it leaves everything as it was.
+
+    Args:
+        root: the repository.
+        whole: whether the files are all that one needs, and so make good what a killed publication left.
 
     Raises:
         BuildError: the repository cannot be written (no space, no permission).
     """
-    collected = Publication(root)
+    collected = Publication(root, whole=whole)
     try:
         _remove_leftovers(root)
         yield collected
@@ -146,6 +158,11 @@ def locked(root: Path, report: Callable[[str], None]) -> Iterator[None]:
             report(f"another build is writing {root}; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def is_unfinished(root: Path) -> bool:
+    """Whether a publication was killed, or failed, among its renames: old files may stand beside new ones."""
+    return (root / _MARK).exists()
 
 
 def _remove_leftovers(root: Path) -> None:

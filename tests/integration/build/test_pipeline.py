@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from resnet_build import manifest, pipeline
+from resnet_build import repository as repository_module
 from resnet_build.__main__ import main
 from resnet_build.network import make_resnet50
 from resnet_build.options import ServingOptions
@@ -106,6 +107,17 @@ def test_a_missing_small_file_is_noticed(built: Path, missing: str) -> None:
         assert not pipeline._up_to_date(*_state(built))
     finally:
         aside.rename(path)
+    assert pipeline._up_to_date(*_state(built))
+
+
+def test_a_killed_publication_is_noticed(built: Path) -> None:
+    """A build that was killed among its renames left old files beside new ones: the next one is not up to date."""
+    mark = built / repository_module._MARK
+    mark.touch()
+    try:
+        assert not pipeline._up_to_date(*_state(built))
+    finally:
+        mark.unlink()
     assert pipeline._up_to_date(*_state(built))
 
 

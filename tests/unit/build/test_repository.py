@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 from resnet_build import manifest, pipeline
 from resnet_build.__main__ import main
-from resnet_build.repository import publication
+from resnet_build.errors import BuildError
+from resnet_build.repository import is_unfinished, publication
 
 
 def files(root: Path) -> dict[str, str]:
@@ -113,6 +115,47 @@ except KeyboardInterrupt:
     print("interrupted")
 print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 """
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from resnet_build.repository import publication
+
+rename = Path.replace
+
+def killed(self, target):
+    rename(self, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Path.replace = killed
+with publication(Path(sys.argv[1])) as out:
+    out.write("net/config.pbtxt", "new")
+    out.write("manifest.json", "new")
+"""
+
+
+def test_a_build_killed_among_the_renames_is_noticed(root: Path) -> None:
+    """The next one writes everything anew; what writes only a part, such as ``tune``, does not make it good."""
+    assert not is_unfinished(root)
+    result = subprocess.run([sys.executable, "-c", KILLED, str(root)], timeout=60, check=False)
+    assert result.returncode == -signal.SIGKILL
+    assert is_unfinished(root)
+    with publication(root) as out:
+        out.write("net/config.pbtxt", "part")
+    assert is_unfinished(root)
+    with publication(root, whole=True) as out:
+        out.write("net/config.pbtxt", "whole")
+    assert files(root) == {"net/config.pbtxt": "whole"}
+
+
+def test_a_rename_that_fails_is_noticed(root: Path) -> None:
+    """The message says to build again, and that must not find all up to date."""
+    (root / "net/labels.txt").mkdir()
+    with pytest.raises(BuildError, match=r"written in part only .*; build again"), publication(root) as out:
+        out.write("net/config.pbtxt", "new")
+        out.write("net/labels.txt", "new")
+    assert is_unfinished(root)
 
 
 def test_ctrl_c_waits_for_the_last_rename(root: Path) -> None:
