@@ -19,7 +19,7 @@ from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.schedule import largest_first, warmup
 from resnet_build.tensors import ENCODED, IMAGE, PIXELS
 
-DOOR, CHECK, DALI = "resnet50_dali", "preprocess_check", "preprocess_dali"
+DOOR, CHECK, DALI = MODELS = ("resnet50_dali", "preprocess_check", "preprocess_dali")
 
 _PYTHON_MODELS = Path(__file__).parent / "python_models"
 _ONNX_RUNTIME = "onnxruntime"
@@ -87,7 +87,7 @@ def file_names(options: GpuOptions) -> tuple[str, ...]:
     if options.preprocessing != "dali":
         return ()
     own = (f"{CHECK}/1/model.py", f"{DALI}/1/dali.py", f"{DALI}/1/recipe.json")
-    return (*own, *(f"{model}/config.pbtxt" for model in (DOOR, CHECK, DALI)))
+    return (*own, *(f"{model}/config.pbtxt" for model in MODELS))
 
 
 def _accelerate(config: pb.ModelConfig, engine_cache: str) -> None:

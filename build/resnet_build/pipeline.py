@@ -348,6 +348,9 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
             files.folder(f"{gpu.DOOR}/1")
             texts |= {f"{gpu.DOOR}/{configs.LABELS_FILENAME}": labels}
             texts |= dict(gpu.small_files(found.recipe, options.serving.max_batch_size))
+        else:
+            for model in gpu.MODELS:
+                files.remove(model)  # of a build with DALI before: they would go on with its labels and recipe
         for name, text in texts.items():
             files.write(name, text)
         if door_variant == PLAIN:

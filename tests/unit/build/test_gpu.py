@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from resnet_build import configs, gpu
+from resnet_build import configs, gpu, pipeline, weights
 from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
 from resnet_build.python_models.preprocess import photo
@@ -86,6 +87,19 @@ def test_what_is_not_given_stays_as_it_was_built() -> None:
     assert gpu.chosen({}, {}) == gpu.GpuOptions()
     written = {*dict(gpu.small_files(RECIPE, 32)), *(f"{name}/config.pbtxt" for name in adapted(preprocessing="dali"))}
     assert written > set(gpu.file_names(gpu.GpuOptions(preprocessing="dali")))
+
+
+def test_pillow_takes_dali_away(tmp_path: Path) -> None:
+    """Its models would keep the labels of a build before, and name the classes of another network wrongly."""
+    found = weights.Weights("w", "test", "v1.5", {}, ("label",), RECIPE)
+    options = pipeline.BuildOptions("w", weights.FileOptions(), ServingOptions(), tmp_path, tmp_path)
+    record = {"versions": {"1": {"inputs": {"variants": [], "backbone": None}}}}
+    for preprocessing in ("dali", "pillow"):
+        chosen = dataclasses.asdict(gpu.GpuOptions(preprocessing=preprocessing))
+        pipeline._publish(options, found, {}, record | {"gpu": chosen})
+        there = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+        assert there & set(gpu.MODELS) == (set(gpu.MODELS) if preprocessing == "dali" else set())
+    assert "resnet50" in there
 
 
 @pytest.mark.parametrize("resize", [232, 256])
