@@ -84,8 +84,13 @@ class BuildOptions:
     @property
     def all_variants(self) -> tuple[str, ...]:
         """Those asked for, and those already there: a build must not leave an old network behind in one."""
-        wanted = {*self.variants, *(name for name in VARIANTS if (self.repository / configs.network_of(name)).is_dir())}
+        wanted = {*self.variants, *(name for name in VARIANTS if _is_there(self.repository / configs.network_of(name)))}
         return tuple(name for name in VARIANTS if name in wanted)
+
+
+def _is_there(model: Path) -> bool:
+    """Whether there is a configuration or an artifact: a folder alone can be what a killed build left."""
+    return any(model.glob("config.pbtxt")) or any(model.glob("*/model.*"))
 
 
 def build(options: BuildOptions, report: Report) -> bool:

@@ -31,6 +31,8 @@ class Publication:
         self._root = root
         self._whole = whole
         self._staged: list[tuple[Path, Path]] = []
+        self._folders: list[Path] = []
+        self._made: list[Path] = []
         self._unwanted: list[Path] = []
 
     def write(self, name: str, content: str) -> None:
@@ -48,8 +50,8 @@ class Publication:
             os.fsync(writer.fileno())
 
     def folder(self, name: str) -> None:
-        """Make sure that a folder exists; Triton wants one per version, empty for ensembles."""
-        (self._root / name).mkdir(parents=True, exist_ok=True)
+        """Make a folder when all else is staged; Triton wants one per version, empty for ensembles."""
+        self._folders.append(self._root / name)
 
     def remove(self, name: str) -> None:
         """Remove a model when all else is in place; it need not be there."""
@@ -59,10 +61,16 @@ class Publication:
         destination = self._root / name
         # In the model's own folder, not in the version's: a version must not appear before it is whole.
         folder = self._root / Path(name).parts[0] if len(Path(name).parts) > 1 else self._root
-        folder.mkdir(parents=True, exist_ok=True)
+        self._make(folder)
         staged = folder / f".{name.replace('/', '-')}.{os.getpid()}{_SUFFIX}"
         self._staged.append((staged, destination))
         return staged
+
+    def _make(self, folder: Path) -> None:
+        for path in (*reversed(folder.parents), folder):
+            if not path.exists():
+                path.mkdir()
+                self._made.append(path)
 
     def publish(self) -> None:
         """Rename everything into place, in the order of staging; Ctrl-C waits until that is done.
@@ -72,6 +80,8 @@ class Publication:
         """
         mark = self._root / _MARK
         with _signals_held():
+            for folder in self._folders:
+                self._make(folder)
             ends_here = self._whole or not mark.exists()
             mark.touch()
             try:
@@ -85,11 +95,14 @@ class Publication:
             except OSError as exc:
                 raise BuildError(f"{self._root} is written in part only ({exc}); build again") from exc
             self._staged.clear()
+            self._made.clear()
 
     def discard(self) -> None:
-        """Remove what was staged and not published."""
+        """Remove what was staged and not published, and the folders that were made for it."""
         for staged, _ in self._staged:
             staged.unlink(missing_ok=True)
+        for folder in reversed(self._made):
+            _remove_if_empty(folder)
 
 
 @contextlib.contextmanager
@@ -171,3 +184,10 @@ def _remove_leftovers(root: Path) -> None:
         pid = leftover.name.removesuffix(_SUFFIX).rsplit(".", 1)[-1]
         if not (pid.isdigit() and Path("/proc", pid).exists()):
             leftover.unlink(missing_ok=True)
+            if leftover.parent != root:
+                _remove_if_empty(leftover.parent)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()

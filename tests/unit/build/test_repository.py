@@ -13,19 +13,23 @@ import pytest
 from resnet_build import manifest, pipeline
 from resnet_build.__main__ import main
 from resnet_build.errors import BuildError
+from resnet_build.options import ServingOptions
 from resnet_build.repository import is_unfinished, publication
+from resnet_build.weights import FileOptions
 
 
 def files(root: Path) -> dict[str, str]:
-    """Every file below a folder, with its content."""
-    return {str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*")) if path.is_file()}
+    """Every file below a folder, with its content, and every empty folder."""
+    found = {str(path.relative_to(root)): path for path in sorted(root.rglob("*"))}
+    content = {name: path.read_text() for name, path in found.items() if path.is_file()}
+    return content | {f"{name}/": "" for name, path in found.items() if path.is_dir() and not any(path.iterdir())}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A repository with one model."""
     root = tmp_path / "repository"
-    (root / "net/1").mkdir(parents=True)
+    (root / "net").mkdir(parents=True)
     (root / "net/config.pbtxt").write_text("old")
     return root
 
@@ -37,15 +41,30 @@ def test_all_files_appear_at_the_end(root: Path) -> None:
         out.write("net/2/model.onnx", "bytes")
         assert (root / "net/config.pbtxt").read_text() == "old"
         assert not (root / "net/2").exists()
-    assert files(root) == {"net/config.pbtxt": "new", "net/2/model.onnx": "bytes"}
+        out.folder("ensemble/1")
+    assert files(root) == {"net/config.pbtxt": "new", "net/2/model.onnx": "bytes", "ensemble/1/": ""}
 
 
 def test_a_failure_changes_nothing(root: Path) -> None:
-    """An exception in the block leaves the repository as it was, without leftovers."""
+    """An exception in the block leaves the repository as it was, without leftovers and folders."""
     with pytest.raises(RuntimeError), publication(root) as out:
         out.write("net/config.pbtxt", "new")
+        out.write("network_int8/1/model.onnx", "bytes")
+        out.folder("resnet50_int8/1")
         raise RuntimeError
     assert files(root) == {"net/config.pbtxt": "old"}
+
+
+def test_a_folder_that_cannot_be_made_changes_nothing(root: Path) -> None:
+    """It is found out before the first rename."""
+    (root / "ensemble").touch()
+    before = files(root)
+    with pytest.raises(BuildError, match="nothing was changed"), publication(root) as out:
+        out.write("net/config.pbtxt", "new")
+        out.folder("another/1")
+        out.folder("ensemble/1")
+    assert files(root) == before
+    assert not is_unfinished(root)
 
 
 def test_an_unwanted_model_goes_with_the_publication_only(root: Path) -> None:
@@ -218,6 +237,22 @@ def test_leftovers_of_a_killed_build_are_removed(root: Path) -> None:
     (root / "net/.net-1-model.onnx.999999999.tmp").write_text("dead")
     living = root / f"net/.net-1-model.pt.{os.getppid()}.tmp"
     living.write_text("alive")
+    (root / "network_int8").mkdir()
+    (root / "network_int8/.network_int8-1-model.onnx.999999999.tmp").write_text("dead")
     with publication(root) as out:
         out.write("net/config.pbtxt", "new")
     assert files(root) == {"net/config.pbtxt": "new", str(living.relative_to(root)): "alive"}
+
+
+def test_a_folder_alone_is_no_variant(tmp_path: Path) -> None:
+    """What a killed build left is not built from then on; what lost its configuration only is."""
+    options = pipeline.BuildOptions("random:0", FileOptions(), ServingOptions(), tmp_path, tmp_path)
+    (tmp_path / "network_int8/1").mkdir(parents=True)
+    assert options.all_variants == ()
+    (tmp_path / "network_int8/.network_int8-1-model.onnx.999999999.tmp").touch()
+    assert options.all_variants == ()
+    for name in ("config.pbtxt", "1/model.onnx"):
+        file = tmp_path / "network_int8" / name
+        file.touch()
+        assert options.all_variants == ("int8",)
+        file.unlink()
