@@ -73,26 +73,38 @@ def load_network(architecture: Architecture, state_dict: dict[str, torch.Tensor]
     Raises:
         BuildError: the weights belong to another network.
     """
+    check_shapes(state_dict)
+    net = make_resnet50(architecture, state_dict["fc.bias"].numel())
+    net.load_state_dict(state_dict, strict=False)
+    return net
+
+
+def check_shapes(state_dict: dict[str, torch.Tensor]) -> None:
+    """Refuse weights of another network by names and shapes, before any value is read.
+
+    Raises:
+        BuildError: the weights belong to another network.
+    """
     parameters = sum(tensor.numel() for name, tensor in state_dict.items() if ".running_" not in name)
     if _BASIC_BLOCK_KEY not in state_dict:
         raise BuildError(
             f"these weights are not ResNet-50: its blocks have three convolutions, and {_BASIC_BLOCK_KEY!r} is "
             f"missing ({parameters:,} parameters; a ResNet-34 has 21.8 million). Train torchvision's resnet50"
         )
-    net = make_resnet50(architecture, state_dict["fc.bias"].numel())
-    expected = {name for name in net.state_dict() if not name.endswith(".num_batches_tracked")}
-    if expected != state_dict.keys():
-        missing, unknown = sorted(expected - state_dict.keys()), sorted(state_dict.keys() - expected)
+    classes = state_dict["fc.bias"].numel() if "fc.bias" in state_dict else IMAGENET_CLASSES
+    with torch.device("meta"):  # shapes only
+        net = resnet50(num_classes=classes)
+    shapes = {name: t.shape for name, t in net.state_dict().items() if not name.endswith(".num_batches_tracked")}
+    if shapes.keys() != state_dict.keys():
+        missing, unknown = sorted(shapes.keys() - state_dict.keys()), sorted(state_dict.keys() - shapes.keys())
         raise BuildError(
             f"these weights are not torchvision's ResNet-50 ({parameters:,} parameters): "
             f"{len(missing)} tensors are missing ({', '.join(missing[:3])}), "
             f"{len(unknown)} are unknown ({', '.join(unknown[:3])})"
         )
-    try:
-        net.load_state_dict(state_dict, strict=False)
-    except RuntimeError as exc:
-        raise BuildError(f"these weights have the names of ResNet-50 but other shapes: {exc}") from exc
-    return net
+    if other := [name for name, shape in shapes.items() if state_dict[name].shape != shape]:
+        found = (f"{name} {tuple(state_dict[name].shape)} instead of {tuple(shapes[name])}" for name in other[:3])
+        raise BuildError(f"these weights have the names of ResNet-50 but other shapes: {', '.join(found)}")
 
 
 def fold_batch_norms(net: ResNet) -> ResNet:

@@ -27,7 +27,7 @@ from resnet_build import (
     variants,
 )
 from resnet_build.errors import BuildError, LateInterrupt, UsageError
-from resnet_build.network import ServedNetwork, fold_batch_norms, load_network, move_strides_up
+from resnet_build.network import ServedNetwork, check_shapes, fold_batch_norms, load_network, move_strides_up
 from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
 from resnet_build.repository import is_unfinished, locked, publication
 from resnet_build.variants import calibration
@@ -133,6 +133,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
     record = manifest.read(options.repository)
     wish = _wish(options, record)
     found = _find_weights(options, record, report)
+    check_shapes(found.state_dict)  # before its values are hashed
     inputs = _inputs(options, record, found)
     if not options.force and wish.requested == _requested_before(record) and _up_to_date(options, record, inputs):
         report(f"{options.repository} is up to date ({found.name}); --force builds it again")

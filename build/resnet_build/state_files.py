@@ -90,6 +90,9 @@ def cleaned(state: Mapping[Any, Any]) -> StateDict:
 def _plain(value: torch.Tensor) -> torch.Tensor:
     if value.is_complex() or value.is_quantized or value.is_meta or value.layout != torch.strided:
         raise ValueError(f"one is {value.dtype} on {value.device}, {value.layout}")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        # A file of a few bytes can so ask for more memory than there is.
+        raise ValueError(f"one of shape {tuple(value.shape)} repeats fewer values; save it with .contiguous()")
     return value.detach().to(torch.float32)
 
 

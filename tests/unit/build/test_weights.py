@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from resnet_build import keras_v1, manifest, weights
+from resnet_build import keras_v1, manifest, pipeline, weights
 from resnet_build.errors import BuildError
 from resnet_build.network import IMAGENET_CLASSES, load_network, make_resnet50
+from resnet_build.options import ServingOptions
 from resnet_build.weights import FileOptions, Weights
 from safetensors.torch import save_file
 from torchvision.models import resnet34
@@ -103,8 +104,13 @@ def test_a_torchscript_archive_is_no_state_dict(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "tensor",
-    [torch.ones(3).to_sparse(), torch.ones(3, device="meta"), torch.ones(3, dtype=torch.complex64)],
-    ids=["sparse", "meta", "complex"],
+    [
+        torch.ones(3).to_sparse(),
+        torch.ones(3, device="meta"),
+        torch.ones(3, dtype=torch.complex64),
+        torch.zeros(1).expand(10**14),
+    ],
+    ids=["sparse", "meta", "complex", "400 TB"],
 )
 def test_tensors_that_are_no_plain_arrays_are_refused(tmp_path: Path, tensor: torch.Tensor) -> None:
     """What the restricted reader lets through can still be no weights."""
@@ -127,6 +133,26 @@ def test_missing_and_unknown_tensors_are_named(state: dict[str, torch.Tensor]) -
     broken["extra.weight"] = broken.pop("layer3.1.conv2.weight")
     with pytest.raises(BuildError, match=r"1 tensors are missing \(layer3.1.conv2.weight\), 1 are unknown \(extra"):
         load_network("v1.5", broken)
+
+
+def test_other_shapes_are_named(state: dict[str, torch.Tensor]) -> None:
+    """The message says which tensor, and what was expected."""
+    broken = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    broken["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    with pytest.raises(BuildError, match=r"conv1.weight \(64, 1, 7, 7\) instead of \(64, 3, 7, 7\)"):
+        load_network("v1.5", broken)
+
+
+def test_weights_of_another_network_are_not_hashed(
+    state: dict[str, torch.Tensor], labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That could take any time, and memory."""
+    torch.save({**state, "extra": torch.zeros(3)}, tmp_path / "net.pth")
+    monkeypatch.setattr(Weights, "sha256", property(lambda _: pytest.fail("hashed")))
+    file_options = FileOptions(labels=labels)
+    options = pipeline.BuildOptions(str(tmp_path / "net.pth"), file_options, ServingOptions(), tmp_path, tmp_path)
+    with pytest.raises(BuildError, match=r"1 are unknown \(extra\)"):
+        pipeline.build(options, lambda _: None)
 
 
 def test_classes_without_labels_are_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
