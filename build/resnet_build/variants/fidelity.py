@@ -85,7 +85,8 @@ def hold(name: str, got: Answers, expected: Answers, bounds: Bounds) -> Fidelity
 def compare(got: Answers, expected: Answers) -> Fidelity:
     """Compare probabilities, shape (N, classes), and features, shape (N, 2048), with the float network's."""
     (probabilities, features), (true_probabilities, true_features) = got, expected
-    ranked = np.sort(true_probabilities, axis=1)
+    # With an impossible class in front, so that a single one has a lead, too.
+    ranked = np.sort(np.pad(true_probabilities, ((0, 0), (1, 0))), axis=1)
     clear = ranked[:, -1] - ranked[:, -2] >= CLEAR_LEAD
     same = probabilities.argmax(axis=1) == true_probabilities.argmax(axis=1)
     norms = np.linalg.norm(features, axis=1) * np.linalg.norm(true_features, axis=1)

@@ -217,6 +217,13 @@ def test_photos_that_could_be_either_do_not_count_as_clear() -> None:
     assert not compare((got, features * np.nan), (true, features)).similarity >= 0
 
 
+def test_a_single_class_is_always_clear() -> None:
+    """It leads by all there is; any number of classes can be built."""
+    answer = np.ones((2, 1), dtype=np.float32), np.ones((2, 4), dtype=np.float32)
+    found = compare(answer, answer)
+    assert (found.clear_photos, found.clear_agreement, found.agreement) == (2, 1, 1)
+
+
 def test_crops_are_the_same_every_time() -> None:
     """A build can be repeated; learned and judged photos have none in common."""
     first, second = calibration.load(None, RECIPE), calibration.load(None, RECIPE)
