@@ -47,6 +47,14 @@ def test_other_features_fail(pixels: torch.Tensor, wrong: float) -> None:
         check(eager, {"rewired": lambda x: (eager(x)[0], wrong * eager(x)[1])}, pixels, [2])
 
 
+def test_features_that_are_all_zero_are_compared(pixels: torch.Tensor) -> None:
+    """Such a network is of no use, but no fault of the export; a feature that differs is one."""
+    dead = eager(pixels)[0], torch.zeros(7, 4)
+    assert check(lambda _: dead, {"dead": lambda _: dead}, pixels, [7])[0].max_feature_difference == 0
+    with pytest.raises(BuildError, match="features by"):
+        check(lambda _: dead, {"alive": eager}, pixels, [7])
+
+
 def test_a_frozen_batch_fails(pixels: torch.Tensor) -> None:
     """An artifact that answers one photo whatever it is asked is stopped."""
     with pytest.raises(BuildError, match=r"shape \(1, 2\) instead of \(7, 2\)"):
