@@ -79,11 +79,21 @@ def _unwrapped(content: object, path: Path) -> Mapping[Any, Any]:
 
 
 def cleaned(state: Mapping[Any, Any]) -> StateDict:
-    """Drop wrappers' prefixes and batch-norm counters, which inference does not read; make all float32."""
-    cleaned = {}
+    """Drop wrappers' prefixes and batch-norm counters, which inference does not read; make all float32.
+
+    Raises:
+        BuildError: two tensors have the same name without their prefixes.
+    """
+    cleaned: StateDict = {}
     for name, value in state.items():
         if isinstance(value, torch.Tensor) and isinstance(name, str) and not name.endswith(_COUNTERS):
-            cleaned[_without_prefixes(name)] = _plain(value)
+            short = _without_prefixes(name)
+            if short in cleaned:
+                raise BuildError(
+                    f"the state dict holds {short} more than once, with several of the prefixes {', '.join(_PREFIXES)} "
+                    "or none, so which is meant cannot be told; save one network only"
+                )
+            cleaned[short] = _plain(value)
     return cleaned
 
 

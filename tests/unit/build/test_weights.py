@@ -119,6 +119,13 @@ def test_tensors_that_are_no_plain_arrays_are_refused(tmp_path: Path, tensor: to
         load(tmp_path / "net.pth", tmp_path)
 
 
+def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
+    """Such as one and its moving average: neither silently wins."""
+    torch.save({"fc.bias": torch.zeros(3), "module.fc.bias": torch.ones(3)}, tmp_path / "net.pth")
+    with pytest.raises(BuildError, match=r"fc.bias more than once.*save one network only"):
+        load(tmp_path / "net.pth", tmp_path)
+
+
 def test_resnet34_is_refused(tmp_path: Path) -> None:
     """The tutorial that calls a ResNet-34 a ResNet-50 does not get far."""
     torch.save(resnet34(num_classes=1000).state_dict(), tmp_path / "net.pth")
