@@ -7,7 +7,9 @@ import dataclasses
 import hashlib
 import re
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal, cast
 
@@ -25,6 +27,8 @@ from resnet_build.state_files import StateDict
 Report = Callable[[str], None]
 
 _CONNECT_TIMEOUT_S = 20.0
+# The digits of the sizes that torchvision tells.
+_ROUNDED_TO_MIB = 0.001
 _OTHER_CHOICES = "imagenet-v2, imagenet-v1, keras-v1, random:SEED, auto, or the path of a .pth or .safetensors file"
 
 _TORCHVISION = {
@@ -169,15 +173,29 @@ def _download(name: str, url: str, file: Path, report: Report) -> None:
     report(f"weights {name}: downloading {url}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _bounded_connects():
-            download_url_to_file(url, str(file), hash_prefix=_SHA256[name])
-    except OSError as exc:
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder, _bounded_connects():
+            fetched = Path(folder, file.name)
+            download_url_to_file(url, str(fetched))
+            _refuse_other(name, url, fetched)
+            fetched.replace(file)
+    except (OSError, HTTPException) as exc:
         raise BuildError(
-            f"the weights {name} could not be downloaded from {url} ({exc}); "
+            f"the weights {name} could not be downloaded from {url} ({exc}); try again; "
             f"where only package mirrors are reachable use --weights keras-v1, or one of {_OTHER_CHOICES}"
         ) from exc
-    except RuntimeError as exc:
-        raise BuildError(f"what {url} delivers is not the published file (its SHA-256 differs); not used") from exc
+
+
+def _refuse_other(name: str, url: str, fetched: Path) -> None:
+    """Accept the published file only; one that is cut off comes without any error of the connection."""
+    if manifest.sha256(fetched) == _SHA256[name]:
+        return
+    size, published = fetched.stat().st_size / 2**20, float(_TORCHVISION[name].meta["_file_size"])
+    if size < published - _ROUNDED_TO_MIB:
+        raise BuildError(f"the download of {url} ended after {size:.1f} of {published:.1f} MiB; not used: try again")
+    raise BuildError(
+        f"what {url} delivers is not the published file (its SHA-256 differs); not used: try again, and if it stays "
+        f"so, choose another of {_OTHER_CHOICES}"
+    )
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import pickle
 import stat
 import urllib.error
 import urllib.request
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "published.pth"
     torch.save(make_resnet50("v1.5", IMAGENET_CLASSES).state_dict(), path)
     monkeypatch.setitem(weights._SHA256, "imagenet-v2", manifest.sha256(path))
+    monkeypatch.setitem(weights._TORCHVISION["imagenet-v2"].meta, "_file_size", round(path.stat().st_size / 2**20, 3))
     answer = urllib.request.build_opener().open
     monkeypatch.setattr(torch.hub, "urlopen", lambda *_: answer(path.as_uri()))
     return path
@@ -239,6 +241,15 @@ def test_a_tampered_download_is_refused_and_not_kept(tmp_path: Path, published: 
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_a_download_that_ends_too_early_is_told(tmp_path: Path, published: Path) -> None:
+    """A connection that is cut off gives no error of its own; again, it may hold."""
+    content = published.read_bytes()
+    published.write_bytes(content[: len(content) // 2])
+    with pytest.raises(BuildError, match=r"resnet50-11ad3fa6.pth ended after 48.\d of 97.\d MiB; not used: try again"):
+        load("imagenet-v2", tmp_path)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 def test_a_tampered_file_in_the_cache_is_fetched_again(tmp_path: Path, published: Path) -> None:
     """What was right when it was downloaded is checked again whenever it is used."""
     expected = load("imagenet-v2", tmp_path).sha256
@@ -253,16 +264,20 @@ def test_the_pinned_hashes_are_torchvisions() -> None:
     for name, published in weights._TORCHVISION.items():
         assert f"-{weights._SHA256[name][:8]}.pth" in published.url
         assert len(weights._SHA256[name]) == 64
+        assert 97 < published.meta["_file_size"] < 98  # what a cut-off download is told by
 
 
-def test_an_unreachable_download_names_the_other_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [urllib.error.URLError("no route to host"), IncompleteRead(b"half")])
+def test_an_unreachable_download_names_the_other_choices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     """Without a way out, the message names keras-v1 and the rest; `auto` takes keras-v1."""
 
     def unreachable(*_: Any, **__: Any) -> Any:
-        raise urllib.error.URLError("no route to host")
+        raise error
 
     monkeypatch.setattr(weights, "download_url_to_file", unreachable)
-    with pytest.raises(BuildError, match=r"no route to host.*--weights keras-v1.*safetensors"):
+    with pytest.raises(BuildError, match=r"\(.+\); try again; .*--weights keras-v1.*safetensors"):
         load("imagenet-v2", tmp_path)
     monkeypatch.setattr(keras_v1, "load_state_dict", lambda *_: {})
     assert load("auto", tmp_path).name == "keras-v1"
