@@ -46,8 +46,10 @@ class GpuOptions:
 
 
 def chosen(record: Mapping[str, Any], given: Mapping[str, str]) -> GpuOptions:
-    """Read what a manifest records, and put what was asked for in its place."""
-    return GpuOptions(**{**record.get("gpu", {}), **given})
+    """Read what a manifest records, as far as this version knows it, and put what was asked for in its place."""
+    known = {field.name for field in dataclasses.fields(GpuOptions)}
+    recorded = {name: value for name, value in record.get("gpu", {}).items() if name in known}
+    return GpuOptions(**{**recorded, **given})
 
 
 def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_build.errors import BuildError
-from resnet_build.options import SCHEDULE, ServingOptions
+from resnet_build.options import AUTO, DOORS, SCHEDULE, ServingOptions
 
 FILENAME = "manifest.json"
 _TOOLS = ("torch", "torchvision", "onnx", "onnxscript")
@@ -37,6 +37,10 @@ def read(repository: Path) -> Manifest:
     if not _is_manifest(content):
         raise BuildError(f"{repository / FILENAME} is no manifest of resnet-build; delete it and build again")
     manifest: Manifest = content
+    if "serving" in manifest:
+        # Another version of resnet-build may have had further ones.
+        known = {field.name for field in dataclasses.fields(ServingOptions)}
+        manifest["serving"] = {name: value for name, value in manifest["serving"].items() if name in known}
     return manifest
 
 
@@ -52,8 +56,26 @@ def stamp(repository: Path) -> tuple[int, int] | None:
 def _is_manifest(content: object) -> bool:
     match content:
         case {"versions": dict(versions), **rest}:
-            return all(_is_version(entry) for entry in versions.values()) and _is_tuning(rest.get("tuned"))
+            return (
+                all(_is_version(entry) for entry in versions.values())
+                and _is_tuning(rest.get("tuned"))
+                and _are_options(rest.get("serving", {}), int)
+                and _are_options(rest.get("gpu", {}), str)
+                and _is_door(rest.get("door", {}))
+            )
     return False
+
+
+def _are_options(entry: object, kind: type) -> bool:
+    return isinstance(entry, dict) and all(type(value) is kind for value in entry.values())
+
+
+def _is_door(entry: object) -> bool:
+    """Whether an entry has what a later build reads of the decision, if there is one."""
+    match entry:
+        case {"requested": str(requested), "network": str(network)}:
+            return requested in DOORS and network.removeprefix("network_") in {*DOORS} - {AUTO}
+    return entry == {}
 
 
 def _is_tuning(entry: object) -> bool:
@@ -70,10 +92,18 @@ def _is_version(entry: object) -> bool:
     """Whether an entry has what a later build reads of it."""
     match entry:
         case {
-            "inputs": {"weights": {"requested": str(), "name": str()}, "labels": str(), "recipe_sha256": str()},
+            "inputs": {
+                "weights": {"requested": str(), "name": str()},
+                "labels": str(),
+                "recipe_sha256": str(),
+                **inputs,
+            },
             "artifacts": dict(artifacts),
         }:
-            return all(_ARTIFACT.fullmatch(name) for name in artifacts)
+            optional = (inputs.get("backbone"), inputs.get("calibration_images"))
+            return all(value is None or isinstance(value, str) for value in optional) and all(
+                _ARTIFACT.fullmatch(name) for name in artifacts
+            )
     return False
 
 

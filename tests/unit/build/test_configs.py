@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resnet_build import configs, manifest
+from resnet_build import configs, gpu, manifest
 from resnet_build.__main__ import _parser, _serving
 from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
@@ -218,6 +218,15 @@ def test_a_record_of_tuning_that_is_none_is_damage(tmp_path: Path, tuned: object
     (tmp_path / "manifest.json").write_text(json.dumps({"versions": {}, "tuned": tuned}))
     with pytest.raises(BuildError, match="no manifest of resnet-build"):
         manifest.read(tmp_path)
+
+
+def test_options_of_another_version_are_passed_over(tmp_path: Path) -> None:
+    """Who goes back to an older resnet-build, or forward, keeps what both know."""
+    content = {"versions": {}, "serving": {"threads": 2, "other": 1}, "gpu": {"accelerator": "tensorrt", "other": "x"}}
+    (tmp_path / "manifest.json").write_text(manifest.to_json(content))
+    record = manifest.read(tmp_path)
+    assert ServingOptions(**record["serving"]) == ServingOptions(threads=2)
+    assert gpu.chosen(record, {}) == gpu.GpuOptions("tensorrt")
 
 
 @pytest.mark.parametrize("name", ["max_batch_size", "preprocess_instances"])

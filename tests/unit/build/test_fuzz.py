@@ -17,10 +17,10 @@ from google.protobuf import text_format
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from resnet_build import configs, keras_v1, manifest, pipeline, state_files, weights
+from resnet_build import configs, gpu, keras_v1, manifest, pipeline, state_files, weights
 from resnet_build.errors import BuildError
 from resnet_build.network import load_network
-from resnet_build.options import ServingOptions
+from resnet_build.options import DOORS, ServingOptions
 from resnet_build.python_models.preprocess.photo import Limits, Recipe, crop_pixels
 from safetensors.torch import save
 from tritonclient.grpc import model_config_pb2 as pb
@@ -230,15 +230,24 @@ ENTRY = {
         "labels": "aa",
         "recipe_sha256": "bb",
         "classes": 3,
+        "backbone": "fp32",
+        "calibration_images": "photos",
     },
     "artifacts": {"network_onnx/1/model.onnx": "cc"},
+}
+
+
+CHOSEN = {
+    "serving": {"max_batch_size": 8, "threads": 2},
+    "gpu": {"accelerator": "tensorrt", "engine_cache": "/engines"},
+    "door": {"requested": "auto", "network": "network_int8"},
 }
 
 
 @st.composite
 def spoilt_manifests(draw: st.DrawFn) -> str:
     """A manifest in which something is replaced or missing."""
-    content: dict[str, Any] = {"versions": {"1": json.loads(json.dumps(ENTRY))}, "serving": {}}
+    content: dict[str, Any] = {"versions": {"1": json.loads(json.dumps(ENTRY))}, **json.loads(json.dumps(CHOSEN))}
     node: Any = content
     while True:
         key = draw(st.sampled_from(sorted(node)))
@@ -254,6 +263,12 @@ def spoilt_manifests(draw: st.DrawFn) -> str:
 
 @given(spoilt_manifests() | JSON.map(dumped) | TEXT)
 @example("[" * 100_000)
+@example(json.dumps({"versions": {}, "serving": {"of_another_version": 1}, "gpu": {"of_another_version": "x"}}))
+@example(json.dumps({"versions": {}, "serving": {"threads": "2"}}))
+@example(json.dumps({"versions": {}, "gpu": {"engine_cache": 2}}))
+@example(json.dumps({"versions": {}, "door": {"requested": "fp8", "network": "network_fp8"}}))
+@example(json.dumps({"versions": {}, "door": {"requested": "auto", "network": "network_auto"}}))
+@example(json.dumps({"versions": {"1": {**ENTRY, "inputs": {**ENTRY["inputs"], "backbone": []}}}}))
 @example(json.dumps({"versions": {"1": {**ENTRY, "artifacts": {"/etc/passwd": "x"}}}}))
 @example(json.dumps({"versions": {"1": {**ENTRY, "artifacts": {"a/1/../../../b": "x"}}}}))
 def test_manifests(path: Path, text: str) -> None:
@@ -265,6 +280,14 @@ def test_manifests(path: Path, text: str) -> None:
         return
     options = pipeline.BuildOptions("random:1", weights.FileOptions(), ServingOptions(), path.parent, path.parent)
     assert pipeline._up_to_date(options, record, {"other": "inputs"}) is False
+    for parse, arguments in (
+        (lambda: ServingOptions(**record.get("serving", {})), ()),
+        (gpu.chosen, (record, {})),
+        (pipeline._wish, (options, record)),
+        (pipeline._wire_there, (record,)),
+    ):
+        attempted(parse, *arguments)
+    assert pipeline._variant(record) in DOORS[1:]
     for entry in record["versions"].values():
         assert all(".." not in name and not name.startswith("/") for name in entry["artifacts"])
         assert isinstance(entry["inputs"]["weights"]["name"], str)
