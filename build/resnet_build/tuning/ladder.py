@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
 from resnet_build.options import ServingOptions
 from resnet_build.tuning.candidates import preference
-from resnet_build.tuning.slo import Slo
+from resnet_build.tuning.slo import SPAN_IN_BOUNDS, Slo, is_growing
 
 _UP, _DOWN = 1.1, 0.8
 _MOST_RUNGS = 8
 
-# Setting, rate, seed → sorted latencies in seconds.
+# Setting, rate, seed → latencies in seconds, in the order of arrival.
 Measure = Callable[[ServingOptions, float, int], list[float]]
 
 
@@ -26,7 +27,7 @@ class Climber:
         predicted: highest rate at which it was predicted to keep the objective.
         is_present: whether it is the one in force.
         kept: rate → what was measured of the percentile there, in seconds.
-        missed: likewise, where the objective was missed.
+        missed: likewise, where the objective was missed, or would have been before long: the queue grew.
     """
 
     options: ServingOptions
@@ -68,14 +69,20 @@ def climb(climbers: Sequence[Climber], measure: Measure, slo: Slo, report: Calla
 
 def _keeps(climber: Climber, rate: float, measure: Measure, slo: Slo) -> bool:
     """Measure, and once more before a verdict that it does not: the machine hiccups, too."""
-    latencies = measure(climber.options, rate, 0)
-    if not slo.is_met(latencies):
-        latencies = sorted(latencies + measure(climber.options, rate, 1))
-    is_met = slo.is_met(latencies)
-    (climber.kept if is_met else climber.missed)[rate] = slo.value_s(latencies)
-    return is_met
+    runs = [measure(climber.options, rate, 0)]
+    if not _is_kept(runs, rate, slo):
+        runs.append(measure(climber.options, rate, 1))
+    is_kept = _is_kept(runs, rate, slo)
+    (climber.kept if is_kept else climber.missed)[rate] = slo.value_s(sorted(itertools.chain(*runs)))
+    return is_kept
+
+
+def _is_kept(runs: Sequence[list[float]], rate: float, slo: Slo) -> bool:
+    """Whether the percentile keeps its bound, and would go on to."""
+    span_s = len(runs[0]) / rate
+    return slo.is_met(sorted(itertools.chain(*runs))) and not is_growing(runs, span_s)
 
 
 def seconds_for(slo: Slo, rate: float, least_s: float) -> float:
-    """Return how long to measure at a rate so that the percentile means something."""
-    return max(least_s, math.ceil(slo.smallest_sample / rate))
+    """Return how long to measure at a rate so that the percentile means something, and overload reaches the bound."""
+    return max(least_s, SPAN_IN_BOUNDS * slo.bound_s, math.ceil(slo.smallest_sample / rate))

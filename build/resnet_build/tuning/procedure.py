@@ -156,12 +156,11 @@ class _Tuning:
     def _with_slo(self, costs: Costs, among: Sequence[ServingOptions]) -> _Found | None:
         objective = self._slo
         assert objective is not None  # noqa: S101  # for the type checker
-        predicted = prediction.rates_within(costs, among, objective)
-        if not any(predicted.values()):
+        few = prediction.promising_within(costs, among, objective, self._current, _FINALISTS)
+        if not any(few.values()):
             raise BuildError(f"no setting is predicted to keep {objective.text} at any load; nothing was written")
-        few = candidates.promising(predicted, self._current, _FINALISTS)
         self._say(f"{len(among)} settings predicted, {len(few)} of them are measured")
-        climbers = [ladder.Climber(options, predicted[options], options == self._current) for options in few]
+        climbers = [ladder.Climber(options, rate, options == self._current) for options, rate in few.items()]
         chosen = ladder.climb(climbers, self._latencies, objective, self._say)
         report.show_ladder(climbers, chosen, objective.text, self._console)
         if chosen is None:

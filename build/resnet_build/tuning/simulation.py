@@ -20,6 +20,8 @@ from resnet_build.options import ServingOptions
 from resnet_build.tuning.costs import Costs, Layout
 
 _PHOTOS = 400
+# A second of a large machine; what is slow by then is seen to grow.
+_MOST_PHOTOS = 4000
 # The first of them meet a machine that is still empty.
 _WARM_UP = 100
 # Times scatter by this share, so that nothing locks into step that would not in reality.
@@ -32,12 +34,14 @@ class Prediction:
 
     Attributes:
         throughput: photos per second.
-        latencies_s: of each photo, sorted, in seconds.
+        latencies_s: of each photo, in the order of arrival, in seconds.
+        span_s: seconds in which they came.
         mean_batch: photos per execution of the network.
     """
 
     throughput: float
     latencies_s: Sequence[float]
+    span_s: float
     mean_batch: float
 
 
@@ -49,15 +53,16 @@ def with_callers(costs: Costs, options: ServingOptions, callers: int) -> Predict
     return run.until(_PHOTOS, again=True)
 
 
-def at_rate(costs: Costs, options: ServingOptions, rate: float) -> Prediction:
-    """Predict Poisson arrivals of ``rate`` photos per second."""
+def at_rate(costs: Costs, options: ServingOptions, rate: float, span_s: float = 0.0) -> Prediction:
+    """Predict Poisson arrivals of ``rate`` photos per second, for ``span_s`` seconds if that is not too many photos."""
+    photos = min(max(_PHOTOS, math.ceil(rate * span_s)), _MOST_PHOTOS)
     run = _Run(costs, options)
     arrivals = random.Random(1)  # noqa: S311  # the same for all settings, so that they compare
     now_s = 0.0
-    for _ in range(_PHOTOS):
+    for _ in range(photos):
         now_s += arrivals.expovariate(rate)
         run.arrive_at(now_s)
-    return run.until(_PHOTOS, again=False)
+    return run.until(photos, again=False)
 
 
 @dataclasses.dataclass
@@ -99,8 +104,10 @@ class _Run:
         counted = self._done[min(_WARM_UP, photos // 4) :]
         first_s, last_s = counted[0][1], counted[-1][1]
         throughput = (len(counted) - 1) / (last_s - first_s) if last_s > first_s else math.inf
-        latencies = sorted(end_s - start_s for start_s, end_s in counted)
-        return Prediction(throughput, latencies, sum(self._batches) / len(self._batches))
+        counted.sort()
+        latencies = [end_s - start_s for start_s, end_s in counted]
+        span_s = counted[-1][0] - counted[0][0]
+        return Prediction(throughput, latencies, span_s, sum(self._batches) / len(self._batches))
 
     def _step(self) -> None:
         wanted = sum(task.cores for task in self._tasks)

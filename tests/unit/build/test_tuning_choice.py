@@ -148,6 +148,47 @@ def test_a_single_hiccup_is_no_verdict() -> None:
     assert not climber.missed
 
 
+def queueing_server(objective: slo.Slo, capacity: float, photo_s: float) -> ladder.Measure:
+    """A server that answers so many photos a second, one after the other; those that wait make the next wait."""
+
+    def measure(_options: ServingOptions, rate: float, seed: int) -> list[float]:
+        seconds = ladder.seconds_for(objective, rate, 2.5)
+        arrivals = random.Random(seed)  # noqa: S311  # repeatable
+        free_s, latencies = 0.0, []
+        for moment_s in sorted(arrivals.uniform(0, seconds) for _ in range(round(rate * seconds))):
+            free_s = max(free_s, moment_s) + 1 / capacity
+            latencies.append(free_s - moment_s + photo_s)
+        return latencies
+
+    return measure
+
+
+@pytest.mark.parametrize("text", ["p50<=0.5s", "p99<=1s", "p99<=0.5s", "p99<=100ms"])
+@pytest.mark.parametrize("predicted", [30.0, 48.0, 52.0, 60.0, 80.0])
+def test_what_is_kept_is_kept_for_long(text: str, predicted: float) -> None:
+    """Whatever the bound, overload is not taken for a rate that the machine keeps because the measuring ended."""
+    objective = slo.parse(text)
+    climber = ladder.Climber(CURRENT, predicted)
+    ladder.climb([climber], queueing_server(objective, 52.0, 0.02), objective, ignore)
+    assert climber.kept
+    assert climber.rate <= 52 * 1.04  # what is nearer to the capacity takes minutes to tell
+    assert climber.rate >= 52 / 2
+
+
+def test_a_hiccup_is_no_growth_and_chance_is_none() -> None:
+    """A queue grows if most photos of the second half wait longer, by more than they would by chance."""
+    assert slo.is_growing([[0.1 * number for number in range(100)]], 20.0)
+    assert not slo.is_growing([[0.05] * 80 + [3.0] * 20], 10.0)
+    assert not slo.is_growing([[0.02] * 50 + [0.04] * 50], 10.0)
+    assert not slo.is_growing([[]], 10.0)
+
+
+def test_a_long_bound_is_measured_for_long() -> None:
+    """For ten bounds at least; a short one costs nothing."""
+    assert ladder.seconds_for(slo.parse("p50<=2s"), 50.0, 2.5) == 20
+    assert ladder.seconds_for(slo.parse("p99<=100ms"), 80.0, 2.5) == 3
+
+
 @pytest.mark.parametrize(
     ("text", "share", "bound_s"),
     [("p99<=100ms", 0.99, 0.1), (" p50 <= 2s ", 0.5, 2.0), ("p99.9<=1.5ms", 0.999, 0.0015)],

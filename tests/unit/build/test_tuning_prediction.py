@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 
 import pytest
 from hypothesis import given
@@ -80,7 +81,7 @@ def test_a_lonely_photo_waits_for_the_delay_only() -> None:
     for batch, delay_us, expected_s in ((32, 0, 0.013), (32, 5000, 0.018), (1, 5000, 0.013)):
         options = ServingOptions(instances=1, preferred_batch_size=batch, max_queue_delay_us=delay_us)
         found = simulation.with_callers(machine, options, 1)
-        assert found.latencies_s[len(found.latencies_s) // 2] == pytest.approx(expected_s, rel=0.03)
+        assert statistics.median(found.latencies_s) == pytest.approx(expected_s, rel=0.03)
 
 
 def test_waiting_fills_batches() -> None:
@@ -110,7 +111,17 @@ def test_a_rate_within_an_objective_is_kept() -> None:
     options = ServingOptions(instances=1, max_queue_delay_us=0)
     objective = slo.parse("p99<=60ms")
     rate = prediction.rates_within(machine, [options], objective)[options]
-    assert objective.is_met(simulation.at_rate(machine, options, rate).latencies_s)
-    assert not objective.is_met(simulation.at_rate(machine, options, rate * 1.2).latencies_s)
+    assert objective.is_met(sorted(simulation.at_rate(machine, options, rate).latencies_s))
+    assert not objective.is_met(sorted(simulation.at_rate(machine, options, rate * 1.2).latencies_s))
     impossible = dataclasses.replace(objective, bound_s=0.012)
     assert prediction.rates_within(machine, [options], impossible) == {options: 0.0}
+
+
+@pytest.mark.parametrize("text", ["p50<=2s", "p99<=2s"])
+def test_overload_is_simulated_until_it_is_seen(text: str) -> None:
+    """A setting that another outruns is not predicted to keep what 400 photos are too few to overload."""
+    machine = costs(cores=2, gpus=1, fixed_s=0.001, each_s=0.0002, decode_s=0.0001)
+    strong = ServingOptions(instances=1, max_queue_delay_us=0)
+    weak = dataclasses.replace(strong, preferred_batch_size=1)
+    found = prediction.promising_within(machine, [weak, strong], slo.parse(text), weak, 4)
+    assert 600 <= found[weak] <= 1.05 / 0.0012
