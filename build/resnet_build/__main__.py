@@ -193,7 +193,12 @@ def _serving(args: argparse.Namespace) -> ServingOptions:
 
     given = {field.name: getattr(args, field.name) for field in dataclasses.fields(ServingOptions)}
     given = {name: value for name, value in given.items() if value is not None}
-    tuned = {} if args.force else manifest.tuned_schedule(manifest.read(args.repository))
+    record = manifest.read(args.repository)
+    if tuned := {} if args.force else manifest.tuned_schedule(record):
+        # The batch was chosen below a largest one, which a later build does not name again.
+        most = record.get("serving", {}).get("max_batch_size", ServingOptions.max_batch_size)
+        tuned["max_batch_size"] = most = given.get("max_batch_size", most)
+        tuned["preferred_batch_size"] = min(tuned["preferred_batch_size"], most)
     return ServingOptions(**(tuned | given))
 
 

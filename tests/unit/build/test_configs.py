@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from resnet_build import configs, gpu, manifest
 from resnet_build.__main__ import _parser, _serving
 from resnet_build.errors import BuildError
-from resnet_build.options import ServingOptions
+from resnet_build.options import SCHEDULE, ServingOptions
 from resnet_build.python_models.preprocess.photo import Limits, Recipe
 from resnet_build.schedule import schedule, scheduled
 from tritonclient.grpc import model_config_pb2 as pb
@@ -208,6 +208,28 @@ def test_flags_come_before_what_was_tuned_and_force_before_both(tmp_path: Path) 
     assert content["tuned"]["serving"] == tuned
     assert manifest.record_serving(content, serving("--instances", "1"))
     assert "tuned" not in content
+
+
+def test_a_tuned_batch_goes_with_the_largest_one(tmp_path: Path) -> None:
+    """A later build that names neither keeps both; one that names a smaller largest one takes batches as large."""
+    built = ServingOptions(max_batch_size=64, preferred_batch_size=64)
+    tuned = {name: getattr(built, name) for name in SCHEDULE}
+    content = {
+        "versions": {},
+        "serving": dataclasses.asdict(built),
+        "tuned": {"serving": tuned, "note": "Tuned."},
+    }
+    (tmp_path / "manifest.json").write_text(manifest.to_json(content))
+
+    def serving(*arguments: str) -> ServingOptions:
+        return _serving(_parser().parse_args(["--repository", str(tmp_path), *arguments]))
+
+    assert serving() == built
+    assert serving("--max-batch-size", "16") == ServingOptions(max_batch_size=16, preferred_batch_size=16)
+    assert serving("--force") == ServingOptions()
+    assert not manifest.record_serving(content, serving())
+    # The build tells of what it replaces.
+    assert manifest.record_serving(content, serving("--max-batch-size", "16"))
 
 
 @pytest.mark.parametrize(
