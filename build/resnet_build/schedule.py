@@ -25,6 +25,11 @@ _SHARED_BATCH = 4
 _BACKBONE_BATCH = 8
 
 
+def is_network(config: pb.ModelConfig) -> bool:
+    """Whether :func:`schedule` knows what to write into a model: pixels go in, and its backend can be told threads."""
+    return config.backend in _THREAD_KEYS and any(tensor.name == PIXELS for tensor in config.input)
+
+
 def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
     """Write the schedule into the configuration of ``preprocess``, a network or an ensemble.
 
@@ -37,10 +42,10 @@ def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
         options = dataclasses.replace(options, max_batch_size=largest, preferred_batch_size=preferred)
     config.max_batch_size = options.max_batch_size
     if config.backend == "python":
-        config.instance_group[0].count = options.preprocess_instances
+        _first_group(config).count = options.preprocess_instances
         config.parameters["max_backlog"].string_value = str(options.max_backlog)
     elif config.platform != "ensemble":
-        config.instance_group[0].count = instances(options, config.backend)
+        _first_group(config).count = instances(options, config.backend)
         preferred = preferred_batch_size(options, config.backend)
         # Without one, Triton itself enters the largest.
         config.dynamic_batching.preferred_batch_size[:] = [preferred] if preferred < options.max_batch_size else []
@@ -54,6 +59,10 @@ def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
         config.parameters.pop(key, None)
         if options.threads:
             config.parameters[key].string_value = str(options.threads)
+
+
+def _first_group(config: pb.ModelConfig) -> pb.ModelInstanceGroup:
+    return config.instance_group[0] if config.instance_group else config.instance_group.add()
 
 
 def scheduled(preprocess: pb.ModelConfig, network: pb.ModelConfig, known: ServingOptions) -> ServingOptions:

@@ -17,6 +17,7 @@ from resnet_build import photos
 from resnet_build.errors import BuildError, UsageError
 from resnet_build.options import SCHEDULE, ServingOptions
 from resnet_build.schedule import instances, preferred_batch_size, with_preferred_batch
+from resnet_build.tensors import PIXELS
 from resnet_build.tuning import calibration, candidates, contest, ladder, prediction, record, report, slo
 from resnet_build.tuning.contest import Entry
 from resnet_build.tuning.control import Control, Ensemble
@@ -34,13 +35,20 @@ def check(args: argparse.Namespace) -> None:
 
     Raises:
         UsageError: options that make no sense, alone or together.
-        BuildError: no ensemble of that name, no photos.
+        BuildError: no ensemble of that name, or one whose schedule cannot be written; no photos.
     """
     if args.slo and args.grid:
         raise UsageError("--grid compares throughput: leave --slo out")
     if not 0 < args.round_s < math.inf:  # neither is nan
         raise UsageError("--round-s must be above 0, and end")
-    Ensemble.read(args.repository, args.model)
+    ensemble = Ensemble.read(args.repository, args.model)
+    # What would fail when it is written fails before anything is measured.
+    current = ensemble.options(record.known_options(args.repository))
+    if ensemble.network not in record.rescheduled(args.repository, current):
+        raise BuildError(
+            f"{ensemble.network} is no network that resnet-build writes ({PIXELS} is none of its inputs), "
+            "so its schedule cannot be chosen"
+        )
     _photos(args.images)
 
 
