@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,17 @@ from resnet_build.errors import BuildError
 from resnet_build.tensors import IMAGE, PIXELS, PROBABILITIES
 
 _TIMEOUT_S = 30.0
+# By its own fault.
+_REFUSED = "StatusCode.INVALID_ARGUMENT"
 # Batches that were formed under another load leave first.
 _SETTLE_S = 0.5
+
+
+class Photo(NamedTuple):
+    """An encoded photo, and the name by which it is told of."""
+
+    name: str
+    encoded: bytes
 
 
 @dataclasses.dataclass
@@ -33,27 +42,44 @@ class Caller:
         client: shared by all threads, which tritonclient's gRPC allows.
         ensemble: its name.
         network: name of its network.
-        photos: encoded, sent in turn.
+        photos: sent in turn.
         busiest: the largest share of one core that sending took, which is as much as Python can have.
     """
 
     client: triton.InferenceServerClient
     ensemble: str
     network: str
-    photos: Sequence[bytes]
+    photos: Sequence[Photo]
     busiest: float = 0.0
 
     def classify(self, number: int) -> float:
-        """Classify one photo; return the seconds that took."""
+        """Classify one photo; return the seconds that took.
+
+        Raises:
+            BuildError: the photo is damaged, or the server does not answer.
+        """
         started_s = time.perf_counter()
-        self.client.infer(self.ensemble, [self._photo(number)], outputs=[_answer()], client_timeout=_TIMEOUT_S)
+        self._infer(self.ensemble, self._photo(number), self._name(number))
         return time.perf_counter() - started_s
 
     def compute(self, pixels: npt.NDArray[np.uint8]) -> None:
-        """Run one batch of pixels, shape (N, 224, 224, 3), through the network alone."""
+        """Run one batch of pixels, shape (N, 224, 224, 3), through the network alone.
+
+        Raises:
+            BuildError: the server does not answer.
+        """
         tensor = triton.InferInput(PIXELS, list(pixels.shape), "UINT8")
         tensor.set_data_from_numpy(pixels)
-        self.client.infer(self.network, [tensor], outputs=[_answer()], client_timeout=_TIMEOUT_S)
+        self._infer(self.network, tensor, f"a batch of {len(pixels)}")
+
+    def check_photos(self) -> None:
+        """Classify each photo once: a damaged one would end the measuring, or be taken for a late one.
+
+        Raises:
+            BuildError: there is one; or the server does not answer.
+        """
+        for number in range(len(self.photos)):
+            self.classify(number)
 
     def closed_loop(self, callers: int, seconds: float) -> float:
         """Keep that many photos on their way; return photos per second, after a moment to settle.
@@ -80,7 +106,7 @@ class Caller:
 
         with ThreadPoolExecutor(callers) as pool:
             for future in [pool.submit(call) for _ in range(callers)]:
-                _result(future)
+                future.result()
         share = (time.process_time() - own_s) / (time.perf_counter() - started_s)
         self.busiest = max(self.busiest, share)
         if not rates:
@@ -120,18 +146,22 @@ class Caller:
                 raise BuildError("a photo was neither answered nor given up in time")
         return latencies
 
+    def _infer(self, model: str, tensor: triton.InferInput, what: str) -> None:
+        try:
+            self.client.infer(model, [tensor], outputs=[_answer()], client_timeout=_TIMEOUT_S)
+        except InferenceServerException as exc:
+            if exc.status() == _REFUSED:
+                raise BuildError(f"{what} cannot be tuned with: {exc.message()}; leave it out of --images") from exc
+            raise BuildError(f"the server does not answer to {what}: {exc.message()}") from exc
+
+    def _name(self, number: int) -> str:
+        return f"the photo {self.photos[number % len(self.photos)].name}"
+
     def _photo(self, number: int) -> triton.InferInput:
         tensor = triton.InferInput(IMAGE, [1, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array([[self.photos[number % len(self.photos)]]], dtype=object))
+        tensor.set_data_from_numpy(np.array([[self.photos[number % len(self.photos)].encoded]], dtype=object))
         return tensor
 
 
 def _answer() -> triton.InferRequestedOutput:
     return triton.InferRequestedOutput(PROBABILITIES, class_count=1)
-
-
-def _result(future: Any) -> None:
-    try:
-        future.result()
-    except InferenceServerException as exc:
-        raise BuildError(f"the server does not answer under load: {exc.message()}") from exc

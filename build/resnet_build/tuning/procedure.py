@@ -22,7 +22,7 @@ from resnet_build.tuning import calibration, candidates, contest, ladder, predic
 from resnet_build.tuning.contest import Entry
 from resnet_build.tuning.control import Control, Ensemble
 from resnet_build.tuning.costs import Costs, Layout
-from resnet_build.tuning.load import Caller
+from resnet_build.tuning.load import Caller, Photo
 
 _FINALISTS = 4
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
@@ -90,6 +90,7 @@ class _Tuning:
 
     def run(self) -> int:
         self._say(f"{self._ensemble.name} ends in {self._ensemble.network}; now {report.describe(self._current)}")
+        self._caller.check_photos()
         costs = self._calibrate()
         among = candidates.settings(self._current, list(costs.measured_s), self._cores)
         found = self._with_slo(costs, among) if self._slo else self._with_callers(costs, among)
@@ -226,7 +227,7 @@ def _plain(entry: Any) -> dict[str, Any]:
     return content
 
 
-def _photos(folder: Path | None) -> list[bytes]:
+def _photos(folder: Path | None) -> list[Photo]:
     if folder is None:
         paths = [path for path in photos.shipped_photos() if path.suffix == ".jpg"]
         if not paths:
@@ -239,6 +240,6 @@ def _photos(folder: Path | None) -> list[bytes]:
         if not paths:
             raise UsageError(f"tuning needs photos: {folder} holds none ({', '.join(sorted(_SUFFIXES))})")
     try:
-        return [path.read_bytes() for path in paths]
+        return [Photo(str(path), path.read_bytes()) for path in paths]
     except OSError as exc:
         raise BuildError(f"a photo cannot be read: {exc}") from exc

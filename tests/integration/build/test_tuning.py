@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -12,11 +13,12 @@ from pathlib import Path
 import pytest
 from resnet_build import configs, manifest, photos
 from resnet_build.__main__ import main
+from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
 from resnet_build.schedule import schedule
 from resnet_build.tuning import record
 from resnet_build.tuning.control import Control, Ensemble
-from resnet_build.tuning.load import Caller
+from resnet_build.tuning.load import Caller, Photo
 from resnet_serve import ServerConfig, TritonServer
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -92,8 +94,12 @@ def test_a_server_that_runs_takes_every_setting_and_gets_its_own_back(own: Path)
         target = server.grpc_url.removeprefix("grpc://")
         with Control(target, server.admin_token, ensemble) as control:
             assert control.gpus() == 0
-            photo = (photos.shipped_photos()[0]).read_bytes()
+            photo = Photo("shipped", photos.shipped_photos()[0].read_bytes())
             caller = Caller(control.client, "resnet50", "network_onnx", [photo])
+            caller.check_photos()
+            damaged = dataclasses.replace(caller, photos=[photo, Photo("holiday.jpg", photo.encoded[:2000])])
+            with pytest.raises(BuildError, match=r"the photo holiday\.jpg cannot be tuned with: .*leave it out"):
+                damaged.check_photos()
             for batch, instances in ((1, 2), (2, 1), (1, 1)):
                 wanted = ServingOptions(
                     max_batch_size=2,
