@@ -49,7 +49,7 @@ def settings(current: ServingOptions, choice: Sequence[Layout], cores: int) -> l
         cores: of the machine.
     """
     found = [current]
-    decoders = sorted({current.preprocess_instances, *_powers(cores)})
+    decoders = sorted({current.preprocess_instances, *_powers(min(cores, _most("preprocess_instances")))})
     for layout, batch, delay_us, preprocess in itertools.product(
         choice, _powers(current.max_batch_size), sorted({current.max_queue_delay_us, *_DELAYS_US}), decoders
     ):
@@ -68,6 +68,11 @@ def settings(current: ServingOptions, choice: Sequence[Layout], cores: int) -> l
 
 def _powers(most: int) -> list[int]:
     return sorted({most, *(1 << exponent for exponent in range(most.bit_length()))})
+
+
+def _most(option: str) -> int:
+    """The most that an option may be."""
+    return next(int(field.metadata["most"]) for field in dataclasses.fields(ServingOptions) if field.name == option)
 
 
 def is_in_grid(options: ServingOptions) -> bool:

@@ -32,6 +32,13 @@ def test_cpus_are_divided_and_gpus_are_shared() -> None:
     assert [layout.instances for layout in candidates.layouts(CURRENT, 4, 2)] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("cores", [255, 384, 1024])
+def test_no_more_is_tried_than_an_option_may_be(cores: int) -> None:
+    """On a machine with more cores than there may be decoding processes."""
+    settings = candidates.settings(CURRENT, candidates.layouts(CURRENT, cores, 0), cores)
+    assert max(setting.preprocess_instances for setting in settings) == min(cores, 256)
+
+
 def test_the_present_setting_is_always_measured() -> None:
     """So that a tuning never makes anything worse without seeing it."""
     odd = ServingOptions(instances=3, threads=5, preferred_batch_size=7, max_queue_delay_us=123)
