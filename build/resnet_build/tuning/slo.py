@@ -36,7 +36,7 @@ class Slo:
 
     def value_s(self, latencies_s: Sequence[float]) -> float:
         """Return the percentile of sorted latencies, the smallest that at least ``share`` do not exceed."""
-        return latencies_s[max(0, math.ceil(self.share * len(latencies_s)) - 1)]
+        return latencies_s[max(0, _ceil(self.share * len(latencies_s)) - 1)]
 
     def is_met(self, latencies_s: Sequence[float]) -> bool:
         """Whether sorted latencies keep the bound."""
@@ -45,7 +45,12 @@ class Slo:
     @property
     def smallest_sample(self) -> int:
         """Photos that it takes so that two may lie above the bound."""
-        return math.ceil(2 / (1 - self.share))
+        return _ceil(2 / (1 - self.share))
+
+
+def _ceil(number: float) -> int:
+    """Round up what is above a whole number by more than a share like 0.999 is off as a float."""
+    return math.ceil(round(number, 6))
 
 
 def is_growing(runs: Sequence[Sequence[float]], span_s: float) -> bool:

@@ -214,6 +214,21 @@ def test_what_is_no_objective_is_refused(text: str) -> None:
         slo.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("name", "count", "rank"),
+    [("p99.9", 1000, 999), ("p55", 100, 55), ("p99", 100, 99), ("p99", 101, 100), ("p50", 3, 2)],
+)
+def test_a_percentile_is_of_the_rank_that_it_says(name: str, count: int, rank: int) -> None:
+    """Also where the share is no exact float."""
+    assert slo.parse(f"{name}<=1s").value_s(range(1, count + 1)) == rank
+
+
+@pytest.mark.parametrize(("name", "photos"), [("p50", 4), ("p99", 200), ("p99.9", 2000)])
+def test_a_sample_has_two_above_the_bound(name: str, photos: int) -> None:
+    """And not one photo more."""
+    assert slo.parse(f"{name}<=1s").smallest_sample == photos
+
+
 @given(st.lists(st.floats(0, 10), min_size=1).map(sorted), st.sampled_from(["p50", "p90", "p99"]))
 def test_a_percentile_is_one_of_the_latencies(latencies_s: list[float], name: str) -> None:
     """At least that share is not above it, and it is the smallest such."""
