@@ -33,7 +33,8 @@ class CalibrationSet:
     Attributes:
         source: where they come from, for the manifest and the screen.
         learned: those that set the ranges.
-        judged: others, on which the result is compared with the float network.
+        judged: others, on which the result is compared with the float network: of a folder other photos, of the shipped
+            photos other crops of the same.
     """
 
     source: str
@@ -48,6 +49,8 @@ class CalibrationSet:
 
 def load(folder: Path | None, recipe: Recipe) -> CalibrationSet:
     """Prepare the photos of a folder, or crops of the photos that packages ship.
+
+    A folder's photos are learned from or judged by; the shipped ones are too few for that, and are cut for both.
 
     Args:
         folder: with photos like those that will be served, also in folders below; None for the shipped ones.

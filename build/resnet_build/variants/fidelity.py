@@ -64,7 +64,7 @@ def hold(name: str, got: Answers, expected: Answers, bounds: Bounds) -> Fidelity
 
     Args:
         name: of the variant, for the sentence.
-        got: its answers to real photos from which it has not learned.
+        got: its answers to photos, or crops of photos, from which it has not learned.
         expected: the float network's.
         bounds: what it must reach.
 
