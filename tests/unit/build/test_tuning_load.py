@@ -44,3 +44,30 @@ def test_a_server_that_does_not_answer_is_told() -> None:
         caller("StatusCode.UNAVAILABLE", 0).closed_loop(1, 0.1)
     with pytest.raises(BuildError, match="the server does not answer to a batch of 3"):
         caller("StatusCode.UNAVAILABLE", 0).compute(np.zeros((3, 224, 224, 3), dtype=np.uint8))
+
+
+class Backwards:
+    """A client whose server answers the last photo first, and one never."""
+
+    def __init__(self, photos: int, refused: int) -> None:
+        self._photos, self._refused = photos, refused
+        self._waiting: list[Any] = []
+
+    def async_infer(self, _model: str, _inputs: Any, callback: Any, **_options: Any) -> None:
+        """Keep all until the last has come."""
+        self._waiting.append(callback)
+        if len(self._waiting) == self._photos:
+            for number in reversed(range(self._photos)):
+                error = InferenceServerException("busy") if number == self._refused else None
+                self._waiting[number](result=None, error=error)
+
+
+def test_latencies_are_told_in_the_order_of_arrival() -> None:
+    """As many as the rate says, whatever the order of the answers; who got none waited for longest."""
+    sender = Caller(Backwards(40, refused=7), "resnet50", "network_onnx", [Photo("a.jpg", b"a")])
+    latencies = sender.poisson(rate=400, seconds=0.1, seed=0)
+    assert len(latencies) == 40
+    assert latencies.pop(7) == 30
+    # All were answered at once, so who came first waited longest.
+    assert latencies[0] > latencies[-1]
+    assert max(latencies) < 30
