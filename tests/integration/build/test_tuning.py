@@ -167,7 +167,7 @@ def test_later_builds_keep_the_choice(own: Path, capsys: pytest.CaptureFixture[s
     """A plain build finds the tuned repository up to date."""
     chosen = ServingOptions(max_batch_size=2, preferred_batch_size=1, instances=2, threads=1)
     record.write(own, chosen, {"note": "Tuned in a test."}, print)
-    assert main(["--weights", "keras-v1", "--repository", str(own), "--max-batch-size", "2"]) == 0
+    assert main(["--weights", "keras-v1", "--repository", str(own)]) == 0
     assert "is up to date" in capsys.readouterr().out
     network = configs.parse((own / "network_torchscript/config.pbtxt").read_text())
     assert network.instance_group[0].count == 2
