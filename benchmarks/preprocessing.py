@@ -121,9 +121,9 @@ def torchvision(photo: bytes, recipe: Recipe) -> Pixels:
     return np.asarray(F.center_crop(resized, [recipe.crop, recipe.crop]))
 
 
-def photos_of(paths: list[Path], size: tuple[int, int], form: str) -> Iterator[bytes]:
+def photos_of(paths: list[Path], size: tuple[int, int], form: str, sigma: float = _GRAIN) -> Iterator[bytes]:
     """Yield each photo, cut to the shape of the size, enlarged to it, with a sensor's grain, and encoded."""
-    grain = np.random.default_rng(0).normal(0, _GRAIN, (size[1], size[0], 1)).round().astype(np.int16)
+    grain = np.random.default_rng(0).normal(0, sigma, (size[1], size[0], 1)).round().astype(np.int16)
     for path in paths:
         image = Image.open(path).convert("RGB")
         pixels = np.asarray(ImageOps.fit(image, size, Image.Resampling.BICUBIC)) + grain
@@ -139,12 +139,12 @@ def as_they_are(paths: list[Path]) -> list[bytes]:
 
 
 def speed(
-    paths: list[Path], recipe: Recipe, *, rounds: int, forms: list[str], sizes: list[str], ways: list[str]
+    paths: list[Path], recipe: Recipe, *, rounds: int, forms: list[str], sizes: list[str], ways: list[str], grain: float
 ) -> None:
     """Print milliseconds of one core and the distance from torchvision's pixels."""
     print("| megapixels | format | KB | way | ms, median (10 to 90 %) | difference |\n|---|---|---|---|---|---|")
     for size, form in itertools.product(sizes, forms):
-        photos = list(photos_of(paths, _SIZES[size], form)) if size in _SIZES else as_they_are(paths)
+        photos = list(photos_of(paths, _SIZES[size], form, grain)) if size in _SIZES else as_they_are(paths)
         expected = [torchvision(photo, recipe).astype(int) for photo in photos]
         bare = [containers.read(photo, _LIMITS).data for photo in photos]
         taken: dict[str, list[float]] = {way: [] for way in ways}
@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=20, help="use one photo of so many")
     parser.add_argument("--resize", type=int, default=232, help="the recipe's short side")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--grain", type=float, default=_GRAIN, help="of a sensor, standard deviation of 255, for speed")
     parser.add_argument("--form", choices=_FORMS, action="append", help="jpeg by default; may be repeated")
     parser.add_argument("--size", choices=(*_SIZES, _OWN), action="append", help="all but the files' own by default")
     parser.add_argument("--way", choices=_WAYS, action="append", help="as served by default; may be repeated")
@@ -208,6 +209,7 @@ def main() -> None:
             forms=options.form or ["jpeg"],
             sizes=options.size or list(_SIZES),
             ways=options.way or ["as served"],
+            grain=options.grain,
         )
 
 
