@@ -57,7 +57,7 @@ def main() -> int:
             supervisor.kill()
         return _stop(supervisor, args.exit_timeout_s)
     finally:
-        _remove_shared_memory(args.shm_prefix)
+        remove_shared_memory(args.shm_prefix)
         if os.getppid() != caller:
             # Otherwise the caller still reads the log there, and removes it.
             shutil.rmtree(args.folder, ignore_errors=True)
@@ -96,7 +96,8 @@ def _stop(supervisor: subprocess.Popen[bytes], exit_timeout_s: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def _remove_shared_memory(prefix: str) -> None:
+def remove_shared_memory(prefix: str) -> None:
+    """Remove the regions of a server that has ended; their names begin so."""
     for region in _SHARED_MEMORY.glob(f"{prefix}*"):
         region.unlink(missing_ok=True)
 

@@ -141,6 +141,7 @@ class TritonServer:
             return None
         code = self._guard.wait()
         self._guard = None
+        guard.remove_shared_memory(self._shm_prefix)  # which a guard that was killed has left
         return code
 
     def wait(self, timeout_s: float | None = None) -> int | None:
@@ -191,12 +192,12 @@ class TritonServer:
             raise UnservableError(f"the log {self.log} cannot be written: {exc.strerror}") from exc
 
     def _launch(self, installed: installation.Installation) -> None:
-        prefix = f"resnet_serve_{os.getpid()}_{self._ports[0]}_"
+        self._shm_prefix = f"resnet_serve_{os.getpid()}_{self._ports[0]}_"
         reading, self._lifeline = os.pipe()
         try:
             self._guard = subprocess.Popen(
                 [
-                    *self._guard_command(reading, prefix),
+                    *self._guard_command(reading),
                     *("--", *self._supervisor_command()),
                     *("--", str(installed.binary)),
                     *flags.of(
@@ -204,7 +205,7 @@ class TritonServer:
                         Path(self.config.repository).resolve(),
                         self._folder / "backends",
                         self._ports,
-                        prefix,
+                        self._shm_prefix,
                     ),
                 ],
                 env={
@@ -224,13 +225,13 @@ class TritonServer:
         finally:
             os.close(reading)
 
-    def _guard_command(self, lifeline: int, shm_prefix: str) -> list[str]:
+    def _guard_command(self, lifeline: int) -> list[str]:
         # Neither script imports packages, so Python need not look for any (-S).
         return [
             *(sys.executable, "-I", "-S", guard.__file__),
             *("--lifeline", str(lifeline)),
             *("--exit-timeout-s", str(self.config.exit_timeout_s)),
-            *("--shm-prefix", shm_prefix),
+            *("--shm-prefix", self._shm_prefix),
             *("--folder", str(self._folder)),
             # With TLS the caller has to speak first: waiting in vain for the server would mean nothing.
             *([] if self._has_tls else ["--grpc", f"{_reachable(self.config.host)}:{self._ports[1]}"]),

@@ -67,6 +67,7 @@ def test_sigkill_of_what_stands_between_leaves_no_process(
         os.kill(getattr(running, victim), signal.SIGKILL)
         assert running.process.wait(WAIT_S) == 1
         wait_for(lambda: not [pid for pid in below if alive(pid)], "a process is left")
+        assert not running.shared_memory()
 
 
 def test_a_server_that_ends_by_itself_is_told(serving: Callable, alive: Callable, one_model: Path) -> None:

@@ -64,8 +64,10 @@ def test_a_server_that_is_not_watched_is_left_alone(guarded: Callable[..., tuple
 def test_a_server_with_tls_by_its_own_flags_is_not_watched(flags: str) -> None:
     """As with our own options: it greets nobody who has not spoken first."""
     plain, encrypted = (TritonServer(ServerConfig("models", triton_args=tuple(a.split()))) for a in ("", flags))
-    assert "--grpc" in plain._guard_command(0, "none_")
-    assert "--grpc" not in encrypted._guard_command(0, "none_")
+    for server in (plain, encrypted):
+        server._shm_prefix = "none_"
+    assert "--grpc" in plain._guard_command(0)
+    assert "--grpc" not in encrypted._guard_command(0)
 
 
 def test_a_name_that_leads_nowhere_for_a_moment_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
