@@ -15,6 +15,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build import configs
 from resnet_build.errors import BuildError
+from resnet_build.options import known_fields
 from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.schedule import largest_first, warmup
 from resnet_build.tensors import ENCODED, IMAGE, PIXELS
@@ -47,9 +48,7 @@ class GpuOptions:
 
 def chosen(record: Mapping[str, Any], given: Mapping[str, str]) -> GpuOptions:
     """Read what a manifest records, as far as this version knows it, and put what was asked for in its place."""
-    known = {field.name for field in dataclasses.fields(GpuOptions)}
-    recorded = {name: value for name, value in record.get("gpu", {}).items() if name in known}
-    return GpuOptions(**{**recorded, **given})
+    return GpuOptions(**{**known_fields(record.get("gpu", {}), GpuOptions), **given})
 
 
 def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_build.errors import BuildError
-from resnet_build.options import AUTO, DOORS, SCHEDULE, ServingOptions
+from resnet_build.options import AUTO, DOORS, SCHEDULE, ServingOptions, known_fields
 
 FILENAME = "manifest.json"
 _TOOLS = ("torch", "torchvision", "onnx", "onnxscript")
@@ -38,9 +38,7 @@ def read(repository: Path) -> Manifest:
         raise BuildError(f"{repository / FILENAME} is no manifest of resnet-build; delete it and build again")
     manifest: Manifest = content
     if "serving" in manifest:
-        # Another version of resnet-build may have had further ones.
-        known = {field.name for field in dataclasses.fields(ServingOptions)}
-        manifest["serving"] = {name: value for name, value in manifest["serving"].items() if name in known}
+        manifest["serving"] = known_fields(manifest["serving"], ServingOptions)
     return manifest
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from resnet_build.errors import UsageError
 from resnet_build.python_models.preprocess.photo import Limits
@@ -90,3 +92,9 @@ class ServingOptions:
             raise UsageError(
                 f"--preferred-batch-size {self.preferred_batch_size} is above --max-batch-size {self.max_batch_size}"
             )
+
+
+def known_fields(recorded: Mapping[str, Any], options: Any) -> dict[str, Any]:
+    """Leave out what another version of resnet-build has recorded, and these options, a dataclass, do not have."""
+    known = {field.name for field in dataclasses.fields(options)}
+    return {name: value for name, value in recorded.items() if name in known}

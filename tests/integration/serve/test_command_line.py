@@ -166,18 +166,21 @@ def test_tritons_flags_are_passed_through(serving: Callable, one_model: Path) ->
         assert "HTTP request" in running.log.read_text()
 
 
+def _writing(folder: Path, code: str) -> tuple[str, Path]:
+    """Return a command of ``--then`` that runs this code, and the file that the code knows as ``written``."""
+    script, written = folder / "then.py", folder / "then.txt"
+    script.write_text(f"import os, pathlib, signal, sys\nwritten = pathlib.Path({str(written)!r})\n{code}")
+    return f"{sys.executable} {script}", written
+
+
 def test_then_runs_a_command_with_address_and_token(
     serving: Callable, wait_for: Callable, one_model: Path, tmp_path: Path
 ) -> None:
     """``--then`` sees the server's address in RESNET_URL, and the token in RESNET_ADMIN_TOKEN."""
-    script = tmp_path / "then.py"
-    script.write_text(
-        "import os, pathlib\n"
-        "text = os.environ['RESNET_URL'] + ' ' + os.environ['RESNET_ADMIN_TOKEN'] + '.'\n"
-        "pathlib.Path(__file__).with_suffix('.txt').write_text(text)"
+    command, written = _writing(
+        tmp_path, "written.write_text(os.environ['RESNET_URL'] + ' ' + os.environ['RESNET_ADMIN_TOKEN'] + '.')"
     )
-    with serving(one_model, "--then", f"{sys.executable} {script}") as running:
-        written = script.with_suffix(".txt")
+    with serving(one_model, "--then", command) as running:
         wait_for(lambda: written.exists() and written.read_text().endswith("."), "the command did not run")
         assert written.read_text() == f"{running.url('gRPC')} {os.environ['RESNET_ADMIN_TOKEN']}."
 
@@ -186,19 +189,17 @@ def test_a_stop_lets_the_command_of_then_end_by_itself(
     serving: Callable, wait_for: Callable, one_model: Path, tmp_path: Path
 ) -> None:
     """It hears SIGTERM, and has time to write what it knows."""
-    script = tmp_path / "then.py"
-    script.write_text(
-        "import pathlib, signal, sys\n"
-        "told = pathlib.Path(__file__).with_suffix('.txt')\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (told.write_text('a report'), sys.exit()))\n"
-        "told.touch()\n"
-        "signal.pause()"
+    command, written = _writing(
+        tmp_path,
+        "signal.signal(signal.SIGTERM, lambda *_: (written.write_text('a report'), sys.exit()))\n"
+        "written.touch()\n"
+        "signal.pause()",
     )
-    with serving(one_model, "--then", f"{sys.executable} {script}") as running:
-        wait_for(script.with_suffix(".txt").exists, "the command did not run")
+    with serving(one_model, "--then", command) as running:
+        wait_for(written.exists, "the command did not run")
         running.process.terminate()
         assert running.process.wait(60) == 0
-    assert script.with_suffix(".txt").read_text() == "a report"
+    assert written.read_text() == "a report"
 
 
 def test_a_then_that_fails_is_told_and_serving_goes_on(
