@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from resnet_serve.models import ModelStatus
 from resnet_serve.supervisor import Api
 
 _POLL_S = 0.05
+_METRICS_TIMEOUT_S = 1.0
 _PORT_ATTEMPTS = 3
 
 
@@ -261,6 +263,17 @@ class TritonServer:
             if time.monotonic() > deadline:
                 raise self._start_error(f"the server was not ready within {self.config.ready_timeout_s:.0f} s")
             time.sleep(_POLL_S)
+        # Triton opens the metrics last, some milliseconds after it is ready; by a flag of its own, not at all.
+        deadline = time.monotonic() + _METRICS_TIMEOUT_S
+        while not self._has_metrics() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+    def _has_metrics(self) -> bool:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.settimeout(_METRICS_TIMEOUT_S)
+            probe.connect((_reachable(self.config.metrics_host), self._ports[2]))
+            return True
+        return False
 
     def _is_ready(self) -> bool:
         try:
