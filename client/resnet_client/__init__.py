@@ -7,8 +7,6 @@
 Everything public is listed in ``__all__``; all modules are private.
 """
 
-from resnet_client._async_client import AsyncClient
-from resnet_client._client import Client
 from resnet_client._config import ClientConfig
 from resnet_client._exceptions import (
     ClosedError,
@@ -26,6 +24,8 @@ from resnet_client._exceptions import (
 )
 from resnet_client._images import ImageSource
 from resnet_client._results import Classification, Health, ModelStatistics, Outcome, Prediction
+from resnet_client.async_client import AsyncClient
+from resnet_client.client import Client
 
 __all__ = [
     "AsyncClient",

@@ -49,8 +49,6 @@ class ClientConfig:
         max_attempts: tries per request, the first included, when the server cannot be reached.
         retry_overload: also try again when the server refuses because it is overloaded; at most one retry
             for five requests.
-        shared_memory: hand photos of 64 KB and more to a server on this machine in memory that it maps, too;
-            where that is not possible or not allowed, they travel as always.
         admin_token: opens what the server keeps closed, such as its statistics; never sent with photos.
         ca_certificate: PEM file of the authorities trusted for ``grpcs://`` and ``https://``; None trusts
             those of the system (``https://``) or those that gRPC ships (``grpcs://``).
@@ -72,13 +70,10 @@ class ClientConfig:
     timeout_s: float = field(default=30.0, metadata=_about(float, "longest wall time of one call in seconds"))
     max_attempts: int = field(default=4, metadata=_about(int, "tries per request when the server cannot be reached"))
     retry_overload: bool = field(default=False, metadata=_about(_yes_or_no, "retry when overloaded, too"))
-    shared_memory: bool = field(
-        default=False, metadata=_about(_yes_or_no, "large photos reach a server on this machine through shared memory")
-    )
     admin_token: str | None = field(
         default=None,
         repr=False,
-        metadata=_about(str, "opens the server's statistics and shared memory where they are closed"),
+        metadata=_about(str, "opens the server's statistics where they are closed"),
     )
     ca_certificate: Path | None = field(default=None, metadata=_about(Path, "PEM file of trusted authorities for TLS"))
     client_certificate: Path | None = field(default=None, metadata=_about(Path, "PEM file of our own, for mutual TLS"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import socket
 from urllib.parse import SplitResult, urlsplit
 
 from resnet_client._exceptions import ConfigurationError
@@ -81,6 +82,15 @@ def parse_all(urls: str) -> tuple[Endpoint, ...]:
     if not isinstance(urls, str):
         raise _refused(urls, "it is no text")
     return tuple(dict.fromkeys(Endpoint.parse(url.strip()) for url in urls.split(",")))
+
+
+def resolve(name: Endpoint) -> list[str] | Exception:
+    """All addresses of a name, or the reason why there is none; blocks until the system's resolver answers."""
+    try:
+        found = socket.getaddrinfo(name.host, name.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:  # UnicodeError: not a valid host name
+        return exc
+    return [str(address[0]) for *_, address in found]
 
 
 def _split(url: str) -> tuple[SplitResult, bool]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from resnet_client._client import Client
+    from resnet_client.client import Client
 
 _TOP_K = 5
 _ALL_CLASSES = 1_000_000  # more than any network has: the server then sends all

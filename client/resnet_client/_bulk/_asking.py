@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from resnet_client._client import Client
+    from resnet_client.client import Client
 
 Key = TypeVar("Key")
 

@@ -11,7 +11,7 @@ from resnet_client._bulk._asking import Asker, Failure
 from resnet_client._bulk._parts import Layout, Part
 from resnet_client._bulk._units import Task
 from resnet_client._bulk._work import parts
-from resnet_client._client import Client
+from resnet_client.client import Client
 from resnet_client._exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resnet_client._bulk._asking import Answer
-    from resnet_client._client import Client
+    from resnet_client.client import Client
 
 FEATURES = "FEATURES__1"
 

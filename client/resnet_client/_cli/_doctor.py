@@ -16,7 +16,7 @@ from resnet_client._cli._exit_codes import ExitCode
 from resnet_client._config import ClientConfig, environment_name
 from resnet_client._doctor._access import is_loopback
 from resnet_client._exceptions import ConfigurationError
-from resnet_client._transports import connect
+from resnet_client.client import connect
 
 if TYPE_CHECKING:
     import argparse

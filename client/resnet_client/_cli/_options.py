@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_client._cli._exit_codes import ExitCode
-from resnet_client._client import Client
+from resnet_client.client import Client
 from resnet_client._config import ClientConfig, environment_name
 from resnet_client._exceptions import ConfigurationError
 from resnet_client._images import find

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from resnet_client import _images, _photo, _requests
+from resnet_client import _images, _photo, requests as _requests
 from resnet_client._doctor import _reading
 from resnet_client._doctor._snapshot import LargeRequest, Metrics, Model, Probe, Snapshot, Trial
 from resnet_client._endpoint import Endpoint
@@ -21,7 +21,7 @@ from resnet_client._exceptions import (
     RequestError,
     ResnetClientError,
 )
-from resnet_client._requests import Call, Inference, Request
+from resnet_client.requests import Call, Inference, Request
 
 Ask: TypeAlias = Callable[[Request], Any]
 """Sends a request and returns what came back; raises :class:`ResnetClientError`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resnet_client._doctor._check import Check, Hits
 from resnet_client._doctor._snapshot import Answered
 from resnet_client._photo import Recipe
-from resnet_client._requests import IMAGE, PIXELS, PROBABILITIES
+from resnet_client.requests import IMAGE, PIXELS, PROBABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

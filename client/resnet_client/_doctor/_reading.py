@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from resnet_client._doctor._snapshot import Answered, Batching, Metrics, Model, Tensor, Unloaded
-from resnet_client._requests import parameters_of
+from resnet_client.responses import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from resnet_client._requests import Answer
+    from resnet_client.responses import Answer
 
 _METRIC = re.compile(r"^(nv_\w+)(?:\{(.*)\})? ", re.MULTILINE)
 # Some metrics of a model outlive it; this one goes with it.

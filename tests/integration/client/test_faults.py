@@ -13,8 +13,8 @@ from resnet_client import (
     ResnetClientError,
     ServerError,
     UnavailableError,
-    _delivery,
 )
+from resnet_client import client as client_module
 from resnet_client._endpoint import Endpoint
 
 from .conftest import settled
@@ -91,7 +91,7 @@ def slow_names(monkeypatch):
         stopped.wait(0 if flags & socket.AI_NUMERICHOST else 30)
         raise OSError("stopped")
 
-    monkeypatch.setattr(_delivery, "_addresses", lambda _: stopped.wait(30) and OSError("stopped"))
+    monkeypatch.setattr(client_module, "resolve", lambda _: stopped.wait(30) and OSError("stopped"))
     monkeypatch.setattr(socket, "getaddrinfo", wait)  # for HTTP asked in a thread
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:  # gRPC has a resolver of its own
         mute.bind(("127.0.0.1", 0))

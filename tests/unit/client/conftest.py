@@ -8,9 +8,10 @@ import certifi
 import numpy as np
 import pytest
 import trustme
-from resnet_client import ClientConfig, _runner
+from resnet_client import ClientConfig, client
 from resnet_client._exceptions import UnavailableError
-from resnet_client._requests import Answer, Inference
+from resnet_client.requests import Inference
+from resnet_client.responses import Answer
 
 
 class StubTransport:
@@ -51,7 +52,7 @@ class StubTransport:
 def transport(monkeypatch):
     """The stub that clients made in the test will use."""
     stub = StubTransport()
-    monkeypatch.setattr(_runner, "connect", lambda *_: stub)
+    monkeypatch.setattr(client, "connect", lambda *_: stub)
     return stub
 
 

@@ -4,8 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
-from resnet_client import Classification, ImageError, Prediction, ResponseError, _requests
-from resnet_client._requests import Answer
+from resnet_client import Classification, ImageError, Prediction, ResponseError, responses
+from resnet_client.responses import Answer
 
 
 def answer(*entries):
@@ -15,28 +15,28 @@ def answer(*entries):
 
 def test_class_strings_are_read():
     """Value, index and label are separated; the label keeps its own colons."""
-    found = _requests.read_classification(answer(b"0.250000:7:cock", b"0.750000:3:tiger: shark"))
+    found = responses.read_classification(answer(b"0.250000:7:cock", b"0.750000:3:tiger: shark"))
     assert found.top == Prediction(3, "tiger: shark", 0.75)
     assert [p.index for p in found.predictions] == [3, 7]
 
 
 def test_missing_labels_become_the_index():
     """A model without a label file still has names to show."""
-    assert _requests.read_classification(answer(b"0.5:12")).top.label == "12"
+    assert responses.read_classification(answer(b"0.5:12")).top.label == "12"
 
 
 @pytest.mark.parametrize("entries", [(), (b"half",), (b"a:b:c",), (1.5,)])
 def test_other_answers_are_refused(entries):
     """What is no class string is a `ResponseError`."""
     with pytest.raises(ResponseError, match="resnet50"):
-        _requests.read_classification(answer(*entries))
+        responses.read_classification(answer(*entries))
 
 
 def test_features_belong_to_the_caller():
     """The vector is a writable float32 copy."""
     sent = np.ones((1, 2048), dtype=np.float32)
     sent.flags.writeable = False
-    vector = _requests.read_features(Answer(sent, "m", "1"))
+    vector = responses.read_features(Answer(sent, "m", "1"))
     assert (vector.shape, vector.dtype, vector.flags.writeable) == ((2048,), np.float32, True)
 
 
@@ -44,7 +44,7 @@ def test_features_belong_to_the_caller():
 def test_empty_features_are_refused(output):
     """A server that answers without data is not believed."""
     with pytest.raises(ResponseError, match="features"):
-        _requests.read_features(Answer(output, "m", "1"))
+        responses.read_features(Answer(output, "m", "1"))
 
 
 def test_statistics_are_alike_for_both_protocols():
@@ -69,9 +69,9 @@ def test_statistics_are_alike_for_both_protocols():
         },
         "batch_stats": [{"batch_size": "2", "compute_infer": {"count": "1", "ns": "5"}}],
     }
-    assert _requests.read_statistics({"model_stats": [grpc]}) == _requests.read_statistics({"model_stats": [http]})
-    assert _requests.read_statistics({"model_stats": [http]})[0].batch_sizes == {2: 1}
-    assert _requests.read_statistics({"model_stats": [http]})[0].busy_ns == 5
+    assert responses.read_statistics({"model_stats": [grpc]}) == responses.read_statistics({"model_stats": [http]})
+    assert responses.read_statistics({"model_stats": [http]})[0].batch_sizes == {2: 1}
+    assert responses.read_statistics({"model_stats": [http]})[0].busy_ns == 5
 
 
 def test_representation_shows_what_matters():

@@ -10,7 +10,7 @@ import pytest
 from resnet_client import ClientConfig, ModelNotFoundError, UnavailableError
 from resnet_client.__main__ import main
 from resnet_client._cli._exit_codes import ExitCode
-from resnet_client._requests import Inference
+from resnet_client.requests import Inference
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from resnet_client._doctor import Place, collect, examine
 from resnet_client._doctor._snapshot import Answered, LargeRequest
 from resnet_client._endpoint import Endpoint
 from resnet_client._exceptions import OverloadedError, RequestError, ResponseError, UnavailableError
-from resnet_client._requests import Answer, Call, Inference
+from resnet_client.responses import Answer, Call, Inference
 
 
 def place(answers: Callable[[Any], Any], **changes: Any) -> Place:

@@ -8,7 +8,7 @@ import aiohttp
 import grpc
 import pytest
 from resnet_client import _exceptions as errors
-from resnet_client._transports._errors import RefusedError, translate, translated
+from resnet_client.error_mapping import RefusedError, map_error, mapped
 
 URL = "grpc://h:1"
 
@@ -51,8 +51,8 @@ class Refused(grpc.RpcError):
 )
 def test_both_protocols_mean_the_same(status, number, sentence, expected):
     """A gRPC status and its HTTP number give the same error with the same words."""
-    by_grpc = translate(Refused(status, sentence), URL, 1)
-    by_http = translate(RefusedError(sentence, number), URL, 1)
+    by_grpc = map_error(Refused(status, sentence), URL, 1)
+    by_http = map_error(RefusedError(sentence, number), URL, 1)
     assert type(by_grpc) is type(by_http) is expected
     assert str(by_grpc) == str(by_http)
 
@@ -75,7 +75,7 @@ def test_both_protocols_mean_the_same(status, number, sentence, expected):
 )
 def test_foreign_errors_are_translated(foreign, expected):
     """Sockets, HTTP libraries and unreadable answers each have their error, with the cause kept."""
-    with pytest.raises(expected) as caught, translated(URL, 10):
+    with pytest.raises(expected) as caught, mapped(URL, 10):
         raise foreign
     assert caught.value.__cause__ is foreign
 
@@ -91,7 +91,7 @@ def test_foreign_errors_are_translated(foreign, expected):
 )
 def test_answers_that_are_no_http_are_no_control_characters(foreign):
     """Where a gRPC port is asked over HTTP, this is said, and nothing of the answer reaches a terminal as it is."""
-    error = translate(foreign, "http://h:8001", 1)
+    error = map_error(foreign, "http://h:8001", 1)
     assert type(error) is errors.UnavailableError
     assert "as if this were a port of gRPC" in str(error)
     assert str(error).isprintable()
@@ -99,20 +99,20 @@ def test_answers_that_are_no_http_are_no_control_characters(foreign):
 
 def test_models_that_answer_something_else_name_those_that_do():
     """A model without the output asked for is refused with the remedy."""
-    error = translate(RefusedError("unexpected inference output 'FEATURES__1' for model 'preprocess'", "400"), URL, 1)
+    error = map_error(RefusedError("unexpected inference output 'FEATURES__1' for model 'preprocess'", "400"), URL, 1)
     assert type(error) is errors.RequestError
     assert "one such as 'resnet50'" in str(error)
 
 
 def test_missing_models_name_who_lists_them():
     """`metadata` tells of one model only."""
-    error = translate(RefusedError("unknown model: 'x'", "404"), URL, 1)
+    error = map_error(RefusedError("unknown model: 'x'", "404"), URL, 1)
     assert "`resnet-serve` lists its models" in str(error)
 
 
 def test_certificates_name_their_remedy():
     """What fails over TLS points to the options for certificates."""
-    error = translate(ssl.SSLCertVerificationError("certificate verify failed"), "https://h:1", 1)
+    error = map_error(ssl.SSLCertVerificationError("certificate verify failed"), "https://h:1", 1)
     assert "ca_certificate names whom to trust" in str(error)
 
 
@@ -125,7 +125,7 @@ def test_certificates_name_their_remedy():
 )
 def test_closed_doors_name_the_key(refusal):
     """A call that wants the admin token is refused, whatever status the server gives; it is not tried again."""
-    error = translate(refusal, URL, 1)
+    error = map_error(refusal, URL, 1)
     assert type(error) is errors.RequestError
     assert "RESNET_ADMIN_TOKEN) opens it" in str(error)
 
@@ -133,7 +133,7 @@ def test_closed_doors_name_the_key(refusal):
 def test_our_own_time_out_in_the_servers_queue_is_no_overload():
     """What the server drops because our time is up is a missed deadline."""
     error = RefusedError("Request timeout expired", "503")
-    assert isinstance(translate(error, URL, 1, is_late=True), errors.DeadlineExceededError)
+    assert isinstance(map_error(error, URL, 1, is_late=True), errors.DeadlineExceededError)
 
 
 def test_natural_bases_work():

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from resnet_client import ClientConfig, ConfigurationError, ResnetClientError, ResponseError
 from resnet_client._endpoint import DEFAULT_PORTS, Endpoint, parse_all
 from resnet_client._evaluation import read_samples
-from resnet_client._flows import Target, _read_pixel_door
-from resnet_client._requests import (
+from resnet_client.requests import Target
+from resnet_client.responses import (
     Answer,
     parameters_of,
     read_classification,
     read_features,
     read_metadata,
+    read_pixel_target,
     read_statistics,
 )
 
@@ -200,7 +201,7 @@ def test_configs(config):
     """A config gives parameters, and a way for pixels or the reason why there is none."""
     parameters, refusal = attempted(parameters_of, config)
     assert refusal or all(isinstance(text, str) for text in parameters.values())
-    door, refusal = attempted(_read_pixel_door, config, Target("resnet50", "", "client", 1.0))
+    door, refusal = attempted(read_pixel_target, config, Target("resnet50", "", "client", 1.0))
     assert refusal or door.recipe
 
 

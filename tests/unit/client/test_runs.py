@@ -20,9 +20,9 @@ from resnet_client import (
     ConfigurationError,
     OverloadedError,
     UnavailableError,
-    _async_runner,
+    async_client,
 )
-from resnet_client._requests import Answer
+from resnet_client.responses import Answer
 
 
 def test_lost_connections_are_tried_again(transport, unreachable):
@@ -104,7 +104,7 @@ async def test_a_slow_photo_does_not_hold_up_the_others_with_asyncio(monkeypatch
         answered.release()
         return Answer(np.array([[f"0.5:{index}:x".encode()]], dtype=object), request.model, "1")
 
-    monkeypatch.setattr(_async_runner, "connect_async", lambda *_: AsyncMock(send=send))
+    monkeypatch.setattr(async_client, "connect_async", lambda *_: AsyncMock(send=send))
     async with AsyncClient() as client:
         outcomes = [o async for o in client.classify_many([bytes([i]) for i in range(40)], max_in_flight=4)]
     assert [outcome.result.top.index for outcome in outcomes] == list(range(40))
@@ -174,7 +174,7 @@ async def test_errors_of_the_callers_generator_are_the_callers_with_asyncio(monk
             yield photo
 
     found = []
-    monkeypatch.setattr(_async_runner, "connect_async", lambda *_: AsyncMock(send=send))
+    monkeypatch.setattr(async_client, "connect_async", lambda *_: AsyncMock(send=send))
     async with AsyncClient() as client:
         with pytest.raises(LookupError, match="unplugged"):
             async for outcome in client.classify_many(broken_async() if is_async else broken()):
@@ -288,7 +288,7 @@ def test_async_clients_belong_to_one_loop(monkeypatch):
     async def classify_many():
         return [outcome async for outcome in client.classify_many([b"\x01"])]
 
-    monkeypatch.setattr(_async_runner, "connect_async", lambda *_: AsyncMock(send=AsyncMock(return_value={})))
+    monkeypatch.setattr(async_client, "connect_async", lambda *_: AsyncMock(send=AsyncMock(return_value={})))
     client = AsyncClient()
     asyncio.run(client.statistics())
     for call in (client.statistics, classify_many):

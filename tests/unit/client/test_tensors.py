@@ -6,44 +6,32 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resnet_client import ResponseError, _tensors
-from resnet_client._requests import Inference
-from resnet_client._transports import _http_words
-from resnet_client._transports._errors import translated
+from resnet_client import ResponseError, http, tensors
+from resnet_client.error_mapping import mapped
+from resnet_client.requests import Inference
 
 REQUEST = Inference("m", "", "IMAGE", np.array([[b"x"]], dtype=object), "OUT")
 
 
-def in_memory(request):
-    """A request's tensor as it is written where a server reads it."""
-    memory = bytearray(request.byte_size + 3)
-    request.write_into(memoryview(memory))
-    assert memory[-3:] == bytes(3)
-    return bytes(memory[:-3])
-
-
 @given(st.lists(st.binary(max_size=50), max_size=5))
-def test_texts(texts):
-    """Texts of any content come back; in memory they look as they do on the way."""
+def test_tensors_round_trip(texts):
+    """Byte strings of any content are read as they were written."""
     tensor = np.empty((len(texts), 1), dtype=object)
     tensor[:, 0] = texts
-    request = Inference("m", "", "IMAGE", tensor, "OUT")
-    assert request.content(b"before") == b"before" + in_memory(request)
-    assert _tensors.read("BYTES", tensor.shape, request.content()).ravel().tolist() == texts
+    assert tensors.read("BYTES", tensor.shape, b"".join(tensors.parts(tensor))).ravel().tolist() == texts
 
 
-def test_pixels():
-    """Pixels travel row by row, also those of an array that lies otherwise in memory."""
+def test_tensors_parts_of_pixels_are_in_row_order():
+    """Pixels are sent row by row, also those of an array with another memory layout."""
     pixels = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(1, 2, 3, 4)[:, ::-1]
-    request = Inference("m", "", "PIXELS__0", pixels, "OUT")
-    assert request.content() == in_memory(request) == pixels.tobytes()
+    assert b"".join(tensors.parts(pixels)) == pixels.tobytes()
 
 
 @given(st.sampled_from(["BYTES", "FP32", "FP16", "INT7", ""]), st.lists(st.integers(-2, 9), max_size=3), st.binary())
 def test_unreadable_tensors_are_refused(datatype, shape, content):
     """Whatever a server sends, it is a tensor of that shape or an error that is translated."""
     try:
-        found = _tensors.read(datatype, shape, content)
+        found = tensors.read(datatype, shape, content)
     except (ValueError, LookupError):
         return
     assert found.size == np.prod(found.shape)
@@ -66,8 +54,8 @@ def test_unreadable_answers_are_refused(outputs, behind, length):
     words = json.dumps({"outputs": outputs}).encode()
     headers = {"Inference-Header-Content-Length": str(len(words) if length is None else length)}
     try:
-        with translated("http://h:1", 1):
-            assert _http_words.answer(REQUEST, 200, headers, words + behind).model == "m"
+        with mapped("http://h:1", 1):
+            assert http._read(REQUEST, 200, headers, words + behind).model == "m"
     except ResponseError:
         pass
 
@@ -75,5 +63,5 @@ def test_unreadable_answers_are_refused(outputs, behind, length):
 def test_answers_without_the_length_of_their_words_are_all_words():
     """Triton leaves the header out where no bytes follow."""
     with pytest.raises(KeyError):
-        _http_words.answer(REQUEST, 200, {}, b'{"outputs": [{"name": "OUT", "data": [1]}]}')
-    assert _http_words.answer(REQUEST, 200, {}, b'{"outputs": []}').output is None
+        http._read(REQUEST, 200, {}, b'{"outputs": [{"name": "OUT", "data": [1]}]}')
+    assert http._read(REQUEST, 200, {}, b'{"outputs": []}').output is None

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from resnet_client import _runner
+from resnet_client import client
 from resnet_client.__main__ import main
 from resnet_client._exceptions import InvalidImageError
-from resnet_client._requests import FEATURES, Answer, Inference
+from resnet_client.requests import FEATURES, Inference
+from resnet_client.responses import Answer
 
 WIDTH = 8
 
@@ -46,7 +47,7 @@ class Embedding:
 def served(monkeypatch):
     """The server that clients made in the test will use."""
     server = Embedding()
-    monkeypatch.setattr(_runner, "connect", lambda *_: server)
+    monkeypatch.setattr(client, "connect", lambda *_: server)
     return server
 
 

@@ -1,4 +1,4 @@
-"""Tensors as both protocols carry them: little-endian numbers, or texts with the length in four bytes before each."""
+"""Tensors in the form that both protocols carry: little-endian numbers, or byte strings after their lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Sockets that bound the wall time of all they do together, names and TLS included, whatever the peer does."""
+"""A socket for ``http.client`` that bounds the wall time of a whole request: name resolution, TLS, every byte.
+
+The timeouts of urllib3 2.8 and httpx 0.28 apply to each read: a server that sends one byte every 0.1 s kept a call
+with a timeout of 0.5 s waiting for 10 s in both.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from resnet_client._transports._protocol import CONNECT_TIMEOUT_S
+from resnet_client.requests import CONNECT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -20,23 +24,23 @@ _CHUNK = 1 << 18
 
 
 class BoundedSocket:
-    """What ``http.client`` uses of a socket; each operation may take the time that is left, never more.
+    """The part of a socket that ``http.client`` uses; each operation may take the time that is left, never more.
 
     Attributes:
-        end_s: when time is up, on the monotonic clock; set anew for each request.
+        end_s: when the time is up, on the monotonic clock; set for each request.
     """
 
     def __init__(self, endpoint: Endpoint, tls: SSLContext | None, end_s: float) -> None:
         """Connect.
 
         Args:
-            endpoint: with whom.
-            tls: how to make it secure; None leaves it plain.
-            end_s: when time is up.
+            endpoint: the server.
+            tls: for an encrypted connection; None for a plain one.
+            end_s: when the time is up.
 
         Raises:
-            TimeoutError: it is; without a text.
-            OSError: nobody is there.
+            TimeoutError: the time is up; it has no text.
+            OSError: the server cannot be reached.
         """
         self.end_s = end_s
         self._readers = 0
@@ -63,7 +67,7 @@ class BoundedSocket:
                 raise TimeoutError from None
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """A file to read from; the socket stays open as long as it is."""
+        """A file to read from; the socket stays open until it is closed."""
         self._readers += 1
         return io.BufferedReader(_Reader(self))
 
@@ -76,7 +80,7 @@ class BoundedSocket:
             raise TimeoutError from None
 
     def reader_closed(self) -> None:
-        """A file is read no longer."""
+        """Count a file that was closed."""
         self._readers -= 1
         if self._is_closed and not self._readers:
             self._socket.close()
@@ -131,13 +135,13 @@ def _connected(endpoint: Endpoint, end_s: float) -> socket.socket:
 
 
 def _addresses(endpoint: Endpoint, timeout_s: float) -> list[Any]:
-    """What the system's resolver finds; it cannot be interrupted, so that a thread waits for it."""
+    """Addresses by the system's resolver, which cannot be interrupted: a thread waits for it."""
     found: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
 
     def resolve(flags: int = 0) -> None:
         try:
             found.put(socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=flags))
-        except (OSError, UnicodeError) as exc:  # UnicodeError: what cannot be a host's name
+        except (OSError, UnicodeError) as exc:  # UnicodeError: not a valid host name
             found.put(exc if isinstance(exc, OSError) else OSError(str(exc)))
 
     resolve(socket.AI_NUMERICHOST)

@@ -1,108 +1,53 @@
-"""What is asked of Triton and how its answers are read; knows tensors and JSON, but no protocol."""
+"""Responses of Triton, read into results: pure functions that know tensors and JSON, but no protocol."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_client import _tensors
-from resnet_client._exceptions import ResnetClientError, ResponseError
+from resnet_client import _photo
+from resnet_client._exceptions import ConfigurationError, ModelNotFoundError, ResnetClientError, ResponseError
 from resnet_client._results import Classification, ModelStatistics, Prediction
-from resnet_client._tracing import SILENT, Span
+from resnet_client.requests import MAP_SHAPES, PIXELS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
-IMAGE = "IMAGE"
-PIXELS = "PIXELS__0"
-PROBABILITIES = "PROBABILITIES__0"
-FEATURES = "FEATURES__1"
-MAPS = "MAPS__4"
-MAP_SHAPES = {"C2": (256, 56, 56), "C3": (512, 28, 28), "C4": (1024, 14, 14), "C5": (2048, 7, 7)}
-"""What ``MAPS__4`` holds, one after the other: channels, height, width."""
+    from resnet_client.pool import Server
 
-_RAW = 0  # a class count of zero asks for the tensor itself
 _COMPUTING = ("compute_input", "compute_infer", "compute_output")
 _DURATIONS = ("success", "queue", *_COMPUTING)
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
-    """A question or an order, by tritonclient's name for it, and its arguments."""
+class PixelTarget:
+    """The network behind a model, and how images are prepared for it."""
 
-    method: str
-    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Inference:
-    """One photo for one model.
-
-    Attributes:
-        model: the model asked.
-        model_version: its version; empty for the server's choice.
-        input_name: ``IMAGE`` or ``PIXELS__0``.
-        tensor: object array of bytes, shape (1, 1), or uint8, shape (1, 224, 224, 3).
-        output_name: ``PROBABILITIES__0`` or ``FEATURES__1``.
-        class_count: how many classes to return; 0 returns the tensor itself.
-        region: the shared memory that holds the tensor for the server; None if it travels with the request.
-        span: of the call that it is sent for.
-    """
-
-    model: str
-    model_version: str
-    input_name: str
-    tensor: npt.NDArray[Any] = dataclasses.field(repr=False)  # a photo does not belong into logs
-    output_name: str
-    class_count: int = _RAW
-    region: str | None = None
-    span: Span = dataclasses.field(default=SILENT, repr=False, compare=False)
-
-    @property
-    def datatype(self) -> str:
-        """Triton's name of the tensor's type."""
-        return "UINT8" if self.tensor.dtype == np.uint8 else "BYTES"
-
-    @property
-    def byte_size(self) -> int:
-        """How long the tensor is as it travels."""
-        return sum(map(len, _tensors.parts(self.tensor)))
-
-    def content(self, before: bytes = b"") -> bytes:
-        """The tensor as it travels, behind what stands before it."""
-        return b"".join((before, *_tensors.parts(self.tensor)))
-
-    def write_into(self, memory: memoryview) -> None:
-        """Put the tensor where a server reads it, as it would travel."""
-        start = 0
-        for part in _tensors.parts(self.tensor):
-            memory[start : start + len(part)] = part
-            start += len(part)
-
-
-Request: TypeAlias = Call | Inference
+    target: Target
+    recipe: _photo.Recipe
+    limits: _photo.Limits
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The one output asked for, without its protocol."""
+    """The one output of an inference, without its protocol."""
 
     output: npt.NDArray[Any] | None
     model: str
     model_version: str
 
 
-def input_of(photo: bytes | npt.NDArray[np.uint8]) -> tuple[str, npt.NDArray[Any]]:
-    """Name and tensor of the input: ``IMAGE`` for encoded bytes, ``PIXELS__0`` for pixels."""
-    if isinstance(photo, bytes):
-        return IMAGE, np.array([[photo]], dtype=np.object_)
-    return PIXELS, photo[np.newaxis]
+def check_ready(found: Mapping[str, Any], server: Server, target: Target) -> None:
+    """Raise ``ModelNotFoundError`` if the answers to :data:`HEALTH_CALLS` say that the model is not ready."""
+    if not found["model_ready"]:
+        raise ModelNotFoundError(f"{server.endpoint}: {target.model} is not served, or not ready yet")
 
 
 def read_classification(answer: Answer) -> Classification:
@@ -205,6 +150,42 @@ def parameters_of(config: Mapping[str, Any]) -> dict[str, str]:
     """
     parameters = config.get("parameters", {})
     return {name: str(value.get("string_value", "")) for name, value in sorted(parameters.items())}
+
+
+@readable("a config")
+def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
+    """Read from a model's config which network takes its pixels and how they are made.
+
+    Raises:
+        ConfigurationError: the config has no valid preprocessing config.
+        ResponseError: the config cannot be read.
+    """
+    parameters = parameters_of(config)
+    try:
+        recipe = _photo.Recipe.from_json(parameters["recipe"])
+    except (KeyError, ValueError, json.JSONDecodeError) as exc:
+        raise ConfigurationError(
+            f"the config of {target.model} has no valid preprocessing config ({exc}); use preprocessing='server'"
+        ) from exc
+    if parameters.get("recipe_sha256") != recipe.sha256:
+        raise ConfigurationError(
+            f"the preprocessing config of {target.model} does not match its hash; use preprocessing='server', and "
+            "build the model repository again"
+        )
+    try:
+        limits = _photo.Limits.from_parameters(parameters)
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"the image limits in the config of {target.model} are not numbers ({exc}); use preprocessing='server'"
+        ) from exc
+    for step in config.get("ensemble_scheduling", {}).get("step", []):
+        if PIXELS in step.get("input_map", {}):
+            version = int(step.get("model_version", -1))
+            network = dataclasses.replace(
+                target, model=step["model_name"], model_version=str(version) if version > 0 else ""
+            )
+            return PixelTarget(network, recipe, limits)
+    return PixelTarget(target, recipe, limits)
 
 
 def _prediction(entry: bytes) -> Prediction:

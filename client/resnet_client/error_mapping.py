@@ -113,7 +113,7 @@ class RefusedError(Exception):
 
 
 @contextmanager
-def translated(url: str, timeout_s: float) -> Iterator[None]:
+def mapped(url: str, timeout_s: float) -> Iterator[None]:
     """Turn whatever is raised inside into an error of ours, the original as its cause.
 
     Args:
@@ -127,10 +127,10 @@ def translated(url: str, timeout_s: float) -> Iterator[None]:
         raise
     except Exception as exc:
         is_late = time.monotonic() - started_s >= _OWN_TIMEOUT_SHARE * timeout_s
-        raise translate(exc, url, timeout_s, is_late=is_late) from exc
+        raise map_error(exc, url, timeout_s, is_late=is_late) from exc
 
 
-def translate(error: Exception, url: str, timeout_s: float, *, is_late: bool = False) -> ResnetClientError:
+def map_error(error: Exception, url: str, timeout_s: float, *, is_late: bool = False) -> ResnetClientError:
     """Which of our errors this foreign one is.
 
     Args:

@@ -1,0 +1,178 @@
+"""Options and state that both clients share; no I/O happens here."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+from resnet_client import _images
+from resnet_client._config import ClientConfig, Preprocessing
+from resnet_client._exceptions import (
+    ClosedError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InvalidImageError,
+    ResnetClientError,
+    ServerError,
+)
+from resnet_client._results import Outcome
+from resnet_client.pool import Pool
+from resnet_client.retry import Deadline, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resnet_client._images import ImageSource
+    from resnet_client._results import Health
+    from resnet_client.requests import Request, Target
+    from resnet_client.responses import PixelTarget
+
+T = TypeVar("T")
+
+LOGGER = logging.getLogger("resnet_client")
+# Python prints warnings without a handler, and a library must not print.
+LOGGER.addHandler(logging.NullHandler())
+
+POLL_INTERVAL_S = 0.2
+POLL_TIMEOUT_S = 5.0
+PROBE_TIMEOUT_S = 5.0
+CHECK_INTERVAL_S = 0.2
+NAME_POLL_S = 0.01
+
+_LARGEST_INTEGER = 2**31 - 1  # that the protocols carry
+
+
+class BaseClient:
+    """What :class:`Client` and :class:`AsyncClient` share."""
+
+    def __init__(  # one keyword for each option
+        self,
+        url: str | Sequence[str] | None = None,
+        *,
+        model: str | None = None,
+        model_version: str | None = None,
+        preprocessing: Preprocessing | None = None,
+        timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        retry_overload: bool | None = None,
+        admin_token: str | None = None,
+        ca_certificate: str | os.PathLike[str] | None = None,
+        client_certificate: str | os.PathLike[str] | None = None,
+        client_key: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Set the options; nothing is connected before the first call. Several URLs are several servers.
+
+        An option not given comes from its environment variable (``RESNET_URL``, ``RESNET_TIMEOUT_S``, …) or
+        else its default; :class:`ClientConfig` describes them.
+
+        Raises:
+            ConfigurationError: an option is invalid; the message names valid values.
+        """
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        if isinstance(url, list | tuple):
+            arguments["url"] = ",".join(map(str, url))
+        self._config = ClientConfig.resolve(arguments)
+        self._pool = Pool(self._config.endpoints)
+        self._retry = RetryPolicy(max_attempts=self._config.max_attempts, retry_overload=self._config.retry_overload)
+        self._pixel_targets: dict[tuple[str, str], PixelTarget] = {}
+        self._open()
+
+    def _open(self) -> None:
+        """Set up what I/O needs."""
+        raise NotImplementedError
+
+    @property
+    def _is_closed(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def config(self) -> ClientConfig:
+        """The options in force."""
+        return self._config
+
+    def __repr__(self) -> str:
+        state = " closed" if self._is_closed else ""
+        return f"<{type(self).__name__} {self._config.url} model={self._config.model!r}{state}>"
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ClosedError(f"this {type(self).__name__} is closed; make a new one, or call inside its with block")
+
+    def _check_resolved_by(self, deadline: Deadline) -> None:
+        if deadline.left_s <= 0:
+            raise DeadlineExceededError(f"{self._config.url} was not resolved within {deadline.timeout_s:g} s")
+
+
+def log_retry(error: ServerError, pause_s: float, request: Request) -> None:
+    """Log a failed attempt that is followed by another one, and add it to the call's trace."""
+    LOGGER.warning("%s; trying again in %.2f s", error, pause_s)
+    if hasattr(request, "span"):
+        request.span.retries(error, pause_s)
+
+
+def with_source(error: InvalidImageError, image: ImageSource) -> InvalidImageError:
+    """The error with the image's name, which the server does not know."""
+    return InvalidImageError(_images.naming(image, str(error)), source=_images.describe(image))
+
+
+def failed(image: ImageSource, error: ResnetClientError, started: Deadline) -> Outcome[T]:
+    """The outcome of an image that failed; only a closed client ends the run."""
+    if isinstance(error, ClosedError):
+        raise error
+    return Outcome(image, error=error, duration_s=-started.left_s)
+
+
+class ReadyPoll:
+    """What :meth:`Client.wait_until_ready` remembers between two health checks.
+
+    Args:
+        url: of the client, for the message.
+        target: the model to wait for, and how long.
+    """
+
+    def __init__(self, url: str, target: Target) -> None:
+        self.deadline = Deadline(target.timeout_s)
+        self._url = url
+        self._last: ServerError | None = None
+
+    def is_done(self, health: Health) -> bool:
+        """Whether the model is ready.
+
+        Raises:
+            DeadlineExceededError: the time is up; the message has the last failure.
+        """
+        if health.ok:
+            return True
+        if self._last is None or not isinstance(health.error, DeadlineExceededError):
+            self._last = health.error
+        if self.deadline.left_s <= POLL_INTERVAL_S:
+            raise DeadlineExceededError(
+                f"{self._url} was not ready within {self.deadline.timeout_s:g} s: {self._last}"
+            ) from self._last
+        return False
+
+
+def check_images(images: T) -> T:
+    """Refuse one image where many are wanted: its letters, lines or rows would be taken for images."""
+    if _images.is_one(images):
+        raise ConfigurationError(
+            f"several images are expected, this is one ({_images.describe(images)}): pass a list, such as [image]"
+        )
+    return images
+
+
+def check_top_k(top_k: int) -> int:
+    """Refuse what cannot be a number of classes."""
+    return _positive("top_k", top_k)
+
+
+def check_max_in_flight(max_in_flight: int) -> int:
+    """Refuse what cannot be a number of images in flight."""
+    return _positive("max_in_flight", max_in_flight)
+
+
+def _positive(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_INTEGER:
+        raise ConfigurationError(f"{name} must be an integer from 1 to {_LARGEST_INTEGER}, not {value!r}")
+    return value

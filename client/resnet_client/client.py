@@ -1,0 +1,527 @@
+"""The blocking client: requests are prepared and read by ``requests.py``, sent here, by threads of any number."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from resnet_client import _images, _tracing, forks
+from resnet_client._config import check_model
+from resnet_client._endpoint import resolve
+from resnet_client._exceptions import ClosedError, InvalidImageError, ResnetClientError, ServerError
+from resnet_client._many import in_order
+from resnet_client._progress import bar
+from resnet_client._results import Health, Outcome, added_up
+from resnet_client._tracing import SILENT
+from resnet_client.base import (
+    CHECK_INTERVAL_S,
+    LOGGER,
+    NAME_POLL_S,
+    POLL_INTERVAL_S,
+    POLL_TIMEOUT_S,
+    PROBE_TIMEOUT_S,
+    BaseClient,
+    ReadyPoll,
+    check_images,
+    check_max_in_flight,
+    check_top_k,
+    failed,
+    log_retry,
+    with_source,
+)
+from resnet_client.error_mapping import mapped
+from resnet_client.requests import (
+    BACKBONE,
+    FEATURES,
+    HEALTH_CALLS,
+    MAPS,
+    PROBABILITIES,
+    Call,
+    Target,
+    probe,
+)
+from resnet_client.responses import (
+    check_ready,
+    read_classification,
+    read_features,
+    read_maps,
+    read_metadata,
+    read_pixel_target,
+    read_statistics,
+)
+from resnet_client.retry import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from resnet_client._config import ClientConfig, Preprocessing
+    from resnet_client._endpoint import Endpoint
+    from resnet_client._images import ImageSource
+    from resnet_client._results import Classification, ModelStatistics
+    from resnet_client._tracing import Span
+    from resnet_client.pool import Server
+    from resnet_client.requests import Inference, Request, Transport
+    from resnet_client.responses import Answer, PixelTarget
+
+T = TypeVar("T")
+
+_JOIN_TIMEOUT_S = 1.0
+
+
+class Client(BaseClient):
+    """A connection to a Triton server that serves ResNet-50; any number of threads may share it.
+
+    >>> with Client("grpc://localhost:8001") as client:
+    ...     client.classify("cat.jpg").top.label
+
+    Nothing is connected before the first call. Over HTTP each thread has a connection of its own.
+    """
+
+    def _open(self) -> None:
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._transports: dict[Endpoint, Transport] = {}
+        self._checks: threading.Thread | None = None
+        forks.on_fork(self, Client._after_fork)
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._closed.is_set()
+
+    def classify(
+        self,
+        image: ImageSource,
+        *,
+        top_k: int = 5,
+        model: str | None = None,
+        model_version: str | None = None,
+        timeout_s: float | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> Classification:
+        """Name what an image shows.
+
+        Args:
+            image: path, encoded bytes, binary file, ``PIL.Image``, or uint8 array: (height, width, 3), RGB,
+                (height, width, 4), whose alpha is ignored, or (height, width), grey.
+            top_k: how many classes to return, at least 1.
+            model: served model instead of the client's.
+            model_version: its version instead of the client's, such as ``"1"``.
+            timeout_s: longest wall time in seconds, all attempts together, instead of the client's.
+            preprocessing: ``"server"`` or ``"client"``, instead of the client's.
+
+        Raises:
+            ImageError: it cannot be read; ``InvalidImageError``: it is not an image, or is damaged or too large.
+            ServerError: there is no valid response; the subclasses name the reason.
+            ConfigurationError: an argument is invalid.
+        """
+        self._check_open()
+        target = Target.of(self._config, model, model_version, preprocessing, timeout_s)
+        return self._classify(image, target, check_top_k(top_k))
+
+    def embed(
+        self,
+        image: ImageSource,
+        *,
+        model: str | None = None,
+        model_version: str | None = None,
+        timeout_s: float | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Turn an image into its features, for search, clustering or another classifier.
+
+        The arguments and errors are those of :meth:`classify`.
+
+        Returns:
+            float32 array, shape (2048,), values of 0 and above: the network's global average pool.
+        """
+        self._check_open()
+        target = Target.of(self._config, model, model_version, preprocessing, timeout_s)
+        return self._embed(image, target)
+
+    def feature_maps(
+        self,
+        image: ImageSource,
+        *,
+        model: str | None = None,
+        model_version: str | None = None,
+        timeout_s: float | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> dict[str, npt.NDArray[np.floating[Any]]]:
+        """Turn an image into the feature maps that detection and segmentation build on.
+
+        The server has them if its repository was built with ``resnet-build --backbone``. The arguments and errors are
+        those of :meth:`classify`, but ``model`` is ``resnet50_backbone`` if not given.
+
+        Returns:
+            ``{"C2": (256, 56, 56), "C3": (512, 28, 28), "C4": (1024, 14, 14), "C5": (2048, 7, 7)}``, arrays of these
+            shapes, values of 0 and above: the outputs of the four stages; float32, or float16 if the server
+            was built with it.
+
+        Raises:
+            ModelNotFoundError: the server has no such model.
+        """
+        self._check_open()
+        target = Target.of(self._config, BACKBONE if model is None else model, model_version, preprocessing, timeout_s)
+        with _tracing.call("feature_maps", target.model, self._config.url) as span:
+            return read_maps(self._infer(image, target, MAPS, span=span))
+
+    def classify_many(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        max_in_flight: int = 16,
+        top_k: int = 5,
+        model: str | None = None,
+        model_version: str | None = None,
+        timeout_s: float | None = None,
+        preprocessing: Preprocessing | None = None,
+        progress: bool = False,
+    ) -> Iterator[Outcome[Classification]]:
+        """Classify any number of images, several at a time.
+
+        There is one outcome for each image, in order; an image that fails is an outcome with an error and does not
+        end the run. ``images`` is any iterable, read lazily: memory does not grow with its length. At most
+        ``max_in_flight`` images are in flight at once. ``progress`` shows a bar on standard error. The other arguments
+        are those of :meth:`classify`.
+
+        Raises:
+            ConfigurationError: an argument is invalid; raised at once, before the first image.
+            ClosedError: the client is closed before the last image.
+        """
+        self._check_open()
+        check_top_k(top_k)
+        target = Target.of(self._config, model, model_version, preprocessing, timeout_s)
+        return self._many(
+            check_images(images),
+            lambda source: self._classify(source, target, top_k),
+            max_in_flight=check_max_in_flight(max_in_flight),
+            progress=progress,
+        )
+
+    def embed_many(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        max_in_flight: int = 16,
+        model: str | None = None,
+        model_version: str | None = None,
+        timeout_s: float | None = None,
+        preprocessing: Preprocessing | None = None,
+        progress: bool = False,
+    ) -> Iterator[Outcome[npt.NDArray[np.float32]]]:
+        """Embed any number of images, several at a time.
+
+        There is one outcome for each image, in order; an image that fails is an outcome with an error and does not
+        end the run. ``images`` is any iterable, read lazily: memory does not grow with its length. At most
+        ``max_in_flight`` images are in flight at once. ``progress`` shows a bar on standard error. The other arguments
+        are those of :meth:`classify`.
+
+        Raises:
+            ConfigurationError: an argument is invalid; raised at once, before the first image.
+            ClosedError: the client is closed before the last image.
+        """
+        self._check_open()
+        target = Target.of(self._config, model, model_version, preprocessing, timeout_s)
+        return self._many(
+            check_images(images),
+            lambda source: self._embed(source, target),
+            max_in_flight=check_max_in_flight(max_in_flight),
+            progress=progress,
+        )
+
+    def wait_until_ready(self, timeout_s: float = 60.0, *, model: str | None = None) -> None:
+        """Wait until the model has classified a small test image; the server's ready flags alone do not count.
+
+        Args:
+            timeout_s: how long to wait, in seconds.
+            model: which model instead of the client's.
+
+        Raises:
+            DeadlineExceededError: it was not ready in time; the message has the last failure.
+        """
+        self._check_open()
+        target = Target.of(self._config, model, timeout_s=timeout_s)
+        poll = ReadyPoll(self._config.url, target)
+        while True:
+            health = self._health(target, poll.deadline)
+            if poll.is_done(health):
+                return
+            self._sleep(POLL_INTERVAL_S)
+
+    def is_ready(self, *, model: str | None = None, timeout_s: float | None = None) -> bool:
+        """Whether the model classifies a small test image now.
+
+        Args:
+            model: which model instead of the client's.
+            timeout_s: longest wall time in seconds, instead of the client's.
+        """
+        return (self.health(model=model, timeout_s=timeout_s)).ok
+
+    def health(self, *, model: str | None = None, timeout_s: float | None = None) -> Health:
+        """The health of server and model; an unreachable server is part of the result and raises no error.
+
+        Args:
+            model: which model instead of the client's.
+            timeout_s: longest wall time in seconds, instead of the client's.
+        """
+        self._check_open()
+        target = Target.of(self._config, model, timeout_s=timeout_s)
+        return self._health(target, Deadline(target.timeout_s))
+
+    def metadata(self, *, model: str | None = None, model_version: str | None = None) -> dict[str, Any]:
+        """Metadata of the server and the model, ready for JSON.
+
+        Args:
+            model: which model instead of the client's.
+            model_version: which version of it.
+
+        Returns:
+            ``{"server": {name, version, extensions}, "model": {name, versions, platform, max_batch_size,
+            inputs, outputs, parameters}}``; shapes are lists of integers, -1 for the batch.
+
+        Raises:
+            ServerError: there is no valid response; the subclasses name the reason.
+        """
+        self._check_open()
+        target = Target.of(self._config, model, model_version)
+        deadline = Deadline(target.timeout_s)
+        server = self._send(Call("get_server_metadata"), deadline)
+        described = self._send(target.call("get_model_metadata"), deadline)
+        config = self._send(target.call("get_model_config"), deadline)
+        return read_metadata(server, described, config)
+
+    def statistics(self, *, model: str | None = None) -> tuple[ModelStatistics, ...]:
+        """The server's own counts and times, added up over all servers.
+
+        Args:
+            model: one model's; None for all that are served, each step of an ensemble included.
+
+        Returns:
+            One entry per model and version, in that order.
+
+        Raises:
+            ServerError: there is no valid response; the subclasses name the reason.
+        """
+        self._check_open()
+        if model:
+            check_model(model)
+        deadline = Deadline(self._config.timeout_s)
+        request = Call("get_inference_statistics", {"model_name": model or ""})
+        self._pick(deadline)
+        counts: list[ModelStatistics] = []
+        for server in self._pool.servers:
+            counts += read_statistics(self._send(request, deadline, server))
+        return added_up(counts)
+
+    def close(self) -> None:
+        """Close the connections; calling it again does nothing."""
+        with self._lock:
+            self._closed.set()
+        if self._checks is not None:
+            self._checks.join(_JOIN_TIMEOUT_S)  # it may wait for the name service; it is a daemon
+        for transport in self._transports.values():
+            transport.close()
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _classify(self, image: ImageSource, target: Target, top_k: int) -> Classification:
+        with _tracing.call("classify", target.model, self._config.url) as span:
+            return read_classification(self._infer(image, target, PROBABILITIES, top_k, span))
+
+    def _embed(self, image: ImageSource, target: Target) -> npt.NDArray[np.float32]:
+        with _tracing.call("embed", target.model, self._config.url) as span:
+            return read_features(self._infer(image, target, FEATURES, span=span))
+
+    def _many(
+        self, images: Iterable[ImageSource], call: Callable[[ImageSource], T], *, max_in_flight: int, progress: bool
+    ) -> Iterator[Outcome[T]]:
+        """Make one call for each image, several at a time, outcomes in order."""
+
+        def perform(image: ImageSource) -> Outcome[T]:
+            started = Deadline(0)
+            try:
+                result = call(image)
+            except ResnetClientError as exc:
+                return failed(image, exc, started)
+            return Outcome(image, result=result, duration_s=-started.left_s)
+
+        with bar(images, shown=progress) as advance:
+            outcomes = in_order(images, perform, max_in_flight=max_in_flight)
+            with contextlib.closing(outcomes):
+                for outcome in outcomes:
+                    advance(outcome)
+                    yield outcome
+
+    def _infer(
+        self, image: ImageSource, target: Target, output_name: str, class_count: int = 0, span: Span = SILENT
+    ) -> Answer:
+        deadline = Deadline(target.timeout_s)
+        request = self._inference(image, target, deadline, output_name, class_count, span=span)
+        try:
+            answer: Answer = self._send(request, deadline)
+        except InvalidImageError as exc:
+            raise with_source(exc, image) from exc.__cause__
+        return answer
+
+    def _inference(
+        self,
+        image: ImageSource,
+        target: Target,
+        deadline: Deadline,
+        output_name: str,
+        class_count: int,
+        *,
+        span: Span = SILENT,
+    ) -> Inference:
+        if target.preprocessing == "server":
+            return target.inference(_images.encoded(image), output_name, class_count, span)
+        network = self._pixel_target(target, deadline)
+        pixels = _images.pixels(image, network.recipe, network.limits)
+        return network.target.inference(pixels, output_name, class_count, span)
+
+    def _pixel_target(self, target: Target, deadline: Deadline) -> PixelTarget:
+        key = target.model, target.model_version
+        if key not in self._pixel_targets:
+            config = self._send(target.call("get_model_config"), deadline)
+            self._pixel_targets[key] = read_pixel_target(config, target)
+        return self._pixel_targets[key]
+
+    def _health(self, target: Target, deadline: Deadline) -> Health:
+        found: dict[str, Any] = {}
+        try:
+            server = self._pick(deadline.at_most(POLL_TIMEOUT_S))
+            for name, method in HEALTH_CALLS.items():
+                request = target.health_call(method)
+                found[name] = self._send_once(server, request, deadline.at_most(POLL_TIMEOUT_S))
+            check_ready(found, server, target)
+            image = self._inference(_images.golden(), target, deadline, PROBABILITIES, class_count=1)
+            found["answer"] = read_classification(self._send_once(server, image, deadline))
+        except ServerError as exc:
+            found["error"] = exc
+        return Health(**found)
+
+    def _send(self, request: Request, deadline: Deadline, server: Server | None = None) -> Any:
+        """Send until a server answers, or another attempt is not worth it.
+
+        Args:
+            request: what to send.
+            deadline: of all attempts together.
+            server: the only server to ask; None for any.
+        """
+        self._start_checks()
+        attempts = self._retry.start(self._pool, deadline)
+        while True:
+            try:
+                chosen = server or self._pick(deadline, attempts.tried)
+                attempts.tried.add(chosen)
+                return self._send_once(chosen, request, deadline)
+            except ServerError as exc:
+                pause_s = attempts.pause_after(exc, is_fixed=server is not None)
+                if pause_s is None:
+                    raise
+                log_retry(exc, pause_s, request)
+            self._sleep(pause_s)
+
+    def _pick(self, deadline: Deadline, tried: Collection[Server] = ()) -> Server:
+        """The server for the next attempt; waits until names have been resolved for the first time."""
+        self._start_checks()
+        while (server := self._pool.pick(tried)) is None:
+            self._check_resolved_by(deadline)
+            self._sleep(NAME_POLL_S)
+        return server
+
+    def _send_once(self, server: Server, request: Request, deadline: Deadline) -> Any:
+        timeout_s = deadline.remaining_s()
+        with self._pool.observe(server):
+            try:
+                return self._transport(server.endpoint).send(request, timeout_s)
+            except ServerError as exc:
+                if self._is_closed:
+                    raise ClosedError("the client was closed while it waited for a response") from exc
+                raise
+
+    def _transport(self, endpoint: Endpoint) -> Transport:
+        with self._lock:
+            if self._is_closed:
+                raise ClosedError("the client was closed while it was used")
+            if (transport := self._transports.get(endpoint)) is None:
+                transport = self._transports[endpoint] = connect(self._config, endpoint)
+            return transport
+
+    def _sleep(self, pause_s: float) -> None:
+        if pause_s and self._closed.wait(pause_s):
+            raise ClosedError("the client was closed while it waited")
+
+    def _start_checks(self) -> None:
+        """Have a thread check several servers while there are calls."""
+        if self._pool.is_single or (self._checks is not None and self._checks.is_alive()):
+            return
+        with self._lock:
+            if not self._is_closed and (self._checks is None or not self._checks.is_alive()):
+                self._checks = threading.Thread(target=self._check_servers, name="resnet-client-checks", daemon=True)
+                self._checks.start()
+
+    def _check_servers(self) -> None:
+        """Resolve names, probe ejected servers, close connections to removed ones; end when the pool is idle."""
+        with contextlib.suppress(ClosedError):
+            while not self._pool.is_idle():
+                self._resolve_names()
+                for server in self._pool.probes_due():
+                    if server in self._pool.servers:
+                        self._probe(server)
+                        self._resolve_names()  # a dead server delays its probe by seconds
+                for endpoint in self._pool.take_drained():
+                    with self._lock:
+                        transport = self._transports.pop(endpoint, None)
+                    if transport is not None:
+                        transport.close()
+                self._sleep(CHECK_INTERVAL_S)
+
+    def _resolve_names(self) -> None:
+        for name in self._pool.names_due():
+            self._pool.resolved(name, resolve(name))
+
+    def _probe(self, server: Server) -> None:
+        try:
+            self._send_once(server, probe(self._config), Deadline(PROBE_TIMEOUT_S))
+        except ClosedError:
+            raise
+        except ResnetClientError as exc:
+            LOGGER.debug("probe: %s", exc)
+
+    def _after_fork(self) -> None:
+        """Reset in a child process: connections and locks belong to the parent."""
+        is_closed = self._is_closed
+        inherited = self._transports
+        self._open()
+        if is_closed:
+            self._closed.set()
+        for transport in inherited.values():
+            transport.abandon()
+        self._pool.after_fork()
+        self._retry.budget.after_fork()
+
+
+def connect(config: ClientConfig, endpoint: Endpoint) -> Transport:
+    """A blocking transport to this server; it connects with its first request. Imports its protocol's library."""
+    with mapped(str(endpoint), 0):
+        if endpoint.is_grpc:
+            from resnet_client.grpc import GrpcTransport
+
+            return GrpcTransport(config, endpoint)
+        from resnet_client.http import HttpTransport
+
+        return HttpTransport(config, endpoint)

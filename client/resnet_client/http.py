@@ -1,0 +1,240 @@
+"""Triton's HTTP (KServe's predict protocol, version 2): requests encoded, responses decoded, the two transports.
+
+Tensors follow the JSON as bytes (Triton's extension for binary data).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from resnet_client import _tls, tensors
+from resnet_client._exceptions import ClosedError
+from resnet_client.bounded_socket import BoundedSocket
+from resnet_client.error_mapping import RefusedError, mapped
+from resnet_client.requests import CONNECT_TIMEOUT_S, Inference, microseconds
+from resnet_client.responses import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from resnet_client._config import ClientConfig
+    from resnet_client._endpoint import Endpoint
+    from resnet_client.requests import Request
+
+_OK = 200
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+_PATHS = {
+    "is_server_live": "/health/live",
+    "is_server_ready": "/health/ready",
+    "is_model_ready": "/ready",
+    "get_server_metadata": "",
+    "get_model_metadata": "",
+    "get_model_config": "/config",
+    "get_inference_statistics": "/stats",
+    "get_model_repository_index": "/repository/index",
+}
+_POSTED = ("get_model_repository_index",)
+_UNLIMITED = 0
+
+
+class HttpTransport:
+    """Blocking: connections of ``http.client`` for all threads, each used for one request at a time."""
+
+    def __init__(self, config: ClientConfig, endpoint: Endpoint) -> None:
+        self._config = config
+        self._endpoint = endpoint
+        self._url = str(endpoint)
+        self._tls = _tls.context(config) if endpoint.is_tls else None
+        self._lock = threading.Lock()
+        self._idle: list[_Connection] = []
+        self._is_closed = False
+
+    def send(self, request: Request, timeout_s: float) -> Any:
+        """Send and read the response."""
+        with mapped(self._url, timeout_s):
+            message = _message(self._config, self._endpoint, request, timeout_s)
+            return _read(request, *self._exchange(message, timeout_s))
+
+    def close(self) -> None:
+        """Close all idle connections; a busy one is closed after its request."""
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def abandon(self) -> None:
+        """Close a child process's copies of the idle connections; the parent's stay open."""
+        for connection in self._idle:
+            connection.close()
+
+    def _exchange(self, message: _Message, timeout_s: float) -> tuple[int, Any, bytes]:
+        end_s = time.monotonic() + timeout_s
+        with self._lock:
+            if self._is_closed:
+                raise ClosedError("the client was closed")
+            connection = self._idle.pop() if self._idle else None
+        if connection is not None:
+            try:
+                return self._use(connection, message, end_s)
+            except TimeoutError:
+                raise
+            except OSError:
+                pass  # the server closed it while it was idle, or is gone: a new connection shows which
+        return self._use(_Connection(self._endpoint, BoundedSocket(self._endpoint, self._tls, end_s)), message, end_s)
+
+    def _use(self, connection: _Connection, message: _Message, end_s: float) -> tuple[int, Any, bytes]:
+        try:
+            found = connection.exchange(message, end_s)
+        except BaseException:
+            connection.close()  # it may hold half a response
+            raise
+        with self._lock:
+            is_reusable = connection.sock is not None and not self._is_closed
+            if is_reusable:
+                self._idle.append(connection)
+        if not is_reusable:
+            connection.close()
+        return found
+
+
+class AsyncHttpTransport:
+    """Asyncio: a session of aiohttp, which belongs to the event loop it was made in."""
+
+    def __init__(self, config: ClientConfig, endpoint: Endpoint) -> None:
+        import aiohttp  # the blocking client does without
+
+        self._config = config
+        self._endpoint = endpoint
+        self._url = str(endpoint)
+        self._origin = self._url.removesuffix(f"/{endpoint.path}")
+        self._options: dict[str, Any] = {"allow_redirects": False}  # a redirection may lead to an unencrypted address
+        if endpoint.is_tls:
+            self._options |= {"ssl": _tls.context(config), "server_hostname": endpoint.found_by or None}
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=_UNLIMITED),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        )
+
+    async def send(self, request: Request, timeout_s: float) -> Any:
+        """Send and read the response."""
+        with mapped(self._url, timeout_s):
+            method, path, headers, body = _message(self._config, self._endpoint, request, timeout_s)
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(
+                    method, self._origin + path, data=body, headers=headers, **self._options
+                ) as response,
+            ):
+                content = await response.read()
+            return _read(request, response.status, response.headers, content)
+
+    async def close(self) -> None:
+        """Close the session and its connections."""
+        await self._session.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """One connection, used for one request at a time."""
+
+    def __init__(self, endpoint: Endpoint, connected: BoundedSocket) -> None:
+        super().__init__(endpoint.host, endpoint.port)
+        self.sock: BoundedSocket | Any = connected
+        self.auto_open = 0  # a closed one stays closed
+
+    def exchange(self, message: _Message, end_s: float) -> tuple[int, Any, bytes]:
+        """Send and read before ``end_s``: status, headers, content."""
+        self.sock.end_s = end_s
+        self.request(message.method, message.path, message.body, message.headers)
+        with self.getresponse() as response:
+            return response.status, response.headers, response.read()
+
+
+class _Message(NamedTuple):
+    """What is sent; the path includes the endpoint's base path, the body is None for ``GET``."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes | None
+
+
+def _message(config: ClientConfig, endpoint: Endpoint, request: Request, timeout_s: float) -> _Message:
+    """Encode a request."""
+    base = f"/{endpoint.path}/v2" if endpoint.path else "/v2"
+    headers = {"Accept-Encoding": "identity"}
+    if endpoint.found_by:
+        headers["Host"] = f"{endpoint.found_by}:{endpoint.port}"
+    if isinstance(request, Inference):
+        path = base + _model_path(request.model, request.model_version) + "/infer"
+        parts = tensors.parts(request.tensor)
+        encoded = json.dumps(_infer_json(request, sum(map(len, parts)), timeout_s)).encode()
+        headers |= {_HEADER_LENGTH: str(len(encoded)), **request.span.headers}
+        return _Message("POST", path, headers, b"".join((encoded, *parts)))
+    if config.admin_token is not None and request.is_restricted:
+        headers["admin-key"] = config.admin_token
+    path = base + _path(request.method, request.arguments)
+    if request.method in _POSTED:
+        return _Message("POST", path, headers, json.dumps(dict(request.arguments)).encode())
+    return _Message("GET", path, headers, None)
+
+
+def _read(request: Request, status: int, headers: Mapping[str, str], content: bytes) -> Any:
+    """Decode a complete response: an :class:`Answer`, a dictionary, or a flag.
+
+    Raises:
+        RefusedError: the server refuses or fails.
+        ValueError, LookupError, TypeError: it is not what a server answers.
+    """
+    if not isinstance(request, Inference) and request.method.startswith("is_"):
+        return status == _OK
+    if status != _OK:
+        raise RefusedError(_reason(status, content), str(status))
+    if isinstance(request, Inference):
+        return _answer(request, int(headers.get(_HEADER_LENGTH, len(content))), content)
+    return json.loads(content) if content else {}
+
+
+def _infer_json(request: Inference, byte_size: int, timeout_s: float) -> dict[str, Any]:
+    binary = {"binary_data_size": byte_size}
+    tensor = {"name": request.input_name, "datatype": request.datatype, "shape": request.tensor.shape}
+    wanted = {"binary_data": True} | ({"classification": request.class_count} if request.class_count else {})
+    return {
+        "inputs": [{**tensor, "parameters": binary}],
+        "outputs": [{"name": request.output_name, "parameters": wanted}],
+        "parameters": {"timeout": microseconds(timeout_s)},
+    }
+
+
+def _answer(request: Inference, end: int, content: bytes) -> Answer:
+    header = json.loads(content[:end])
+    found = None
+    for output in header["outputs"]:
+        start, end = end, end + output["parameters"]["binary_data_size"]
+        if output["name"] == request.output_name:
+            found = tensors.read(output["datatype"], output["shape"], content[start:end])
+    return Answer(found, request.model, header.get("model_version", ""))
+
+
+def _path(method: str, arguments: Mapping[str, Any]) -> str:
+    if "model_name" not in arguments:
+        return _PATHS[method]
+    return _model_path(arguments["model_name"], arguments.get("model_version", "")) + _PATHS[method]
+
+
+def _model_path(model: str, version: str) -> str:
+    name = f"/{quote(model, safe='')}" if model else ""
+    return f"/models{name}/versions/{version}" if version else f"/models{name}"
+
+
+def _reason(status: int, content: bytes) -> str:
+    try:
+        return str(json.loads(content)["error"])
+    except (ValueError, TypeError, KeyError):
+        return f"it answered {status} with {content[:200].decode(errors='replace')!r}"

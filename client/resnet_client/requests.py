@@ -1,0 +1,189 @@
+"""Requests to Triton, built from the arguments of a call: pure functions, independent of the protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+from resnet_client import _images
+from resnet_client._config import check_model, check_model_version, check_preprocessing, check_timeout
+from resnet_client._exceptions import ConfigurationError
+from resnet_client._tracing import SILENT, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from resnet_client._config import ClientConfig
+
+IMAGE = "IMAGE"
+PIXELS = "PIXELS__0"
+PROBABILITIES = "PROBABILITIES__0"
+FEATURES = "FEATURES__1"
+MAPS = "MAPS__4"
+MAP_SHAPES = {"C2": (256, 56, 56), "C3": (512, 28, 28), "C4": (1024, 14, 14), "C5": (2048, 7, 7)}
+"""What ``MAPS__4`` holds, one after the other: channels, height, width."""
+
+_RAW = 0  # a class count of zero asks for the tensor itself
+
+
+BACKBONE = "resnet50_backbone"
+"""The ensemble that answers with feature maps."""
+
+CONNECT_TIMEOUT_S = 3.0
+"""Longest wait for a connection, so that time is left for another attempt; one lost packet costs one second."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A request other than inference.
+
+    Attributes:
+        method: tritonclient's name for it, such as ``get_model_config``.
+        arguments: its arguments, by tritonclient's names.
+    """
+
+    method: str
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether a server may require the admin token for it; never for health."""
+        return not self.method.startswith("is_")
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference:
+    """One image for one model.
+
+    Attributes:
+        model: name of the model.
+        model_version: its version; empty for the server's choice.
+        input_name: ``IMAGE`` or ``PIXELS__0``.
+        tensor: object array of bytes, shape (1, 1), or uint8, shape (1, 224, 224, 3).
+        output_name: ``PROBABILITIES__0``, ``FEATURES__1`` or ``MAPS__4``.
+        class_count: how many classes to return; 0 returns the tensor itself.
+        span: of the call that it is sent for.
+    """
+
+    model: str
+    model_version: str
+    input_name: str
+    tensor: npt.NDArray[Any] = dataclasses.field(repr=False)  # images do not belong in logs
+    output_name: str
+    class_count: int = _RAW
+    span: Span = dataclasses.field(default=SILENT, repr=False, compare=False)
+
+    @property
+    def datatype(self) -> str:
+        """Triton's name of the tensor's type."""
+        return "UINT8" if self.tensor.dtype == np.uint8 else "BYTES"
+
+
+Request: TypeAlias = Call | Inference
+
+
+class Transport(Protocol):
+    """Sends requests to one server, any number at once; raises ``ResnetClientError`` only."""
+
+    def send(self, request: Request, timeout_s: float) -> Any:
+        """Send and read the response; raises ``DeadlineExceededError`` after ``timeout_s`` at the latest."""
+
+    def close(self) -> None:
+        """Close every connection."""
+
+    def abandon(self) -> None:
+        """Drop every connection in a child process, where they belong to the parent."""
+
+
+class AsyncTransport(Protocol):
+    """The same for asyncio; belongs to the event loop it was first used in."""
+
+    async def send(self, request: Request, timeout_s: float) -> Any:
+        """Send and read the response; raises ``DeadlineExceededError`` after ``timeout_s`` at the latest."""
+
+    async def close(self) -> None:
+        """Close every connection."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Which model gets a call, which side preprocesses, and how long the call may take."""
+
+    model: str
+    model_version: str
+    preprocessing: str
+    timeout_s: float
+
+    @classmethod
+    def of(
+        cls,
+        config: ClientConfig,
+        model: str | None = None,
+        model_version: str | None = None,
+        preprocessing: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Target:
+        """Complete the arguments of a call with the client's options, and check them.
+
+        A call that names its own model does not inherit the version meant for the client's.
+
+        Raises:
+            ConfigurationError: an argument is invalid.
+        """
+        check_model_version(model_version)
+        inherited = config.model_version if model is None else None
+        version = inherited if model_version is None else model_version
+        target = cls(
+            model=config.model if model is None else model,
+            model_version="" if version is None else str(version),
+            preprocessing=preprocessing or config.preprocessing,
+            timeout_s=config.timeout_s if timeout_s is None else timeout_s,
+        )
+        check_model(target.model)
+        check_preprocessing(target.preprocessing)
+        check_timeout(target.timeout_s)
+        return target
+
+    def call(self, method: str) -> Call:
+        """A request about this model."""
+        return Call(method, {"model_name": self.model, "model_version": self.model_version})
+
+    def health_call(self, method: str) -> Call:
+        """A request of :data:`HEALTH_CALLS`."""
+        return self.call(method) if method == "is_model_ready" else Call(method)
+
+    def inference(
+        self, content: bytes | npt.NDArray[np.uint8], output_name: str, class_count: int = _RAW, span: Span = SILENT
+    ) -> Inference:
+        """The request for one image: ``IMAGE`` for encoded bytes, ``PIXELS__0`` for pixels."""
+        if not isinstance(content, bytes):
+            input_name, tensor = PIXELS, content[np.newaxis]
+        elif self.model.startswith("network_"):
+            raise ConfigurationError(
+                f"{self.model} takes pixels, not images: use preprocessing='client', or a model that "
+                "preprocesses, such as 'resnet50'"
+            )
+        else:
+            input_name, tensor = IMAGE, np.array([[content]], dtype=np.object_)
+        return Inference(self.model, self.model_version, input_name, tensor, output_name, class_count, span)
+
+
+def microseconds(timeout_s: float) -> int:
+    """The timeout in the server's unit: it drops requests from its queue that no caller waits for any more."""
+    return max(1, round(timeout_s * 1_000_000))
+
+
+HEALTH_CALLS = {"server_live": "is_server_live", "server_ready": "is_server_ready", "model_ready": "is_model_ready"}
+"""Field of :class:`Health` → request that answers it, in the order in which they are sent."""
+
+
+def probe(config: ClientConfig) -> Inference:
+    """The request that shows whether a server answers: a real image through the real model.
+
+    Triton's ready flags stay true when a model's worker is dead.
+    """
+    return Target.of(config).inference(_images.golden(), PROBABILITIES, class_count=1)

@@ -1,0 +1,170 @@
+"""Whether a failed attempt is followed by another one, and after which pause. No I/O happens here.
+
+Classification has no side effects, so sending a request twice is safe. A request that could not reach a server
+is repeated. A refusal because of overload is repeated only if ``retry_overload`` is set, and only out of a
+budget: when a server refuses half of all requests, clients that repeat everything double its load.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from resnet_client._exceptions import (
+    DeadlineExceededError,
+    ModelNotFoundError,
+    OverloadedError,
+    ResponseError,
+    ServerError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from resnet_client.pool import Pool, Server
+
+_SHARE = 0.2  # retries for each request; gRPC's and Finagle's own throttles allow 10 to 20 per cent
+_RESERVE = 5.0  # lets a client's first requests be repeated; repaid before more is earned
+_MOST = 50.0  # saved in quiet times; more would overload a server by itself
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+
+
+class Deadline:
+    """A budget of wall time that starts now and is shared by all attempts of one call."""
+
+    __slots__ = ("_end_s", "timeout_s")
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._end_s = time.monotonic() + timeout_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left; zero or negative when the time is up."""
+        return self._end_s - time.monotonic()
+
+    def remaining_s(self) -> float:
+        """Seconds left, above zero.
+
+        Raises:
+            DeadlineExceededError: the time is up.
+        """
+        left_s = self.left_s
+        if left_s <= 0:
+            raise DeadlineExceededError(f"no answer within {self.timeout_s:g} s; allow more with timeout_s")
+        return left_s
+
+    def at_most(self, timeout_s: float) -> Deadline:
+        """A deadline that starts now and ends after ``timeout_s``, or with this one if that is earlier."""
+        return Deadline(min(timeout_s, self.remaining_s()))
+
+
+class RetryBudget:
+    """How many retries under overload the requests so far have paid for; all threads of a client share it.
+
+    From the 25th request on, requests and retries together are at most 1.2 times the requests; before
+    that there are at most 5 retries.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._retries = _RESERVE
+        self._debt = _RESERVE
+
+    def earn(self) -> None:
+        """Count a request that is sent for the first time."""
+        with self._lock:
+            if self._debt > 0:
+                self._debt -= _SHARE
+            else:
+                self._retries = min(_MOST, self._retries + _SHARE)
+
+    def spend(self) -> bool:
+        """Take one retry, if there is one."""
+        with self._lock:
+            if self._retries < 1:
+                return False
+            self._retries -= 1
+            return True
+
+    def after_fork(self) -> None:
+        """Replace the lock in a child process: a thread of the parent may have held it."""
+        self._lock = threading.Lock()
+
+
+class RetryPolicy:
+    """The retry options of one client.
+
+    Args:
+        max_attempts: rounds of attempts; in one round each healthy server is tried once.
+        retry_overload: whether a refusal because of overload is repeated, within the budget.
+    """
+
+    def __init__(self, *, max_attempts: int, retry_overload: bool) -> None:
+        self.max_attempts = max_attempts
+        self.retry_overload = retry_overload
+        self.budget = RetryBudget()
+
+    def start(self, pool: Pool, deadline: Deadline) -> Attempts:
+        """Begin the attempts of one request."""
+        if self.retry_overload:
+            self.budget.earn()
+        return Attempts(self, pool, deadline)
+
+
+class Attempts:
+    """The attempts of one request: which servers were tried, and what follows a failure."""
+
+    __slots__ = ("_deadline", "_policy", "_pool", "_round", "tried")
+
+    def __init__(self, policy: RetryPolicy, pool: Pool, deadline: Deadline) -> None:
+        self._policy = policy
+        self._pool = pool
+        self._deadline = deadline
+        self._round = 1
+        self.tried: set[Server] = set()
+
+    def pause_after(self, error: ServerError, *, is_fixed: bool = False) -> float | None:
+        """How long to wait before the next attempt, in seconds; None if there is none.
+
+        An attempt at a healthy server that was not tried yet follows at once. Otherwise the next round starts
+        after a pause.
+
+        Args:
+            error: how the last attempt failed.
+            is_fixed: whether only the server that has failed may be asked.
+        """
+        is_untried = not is_fixed and self._pool.has_another(self.tried)
+        pause_s = 0.0 if is_untried else round_pause_s(self._round, self._deadline.timeout_s)
+        has_round_left = is_untried or self._round < self._policy.max_attempts
+        if not has_round_left or self._deadline.left_s <= pause_s or not self._is_worth_it(error, is_untried):
+            return None
+        if not is_untried:
+            self.tried.clear()
+            self._round += 1
+        return pause_s
+
+    def _is_worth_it(self, error: ServerError, is_untried: bool) -> bool:  # private
+        if isinstance(error, OverloadedError):
+            return self._policy.retry_overload and self._policy.budget.spend()
+        if isinstance(error, ResponseError):
+            # The server failed while computing. One other server may try; a request that ends servers must not reach
+            # all of them.
+            return is_untried and len(self.tried) == 1
+        if isinstance(error, ModelNotFoundError):
+            return is_untried  # a server that starts or stops has no models for a moment
+        return isinstance(error, UnavailableError)
+
+
+def round_pause_s(number: int, timeout_s: float) -> float:
+    """Seconds to wait after a round of attempts: growing, and random, so that clients do not return together.
+
+    Args:
+        number: how many rounds there were, at least 1.
+        timeout_s: what the call is allowed; a short one has short pauses.
+    """
+    longest_s = min(_LONGEST_PAUSE_S, timeout_s / 4, _FIRST_PAUSE_S * 2.0 ** min(number - 1, 10))
+    return longest_s * random.uniform(0.5, 1)  # noqa: S311  # spreads load, guards no secret
