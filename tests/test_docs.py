@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import resnet_build.__main__
 import resnet_build.tuning.options
-import resnet_client._cli
+import resnet_client.cli
 import resnet_loadtest.__main__
 import resnet_serve.options
 import resnet_serve.rollout.command
@@ -35,7 +35,7 @@ PARSERS = {
     ("resnet-serve", "rollout"): resnet_serve.rollout.command._parser,
     ("resnet-build",): resnet_build.__main__._parser,
     ("resnet-serve",): resnet_serve.options.parser,
-    ("resnet-client",): lambda: resnet_client._cli.build_parser(resnet_client._cli._COMMANDS),
+    ("resnet-client",): lambda: resnet_client.cli.build_parser(resnet_client.cli._COMMANDS),
     ("resnet-loadtest",): resnet_loadtest.__main__._parser,
 }
 

@@ -1,14 +1,16 @@
-"""Client for ResNet-50 on NVIDIA Triton: photos in, classes or features out.
+"""Client for ResNet-50 on NVIDIA Triton: images in, classes or features out.
 
 >>> from resnet_client import Client
 >>> with Client("grpc://localhost:8001") as client:
 ...     print(client.classify("cat.jpg").top)
 
-Everything public is listed in ``__all__``; all modules are private.
+``__all__`` lists everything public; what only the modules contain may change.
 """
 
-from resnet_client._config import ClientConfig
-from resnet_client._exceptions import (
+from resnet_client.async_client import AsyncClient
+from resnet_client.client import Client
+from resnet_client.config import ClientConfig
+from resnet_client.errors import (
     ClosedError,
     ConfigurationError,
     DeadlineExceededError,
@@ -22,10 +24,8 @@ from resnet_client._exceptions import (
     ServerError,
     UnavailableError,
 )
-from resnet_client._images import ImageSource
-from resnet_client._results import Classification, Health, ModelStatistics, Outcome, Prediction
-from resnet_client.async_client import AsyncClient
-from resnet_client.client import Client
+from resnet_client.images import ImageSource
+from resnet_client.results import Classification, Health, ModelStatistics, Outcome, Prediction
 
 __all__ = [
     "AsyncClient",

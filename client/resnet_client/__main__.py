@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from resnet_client._cli import main
+from resnet_client.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,9 +6,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, TypeVar
 
-from resnet_client import _images
-from resnet_client._config import ClientConfig, Preprocessing
-from resnet_client._exceptions import (
+from resnet_client.config import ClientConfig, Preprocessing
+from resnet_client.errors import (
     ClosedError,
     ConfigurationError,
     DeadlineExceededError,
@@ -16,17 +15,18 @@ from resnet_client._exceptions import (
     ResnetClientError,
     ServerError,
 )
-from resnet_client._results import Outcome
+from resnet_client.images import describe, is_one, naming
 from resnet_client.pool import Pool
+from resnet_client.results import Outcome
 from resnet_client.retry import Deadline, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resnet_client._images import ImageSource
-    from resnet_client._results import Health
+    from resnet_client.images import ImageSource
     from resnet_client.requests import Request, Target
     from resnet_client.responses import PixelTarget
+    from resnet_client.results import Health
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ def log_retry(error: ServerError, pause_s: float, request: Request) -> None:
 
 def with_source(error: InvalidImageError, image: ImageSource) -> InvalidImageError:
     """The error with the image's name, which the server does not know."""
-    return InvalidImageError(_images.naming(image, str(error)), source=_images.describe(image))
+    return InvalidImageError(naming(image, str(error)), source=describe(image))
 
 
 def failed(image: ImageSource, error: ResnetClientError, started: Deadline) -> Outcome[T]:
@@ -155,9 +155,9 @@ class ReadyPoll:
 
 def check_images(images: T) -> T:
     """Refuse one image where many are wanted: its letters, lines or rows would be taken for images."""
-    if _images.is_one(images):
+    if is_one(images):
         raise ConfigurationError(
-            f"several images are expected, this is one ({_images.describe(images)}): pass a list, such as [image]"
+            f"several images are expected, this is one ({describe(images)}): pass a list, such as [image]"
         )
     return images
 

@@ -18,7 +18,7 @@ from resnet_client.requests import CONNECT_TIMEOUT_S
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from resnet_client._endpoint import Endpoint
+    from resnet_client.endpoints import Endpoint
 
 _CHUNK = 1 << 18
 

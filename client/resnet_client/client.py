@@ -6,14 +6,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from resnet_client import _images, _tracing, forks
-from resnet_client._config import check_model
-from resnet_client._endpoint import resolve
-from resnet_client._exceptions import ClosedError, InvalidImageError, ResnetClientError, ServerError
-from resnet_client._many import in_order
-from resnet_client._progress import bar
-from resnet_client._results import Health, Outcome, added_up
-from resnet_client._tracing import SILENT
+from resnet_client import forks, tracing
 from resnet_client.base import (
     CHECK_INTERVAL_S,
     LOGGER,
@@ -30,7 +23,13 @@ from resnet_client.base import (
     log_retry,
     with_source,
 )
+from resnet_client.config import check_model
+from resnet_client.endpoints import resolve
 from resnet_client.error_mapping import mapped
+from resnet_client.errors import ClosedError, InvalidImageError, ResnetClientError, ServerError
+from resnet_client.images import encoded, golden, pixels
+from resnet_client.in_order import in_order
+from resnet_client.progress import bar
 from resnet_client.requests import (
     BACKBONE,
     FEATURES,
@@ -50,7 +49,9 @@ from resnet_client.responses import (
     read_pixel_target,
     read_statistics,
 )
+from resnet_client.results import Health, Outcome, added_up
 from resnet_client.retry import Deadline
+from resnet_client.tracing import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -60,14 +61,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from resnet_client._config import ClientConfig, Preprocessing
-    from resnet_client._endpoint import Endpoint
-    from resnet_client._images import ImageSource
-    from resnet_client._results import Classification, ModelStatistics
-    from resnet_client._tracing import Span
+    from resnet_client.config import ClientConfig, Preprocessing
+    from resnet_client.endpoints import Endpoint
+    from resnet_client.images import ImageSource
     from resnet_client.pool import Server
     from resnet_client.requests import Inference, Request, Transport
     from resnet_client.responses import Answer, PixelTarget
+    from resnet_client.results import Classification, ModelStatistics
+    from resnet_client.tracing import Span
 
 T = TypeVar("T")
 
@@ -168,7 +169,7 @@ class Client(BaseClient):
         """
         self._check_open()
         target = Target.of(self._config, BACKBONE if model is None else model, model_version, preprocessing, timeout_s)
-        with _tracing.call("feature_maps", target.model, self._config.url) as span:
+        with tracing.call("feature_maps", target.model, self._config.url) as span:
             return read_maps(self._infer(image, target, MAPS, span=span))
 
     def classify_many(
@@ -338,11 +339,11 @@ class Client(BaseClient):
         self.close()
 
     def _classify(self, image: ImageSource, target: Target, top_k: int) -> Classification:
-        with _tracing.call("classify", target.model, self._config.url) as span:
+        with tracing.call("classify", target.model, self._config.url) as span:
             return read_classification(self._infer(image, target, PROBABILITIES, top_k, span))
 
     def _embed(self, image: ImageSource, target: Target) -> npt.NDArray[np.float32]:
-        with _tracing.call("embed", target.model, self._config.url) as span:
+        with tracing.call("embed", target.model, self._config.url) as span:
             return read_features(self._infer(image, target, FEATURES, span=span))
 
     def _many(
@@ -387,10 +388,10 @@ class Client(BaseClient):
         span: Span = SILENT,
     ) -> Inference:
         if target.preprocessing == "server":
-            return target.inference(_images.encoded(image), output_name, class_count, span)
+            return target.inference(encoded(image), output_name, class_count, span)
         network = self._pixel_target(target, deadline)
-        pixels = _images.pixels(image, network.recipe, network.limits)
-        return network.target.inference(pixels, output_name, class_count, span)
+        prepared = pixels(image, network.recipe, network.limits)
+        return network.target.inference(prepared, output_name, class_count, span)
 
     def _pixel_target(self, target: Target, deadline: Deadline) -> PixelTarget:
         key = target.model, target.model_version
@@ -407,7 +408,7 @@ class Client(BaseClient):
                 request = target.health_call(method)
                 found[name] = self._send_once(server, request, deadline.at_most(POLL_TIMEOUT_S))
             check_ready(found, server, target)
-            image = self._inference(_images.golden(), target, deadline, PROBABILITIES, class_count=1)
+            image = self._inference(golden(), target, deadline, PROBABILITIES, class_count=1)
             found["answer"] = read_classification(self._send_once(server, image, deadline))
         except ServerError as exc:
             found["error"] = exc

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from http.client import BadStatusLine, HTTPException, RemoteDisconnected
 from typing import TYPE_CHECKING
 
-from resnet_client._exceptions import (
+from resnet_client.errors import (
     ClosedError,
     DeadlineExceededError,
     InvalidImageError,

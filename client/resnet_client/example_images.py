@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
 # scikit-image's are CC0 or public domain, scikit-learn's CC BY 2.0.
@@ -31,7 +32,7 @@ def unusual() -> list[Path]:
     return _find(_UNUSUAL)
 
 
-def _find(names: dict[str, tuple[str, ...]]) -> list[Path]:
+def _find(names: Mapping[str, tuple[str, ...]]) -> list[Path]:
     """The files of the installed packages, which are not imported."""
     found = []
     for package, files in names.items():

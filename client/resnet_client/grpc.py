@@ -20,8 +20,8 @@ from resnet_client.requests import CONNECT_TIMEOUT_S, Inference, microseconds
 from resnet_client.responses import Answer
 
 if TYPE_CHECKING:
-    from resnet_client._config import ClientConfig
-    from resnet_client._endpoint import Endpoint
+    from resnet_client.config import ClientConfig
+    from resnet_client.endpoints import Endpoint
     from resnet_client.requests import Request
 
 _UNLIMITED = -1

@@ -13,18 +13,18 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from resnet_client import _tls, tensors
-from resnet_client._exceptions import ClosedError
+from resnet_client import tensors, tls
 from resnet_client.bounded_socket import BoundedSocket
 from resnet_client.error_mapping import RefusedError, mapped
+from resnet_client.errors import ClosedError
 from resnet_client.requests import CONNECT_TIMEOUT_S, Inference, microseconds
 from resnet_client.responses import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resnet_client._config import ClientConfig
-    from resnet_client._endpoint import Endpoint
+    from resnet_client.config import ClientConfig
+    from resnet_client.endpoints import Endpoint
     from resnet_client.requests import Request
 
 _OK = 200
@@ -50,7 +50,7 @@ class HttpTransport:
         self._config = config
         self._endpoint = endpoint
         self._url = str(endpoint)
-        self._tls = _tls.context(config) if endpoint.is_tls else None
+        self._tls = tls.context(config) if endpoint.is_tls else None
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._is_closed = False
@@ -116,7 +116,7 @@ class AsyncHttpTransport:
         self._origin = self._url.removesuffix(f"/{endpoint.path}")
         self._options: dict[str, Any] = {"allow_redirects": False}  # a redirection may lead to an unencrypted address
         if endpoint.is_tls:
-            self._options |= {"ssl": _tls.context(config), "server_hostname": endpoint.found_by or None}
+            self._options |= {"ssl": tls.context(config), "server_hostname": endpoint.found_by or None}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_UNLIMITED),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),

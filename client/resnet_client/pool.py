@@ -19,7 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from resnet_client._exceptions import (
+from resnet_client.errors import (
     ClosedError,
     DeadlineExceededError,
     ResnetClientError,
@@ -30,7 +30,7 @@ from resnet_client._exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from resnet_client._endpoint import Endpoint
+    from resnet_client.endpoints import Endpoint
 
 _LOGGER = logging.getLogger("resnet_client")
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from resnet_client import _images
-from resnet_client._config import check_model, check_model_version, check_preprocessing, check_timeout
-from resnet_client._exceptions import ConfigurationError
-from resnet_client._tracing import SILENT, Span
+from resnet_client.config import check_model, check_model_version, check_preprocessing, check_timeout
+from resnet_client.errors import ConfigurationError
+from resnet_client.images import golden
+from resnet_client.tracing import SILENT, Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
-    from resnet_client._config import ClientConfig
+    from resnet_client.config import ClientConfig
 
 IMAGE = "IMAGE"
 PIXELS = "PIXELS__0"
@@ -186,4 +186,4 @@ def probe(config: ClientConfig) -> Inference:
 
     Triton's ready flags stay true when a model's worker is dead.
     """
-    return Target.of(config).inference(_images.golden(), PROBABILITIES, class_count=1)
+    return Target.of(config).inference(golden(), PROBABILITIES, class_count=1)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_client import _photo
-from resnet_client._exceptions import ConfigurationError, ModelNotFoundError, ResnetClientError, ResponseError
-from resnet_client._results import Classification, ModelStatistics, Prediction
+from resnet_client.errors import ConfigurationError, ModelNotFoundError, ResnetClientError, ResponseError
 from resnet_client.requests import MAP_SHAPES, PIXELS, Target
+from resnet_client.results import Classification, ModelStatistics, Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

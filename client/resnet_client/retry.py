@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from resnet_client._exceptions import (
+from resnet_client.errors import (
     DeadlineExceededError,
     ModelNotFoundError,
     OverloadedError,

@@ -15,7 +15,7 @@ from corpus.mutations import mutations
 from corpus.odd import large_photos
 from corpus.served import Preprocess, cpu_s, forget_peak, memory_mib, send_raw, worker
 from PIL import Image
-from resnet_client import InvalidImageError, _images
+from resnet_client import InvalidImageError, images
 from resnet_client._photo import PhotoError, Recipe
 from resnet_serve import ServerConfig, TritonServer
 from tritonclient.utils import InferenceServerException
@@ -53,13 +53,13 @@ def preprocess(server: TritonServer) -> Iterator[Preprocess]:
 def good(photos: dict[str, Path]) -> tuple[bytes, np.ndarray]:
     """A good photo, and the pixels that it always has."""
     photo = photos["rocket"].read_bytes()
-    return photo, _images.pixels(photo, RECIPE)
+    return photo, images.pixels(photo, RECIPE)
 
 
 def answers(preprocess: Preprocess, photo: bytes) -> tuple[np.ndarray | str, np.ndarray | str]:
     """What the server says and what the client says: pixels, or a sentence."""
     both: list[np.ndarray | str] = []
-    for ask in (preprocess.pixels, lambda photo: _images.pixels(photo, RECIPE)):
+    for ask in (preprocess.pixels, lambda photo: images.pixels(photo, RECIPE)):
         try:
             both.append(ask(photo))
         except (PhotoError, InvalidImageError) as exc:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from resnet_client._bulk._reading import Photo
-from resnet_client._exceptions import ClosedError, ImageError, RequestError, ServerError
-from resnet_client._results import Classification
+from resnet_client.errors import ClosedError, ImageError, RequestError, ServerError
+from resnet_client.results import Classification
 
 if TYPE_CHECKING:
     import numpy as np

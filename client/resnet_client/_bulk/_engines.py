@@ -12,7 +12,7 @@ from resnet_client._bulk._parts import Layout, Part
 from resnet_client._bulk._units import Task
 from resnet_client._bulk._work import parts
 from resnet_client.client import Client
-from resnet_client._exceptions import ConfigurationError
+from resnet_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from resnet_client._bulk._asking import Answer
     from resnet_client._bulk._progress import Progress
     from resnet_client._bulk._reading import Photo
-    from resnet_client._config import ClientConfig
+    from resnet_client.config import ClientConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from resnet_client._bulk._places import filesystem_of, is_url, name_of, path_in, root_of, with_ranges
 from resnet_client._bulk._units import Unit
-from resnet_client._exceptions import ConfigurationError
-from resnet_client._images import SUFFIXES
+from resnet_client.errors import ConfigurationError
+from resnet_client.images import SUFFIXES
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 PARQUET_SUFFIXES = (".parquet", ".pq")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_client._bulk._asking import Failure
-from resnet_client._exceptions import ConfigurationError
-from resnet_client._results import Classification
+from resnet_client.errors import ConfigurationError
+from resnet_client.results import Classification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

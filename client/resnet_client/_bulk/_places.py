@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from resnet_client._exceptions import ConfigurationError
+from resnet_client.errors import ConfigurationError
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 

@@ -15,7 +15,7 @@ from resnet_client import _photo
 from resnet_client._bulk._listing import is_photo_name
 from resnet_client._bulk._places import filesystem_of, is_url, path_in
 from resnet_client._bulk._units import Unit
-from resnet_client._exceptions import ConfigurationError, ImageError, ResnetClientError
+from resnet_client.errors import ConfigurationError, ImageError, ResnetClientError
 
 _MOST_BYTES = _photo.Limits().max_bytes
 _ROWS_AT_ONCE = 16

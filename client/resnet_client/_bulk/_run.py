@@ -13,9 +13,9 @@ from resnet_client._bulk._parts import Layout, layout
 from resnet_client._bulk._places import root_of
 from resnet_client._bulk._progress import Progress
 from resnet_client._bulk._store import Store
-from resnet_client.client import Client
-from resnet_client._exceptions import ConfigurationError
 from resnet_client.base import check_max_in_flight, check_top_k
+from resnet_client.client import Client
+from resnet_client.errors import ConfigurationError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from resnet_client._bulk._parts import Part
 from resnet_client._bulk._units import Task, Unit
-from resnet_client._exceptions import ConfigurationError
+from resnet_client.errors import ConfigurationError
 
 METADATA_KEY = b"resnet_bulk"
 _PART = re.compile(r"part-(\d{6,})-(\d{4,})(-end)?\.parquet")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resnet_client._doctor._snapshot import Snapshot
-    from resnet_client._endpoint import Endpoint
+    from resnet_client.endpoints import Endpoint
 
 CLOSE = (
     "close it: resnet-serve does so by itself; tritonserver with --http-restricted-api={api}:admin-key=TOKEN and "

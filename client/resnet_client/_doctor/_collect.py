@@ -12,11 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from resnet_client import _images, _photo, requests as _requests
+from resnet_client import _photo
+from resnet_client import images as _images
+from resnet_client import requests as _requests
 from resnet_client._doctor import _reading
 from resnet_client._doctor._snapshot import LargeRequest, Metrics, Model, Probe, Snapshot, Trial
-from resnet_client._endpoint import Endpoint
-from resnet_client._exceptions import (
+from resnet_client.endpoints import Endpoint
+from resnet_client.errors import (
     ModelNotFoundError,
     RequestError,
     ResnetClientError,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from resnet_client._doctor._check import Check, Hits
 from resnet_client._doctor._snapshot import Answered
-from resnet_client._exceptions import InvalidImageError, OverloadedError
+from resnet_client.errors import InvalidImageError, OverloadedError
 
 if TYPE_CHECKING:
     from resnet_client._doctor._snapshot import Snapshot
-    from resnet_client._results import ModelStatistics
+    from resnet_client.results import ModelStatistics
 
 OLDEST_VERSION = (2, 51)
 """The oldest Triton that this client is tested against."""

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from resnet_client._endpoint import Endpoint
-from resnet_client._exceptions import ResnetClientError
-from resnet_client._results import ModelStatistics
+from resnet_client.endpoints import Endpoint
+from resnet_client.errors import ResnetClientError
+from resnet_client.results import ModelStatistics
 
 NETWORK_BACKENDS = frozenset({"onnxruntime", "pytorch", "openvino", "tensorrt"})
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from resnet_client import Client, InvalidImageError, ModelNotFoundError, Prediction, RequestError
 from resnet_client.__main__ import main
-from resnet_client._cli._exit_codes import ExitCode
+from resnet_client.cli.exit_codes import ExitCode
 
 CATS = {281, 282, 283, 284, 285}  # tabby, tiger cat, Persian, Siamese, Egyptian
 

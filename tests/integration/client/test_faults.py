@@ -15,7 +15,7 @@ from resnet_client import (
     UnavailableError,
 )
 from resnet_client import client as client_module
-from resnet_client._endpoint import Endpoint
+from resnet_client.endpoints import Endpoint
 
 from .conftest import settled
 from .misbehaviour import SLOW, WRONG, misbehaving, silent

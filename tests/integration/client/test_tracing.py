@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
-from resnet_client import AsyncClient, Client, UnavailableError, _tracing
+from resnet_client import AsyncClient, Client, UnavailableError, tracing
 from resnet_serve import ServerConfig, TritonServer
 
 # Not in `make test`: Triton sometimes sends the spans of a request only after a later one.
@@ -140,7 +140,7 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     kept = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(kept))
-    monkeypatch.setattr(_tracing, "_tracer", lambda: provider.get_tracer("tests"))
+    monkeypatch.setattr(tracing, "_tracer", lambda: provider.get_tracer("tests"))
     return kept
 
 
@@ -180,14 +180,14 @@ def test_what_brings_no_trace_is_not_traced(
     # Of the traces of other tests, spans may come still.
     before = {span["traceId"] for span in receiver.spans}
     with Client(traced.grpc_url) as client:
-        monkeypatch.setattr(_tracing, "_tracer", lambda: None)
+        monkeypatch.setattr(tracing, "_tracer", lambda: None)
         client.classify(photos["cat"])
-        monkeypatch.setattr(_tracing, "_tracer", lambda: TracerProvider(sampler=ALWAYS_OFF).get_tracer("tests"))
+        monkeypatch.setattr(tracing, "_tracer", lambda: TracerProvider(sampler=ALWAYS_OFF).get_tracer("tests"))
         client.classify(photos["cat"])
         kept = InMemorySpanExporter()
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(kept))
-        monkeypatch.setattr(_tracing, "_tracer", lambda: provider.get_tracer("tests"))
+        monkeypatch.setattr(tracing, "_tracer", lambda: provider.get_tracer("tests"))
         ours = set()
 
         def call() -> None:
@@ -216,8 +216,8 @@ def test_without_opentelemetry_there_is_nothing() -> None:
     program = """
 import sys
 sys.modules["opentelemetry"] = None
-from resnet_client import Client, _tracing
-with _tracing.call("classify", "resnet50", "grpc://localhost:8001") as span:
-    assert span is _tracing.SILENT and not span.headers
+from resnet_client import Client, tracing
+with tracing.call("classify", "resnet50", "grpc://localhost:8001") as span:
+    assert span is tracing.SILENT and not span.headers
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

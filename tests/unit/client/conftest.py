@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import trustme
 from resnet_client import ClientConfig, client
-from resnet_client._exceptions import UnavailableError
+from resnet_client.errors import UnavailableError
 from resnet_client.requests import Inference
 from resnet_client.responses import Answer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from resnet_client import ClientConfig, ModelNotFoundError, UnavailableError
 from resnet_client.__main__ import main
-from resnet_client._cli._exit_codes import ExitCode
+from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.requests import Inference
 
 

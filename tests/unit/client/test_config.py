@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from resnet_client import AsyncClient, Client, ClientConfig, ConfigurationError, _tls
-from resnet_client._endpoint import Endpoint
+from resnet_client import AsyncClient, Client, ClientConfig, ConfigurationError, tls
+from resnet_client.endpoints import Endpoint
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_every_option_has_a_variable(name, certificate, own):
         "client_certificate": own[0],
         "client_key": own[1],
     }
-    others = {"url": "grpcs://h", "client_certificate": own[0], "client_key": own[1]} if name in _tls.OPTIONS else {}
+    others = {"url": "grpcs://h", "client_certificate": own[0], "client_key": own[1]} if name in tls.OPTIONS else {}
     others.pop(name, None)
     config = ClientConfig.resolve(others, {f"RESNET_{name.upper()}": str(values[name])})
     assert getattr(config, name) == values[name]

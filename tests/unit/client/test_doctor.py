@@ -12,9 +12,9 @@ import pytest
 from resnet_client import ModelStatistics
 from resnet_client._doctor import CHECKS, Snapshot, examine
 from resnet_client._doctor._snapshot import Answered, Batching, LargeRequest, Metrics, Model, Tensor, Trial, Unloaded
-from resnet_client._endpoint import Endpoint
-from resnet_client._exceptions import InvalidImageError, OverloadedError, RequestError, ResponseError
 from resnet_client._photo import Recipe
+from resnet_client.endpoints import Endpoint
+from resnet_client.errors import InvalidImageError, OverloadedError, RequestError, ResponseError
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/doctor.md"
 URL = "grpc://127.0.0.1:8001"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from resnet_client.__main__ import main
-from resnet_client._cli import _doctor as command
 from resnet_client._doctor import Place, collect, examine
 from resnet_client._doctor._snapshot import Answered, LargeRequest
-from resnet_client._endpoint import Endpoint
-from resnet_client._exceptions import OverloadedError, RequestError, ResponseError, UnavailableError
+from resnet_client.cli import doctor as command
+from resnet_client.endpoints import Endpoint
+from resnet_client.errors import OverloadedError, RequestError, ResponseError, UnavailableError
 from resnet_client.responses import Answer, Call, Inference
 
 

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import aiohttp
 import grpc
 import pytest
-from resnet_client import _exceptions as errors
+from resnet_client import errors
 from resnet_client.error_mapping import RefusedError, map_error, mapped
 
 URL = "grpc://h:1"

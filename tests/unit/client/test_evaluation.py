@@ -1,7 +1,7 @@
 """Reading samples and comparing models."""
 
 import pytest
-from resnet_client import Client, ConfigurationError, _evaluation
+from resnet_client import Client, ConfigurationError, evaluate
 
 NAMES = {"crane": [134, 517], "tench": [0], "tiger shark": [3], "cock": [7]}
 
@@ -10,8 +10,8 @@ NAMES = {"crane": [134, 517], "tench": [0], "tiger shark": [3], "cock": [7]}
 def test_labels_come_from_a_file(tmp_path, encoding):
     """The columns `file` and `class_index` count, others do not."""
     (tmp_path / "labels.csv").write_text("file,class_index,name\na.jpg,3,x\n", encoding=encoding)
-    samples = _evaluation.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
-    assert samples == [_evaluation.Sample(tmp_path / "a.jpg", 3)]
+    samples = evaluate.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
+    assert samples == [evaluate.Sample(tmp_path / "a.jpg", 3)]
 
 
 def test_labels_come_from_folders(tmp_path):
@@ -19,7 +19,7 @@ def test_labels_come_from_folders(tmp_path):
     for name in ("7", "tench"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.jpg").touch()
-    samples = _evaluation.read_samples(tmp_path, None, NAMES)
+    samples = evaluate.read_samples(tmp_path, None, NAMES)
     assert [sample.class_index for sample in samples] == [7, 0]
 
 
@@ -31,7 +31,7 @@ def test_unclear_folders_are_refused(tmp_path, name, sentence):
     (tmp_path / name).mkdir()
     (tmp_path / name / "a.jpg").touch()
     with pytest.raises(ConfigurationError, match=sentence):
-        _evaluation.read_samples(tmp_path, None, NAMES)
+        evaluate.read_samples(tmp_path, None, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_photos_without_classes_are_no_empty_folder(tmp_path, names, sentence):
         (tmp_path / name).touch()
     (tmp_path / "7").mkdir()
     with pytest.raises(ConfigurationError, match=sentence):
-        _evaluation.read_samples(tmp_path, None, NAMES)
+        evaluate.read_samples(tmp_path, None, NAMES)
 
 
 def test_labels_of_nothing_are_refused(tmp_path):
@@ -56,7 +56,7 @@ def test_labels_of_nothing_are_refused(tmp_path):
     (tmp_path / "a.jpg").touch()
     (tmp_path / "labels.csv").write_text("file,class_index\n")
     with pytest.raises(ConfigurationError, match="labels.csv names no photo"):
-        _evaluation.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
+        evaluate.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
 
 
 @pytest.mark.parametrize(
@@ -76,15 +76,15 @@ def test_unreadable_label_files_are_refused(tmp_path, content, sentence):
     """A missing column, a class that is none and a field without end are said."""
     (tmp_path / "labels.csv").write_text(content)
     with pytest.raises(ConfigurationError, match=sentence):
-        _evaluation.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
+        evaluate.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
 
 
 def test_the_clients_version_counts_for_every_model(transport, tmp_path):
     """Class names and classifications ask for the version the client was given."""
     (tmp_path / "1.png").write_bytes(b"\x01")
     with Client(model_version="99") as client:
-        _evaluation.class_names(client, "a")
-        _evaluation.evaluate(client, [_evaluation.Sample(tmp_path / "1.png", 1)], ["a", "b"], max_in_flight=1)
+        evaluate.class_names(client, "a")
+        evaluate.evaluate(client, [evaluate.Sample(tmp_path / "1.png", 1)], ["a", "b"], max_in_flight=1)
     assert [(request.model, request.model_version) for request, _ in transport.sent] == [
         ("a", "99"),
         ("a", "99"),
@@ -97,10 +97,10 @@ def test_figures_are_right(transport, tmp_path):
     samples = []
     for content, truth in ((1, 1), (2, 9)):
         (tmp_path / f"{content}.png").write_bytes(bytes([content]))
-        samples.append(_evaluation.Sample(tmp_path / f"{content}.png", truth))
-    samples.append(_evaluation.Sample(tmp_path / "missing.png", 1))
+        samples.append(evaluate.Sample(tmp_path / f"{content}.png", truth))
+    samples.append(evaluate.Sample(tmp_path / "missing.png", 1))
     with Client() as client:
-        evaluation = _evaluation.evaluate(client, samples, ["a", "b"], max_in_flight=2)
+        evaluation = evaluate.evaluate(client, samples, ["a", "b"], max_in_flight=2)
     assert evaluation.reports[0].top1 == pytest.approx(1 / 3)
     assert list(evaluation.reports[0].failures) == [str(tmp_path / "missing.png")]
     assert evaluation.agreement == {"a = b": 1.0}

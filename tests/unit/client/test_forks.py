@@ -115,13 +115,13 @@ client.close()
 def test_children_have_room_for_photos_of_their_own(printed):
     """What the parent's threads decode at the fork takes no room in a child, and no turn."""
     code = """
-from resnet_client import _images
+from resnet_client import images
 from resnet_client._photo import Limits, Recipe, pixels
-room, recipe, photo = pixels._room, Recipe(resize=32, crop=24), _images.golden()
+room, recipe, photo = pixels._room, Recipe(resize=32, crop=24), images.golden()
 with room.take(Limits().max_pixels, Limits()), room._first_in_line:
     if not (child := os.fork()):
-        os._exit(len(_images.pixels(photo, recipe)))
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(_images.pixels(photo, recipe)))
+        os._exit(len(images.pixels(photo, recipe)))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(images.pixels(photo, recipe)))
 """
     assert printed(code) == "24 24\n"
 

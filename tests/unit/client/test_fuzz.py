@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from resnet_client import ClientConfig, ConfigurationError, ResnetClientError, ResponseError
-from resnet_client._endpoint import DEFAULT_PORTS, Endpoint, parse_all
-from resnet_client._evaluation import read_samples
+from resnet_client.endpoints import DEFAULT_PORTS, Endpoint, parse_all
+from resnet_client.evaluate import read_samples
 from resnet_client.requests import Target
 from resnet_client.responses import (
     Answer,

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from resnet_client import ImageError, InvalidImageError, _images
+from resnet_client import ImageError, InvalidImageError, images
 from resnet_client._photo import Limits, Recipe
 
 RECIPE = Recipe(resize=32, crop=24)
@@ -17,7 +17,7 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 @pytest.fixture
 def png():
     """One picture, encoded."""
-    return _images.encoded(COLOURS)
+    return images.encoded(COLOURS)
 
 
 @pytest.fixture
@@ -33,30 +33,30 @@ def test_encoded_photos_travel_untouched(png, file):
     with os.scandir(os.fsencode(file.parent)) as entries:
         entry = next(entries)  # a path that is bytes
     sources = [file, str(file), entry, png, bytearray(png), memoryview(png), io.BytesIO(png)]
-    assert _images.describe(entry) == str(file)
-    assert {_images.encoded(source) for source in sources} == {png}
+    assert images.describe(entry) == str(file)
+    assert {images.encoded(source) for source in sources} == {png}
 
 
 def test_pictures_are_encoded_without_loss(png):
     """An array and the picture made of it come out of the PNG as they went in."""
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), COLOURS)
-    assert _images.encoded(Image.fromarray(COLOURS)) == png
+    assert images.encoded(Image.fromarray(COLOURS)) == png
 
 
 def test_pixels_do_not_depend_on_the_kind_of_source(png, file):
     """Every kind of source is cropped to the same pixels."""
-    expected = _images.pixels(COLOURS, RECIPE)
+    expected = images.pixels(COLOURS, RECIPE)
     assert (expected.shape, expected.dtype) == ((24, 24, 3), np.uint8)
     for source in (png, file, Image.fromarray(COLOURS), io.BytesIO(png)):
-        assert np.array_equal(_images.pixels(source, RECIPE), expected)
+        assert np.array_equal(images.pixels(source, RECIPE), expected)
 
 
 def test_greys_and_alpha_are_accepted():
     """Arrays of shape (h, w) and (h, w, 4) are pictures too; alpha is ignored."""
     grey = COLOURS[..., 0]
     alpha = np.dstack([COLOURS, grey])
-    assert np.array_equal(_images.pixels(alpha, RECIPE), _images.pixels(COLOURS, RECIPE))
-    assert np.array_equal(_images.pixels(grey, RECIPE), _images.pixels(np.dstack([grey] * 3), RECIPE))
+    assert np.array_equal(images.pixels(alpha, RECIPE), images.pixels(COLOURS, RECIPE))
+    assert np.array_equal(images.pixels(grey, RECIPE), images.pixels(np.dstack([grey] * 3), RECIPE))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_other_arrays_are_refused(array):
     with pytest.raises(
         ImageError, match=r"\(height, width, 3\), RGB, \(height, width, 4\), .* \(height, width\)"
     ) as caught:
-        _images.encoded(array)
+        images.encoded(array)
     assert str(array.shape) in str(caught.value)
 
 
@@ -94,7 +94,7 @@ def test_other_arrays_are_refused(array):
 def test_unreadable_sources_give_a_sentence(source, sentence):
     """What cannot be read is an `ImageError` that names the source."""
     with pytest.raises(ImageError, match=sentence) as caught:
-        _images.encoded(source)
+        images.encoded(source)
     assert caught.value.source
 
 
@@ -103,7 +103,7 @@ def test_closed_files_give_a_sentence():
     stream = io.BytesIO(b"x")
     stream.close()
     with pytest.raises(ImageError, match="cannot be read"):
-        _images.encoded(stream)
+        images.encoded(stream)
 
 
 def test_damaged_archives_give_a_sentence():
@@ -113,7 +113,7 @@ def test_damaged_archives_give_a_sentence():
         archive.writestr("cat.jpg", b"a photo")
     damaged = io.BytesIO(buffer.getvalue().replace(b"a photo", b"another"))
     with zipfile.ZipFile(damaged) as archive, archive.open("cat.jpg") as entry, pytest.raises(ImageError) as caught:
-        _images.encoded(entry)
+        images.encoded(entry)
     assert str(caught.value).startswith("cat.jpg: the file object cannot be read (Bad CRC")
     assert isinstance(caught.value.__cause__, zipfile.BadZipFile)
 
@@ -123,12 +123,12 @@ def test_released_memory_gives_a_sentence():
     view = memoryview(b"a photo")
     view.release()
     with pytest.raises(ImageError, match="cannot be read") as caught:
-        _images.encoded(view)
+        images.encoded(view)
     assert caught.value.source == "memoryview"
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 5), (5, 5, 9, 5), (5, 5, 5, 9)])
-@pytest.mark.parametrize("convert", [_images.encoded, lambda source: _images.pixels(source, RECIPE)])
+@pytest.mark.parametrize("convert", [images.encoded, lambda source: images.pixels(source, RECIPE)])
 def test_empty_pictures_are_refused(box, convert):
     """A `PIL.Image` cut down to nothing is an `InvalidImageError` wherever it is preprocessed."""
     with pytest.raises(InvalidImageError, match=r"the picture is empty \([04]x[04] pixels\)"):
@@ -140,14 +140,14 @@ def test_pictures_that_cannot_be_encoded_are_refused():
     picture = Image.fromarray(COLOURS)
     picture.info["icc_profile"] = "no bytes"
     with pytest.raises(InvalidImageError, match="cannot be encoded as PNG"):
-        _images.encoded(picture)
+        images.encoded(picture)
 
 
 @pytest.mark.parametrize("content", [b"", b"no photo", "truncated"])
 def test_local_preprocessing_refuses_what_is_no_photo(content, png):
     """Nothing of Pillow escapes; the error keeps it as its cause."""
     with pytest.raises(InvalidImageError, match="photo"):
-        _images.pixels(png[:300] if content == "truncated" else content, RECIPE)
+        images.pixels(png[:300] if content == "truncated" else content, RECIPE)
 
 
 @pytest.mark.parametrize("kind", ["path", "bytes", "array", "picture"])
@@ -155,8 +155,8 @@ def test_local_preprocessing_has_the_limits_of_the_server(kind, png, file):
     """Whatever the photo comes as, what is too large is refused by the same sentence."""
     source = {"path": file, "bytes": png, "array": COLOURS, "picture": Image.fromarray(COLOURS)}[kind]
     with pytest.raises(InvalidImageError, match="50x40 pixels, more than the 1999 allowed"):
-        _images.pixels(source, RECIPE, Limits(max_pixels=1_999))
-    assert _images.pixels(source, RECIPE, Limits(max_pixels=2_000)).shape == (24, 24, 3)
+        images.pixels(source, RECIPE, Limits(max_pixels=1_999))
+    assert images.pixels(source, RECIPE, Limits(max_pixels=2_000)).shape == (24, 24, 3)
 
 
 def test_long_files_are_not_even_read(tmp_path):
@@ -165,17 +165,17 @@ def test_long_files_are_not_even_read(tmp_path):
     with path.open("wb") as stream:
         stream.truncate(1 << 40)
     with pytest.raises(InvalidImageError, match=r"huge.jpg: the photo has 1099511627776 bytes, more than"):
-        _images.pixels(path, RECIPE)
+        images.pixels(path, RECIPE)
 
 
 def test_damaged_pictures_are_found_when_they_are_decoded(png):
     """A `PIL.Image` whose file is truncated fails as `InvalidImageError`."""
     with pytest.raises(InvalidImageError, match="damaged"):
-        _images.encoded(Image.open(io.BytesIO(png[:300])))
+        images.encoded(Image.open(io.BytesIO(png[:300])))
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-@pytest.mark.parametrize("convert", [_images.encoded, lambda source: _images.pixels(source, RECIPE)])
+@pytest.mark.parametrize("convert", [images.encoded, lambda source: images.pixels(source, RECIPE)])
 def test_samples_of_unknown_range_are_no_damage(mode, convert):
     """A picture that is refused for its samples is not called damaged."""
     with pytest.raises(InvalidImageError, match="^the photo has 32-bit samples of unknown range"):
@@ -187,4 +187,4 @@ def test_folders_are_searched_by_suffix(tmp_path):
     for name in ("b/2.JPG", "b/notes.txt", "a.png", "b/1.webp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [p.name for p in _images.find(tmp_path)] == ["a.png", "1.webp", "2.JPG"]
+    assert [p.name for p in images.find(tmp_path)] == ["a.png", "1.webp", "2.JPG"]

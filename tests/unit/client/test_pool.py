@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from resnet_client import ResnetClientError, ResponseError, UnavailableError, pool
-from resnet_client._endpoint import Endpoint, parse_all
+from resnet_client.endpoints import Endpoint, parse_all
 from resnet_client.pool import Pool
 
 NAME = Endpoint.parse("dns:///triton:9")

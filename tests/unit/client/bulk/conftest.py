@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from resnet_client import client
 from resnet_client.__main__ import main
-from resnet_client._exceptions import InvalidImageError
+from resnet_client.errors import InvalidImageError
 from resnet_client.requests import FEATURES, Inference
 from resnet_client.responses import Answer
 

@@ -11,7 +11,7 @@ from resnet_client._bulk import _store
 from resnet_client._bulk._engines import Plan, Worker
 from resnet_client._bulk._parts import Layout
 from resnet_client._bulk._units import Task, Unit
-from resnet_client._cli._exit_codes import ExitCode
+from resnet_client.cli.exit_codes import ExitCode
 
 from .conftest import write_tar
 

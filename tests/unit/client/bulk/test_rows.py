@@ -12,8 +12,8 @@ import pytest
 from resnet_client import OverloadedError, RequestError, ResponseError, UnavailableError
 from resnet_client._bulk import _asking
 from resnet_client._bulk._parts import Layout
-from resnet_client._cli._exit_codes import ExitCode
-from resnet_client._exceptions import ModelNotFoundError
+from resnet_client.cli.exit_codes import ExitCode
+from resnet_client.errors import ModelNotFoundError
 
 from .conftest import WIDTH, write_parquet, write_tar
 

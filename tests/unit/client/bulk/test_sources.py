@@ -8,7 +8,7 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from resnet_client._bulk import _reading
-from resnet_client._cli._exit_codes import ExitCode
+from resnet_client.cli.exit_codes import ExitCode
 
 from .conftest import write_parquet, write_tar
 

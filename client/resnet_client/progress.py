@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resnet_client._results import Outcome
+    from resnet_client.results import Outcome
 
 
 @contextmanager

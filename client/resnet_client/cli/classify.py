@@ -8,16 +8,16 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from resnet_client._cli._exit_codes import ExitCode, code_of_run
-from resnet_client._cli._options import add_photos, open_client, photos, refuse_empty
-from resnet_client._images import describe
+from resnet_client.cli.exit_codes import ExitCode, code_of_run
+from resnet_client.cli.options import add_photos, open_client, photos, refuse_empty
+from resnet_client.images import describe
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from resnet_client._exceptions import ResnetClientError
-    from resnet_client._results import Classification, Outcome
+    from resnet_client.errors import ResnetClientError
+    from resnet_client.results import Classification, Outcome
 
 NAME = "classify"
 HELP = "name what photos show"

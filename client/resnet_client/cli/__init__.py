@@ -9,16 +9,16 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from resnet_client._cli import _bulk, _classify, _doctor, _embed, _evaluate, _server
-from resnet_client._cli._exit_codes import ExitCode, code_of
-from resnet_client._cli._options import build_parser
-from resnet_client._exceptions import ResnetClientError
+from resnet_client.cli import bulk, classify, doctor, embed, evaluate, server
+from resnet_client.cli.exit_codes import ExitCode, code_of
+from resnet_client.cli.options import build_parser
+from resnet_client.errors import ResnetClientError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-_COMMANDS = (_classify, _embed, _bulk, _server.Health, _server.Metadata, _evaluate, _doctor)
+_COMMANDS = (classify, embed, bulk, server.Health, server.Metadata, evaluate, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

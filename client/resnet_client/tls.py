@@ -7,10 +7,10 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_client._exceptions import ConfigurationError
+from resnet_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from resnet_client._config import ClientConfig
+    from resnet_client.config import ClientConfig
 
 OPTIONS = ("ca_certificate", "client_certificate", "client_key")
 

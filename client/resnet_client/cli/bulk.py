@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from resnet_client._bulk._run import Options
 from resnet_client._bulk._run import run as run_bulk
-from resnet_client._cli._exit_codes import ExitCode
-from resnet_client._cli._options import add_in_flight, named, open_client
+from resnet_client.cli.exit_codes import ExitCode
+from resnet_client.cli.options import add_in_flight, named, open_client
 
 if TYPE_CHECKING:
     import argparse

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Self
 
-from resnet_client._exceptions import (
+from resnet_client.errors import (
     ConfigurationError,
     DeadlineExceededError,
     ImageError,
@@ -20,6 +20,7 @@ class ExitCode(enum.IntEnum):
     """Exit codes with their meaning."""
 
     def __new__(cls, value: int, meaning: str) -> Self:
+        """A member that is its number and has a meaning."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning

@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 
-from resnet_client._cli._exit_codes import ExitCode, code_of
-from resnet_client._cli._options import open_client
-from resnet_client._config import check_timeout
+from resnet_client.cli.exit_codes import ExitCode, code_of
+from resnet_client.cli.options import open_client
+from resnet_client.config import check_timeout
 
 
 class Health:

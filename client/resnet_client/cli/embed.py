@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_client._cli._exit_codes import ExitCode, code_of_run
-from resnet_client._cli._options import add_photos, open_client, photos, refuse_empty
-from resnet_client._exceptions import ConfigurationError, ResnetClientError
-from resnet_client._images import describe
+from resnet_client.cli.exit_codes import ExitCode, code_of_run
+from resnet_client.cli.options import add_photos, open_client, photos, refuse_empty
+from resnet_client.errors import ConfigurationError, ResnetClientError
+from resnet_client.images import describe
 
 if TYPE_CHECKING:
     import argparse
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from resnet_client._results import Outcome
+    from resnet_client.results import Outcome
 
     Vector = npt.NDArray[np.float32]
 

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_client import _evaluation
-from resnet_client._cli._exit_codes import ExitCode
-from resnet_client._cli._options import add_in_flight, named, open_client
+from resnet_client import evaluate as accuracy
+from resnet_client.cli.exit_codes import ExitCode
+from resnet_client.cli.options import add_in_flight, named, open_client
 
 if TYPE_CHECKING:
     import argparse
 
-    from resnet_client._evaluation import Evaluation
+    from resnet_client.evaluate import Evaluation
 
 NAME = "evaluate"
 HELP = "top-1, top-5, agreement between models and latency, on photos with known classes"
@@ -49,11 +49,11 @@ def run(options: argparse.Namespace) -> ExitCode:
     """Evaluate and show."""
     with open_client(options) as client:
         models = list(dict.fromkeys(options.models or [client.config.model]))
-        names = _evaluation.class_names(client, models[0])
-        samples = _evaluation.read_samples(Path(options.folder), options.labels, names)
+        names = accuracy.class_names(client, models[0])
+        samples = accuracy.read_samples(Path(options.folder), options.labels, names)
         for model in models:  # a missing model is an answer, not two hundred failures
             client.metadata(model=model, model_version=client.config.model_version)
-        evaluation = _evaluation.evaluate(client, samples, models, max_in_flight=options.max_in_flight)
+        evaluation = accuracy.evaluate(client, samples, models, max_in_flight=options.max_in_flight)
     if options.json:
         sys.stdout.write(json.dumps(evaluation.to_dict(), indent=2) + "\n")
     elif sys.stdout.isatty():

@@ -7,11 +7,11 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_client._cli._exit_codes import ExitCode
+from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.client import Client
-from resnet_client._config import ClientConfig, environment_name
-from resnet_client._exceptions import ConfigurationError
-from resnet_client._images import find
+from resnet_client.config import ClientConfig, environment_name
+from resnet_client.errors import ConfigurationError
+from resnet_client.images import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

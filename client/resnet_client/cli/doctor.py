@@ -12,18 +12,18 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from resnet_client import _doctor
-from resnet_client._cli._exit_codes import ExitCode
-from resnet_client._config import ClientConfig, environment_name
 from resnet_client._doctor._access import is_loopback
-from resnet_client._exceptions import ConfigurationError
+from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.client import connect
+from resnet_client.config import ClientConfig, environment_name
+from resnet_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
 
     from resnet_client._doctor import Examination
     from resnet_client._doctor._collect import Ask
-    from resnet_client._endpoint import Endpoint
+    from resnet_client.endpoints import Endpoint
 
 NAME = "doctor"
 HELP = "what is wrong or slow about a server, each with cause and remedy"

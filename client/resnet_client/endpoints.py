@@ -7,7 +7,7 @@ import re
 import socket
 from urllib.parse import SplitResult, urlsplit
 
-from resnet_client._exceptions import ConfigurationError
+from resnet_client.errors import ConfigurationError
 
 DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}
 

@@ -6,13 +6,13 @@ import collections
 import dataclasses
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from resnet_client._images import describe
+from resnet_client.images import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from resnet_client._exceptions import ResnetClientError, ServerError
-    from resnet_client._images import ImageSource
+    from resnet_client.errors import ResnetClientError, ServerError
+    from resnet_client.images import ImageSource
 
 T_co = TypeVar("T_co", covariant=True)
 

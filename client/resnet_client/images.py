@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from resnet_client import _photo
-from resnet_client._exceptions import ImageError, InvalidImageError
+from resnet_client.errors import ImageError, InvalidImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_client._exceptions import ConfigurationError
-from resnet_client._images import find, golden
+from resnet_client.errors import ConfigurationError
+from resnet_client.images import find, golden
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,9 +13,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from resnet_client import _tls
-from resnet_client._endpoint import Endpoint, parse_all
-from resnet_client._exceptions import ConfigurationError
+from resnet_client import tls
+from resnet_client.endpoints import Endpoint, parse_all
+from resnet_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,10 +88,10 @@ class ClientConfig:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
             raise ConfigurationError(f"max_attempts must be an integer of at least 1, not {self.max_attempts!r}")
         check_admin_token(self.admin_token)
-        for name in _tls.OPTIONS:
+        for name in tls.OPTIONS:
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, _tls.path_of(name, getattr(self, name)))
-        _tls.check(self)
+                object.__setattr__(self, name, tls.path_of(name, getattr(self, name)))
+        tls.check(self)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
