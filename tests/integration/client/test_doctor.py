@@ -1,4 +1,4 @@
-"""The doctor against the real server: silent where all is well, and it finds faults that are really there."""
+"""The doctor on the real server: no findings on the default repository, and each fault of a changed one is found."""
 
 from __future__ import annotations
 
@@ -15,177 +15,162 @@ from resnet_serve.config import APIS
 from tritonclient import http as triton
 from tritonclient.grpc import model_config_pb2 as pb
 
-# What other tests do to the server that all share: they overload it on purpose, and send what is no photo.
-OF_OTHER_TESTS = ("mostly-waiting", "never-batched", "many-failures")
+# Other tests overload the shared server and send invalid images on purpose.
+OF_OTHER_TESTS = ("many-failures", "never-batched")
+IGNORED = [option for check in OF_OTHER_TESTS for option in ("--ignore", check)]
 
 RAISES = """
 class TritonPythonModel:
     def execute(self, requests):
-        raise RuntimeError("the worker has lost its mind")
-"""
-
-FIRST_ROW_ONLY = """
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        pixels = pb_utils.Tensor("PIXELS__0", np.zeros((1, 224, 224, 3), np.uint8))
-        return [pb_utils.InferenceResponse([pixels]) for _ in requests]
+        raise RuntimeError("the worker is broken")
 """
 
 
-def doctor(url: str, *options: str, token: str = "") -> tuple[int, dict, str]:
-    """Run the command as a person would; returns exit code, report and standard error."""
+def run(url: str, *options: str, token: str = "") -> tuple[int, str, str]:
+    """Run the command; returns exit code, standard output and standard error."""
     environment = {**os.environ, "RESNET_ADMIN_TOKEN": token}
-    command = [sys.executable, "-m", "resnet_client", "doctor", url, "--json", *options]
+    command = [sys.executable, "-m", "resnet_client", "doctor", url, *options]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    return result.returncode, json.loads(result.stdout) if result.stdout else {}, result.stderr
+    return result.returncode, result.stdout, result.stderr
+
+
+def report(url: str, *options: str, token: str = "") -> tuple[int, dict]:
+    """Run the command; returns exit code and report."""
+    code, output, errors = run(url, "--json", *options, token=token)
+    assert errors == ""
+    return code, json.loads(output)
+
+
+@pytest.mark.parametrize("model", ["resnet50", "network_onnx"])
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_doctor_finds_nothing_on_the_default_repository(server: TritonServer, protocol: str, model: str) -> None:
+    """With the token, everything is checked over both protocols, whether the model takes images or pixels."""
+    options = ["--metrics-url", server.metrics_url, "--model", model, *IGNORED]
+    code, found = report(getattr(server, f"{protocol}_url"), *options, token=server.admin_token)
+    assert (code, found["findings"]) == (0, [])
+    assert set(found["not_checked"]) == set(OF_OTHER_TESTS)
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_silent_on_the_default_set_up(server: TritonServer, protocol: str) -> None:
-    """With the token, everything is checked and nothing found, over both protocols."""
-    ignored = [option for check in OF_OTHER_TESTS for option in ("--ignore", check)]
-    url = getattr(server, f"{protocol}_url")
-    code, report, errors = doctor(url, "--metrics-url", server.metrics_url, *ignored, token=server.admin_token)
-    assert (code, report["findings"], errors) == (0, [], "")
-    assert set(report["unchecked"]) == set(OF_OTHER_TESTS)
-    assert len(report["clean"]) >= 30
+def test_doctor_names_what_needs_the_token(server: TritonServer, protocol: str) -> None:
+    """Without the token, restricted APIs are not checked; the rest is, and nothing is found."""
+    code, found = report(getattr(server, f"{protocol}_url"), "--metrics-url", server.metrics_url)
+    assert (code, found["findings"]) == (0, [])
+    assert set(found["not_checked"]) == {*OF_OTHER_TESTS, "version-not-loaded"}
+    assert all("--admin-token" in reason for reason in found["not_checked"].values())
 
 
-def test_silent_on_a_network(server: TritonServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked with pixels, it does as well; a photo of 8 MiB is not for it. The variable says where the metrics are."""
-    monkeypatch.setenv("RESNET_METRICS_URL", server.metrics_url)
-    ignored = [option for check in OF_OTHER_TESTS for option in ("--ignore", check)]
-    code, report, _ = doctor(server.grpc_url, "--model", "network_onnx", *ignored, token=server.admin_token)
-    assert (code, report["findings"]) == (0, [])
-    assert set(report["unchecked"]) == {*OF_OTHER_TESTS, "large-photos-fail"}
-
-
-def test_silent_without_the_token(server: TritonServer) -> None:
-    """What is closed to strangers is not checked, and said so; the rest is checked, and nothing found."""
-    code, report, _ = doctor(server.grpc_url, "--metrics-url", server.metrics_url)
-    assert (code, report["findings"]) == (0, [])
-    assert set(report["unchecked"]) == {*OF_OTHER_TESTS, "version-not-loaded"}
-    assert {"--admin-token" in reason for reason in report["unchecked"].values()} == {True}
-
-
-def test_a_wrong_token_is_named(server: TritonServer) -> None:
-    """A token that opens nothing is a finding; it appears nowhere in the report."""
+def test_doctor_finds_a_wrong_token(server: TritonServer) -> None:
+    """A refused token is a finding; the report does not contain it."""
     wrong = "of-another-server"
-    code, report, errors = doctor(server.grpc_url, "--metrics-url", server.metrics_url, token=wrong)
+    code, found = report(server.grpc_url, "--metrics-url", server.metrics_url, token=wrong)
     assert code == 1
-    assert [finding["check"] for finding in report["findings"]] == ["token-refused"]
-    assert wrong not in json.dumps(report) + errors
+    assert [finding["check"] for finding in found["findings"]] == ["token-refused"]
+    assert wrong not in json.dumps(found)
 
 
-def test_nobody_there(free_port: int) -> None:
-    """An unreachable server is exit code 3 and a sentence."""
-    code, report, errors = doctor(f"grpc://127.0.0.1:{free_port}")
-    assert (code, report) == (3, {})
-    assert "cannot be reached" in errors
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_doctor_finds_a_model_that_is_not_served(server: TritonServer, protocol: str) -> None:
+    """The model that clients ask for is missing on the server."""
+    options = ["--metrics-url", server.metrics_url, "--model", "resnet34", *IGNORED]
+    code, found = report(getattr(server, f"{protocol}_url"), *options, token=server.admin_token)
+    assert code == 1
+    assert [(finding["check"], finding["subject"]) for finding in found["findings"]] == [("not-ready", "resnet34")]
 
 
-CLOSED_BY_DEFAULT = ("control-open", "shared-memory-open", "trace-open", "logging-open", "statistics-open")
-
-# What is seeded into the sick server; a roll-out that failed makes all of it unready.
-UNGUARDED = ("queue-without-limit", "queue-without-timeout", "deadline-ignored")
-FAULTS = {
-    "server": ("not-ready", *CLOSED_BY_DEFAULT),
-    "metrics": ("no-metrics",),
-    "preprocess": (
-        *UNGUARDED,
-        "queue-delays",
-        "long-delay",
-        "preserve-ordering",
-        "preprocess-instances",
-        "many-versions",
-    ),
-    "network_onnx": ("no-dynamic-batching", "threads-unset", "no-warmup", "recipe-damaged", "version-not-loaded"),
-    "network_torchscript": (*UNGUARDED, "threads-exceed-cores", "no-warmup"),
-    "resnet50": ("labels-incomplete", "recipes-differ", "version-pinned"),
-    "resnet50_liar": ("readiness-lies", "no-label-file", "recipes-differ"),
-    "resnet50_first": ("batch-fails", "no-label-file", "recipes-differ"),
-    "liar_step": ("recipe-missing", "no-photo-limits", "response-cache", *UNGUARDED),
-    "first_step": ("recipe-missing", "no-photo-limits", "response-cache", *UNGUARDED),
-}
-
-
-def spoil_preprocess(config: pb.ModelConfig) -> None:
-    """A queue and a door without any limit, everything held back, more processes than cores, no limits on photos."""
-    config.instance_group[0].count = 2
-    batching = config.dynamic_batching
-    batching.max_queue_delay_microseconds = 200_000
-    batching.preserve_ordering = True
-    del config.parameters["max_backlog"]
-    batching.default_queue_policy.timeout_action = pb.ModelQueuePolicy.DELAY
-    config.version_policy.all.SetInParent()
-
-
-def spoil_network(config: pb.ModelConfig) -> None:
-    """Two instances that fight for the cores, nothing batched, a recipe that was edited."""
-    config.ClearField("dynamic_batching")
-    config.instance_group[0].count = 2
-    config.parameters["recipe"].string_value = config.parameters["recipe"].string_value.replace("224", "200")
-
-
-def spoil_second_network(config: pb.ModelConfig) -> None:
-    """Two instances with a thread each, on one core."""
-    config.instance_group[0].count = 2
-    config.parameters["INTRA_OP_THREAD_COUNT"].string_value = "1"
-
-
-def spoil_ensemble(config: pb.ModelConfig) -> None:
-    """It goes on asking the oldest version."""
-    config.ensemble_scheduling.step[0].model_version = 1
-
-
-def spoil_step(config: pb.ModelConfig) -> None:
-    """A step of unknown origin, which takes photos of any size and keeps every answer."""
-    for parameter in list(config.parameters):
-        del config.parameters[parameter]
-    config.response_cache.enable = True
-
-
-def lead_to(step: str) -> Callable[[pb.ModelConfig], None]:
-    """An ensemble whose first step is another one, without labels."""
-
-    def change(config: pb.ModelConfig) -> None:
-        config.ensemble_scheduling.step[0].model_name = step
-        config.output[0].label_filename = ""
-
-    return change
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_doctor_tests_readiness_where_configs_are_restricted(restricted: TritonServer, protocol: str) -> None:
+    """Without the token, a server that shows neither metadata nor configs still answers a test image."""
+    code, found = report(getattr(restricted, f"{protocol}_url"), "--metrics-url", restricted.metrics_url)
+    assert (code, found["findings"]) == (0, [])
+    assert found["passed"] == ["not-ready", "no-metrics", "token-refused", "open-admin-api", "plaintext"]
+    assert all("--admin-token" in reason for reason in found["not_checked"].values())
 
 
 @pytest.fixture(scope="module")
-def sick(repository_copy) -> Iterator[TritonServer]:
-    """One server with many faults."""
-    folder = repository_copy.folder
-    repository_copy.add("preprocess", change=spoil_preprocess)
-    for version in (2, 3):
-        (folder / f"preprocess/{version}").symlink_to("1")
-    repository_copy.add("network_onnx", change=spoil_network)
-    repository_copy.add("network_torchscript", change=spoil_second_network)
-    repository_copy.add("resnet50", change=spoil_ensemble)
-    labels = folder / "resnet50/labels.txt"
-    lines = labels.read_text().splitlines()
-    labels.unlink()
-    labels.write_text("\n".join(lines[:990]) + "\n")
-    for name, code in (("liar", RAISES), ("first", FIRST_ROW_ONLY)):
-        repository_copy.add("preprocess", f"{name}_step", spoil_step)
-        (folder / f"{name}_step/1/model.py").unlink()
-        (folder / f"{name}_step/1/model.py").write_text(code)
-        repository_copy.add("resnet50", f"resnet50_{name}", lead_to(f"{name}_step"))
-    config = ServerConfig(folder, port=0, open_apis=APIS, triton_args=("--allow-metrics=false",))
-    with TritonServer(config) as server:
-        break_a_roll_out(server, folder)
+def restricted(repository: Path) -> Iterator[TritonServer]:
+    """A server that opens nothing but health, inference and metrics to unauthenticated clients."""
+    with TritonServer(ServerConfig(repository, port=0, open_apis=())) as server:
         yield server
 
 
-def break_a_roll_out(server: TritonServer, folder: Path) -> None:
-    """A new version of the network is damaged, so the old one stays."""
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_doctor_fails_on_an_unreachable_server(free_port: int, protocol: str) -> None:
+    """Exit code 3, a message, no report."""
+    code, output, errors = run(f"{protocol}://127.0.0.1:{free_port}", "--json")
+    assert (code, output) == (3, "")
+    assert "cannot be reached" in errors
+
+
+FAULTS = {
+    "server": ("not-ready", *["open-admin-api"] * 4),
+    "metrics": ("no-metrics",),
+    "preprocess": ("queue-limit",),
+    "network_onnx": (
+        "version-not-loaded",
+        "preprocessing-config",  # does not match its hash
+        "no-dynamic-batching",
+        "queue-limit",
+        "no-warmup",
+    ),
+    "resnet50": ("labels", "preprocessing-config"),  # incomplete; differs from the network's
+    "resnet50_broken": ("not-ready", "preprocessing-config"),
+    "broken_step": ("preprocessing-config", "queue-limit"),  # missing
+}
+
+
+def remove_backlog_limit(config: pb.ModelConfig) -> None:
+    """Let any number of requests wait."""
+    del config.parameters["max_backlog"]
+
+
+def edit_network(config: pb.ModelConfig) -> None:
+    """Turn dynamic batching off and edit the preprocessing config."""
+    config.ClearField("dynamic_batching")
+    config.parameters["recipe"].string_value = config.parameters["recipe"].string_value.replace("224", "200")
+
+
+def remove_parameters(config: pb.ModelConfig) -> None:
+    """Remove the preprocessing config and all limits."""
+    for parameter in list(config.parameters):
+        del config.parameters[parameter]
+
+
+def call_broken_step(config: pb.ModelConfig) -> None:
+    """Have the ensemble call a model that fails."""
+    config.ensemble_scheduling.step[0].model_name = "broken_step"
+
+
+@pytest.fixture(scope="module")
+def faulty(repository_copy) -> Iterator[TritonServer]:
+    """One server with many faults."""
+    folder: Path = repository_copy.folder
+    models: list[tuple[str, str, Callable[[pb.ModelConfig], None] | None]] = [
+        ("preprocess", "", remove_backlog_limit),
+        ("preprocess", "broken_step", remove_parameters),
+        ("network_onnx", "", edit_network),
+        ("resnet50", "", None),
+        ("resnet50", "resnet50_broken", call_broken_step),
+    ]
+    for model, name, change in models:
+        repository_copy.add(model, name, change)
+    replace(folder / "resnet50/labels.txt", lambda labels: "\n".join(labels.splitlines()[:990]) + "\n")
+    replace(folder / "broken_step/1/model.py", lambda _: RAISES)
+    config = ServerConfig(folder, port=0, open_apis=APIS, triton_args=("--allow-metrics=false",))
+    with TritonServer(config) as server:
+        load_damaged_version(server, folder)
+        yield server
+
+
+def replace(path: Path, change: Callable[[str], str]) -> None:
+    """Change a file of the copy, which is a hard link to the original."""
+    text = path.read_text()
+    path.unlink()
+    path.write_text(change(text))
+
+
+def load_damaged_version(server: TritonServer, folder: Path) -> None:
+    """Try to load a new version of the network; the old one stays."""
     (folder / "network_onnx/2").mkdir()
     (folder / "network_onnx/2/model.onnx").write_bytes(b"damaged")
     address = server.http_url.removeprefix("http://")
@@ -196,26 +181,25 @@ def break_a_roll_out(server: TritonServer, folder: Path) -> None:
         client.load_model("network_onnx")
 
 
-def test_finds_what_is_really_wrong(sick: TritonServer) -> None:
-    """Every seeded fault is found where it is, with cause and remedy, and nothing else is."""
-    code, report, _ = doctor(sick.grpc_url, "--metrics-url", sick.metrics_url, "--cores", "1")
-    where = {sick.grpc_url: "server", sick.metrics_url: "metrics"}
-    found = [(finding["check"], where.get(finding["subject"], finding["subject"])) for finding in report["findings"]]
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_doctor_finds_every_fault_of_a_changed_repository(faulty: TritonServer, protocol: str) -> None:
+    """Each fault is found where it is, with cause and fix, and nothing else is found."""
+    url = getattr(faulty, f"{protocol}_url")
+    code, found = report(url, "--metrics-url", faulty.metrics_url)
+    names = {url: "server", faulty.metrics_url: "metrics"}
+    findings = [(names.get(f["subject"], f["subject"]), f["check"]) for f in found["findings"]]
     assert code == 1
-    assert sorted(found) == sorted((check, subject) for subject, checks in FAULTS.items() for check in checks)
-    assert len({check for check, _ in found}) >= 30
-    assert all(finding["what"] and finding["cause"] and finding["remedy"] for finding in report["findings"])
+    assert sorted(findings) == sorted((subject, check) for subject, checks in FAULTS.items() for check in checks)
+    assert all(finding["problem"] and finding["cause"] and finding["fix"] for finding in found["findings"])
 
 
-def test_a_person_reads_the_same(sick: TritonServer) -> None:
-    """Without --json there are lines of text, each finding with its reason and its remedy; --ignore leaves one out."""
-    options = ["--metrics-url", sick.metrics_url, "--cores", "1", "--ignore", "trace-open"]
-    command = [sys.executable, "-m", "resnet_client", "doctor", sick.http_url, *options]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 1
-    assert (
-        "wrong\tresnet50: 10 of 1000 classes have no label in labels.txt  [labels-incomplete]\n\twhy: " in result.stdout
-    )
-    assert "[trace-open]" not in result.stdout
-    assert "not checked\ttrace-open: ignored, as asked\n" in result.stdout
-    assert result.stdout.count("\n\tdo:  ") == sum(map(len, FAULTS.values())) - 1
+def test_doctor_prints_findings_as_text(faulty: TritonServer) -> None:
+    """Without --json each finding has three lines; an ignored check is listed as such."""
+    code, output, _ = run(faulty.http_url, "--metrics-url", "none", "--ignore", "open-admin-api")
+    assert code == 1
+    assert "error\tresnet50: 10 of 1000 classes have no label  [labels]\n\tcause: " in output
+    assert "a test image fails: " in output
+    assert "[open-admin-api]" not in output
+    assert "not checked\topen-admin-api: ignored (--ignore)\n" in output
+    assert "not checked\tno-metrics, gpu-idle: left out (--metrics-url none)\n" in output
+    assert output.count("\n\tfix:   ") == sum(map(len, FAULTS.values())) - 5

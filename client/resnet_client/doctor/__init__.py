@@ -1,0 +1,9 @@
+"""``resnet-client doctor``: find common faults of a running server.
+
+``snapshot.py`` reads the server once, ``checks.py`` holds the checks of that snapshot, ``report.py`` their table.
+"""
+
+from resnet_client.doctor.report import CHECKS, Check, Finding, Report, examine
+from resnet_client.doctor.snapshot import Probe, Snapshot, take
+
+__all__ = ["CHECKS", "Check", "Finding", "Probe", "Report", "Snapshot", "examine", "take"]
