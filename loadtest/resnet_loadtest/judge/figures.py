@@ -32,7 +32,6 @@ class Figures:
         level: requests per second asked for (open loop), or users (closed loop), on average.
         samples: the requests that were to be sent in that time.
         answered: photos whose answer came in that time, whenever they were sent.
-        completed: requests that were answered well in that time, likewise.
     """
 
     name: str
@@ -41,7 +40,6 @@ class Figures:
     level: float
     samples: Samples
     answered: int
-    completed: int
 
     @property
     def duration_s(self) -> float:
@@ -73,11 +71,6 @@ class Figures:
     def throughput(self) -> float:
         """Photos answered per second."""
         return self.answered / self.duration_s
-
-    @property
-    def completion_rate(self) -> float:
-        """Requests answered per second."""
-        return self.completed / self.duration_s
 
     @property
     def offered(self) -> float:
@@ -141,5 +134,4 @@ def _figures(name: str, start_s: float, end_s: float, level: float, samples: Sam
     intended = samples["intended_s"]
     here = samples[(intended >= start_s) & (intended < end_s)]
     done = samples[(samples["done_s"] >= start_s) & (samples["done_s"] < end_s)]
-    completed = int(np.sum(done["fate"] == Fate.OK))
-    return Figures(name, start_s, end_s, level, here, int(done["answered"].sum()), completed)
+    return Figures(name, start_s, end_s, level, here, int(done["answered"].sum()))
