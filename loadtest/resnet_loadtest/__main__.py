@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
-from resnet_loadtest.commands import check, compare, find_slo, report, run, worker
+from resnet_loadtest.commands import compare, find_slo, report, run, worker
 from resnet_loadtest.errors import LoadTestError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: tuple[Any, ...] = (run, find_slo, compare, check, report, worker)
+COMMANDS: tuple[Any, ...] = (run, find_slo, compare, report, worker)
 
 EXIT_COULD_NOT_RUN, EXIT_USAGE, EXIT_INTERRUPTED = 3, 64, 130
 
