@@ -7,7 +7,7 @@ and a verdict there is ``resnet-loadtest run``.
 
 from __future__ import annotations
 
-from resnet_loadtest.generate import greenlets
+from resnet_loadtest import greenlets
 
 greenlets.enable()
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any  # noqa: E402  # gevent comes before every
 
 from locust import events  # noqa: E402
 from resnet_loadtest import options as option_list  # noqa: E402
-from resnet_loadtest.generate.session import Session  # noqa: E402
-from resnet_loadtest.generate.users import (  # noqa: E402
+from resnet_loadtest.session import Session  # noqa: E402
+from resnet_loadtest.users import (  # noqa: E402
     BatchGrpc,
     BatchHttp,
     ClassifyGrpc,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
-from resnet_loadtest.commands import compare, find_slo, report, run, worker
+from resnet_loadtest.cli import compare, find_slo, report, run, worker
 from resnet_loadtest.errors import LoadTestError, UsageError
 
 if TYPE_CHECKING:

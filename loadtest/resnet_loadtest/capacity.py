@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from resnet_loadtest.conductor import conduct
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.options import AUTO_RATE
+from resnet_loadtest.runner import conduct
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_loadtest.errors import UsageError
-from resnet_loadtest.plan.profiles import PROFILES
+from resnet_loadtest.schedule import PROFILES
 
 if TYPE_CHECKING:
     import argparse

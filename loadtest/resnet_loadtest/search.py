@@ -12,21 +12,21 @@ import functools
 import json
 from typing import TYPE_CHECKING
 
+from resnet_loadtest import bisection
 from resnet_loadtest.capacity import measure
-from resnet_loadtest.conductor import conduct
-from resnet_loadtest.judge import bisection
-from resnet_loadtest.judge.findings import Result, Trial
-from resnet_loadtest.judge.slo import parse
-from resnet_loadtest.judge.verdict import Verdict
+from resnet_loadtest.findings import Result, Trial
 from resnet_loadtest.report import page, search_page
+from resnet_loadtest.runner import conduct
+from resnet_loadtest.slo import parse
+from resnet_loadtest.verdict import Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
 
-    from resnet_loadtest.judge.bisection import Bracket
-    from resnet_loadtest.judge.run import Run
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.bisection import Bracket
     from resnet_loadtest.options import Options
 
 _FOUND, _NOT_FOUND = 0, 2

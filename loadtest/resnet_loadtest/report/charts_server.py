@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from resnet_loadtest.counts import photos_answered
 from resnet_loadtest.report.page import Chart
-from resnet_loadtest.server.counts import photos_answered
 
 if TYPE_CHECKING:
-    from resnet_loadtest.judge.run import Run
-    from resnet_loadtest.server.steps import Step
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.server_statistics import Step
 
 _COLOURS = ("@compute", "@decode", "@memory", "@queue", "@other")
 _GIGABYTE = 1e9

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_loadtest.judge.quantiles import percentile
-from resnet_loadtest.judge.samples import Fate, response_s, service_s
-from resnet_loadtest.judge.slo import parse
+from resnet_loadtest.quantiles import percentile
 from resnet_loadtest.report.page import Chart
+from resnet_loadtest.samples import Fate, response_s, service_s
+from resnet_loadtest.slo import parse
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from resnet_loadtest.judge.run import Run
-    from resnet_loadtest.judge.samples import Samples
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.samples import Samples
 
 _MOST_DOTS = 4000
 _WINDOWS = 60

@@ -7,22 +7,22 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from resnet_loadtest.judge.figures import PERCENTILES
-from resnet_loadtest.judge.gauges import Gauge
-from resnet_loadtest.judge.run import Run, ServerSide
-from resnet_loadtest.judge.samples import decode, encode
-from resnet_loadtest.judge.slo import parse
+from resnet_loadtest.analysis import Run, ServerSide
+from resnet_loadtest.generator_metrics import Gauge
+from resnet_loadtest.metrics import PERCENTILES
 from resnet_loadtest.options import Options
-from resnet_loadtest.plan.profiles import Stage
 from resnet_loadtest.report import typed
-from resnet_loadtest.server.metrics import Reading
-from resnet_loadtest.server.steps import Step
+from resnet_loadtest.samples import decode, encode
+from resnet_loadtest.schedule import Stage
+from resnet_loadtest.server_metrics import Reading
+from resnet_loadtest.server_statistics import Step
+from resnet_loadtest.slo import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from resnet_loadtest.judge.figures import Figures
+    from resnet_loadtest.metrics import Figures
 
 SCHEMA = "resnet-loadtest/2"
 SEARCH_SCHEMA = "resnet-loadtest-search/1"

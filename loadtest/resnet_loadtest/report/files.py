@@ -9,7 +9,7 @@ from resnet_loadtest.report import document, junit, page, run_page
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet_loadtest.judge.run import Run
+    from resnet_loadtest.analysis import Run
 
 
 def write_all(run: Run, folder: Path, stem: str) -> list[Path]:

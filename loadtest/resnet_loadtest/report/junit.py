@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet_loadtest.judge.run import Run
+    from resnet_loadtest.analysis import Run
 
 
 def write(run: Run, path: Path) -> None:

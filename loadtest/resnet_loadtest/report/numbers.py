@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resnet_loadtest.judge.figures import Figures
-    from resnet_loadtest.judge.run import Run
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.metrics import Figures
 
 _LONG = 2000.0
 

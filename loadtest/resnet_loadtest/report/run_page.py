@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from resnet_loadtest.generate.workloads import addresses
 from resnet_loadtest.report import charts_server, charts_time
 from resnet_loadtest.report.numbers import level, milliseconds
 from resnet_loadtest.report.page import Page, Table
+from resnet_loadtest.workloads import addresses
 
 if TYPE_CHECKING:
-    from resnet_loadtest.judge.figures import Figures
-    from resnet_loadtest.judge.run import Run
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.metrics import Figures
 
 
 def page(run: Run) -> Page:

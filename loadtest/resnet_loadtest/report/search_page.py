@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_loadtest.generate.workloads import addresses
-from resnet_loadtest.judge.verdict import Verdict
 from resnet_loadtest.report.document import SEARCH_SCHEMA
 from resnet_loadtest.report.numbers import milliseconds
 from resnet_loadtest.report.page import Chart, Page, Table
+from resnet_loadtest.verdict import Verdict
+from resnet_loadtest.workloads import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resnet_loadtest.judge.findings import Result, Trial
+    from resnet_loadtest.findings import Result, Trial
 
 Found = tuple[float, float, float]
 

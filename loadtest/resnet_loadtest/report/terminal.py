@@ -8,17 +8,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from resnet_loadtest.generate.workloads import addresses
-from resnet_loadtest.judge.verdict import Verdict
 from resnet_loadtest.report.numbers import level, milliseconds
+from resnet_loadtest.verdict import Verdict
+from resnet_loadtest.workloads import addresses
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from resnet_loadtest.generate.generator import Chunk
-    from resnet_loadtest.judge.figures import Figures
-    from resnet_loadtest.judge.run import Run
-    from resnet_loadtest.plan.profiles import Stage
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.generator import Chunk
+    from resnet_loadtest.metrics import Figures
+    from resnet_loadtest.schedule import Stage
 
 _COLOURS = {Verdict.PASS: "green", Verdict.MEASURED: "cyan", Verdict.MISSED: "red", Verdict.INVALID: "yellow"}
 _LINE_S = 5.0

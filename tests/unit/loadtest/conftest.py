@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from resnet_loadtest.judge.gauges import Gauge
-from resnet_loadtest.judge.run import Run, ServerSide
-from resnet_loadtest.judge.samples import Fate, table
+from resnet_loadtest.analysis import Run, ServerSide
+from resnet_loadtest.generator_metrics import Gauge
 from resnet_loadtest.options import Options
-from resnet_loadtest.plan.profiles import stages
-from resnet_loadtest.server.steps import Step
+from resnet_loadtest.samples import Fate, table
+from resnet_loadtest.schedule import stages
+from resnet_loadtest.server_statistics import Step
 
 STUBS = {"http": Path(__file__).with_name("stub_server.py"), "grpc": Path(__file__).with_name("stub_grpc.py")}
 

@@ -1,7 +1,7 @@
 """One sentence on what limits."""
 
 import pytest
-from resnet_loadtest.judge.bottleneck import sentence
+from resnet_loadtest.bottleneck import sentence
 
 from .conftest import step_of
 

@@ -1,8 +1,8 @@
 """Two runs side by side."""
 
 import pytest
-from resnet_loadtest.judge.comparison import Change, compare, error_rates_differ
-from resnet_loadtest.judge.samples import Fate
+from resnet_loadtest.compare import Change, compare, error_rates_differ
+from resnet_loadtest.samples import Fate
 
 from .conftest import samples_of
 

@@ -11,18 +11,18 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from resnet_loadtest import server_metrics as metrics
+from resnet_loadtest import slo
 from resnet_loadtest.__main__ import main
+from resnet_loadtest.analysis import Run, ServerSide
 from resnet_loadtest.errors import LoadTestError, UsageError
-from resnet_loadtest.generate.workloads import WORKLOADS, parse_mix
-from resnet_loadtest.judge import slo
-from resnet_loadtest.judge.gauges import Gauge
-from resnet_loadtest.judge.run import Run, ServerSide
-from resnet_loadtest.judge.samples import Fate
+from resnet_loadtest.generator_metrics import Gauge
 from resnet_loadtest.options import Options, resolve, variable
-from resnet_loadtest.plan.profiles import stages
 from resnet_loadtest.report import document
-from resnet_loadtest.server import metrics
-from resnet_loadtest.server.metrics import Reading
+from resnet_loadtest.samples import Fate
+from resnet_loadtest.schedule import stages
+from resnet_loadtest.server_metrics import Reading
+from resnet_loadtest.workloads import WORKLOADS, parse_mix
 
 from .conftest import samples_of, step_of
 

@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 from resnet_loadtest.__main__ import main
 from resnet_loadtest.errors import UsageError
-from resnet_loadtest.generate.workloads import addresses, parse_mix
 from resnet_loadtest.options import AUTO_RATE, Options, add_to, resolve, variable
+from resnet_loadtest.workloads import addresses, parse_mix
 
 
 def test_argument_before_environment_before_default():

@@ -7,10 +7,10 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from resnet_loadtest.judge.samples import Fate, decode, encode
-from resnet_loadtest.judge.verdict import Verdict
 from resnet_loadtest.options import Options
 from resnet_loadtest.report import document, junit, page, run_page, terminal
+from resnet_loadtest.samples import Fate, decode, encode
+from resnet_loadtest.verdict import Verdict
 from rich.console import Console
 
 from .conftest import samples_of

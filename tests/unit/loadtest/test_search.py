@@ -6,8 +6,8 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resnet_loadtest.judge.bisection import Bracket, interval, search
-from resnet_loadtest.judge.findings import Result, Trial
+from resnet_loadtest.bisection import Bracket, interval, search
+from resnet_loadtest.findings import Result, Trial
 from resnet_loadtest.options import Options
 
 from .conftest import samples_of

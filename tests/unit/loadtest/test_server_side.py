@@ -1,9 +1,9 @@
 """Statistics and metrics of the server."""
 
 from resnet_client import ModelStatistics
-from resnet_loadtest.server import metrics
-from resnet_loadtest.server.counts import asked_of
-from resnet_loadtest.server.steps import difference
+from resnet_loadtest import server_metrics as metrics
+from resnet_loadtest.counts import asked_of
+from resnet_loadtest.server_statistics import difference
 
 from .conftest import step_of
 

@@ -1,10 +1,10 @@
 """The grammar of objectives."""
 
 import pytest
-from resnet_loadtest.judge.figures import of_run
-from resnet_loadtest.judge.samples import Fate
-from resnet_loadtest.judge.slo import parse
-from resnet_loadtest.plan.profiles import stages
+from resnet_loadtest.metrics import of_run
+from resnet_loadtest.samples import Fate
+from resnet_loadtest.schedule import stages
+from resnet_loadtest.slo import parse
 
 from .conftest import samples_of
 

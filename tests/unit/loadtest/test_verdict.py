@@ -3,10 +3,10 @@
 import dataclasses
 
 import pytest
-from resnet_loadtest.judge.gauges import Gauge, memory_growth
-from resnet_loadtest.judge.samples import Fate, merged, table
-from resnet_loadtest.judge.verdict import Verdict
+from resnet_loadtest.generator_metrics import Gauge, memory_growth
 from resnet_loadtest.options import Options
+from resnet_loadtest.samples import Fate, merged, table
+from resnet_loadtest.verdict import Verdict
 
 from .conftest import samples_of, step_of
 

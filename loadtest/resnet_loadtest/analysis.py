@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_loadtest.judge import bottleneck, figures, validity
-from resnet_loadtest.judge.gauges import busiest, mean_in_flight, memory_growth
-from resnet_loadtest.judge.slo import parse
-from resnet_loadtest.judge.verdict import Check, Verdict, check, conclude
-from resnet_loadtest.server.counts import disagreement
+from resnet_loadtest import bottleneck, validity
+from resnet_loadtest import metrics as figures
+from resnet_loadtest.counts import disagreement
+from resnet_loadtest.generator_metrics import busiest, mean_in_flight, memory_growth
+from resnet_loadtest.slo import parse
+from resnet_loadtest.verdict import Check, Verdict, check, conclude
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resnet_loadtest.judge.figures import Figures
-    from resnet_loadtest.judge.gauges import Gauge
-    from resnet_loadtest.judge.samples import Samples
+    from resnet_loadtest.generator_metrics import Gauge
+    from resnet_loadtest.metrics import Figures
     from resnet_loadtest.options import Options
-    from resnet_loadtest.plan.profiles import Stage
-    from resnet_loadtest.server.metrics import Reading
-    from resnet_loadtest.server.steps import Step
+    from resnet_loadtest.samples import Samples
+    from resnet_loadtest.schedule import Stage
+    from resnet_loadtest.server_metrics import Reading
+    from resnet_loadtest.server_statistics import Step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,14 +6,14 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from resnet_loadtest.judge import bisection
-from resnet_loadtest.judge.verdict import Verdict
+from resnet_loadtest import bisection
+from resnet_loadtest.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resnet_loadtest.judge.bisection import Bracket
-    from resnet_loadtest.judge.run import Run
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.bisection import Bracket
     from resnet_loadtest.options import Options
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import resnet_client as rc
 
 from resnet_loadtest.errors import UsageError
-from resnet_loadtest.judge.samples import Fate
+from resnet_loadtest.samples import Fate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ import gevent
 from locust import User, constant, task
 from locust.exception import StopUser
 
-from resnet_loadtest.generate.workloads import WORKLOADS
+from resnet_loadtest.workloads import WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from locust.env import Environment
     from resnet_client import Client
 
-    from resnet_loadtest.generate.session import Session
-    from resnet_loadtest.generate.workloads import Workload
+    from resnet_loadtest.session import Session
+    from resnet_loadtest.workloads import Workload
 
 _SESSIONS: weakref.WeakKeyDictionary[Environment, Session] = weakref.WeakKeyDictionary()
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import gevent
 import gevent.queue
 
-from resnet_loadtest.generate.workloads import WORKLOADS
-from resnet_loadtest.judge.samples import Fate
+from resnet_loadtest.samples import Fate
+from resnet_loadtest.workloads import WORKLOADS
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from resnet_client import Client
 
-    from resnet_loadtest.generate.session import Session
-    from resnet_loadtest.generate.workloads import Workload
+    from resnet_loadtest.session import Session
+    from resnet_loadtest.workloads import Workload
 
 _CHANNELS = 8
 _READY_SENDERS = 32

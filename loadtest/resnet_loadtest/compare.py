@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from resnet_loadtest.judge.quantiles import percentile, smallest_sample
-from resnet_loadtest.judge.samples import Fate, response_s
+from resnet_loadtest.quantiles import percentile, smallest_sample
+from resnet_loadtest.samples import Fate, response_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
-    from resnet_loadtest.judge.run import Run
+    from resnet_loadtest.analysis import Run
 
 _RESAMPLES = 1000
 # Neighbouring requests wait in the same queue; blocks of a run keep what they have in common.

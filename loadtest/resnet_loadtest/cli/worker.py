@@ -25,11 +25,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Work until the master says quit; returns the exit code."""
     del console
-    from resnet_loadtest.generate import greenlets
+    from resnet_loadtest import greenlets
 
     greenlets.enable()
     logging.basicConfig(level=logging.ERROR)
-    from resnet_loadtest.generate.worker import Worker
+    from resnet_loadtest.worker import Worker
 
     try:
         Worker(arguments.master_host, arguments.master_port).run()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resnet_loadtest.judge.gauges import busiest
-from resnet_loadtest.judge.quantiles import percentile
-from resnet_loadtest.judge.samples import Fate, response_s
+from resnet_loadtest.generator_metrics import busiest
+from resnet_loadtest.quantiles import percentile
+from resnet_loadtest.samples import Fate, response_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resnet_loadtest.judge.figures import Figures
-    from resnet_loadtest.judge.gauges import Gauge
-    from resnet_loadtest.judge.slo import Objective
+    from resnet_loadtest.generator_metrics import Gauge
+    from resnet_loadtest.metrics import Figures
+    from resnet_loadtest.slo import Objective
 
 CPU_LIMIT = 0.9
 ACHIEVED_LIMIT = 0.99

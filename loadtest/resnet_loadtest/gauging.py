@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from resnet_loadtest.judge.gauges import Gauge
+from resnet_loadtest.generator_metrics import Gauge
 
 if TYPE_CHECKING:
-    from resnet_loadtest.generate.session import Session
+    from resnet_loadtest.session import Session
 
 _LOOK_S = 0.05
 _REPORT_S = 1.0

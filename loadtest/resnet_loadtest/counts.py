@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_loadtest.judge.samples import UNANSWERED
+from resnet_loadtest.samples import UNANSWERED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resnet_loadtest.judge.samples import Samples
-    from resnet_loadtest.server.steps import Step
+    from resnet_loadtest.samples import Samples
+    from resnet_loadtest.server_statistics import Step
 
 
 def photos_answered(samples: Samples) -> int:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from resnet_loadtest.plan.profiles import Stage
+    from resnet_loadtest.schedule import Stage
 
 
 def schedule(stages: Sequence[Stage], arrivals: str, seed: int) -> npt.NDArray[np.float64]:

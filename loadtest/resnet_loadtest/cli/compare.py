@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from resnet_loadtest.judge.comparison import Ratio
-    from resnet_loadtest.judge.run import Run
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.compare import Ratio
 
 NAME = "compare"
 HELP = "two runs side by side; exit code 1 if the second is worse, 2 if they cannot be compared"
@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Compare; returns the exit code."""
-    from resnet_loadtest.judge.comparison import Change, compare, error_rates_differ
+    from resnet_loadtest.compare import Change, compare, error_rates_differ
     from resnet_loadtest.report import document
 
     try:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_loadtest.judge import quantiles
-from resnet_loadtest.judge.samples import NEVER_SENT, Fate, lateness_s, response_s, service_s
+from resnet_loadtest import quantiles
+from resnet_loadtest.samples import NEVER_SENT, Fate, lateness_s, response_s, service_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from resnet_loadtest.judge.samples import Samples
-    from resnet_loadtest.plan.profiles import Stage
+    from resnet_loadtest.samples import Samples
+    from resnet_loadtest.schedule import Stage
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from resnet_loadtest.server.steps import Step
+    from resnet_loadtest.server_statistics import Step
 
 DECODING = "preprocess"
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from resnet_client import Client
 
-from resnet_loadtest.generate.photos import load
-from resnet_loadtest.generate.workloads import WORKLOADS, parse_mix
-from resnet_loadtest.judge.samples import Fate, table
+from resnet_loadtest.images import load
+from resnet_loadtest.samples import Fate, table
+from resnet_loadtest.workloads import WORKLOADS, parse_mix
 
 if TYPE_CHECKING:
     from locust.env import Environment
     from resnet_client import ImageSource
 
-    from resnet_loadtest.generate.workloads import Result, Workload
-    from resnet_loadtest.judge.samples import Row, Samples
     from resnet_loadtest.options import Options
+    from resnet_loadtest.samples import Row, Samples
+    from resnet_loadtest.workloads import Result, Workload
 
 NOT_A_TIME = float("nan")
 

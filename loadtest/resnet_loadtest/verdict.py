@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resnet_loadtest.judge.figures import Figures
-    from resnet_loadtest.judge.slo import Objective
+    from resnet_loadtest.metrics import Figures
+    from resnet_loadtest.slo import Objective
 
 
 class Verdict(enum.Enum):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resnet_loadtest.plan.arrivals import schedule, share
-from resnet_loadtest.plan.profiles import PROFILES, stages
+from resnet_loadtest.arrivals import schedule, share
+from resnet_loadtest.schedule import PROFILES, stages
 
 PROFILE = st.sampled_from(sorted(PROFILES))
 RATE = st.floats(0.5, 200)

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     options = dataclasses.replace(options, profile="steady", arrivals="poisson", slo_per="run")
     if not options.slo:
         raise UsageError("--slo says what is to be met, such as p99<=150ms")
-    from resnet_loadtest.generate import greenlets
+    from resnet_loadtest import greenlets
 
     greenlets.enable()
     logging.basicConfig(level=logging.ERROR)

@@ -11,22 +11,22 @@ import gevent
 import gevent.event
 import numpy as np
 
-from resnet_loadtest.generate.gauging import Gauging
-from resnet_loadtest.generate.open_loop import OpenLoop
-from resnet_loadtest.generate.session import Session
-from resnet_loadtest.generate.users import attach
-from resnet_loadtest.judge.gauges import Gauge
-from resnet_loadtest.judge.samples import SAMPLE
-from resnet_loadtest.plan.arrivals import schedule, share
-from resnet_loadtest.plan.profiles import stages
+from resnet_loadtest.arrivals import schedule, share
+from resnet_loadtest.gauging import Gauging
+from resnet_loadtest.generator_metrics import Gauge
+from resnet_loadtest.open_loop import OpenLoop
+from resnet_loadtest.samples import SAMPLE
+from resnet_loadtest.schedule import stages
+from resnet_loadtest.session import Session
+from resnet_loadtest.users import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from locust.env import Environment
 
-    from resnet_loadtest.judge.samples import Samples
     from resnet_loadtest.options import Options
+    from resnet_loadtest.samples import Samples
 
 _REPORT_S = 1.0
 _GRACE_S = 5.0

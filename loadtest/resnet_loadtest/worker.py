@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from locust.env import Environment
 
-from resnet_loadtest.generate.fleet import BEGIN, CHUNK, FAILED, FINISH, FINISHED, PREPARE, PREPARED
-from resnet_loadtest.generate.generator import Chunk, Generator
-from resnet_loadtest.generate.users import USERS
+from resnet_loadtest.generator import Chunk, Generator
 from resnet_loadtest.options import Options
+from resnet_loadtest.users import USERS
+from resnet_loadtest.workers import BEGIN, CHUNK, FAILED, FINISH, FINISHED, PREPARE, PREPARED
 
 if TYPE_CHECKING:
     from locust.rpc import Message

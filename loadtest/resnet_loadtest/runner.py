@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 import gevent
 from resnet_client import Client, ResnetClientError, ServerError
 
+from resnet_loadtest.analysis import Run
 from resnet_loadtest.errors import LoadTestError, UsageError
-from resnet_loadtest.generate.fleet import assemble
-from resnet_loadtest.generate.photos import load
-from resnet_loadtest.generate.workloads import WORKLOADS, parse_mix
-from resnet_loadtest.judge.run import Run
-from resnet_loadtest.judge.samples import merged
-from resnet_loadtest.judge.slo import parse
-from resnet_loadtest.plan.profiles import stages
-from resnet_loadtest.server.observer import Observer, entries_of
+from resnet_loadtest.images import load
+from resnet_loadtest.observer import Observer, entries_of
+from resnet_loadtest.samples import merged
+from resnet_loadtest.schedule import stages
+from resnet_loadtest.slo import parse
+from resnet_loadtest.workers import assemble
+from resnet_loadtest.workloads import WORKLOADS, parse_mix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resnet_loadtest.generate.fleet import Fleet
-    from resnet_loadtest.generate.generator import Chunk
+    from resnet_loadtest.generator import Chunk
     from resnet_loadtest.options import Options
-    from resnet_loadtest.plan.profiles import Stage
+    from resnet_loadtest.schedule import Stage
+    from resnet_loadtest.workers import Fleet
 
     Watch = Callable[[float, Stage, list[Chunk]], None]
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from resnet_client import ResnetClientError
 
+from resnet_loadtest import server_metrics as metrics
+from resnet_loadtest.analysis import ServerSide
+from resnet_loadtest.counts import asked_of, photos_answered
 from resnet_loadtest.errors import LoadTestError
-from resnet_loadtest.judge.run import ServerSide
-from resnet_loadtest.server import metrics
-from resnet_loadtest.server.counts import asked_of, photos_answered
-from resnet_loadtest.server.steps import difference
+from resnet_loadtest.server_statistics import difference
 
 if TYPE_CHECKING:
     from resnet_client import Client, ModelStatistics
 
-    from resnet_loadtest.judge.samples import Samples
-    from resnet_loadtest.server.metrics import Reading
+    from resnet_loadtest.samples import Samples
+    from resnet_loadtest.server_metrics import Reading
 
 _POLL_S = 0.02
 # Statistics lag the last answer by milliseconds; a busy server by more.

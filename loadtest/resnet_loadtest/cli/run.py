@@ -25,14 +25,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Do it; returns the exit code."""
     options = option_list.resolve(vars(arguments)).check()
-    from resnet_loadtest.generate import greenlets
+    from resnet_loadtest import greenlets
 
     greenlets.enable()
     logging.basicConfig(level=logging.ERROR)  # Locust tells of each user it starts
     from resnet_loadtest.capacity import with_measured_rate
-    from resnet_loadtest.conductor import conduct
     from resnet_loadtest.report.files import write_all
     from resnet_loadtest.report.terminal import Progress, summarise
+    from resnet_loadtest.runner import conduct
 
     options = with_measured_rate(options, console)
     finished = conduct(options, Progress(console))

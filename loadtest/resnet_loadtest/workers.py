@@ -11,9 +11,9 @@ import gevent
 from locust.env import Environment
 
 from resnet_loadtest.errors import LoadTestError
-from resnet_loadtest.generate.generator import Chunk, Generator
-from resnet_loadtest.generate.users import weighted
-from resnet_loadtest.generate.workloads import parse_mix
+from resnet_loadtest.generator import Chunk, Generator
+from resnet_loadtest.users import weighted
+from resnet_loadtest.workloads import parse_mix
 
 if TYPE_CHECKING:
     from collections.abc import Callable

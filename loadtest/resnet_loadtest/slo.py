@@ -8,10 +8,10 @@ import operator
 import re
 from typing import TYPE_CHECKING
 
-from resnet_loadtest.judge.quantiles import smallest_sample
+from resnet_loadtest.quantiles import smallest_sample
 
 if TYPE_CHECKING:
-    from resnet_loadtest.judge.figures import Figures
+    from resnet_loadtest.metrics import Figures
 
 GRAMMAR = "p99<=150ms, service_p99<=150ms, mean<=50ms, max<=2s, error_rate<=0.1%, throughput>=15/s"
 
