@@ -1,4 +1,4 @@
-"""One plain sentence: what limits."""
+"""What limits the server, in one message."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
     from resnet_loadtest.server_statistics import Step
 
-DECODING = "preprocess"
+_DECODING = "preprocess"
 
-_MUCH = 0.4
+_LONG_QUEUE = 0.4
 _BUSY = 0.7
 _SATURATED = 0.9
-_ELSEWHERE = 0.5
+_MOSTLY_OUTSIDE = 0.5
 
 
-def sentence(
+def describe(
     steps: Mapping[str, Step],
     ensembles: Collection[str],
     *,
@@ -25,45 +25,45 @@ def sentence(
     service_s: float,
     wall_s: float,
 ) -> str:
-    """Say what limits, and what would help.
+    """Name the bottleneck and a remedy.
 
     Args:
         steps: what each model did.
-        ensembles: models that only pass on to others: their times are those of their steps over again.
-        answered: photos that clients got an answer for.
-        service_s: mean service time as the client saw it, in seconds.
-        wall_s: how long that took, in seconds.
+        ensembles: models that only pass requests on: their times are those of their steps.
+        answered: images that clients received a response for.
+        service_s: mean service time measured by the clients, in seconds.
+        wall_s: how long the requests took altogether, in seconds.
     """
     working = [step for name, step in steps.items() if step.succeeded and name not in ensembles]
     if not working or not service_s > 0:
-        return "Nothing was answered, so nothing can be said about limits."
+        return "Unknown: no request was answered."
     queue = {step.model: step.mean_queue_s * step.share_of(answered) / service_s for step in working}
     compute = {step.model: step.mean_compute_s * step.share_of(answered) / service_s for step in working}
     slowest = max(working, key=lambda step: queue[step.model])
-    if queue[slowest.model] >= _MUCH:
-        return _waiting(slowest, queue[slowest.model], wall_s)
-    if (rest := 1 - sum(queue.values()) - sum(compute.values())) >= _ELSEWHERE:
+    if queue[slowest.model] >= _LONG_QUEUE:
+        return _queueing(slowest, queue[slowest.model], wall_s)
+    if (rest := 1 - sum(queue.values()) - sum(compute.values())) >= _MOSTLY_OUTSIDE:
         return (
-            f"The way limits: {rest:.0%} of the time passes outside the models, in the network, in copies or "
-            "in waiting for the server's front end; try gRPC, smaller photos, or a nearer generator."
+            f"Outside the models ({rest:.0%} of request time). Try gRPC, smaller images, or run the generator closer "
+            "to the server."
         )
     busiest = max(working, key=lambda step: step.busy(wall_s))
     if busiest.busy(wall_s) >= _SATURATED:
         return _saturated(busiest, f"{busiest.model} is busy {min(busiest.busy(wall_s), 1):.0%} of the time")
     longest = max(working, key=lambda step: compute[step.model])
-    what = "decoding" if longest.model == DECODING else f"computing in {longest.model}"
-    return f"Nothing is saturated: requests wait little; {compute[longest.model]:.0%} of the time is {what}."
+    what = "decoding" if longest.model == _DECODING else f"computing in {longest.model}"
+    return f"None: the server is not saturated; {compute[longest.model]:.0%} of request time is {what}."
 
 
-def _waiting(step: Step, share: float, wall_s: float) -> str:
+def _queueing(step: Step, share: float, wall_s: float) -> str:
     busy = step.busy(wall_s)
-    waits = f"{share:.0%} of the time requests wait for {step.model}, which is busy {min(busy, 1):.0%} of the time"
+    reason = f"requests wait for {step.model} {share:.0%} of their time, and it is busy {min(busy, 1):.0%} of the time"
     if busy < _BUSY:
-        return f"Queueing: {waits}; shorten max_queue_delay, or add instances of it."
-    return _saturated(step, waits)
+        return f"Queueing: {reason}. Shorten max_queue_delay, or add instances."
+    return _saturated(step, reason)
 
 
-def _saturated(step: Step, why: str) -> str:
-    if step.model == DECODING:
-        return f"Decode-bound: {why}; add preprocess instances, or let clients send pixels."
-    return f"Compute-bound: {why}; use a faster variant (INT8, FP16), a GPU, or more machines."
+def _saturated(step: Step, reason: str) -> str:
+    if step.model == _DECODING:
+        return f"Decoding: {reason}. Add preprocess instances, or let clients send pixels."
+    return f"Compute: {reason}. Use a faster variant (INT8, FP16), a GPU, or more machines."

@@ -1,4 +1,4 @@
-"""Two runs side by side: ratios with intervals, and whether the second is worse."""
+"""Compares two runs: ratios with intervals, and whether the second is worse."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from resnet_loadtest.quantiles import percentile, smallest_sample
-from resnet_loadtest.samples import Fate, response_s
+from resnet_loadtest.metrics import percentile, smallest_sample
+from resnet_loadtest.samples import Status, response_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from resnet_loadtest.analysis import Run
 
 _RESAMPLES = 1000
-# Neighbouring requests wait in the same queue; blocks of a run keep what they have in common.
+# Neighbouring requests wait in the same queue; blocks of a run keep that dependence.
 _BLOCKS = 30
 _FEWEST_BLOCKS = 5
 # Of a ratio's 95 % interval: the percentiles, and what a ratio may be at worst.
@@ -33,21 +33,21 @@ class Change(enum.Enum):
     SAME = "within tolerance or chance"
     BETTER = "better"
     WORSE = "worse"
-    UNKNOWN = "not known: too few requests, or it falls among failures"
+    UNKNOWN = "unknown: too few requests, or it falls among failures"
 
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """One figure of two runs.
+    """One metric of two runs.
 
     Attributes:
-        name: of the figure.
+        name: of the metric.
         first: in run A.
         second: in run B.
         ratio: B over A.
         lower: of the ratio's 95 % interval.
         upper: of it.
-        change: what that means, given how much change is tolerated.
+        change: what that means, given the tolerance.
     """
 
     name: str
@@ -59,16 +59,16 @@ class Ratio:
     change: Change
 
 
-# Response times in seconds, photos answered, seconds → the figure.
-_Figure: TypeAlias = "Callable[[npt.NDArray[np.float64], int, float], float]"
+# Response times in seconds, images answered, seconds → the metric.
+_Metric: TypeAlias = "Callable[[npt.NDArray[np.float64], int, float], float]"
 
 
-def _percentile(percent: float) -> _Figure:
-    def figure(response: npt.NDArray[np.float64], answered: int, wall_s: float) -> float:
+def _percentile(percent: float) -> _Metric:
+    def metric(response: npt.NDArray[np.float64], answered: int, wall_s: float) -> float:
         del answered, wall_s
         return percentile(response, percent) if len(response) else math.nan
 
-    return figure
+    return metric
 
 
 def _throughput(response: npt.NDArray[np.float64], answered: int, wall_s: float) -> float:
@@ -77,7 +77,7 @@ def _throughput(response: npt.NDArray[np.float64], answered: int, wall_s: float)
 
 
 # Name, how it is computed, the percentile it is, whether more is better.
-FIGURES: tuple[tuple[str, _Figure, float | None, bool], ...] = (
+_METRICS: tuple[tuple[str, _Metric, float | None, bool], ...] = (
     ("p50", _percentile(50), 50, False),
     ("p95", _percentile(95), 95, False),
     ("p99", _percentile(99), 99, False),
@@ -86,21 +86,21 @@ FIGURES: tuple[tuple[str, _Figure, float | None, bool], ...] = (
 
 
 def compare(first: Run, second: Run, *, tolerance: float = 0.05, seed: int = 1) -> list[Ratio]:
-    """All figures of two runs.
+    """All metrics of two runs.
 
     Args:
         first: run A, the reference.
         second: run B.
-        tolerance: change that is put up with, as a share: 0.05 lets p99 grow by 5 %.
+        tolerance: accepted change as a share: 0.05 lets p99 grow by 5 %.
         seed: of the bootstrap.
     """
     generator = np.random.default_rng(seed)
-    return [_ratio(first, second, figure, tolerance, generator) for figure in FIGURES]
+    return [_ratio(first, second, metric, tolerance, generator) for metric in _METRICS]
 
 
 def error_rates_differ(first: Run, second: Run) -> bool:
     """Whether B fails more often than A by more than chance explains (two proportions, one-sided 97.5 %)."""
-    counts = [(int((run.samples["fate"] != Fate.OK).sum()), len(run.samples)) for run in (first, second)]
+    counts = [(int((run.samples["status"] != Status.OK).sum()), len(run.samples)) for run in (first, second)]
     if not all(total for _, total in counts):
         return False
     pooled = sum(failed for failed, _ in counts) / sum(total for _, total in counts)
@@ -111,11 +111,11 @@ def error_rates_differ(first: Run, second: Run) -> bool:
 def _ratio(
     first: Run,
     second: Run,
-    figure: tuple[str, _Figure, float | None, bool],
+    metric: tuple[str, _Metric, float | None, bool],
     tolerance: float,
     generator: np.random.Generator,
 ) -> Ratio:
-    name, compute, percent, more_is_better = figure
+    name, compute, percent, more_is_better = metric
     runs = (first, second)
     values = [compute(response_s(run.samples), run.whole.answered, run.whole.duration_s) for run in runs]
     resampled = [_bootstrap(run, compute, generator) for run in runs]
@@ -138,13 +138,13 @@ def _change(lower: float, upper: float, tolerance: float, more_is_better: bool) 
     return Change.BETTER if upper < 1 / (1 + tolerance) else Change.SAME
 
 
-def _bootstrap(run: Run, compute: _Figure, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """The figure of many runs put together from this one's blocks, drawn with replacement."""
+def _bootstrap(run: Run, compute: _Metric, generator: np.random.Generator) -> npt.NDArray[np.float64]:
+    """The metric of many runs composed of this one's blocks, drawn with replacement."""
     wall_s = run.whole.duration_s
     count = min(_BLOCKS, max(_FEWEST_BLOCKS, int(wall_s)))
     edges_s = np.linspace(0, wall_s, count + 1)
     response = np.split(response_s(run.samples), np.searchsorted(run.samples["intended_s"], edges_s[1:-1]))
-    # When they were answered, and not when they were to be sent: an overloaded server answers the last ones too late.
+    # By the time of the response, not of the sending: an overloaded server answers the last ones too late.
     in_time = run.samples[run.samples["done_s"] < wall_s]
     answered = np.histogram(in_time["done_s"], edges_s, weights=in_time["answered"])[0]
     drawn = generator.integers(0, count, (_RESAMPLES, count))

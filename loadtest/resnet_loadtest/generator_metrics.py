@@ -1,4 +1,4 @@
-"""What the generator observes of itself while it runs, once a second."""
+"""What a generator process measures about itself once a second: CPU, memory, requests in flight."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ _MINUTE = 60
 
 
 @dataclasses.dataclass(frozen=True)
-class Gauge:
-    """One look of one generator process at itself.
+class GeneratorMetrics:
+    """One measurement of one generator process.
 
     Attributes:
         worker: its number, from 0.
@@ -17,7 +17,7 @@ class Gauge:
         thread_cpu: CPU time of the thread that sends, as a share of the past second, 0 to 1.
         process_cpu: CPU time of the whole process, gRPC's threads included, as a share; may exceed 1.
         rss_bytes: memory in use.
-        in_flight: requests under way, averaged over the past second.
+        in_flight: requests in flight, averaged over the past second.
     """
 
     worker: int
@@ -28,32 +28,30 @@ class Gauge:
     in_flight: float
 
 
-def busiest(gauges: list[Gauge], start_s: float, end_s: float) -> float:
+def busiest_cpu(metrics: list[GeneratorMetrics], start_s: float, end_s: float) -> float:
     """Mean CPU share of the busiest sending thread in that time, 0 to 1."""
-    by_worker: dict[int, list[float]] = {}
-    for gauge in gauges:
-        if start_s < gauge.time_s <= end_s + 1:
-            by_worker.setdefault(gauge.worker, []).append(gauge.thread_cpu)
+    # A measurement covers the second before it.
+    by_worker = _by_worker(metrics, start_s, end_s + 1, "thread_cpu")
     return max((sum(shares) / len(shares) for shares in by_worker.values()), default=0.0)
 
 
-def mean_in_flight(gauges: list[Gauge], start_s: float, end_s: float) -> float | None:
-    """Requests under way in all workers together, averaged over that time; None if nobody looked."""
-    by_worker: dict[int, list[float]] = {}
-    for gauge in gauges:
-        if start_s < gauge.time_s <= end_s:
-            by_worker.setdefault(gauge.worker, []).append(gauge.in_flight)
-    if not by_worker:
-        return None
-    return sum(sum(values) / len(values) for values in by_worker.values())
+def mean_in_flight(metrics: list[GeneratorMetrics], start_s: float, end_s: float) -> float | None:
+    """Requests in flight in all workers together, averaged over that time; None without a measurement."""
+    by_worker = _by_worker(metrics, start_s, end_s, "in_flight")
+    return sum(sum(values) / len(values) for values in by_worker.values()) if by_worker else None
 
 
-def memory_growth(gauges: list[Gauge], warm_up_share: float = 0.2) -> float | None:
-    """How much the workers' memory grew after warming up, as a share; None for runs under a minute."""
-    growths = []
-    for worker in sorted({gauge.worker for gauge in gauges}):
-        memory = [gauge.rss_bytes for gauge in gauges if gauge.worker == worker]
-        if len(memory) < _MINUTE:
-            continue
-        growths.append(memory[-1] / memory[int(len(memory) * warm_up_share)] - 1)
+def memory_growth(metrics: list[GeneratorMetrics], warm_up_share: float = 0.2) -> float | None:
+    """The largest growth of a worker's memory after warming up, as a share; None for runs under a minute."""
+    by_worker = _by_worker(metrics, float("-inf"), float("inf"), "rss_bytes")
+    long_enough = [memory for memory in by_worker.values() if len(memory) >= _MINUTE]
+    growths = [memory[-1] / memory[int(len(memory) * warm_up_share)] - 1 for memory in long_enough]
     return max(growths, default=None)
+
+
+def _by_worker(metrics: list[GeneratorMetrics], after_s: float, until_s: float, name: str) -> dict[int, list[float]]:
+    by_worker: dict[int, list[float]] = {}
+    for each in metrics:
+        if after_s < each.time_s <= until_s:
+            by_worker.setdefault(each.worker, []).append(getattr(each, name))
+    return by_worker

@@ -1,4 +1,4 @@
-"""Makes this process one of greenlets; to be called before anything opens a connection."""
+"""Switches this process to greenlets; call it before anything opens a connection."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 
 def enable() -> None:
     """Patch the standard library (Locust does that when it is imported) and gRPC for gevent."""
-    # Between fork and exec of another process gRPC would start its poller again, whose descriptor is closed by
-    # then: the process dies before it begins (grpc#43055).
+    # Between fork and exec, gRPC would restart its poller on a descriptor that is closed by then, and the new process
+    # would die (grpc#43055).
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     import locust  # noqa: F401  # patches
     from grpc.experimental import gevent as grpc_gevent

@@ -1,4 +1,4 @@
-"""The photos that are sent, read into memory before the clock starts."""
+"""The images that are sent, read into memory before the clock starts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _SHIPPED = {
     "sklearn": ("datasets/images/flower.jpg", "datasets/images/china.jpg"),
 }
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
-_MOST = 1000
+_MAX_IMAGES = 1000
 _SIDE = 256
 _JPEG_QUALITY = 90
 
 
 @dataclasses.dataclass(frozen=True)
-class Photos:
-    """Photos in memory.
+class Images:
+    """Images in memory.
 
     Attributes:
         encoded: each as its file's bytes.
@@ -40,8 +40,8 @@ class Photos:
     decoded: tuple[npt.NDArray[np.uint8], ...]
 
 
-def load(folder: Path | None, *, decode: bool = False) -> Photos:
-    """Read all photos of a folder and those below it, or else those that installed packages ship.
+def load_images(folder: Path | None, *, decode: bool = False) -> Images:
+    """Read all images of a folder and its subfolders, or else those that installed packages ship.
 
     Args:
         folder: where to look; None for the shipped ones, as JPEG.
@@ -53,18 +53,18 @@ def load(folder: Path | None, *, decode: bool = False) -> Photos:
     encoded = _of_folder(folder) if folder else [_as_jpeg(path.read_bytes()) for path in _shipped()]
     if not encoded:
         where = f"in {folder}" if folder else "installed: pip install 'resnet50-triton[loadtest]'"
-        raise LoadTestError(f"there are no photos {where}; --images names a folder with some")
-    return Photos(tuple(encoded), tuple(_pixels(photo) for photo in encoded) if decode else ())
+        raise LoadTestError(f"there are no images {where}; --images takes a folder with some")
+    return Images(tuple(encoded), tuple(_pixels(image) for image in encoded) if decode else ())
 
 
 def _of_folder(folder: Path) -> list[bytes]:
     files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
-    photos = [file for file in files if file.suffix.lower() in _SUFFIXES and file.is_file()]
-    return [photo.read_bytes() for photo in photos[:_MOST]]
+    images = [file for file in files if file.suffix.lower() in _SUFFIXES and file.is_file()]
+    return [image.read_bytes() for image in images[:_MAX_IMAGES]]
 
 
 def _shipped() -> list[Path]:
-    """Find the photos of the installed packages, without importing these."""
+    """Find the images of the installed packages without importing the packages."""
     found = []
     for package, names in _SHIPPED.items():
         spec = importlib.util.find_spec(package)
@@ -73,18 +73,18 @@ def _shipped() -> list[Path]:
     return found
 
 
-def _as_jpeg(photo: bytes) -> bytes:
-    """What a camera or a phone would send; PNGs of the same photos decode several times slower."""
-    with Image.open(io.BytesIO(photo)) as image:
+def _as_jpeg(encoded: bytes) -> bytes:
+    """Re-encode as a camera or a phone would; PNGs of the same images decode several times slower."""
+    with Image.open(io.BytesIO(encoded)) as image:
         if image.format == "JPEG":
-            return photo
+            return encoded
         buffer = io.BytesIO()
         image.convert("RGB").save(buffer, "JPEG", quality=_JPEG_QUALITY)
         return buffer.getvalue()
 
 
-def _pixels(photo: bytes) -> npt.NDArray[np.uint8]:
-    with Image.open(io.BytesIO(photo)) as image:
+def _pixels(encoded: bytes) -> npt.NDArray[np.uint8]:
+    with Image.open(io.BytesIO(encoded)) as image:
         small = image.convert("RGB")
         scale = _SIDE / min(small.size)
         size = (max(_SIDE, round(small.width * scale)), max(_SIDE, round(small.height * scale)))

@@ -1,35 +1,60 @@
-"""Looks at the server before, during and after a run, through the client like everybody else."""
+"""Reads the server's statistics and metrics before, during and after a run, through the client."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from resnet_client import ResnetClientError
 
-from resnet_loadtest import server_metrics as metrics
-from resnet_loadtest.analysis import ServerSide
-from resnet_loadtest.counts import asked_of, photos_answered
+from resnet_loadtest import server_metrics
 from resnet_loadtest.errors import LoadTestError
-from resnet_loadtest.server_statistics import difference
+from resnet_loadtest.server_metrics import Reading
+from resnet_loadtest.server_statistics import Step, difference, images_answered, requests_served
 
 if TYPE_CHECKING:
     from resnet_client import Client, ModelStatistics
 
     from resnet_loadtest.samples import Samples
-    from resnet_loadtest.server_metrics import Reading
 
 _POLL_S = 0.02
-# Statistics lag the last answer by milliseconds; a busy server by more.
+# Statistics lag the last response by milliseconds; those of a busy server by more.
 _SETTLE_S = 5.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ServerSide:
+    """What the server reports about a run.
+
+    Attributes:
+        name: its name and version.
+        steps: model → what it did.
+        stage_steps: the same for each stage; those of the last stage end with the last response.
+        entries: the models that clients called → the ensemble each is a step of; empty for none.
+        ensembles: models that only pass requests on to others.
+        readings: its metrics over time.
+        failures: model → reason → failed requests.
+        note: why something is missing; empty if nothing is.
+    """
+
+    name: str
+    steps: Mapping[str, Step]
+    stage_steps: tuple[Mapping[str, Step], ...]
+    entries: Mapping[str, str]
+    ensembles: frozenset[str]
+    readings: tuple[Reading, ...]
+    failures: Mapping[str, Mapping[str, int]]
+    note: str = ""
 
 
 class Observer:
     """The server's side of one run."""
 
     def __init__(self, client: Client, metrics_url: str, entries: dict[str, str]) -> None:
-        """Look for the first time.
+        """Read for the first time.
 
         Args:
             client: connected to the server.
@@ -42,48 +67,43 @@ class Observer:
         self._readings: list[Reading] = []
         self._note = ""
         self._failures_before = self._failures()
-        self._looks = [self._settled()]
+        self._statistics = [self._settled()]
 
     def read_metrics(self, time_s: float) -> None:
-        """Look at the metrics; a busy server may miss a look, and a missing endpoint is noted, no error."""
+        """Read the metrics; a busy server may miss a reading, and a missing endpoint is only noted."""
         try:
-            values = metrics.gauges(metrics.fetch(self._url))
+            values = server_metrics.parse_values(server_metrics.fetch(self._url))
         except OSError as exc:
             self._note = f"no metrics from {self._url}: {exc}"
         else:
-            self._readings.append(metrics.Reading(time_s, values))
+            self._readings.append(Reading(time_s, values))
 
     def end_stage(self) -> None:
-        """Look between two stages, while requests are under way; a server that is down meanwhile did nothing."""
+        """Read the statistics between two stages, with requests in flight; a server that is down did nothing."""
         try:
-            self._looks.append(self._client.statistics())
+            self._statistics.append(self._client.statistics())
         except ResnetClientError:
-            self._looks.append(self._looks[-1])
+            self._statistics.append(self._statistics[-1])
 
     def conclude(self, samples: Samples) -> ServerSide:
-        """Look for the last time, when the server has counted all answers or enough time has passed."""
+        """Read for the last time, when the server has counted all responses or enough time has passed."""
         deadline_s = time.monotonic() + _SETTLE_S
-        expected = photos_answered(samples)
-        before = self._looks[0]
+        expected = images_answered(samples)
+        before = self._statistics[0]
         steps = difference(before, self._client.statistics())
-        while asked_of(steps, self._entries) < expected and time.monotonic() < deadline_s:
+        while requests_served(steps, self._entries) < expected and time.monotonic() < deadline_s:
             time.sleep(_POLL_S)
             steps = difference(before, self._client.statistics())
         settled = self._settled()
         steps = difference(before, settled)
-        after = self._failures()
         return ServerSide(
             name=self._server_name(),
             steps=steps,
-            stage_steps=tuple(difference(*pair) for pair in itertools.pairwise([*self._looks, settled])),
+            stage_steps=tuple(difference(*pair) for pair in itertools.pairwise([*self._statistics, settled])),
             entries=self._entries,
             ensembles=frozenset(model for model in steps if self._is_ensemble(model)),
             readings=tuple(self._readings),
-            failures={
-                key: count - self._failures_before.get(key, 0)
-                for key, count in sorted(after.items())
-                if count > self._failures_before.get(key, 0)
-            },
+            failures=_increase(self._failures_before, self._failures()),
             note="" if self._readings else self._note,
         )
 
@@ -99,9 +119,9 @@ class Observer:
             last = now
         return last
 
-    def _failures(self) -> dict[tuple[str, str], int]:
+    def _failures(self) -> dict[str, dict[str, int]]:
         try:
-            return metrics.failures(metrics.fetch(self._url))
+            return server_metrics.parse_failures(server_metrics.fetch(self._url))
         except OSError:
             return {}
 
@@ -118,8 +138,16 @@ def entries_of(called: set[str], model: str) -> dict[str, str]:
 
     Args:
         called: all models that requests name.
-        model: the client's own; pixels go past it to the network behind it.
+        model: the client's own; requests with pixels name the network behind it.
     """
     if not called:
         raise LoadTestError("no request of the warm-up was answered")
     return {name: model if name != model and model in called else "" for name in called}
+
+
+def _increase(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    grown = {
+        model: {reason: count - before.get(model, {}).get(reason, 0) for reason, count in sorted(reasons.items())}
+        for model, reasons in sorted(after.items())
+    }
+    return {model: {reason: n for reason, n in reasons.items() if n > 0} for model, reasons in grown.items()}

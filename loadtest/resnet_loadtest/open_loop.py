@@ -1,7 +1,7 @@
-"""Open loop: requests go out by the clock, whether or not earlier ones have returned.
+"""Open loop: requests are sent by the clock, whether or not earlier ones have returned.
 
-Each request is sent by a sender: a greenlet that lives for the whole run, so that its HTTP connection does,
-too. The one that became idle last goes first; new ones are made while all are busy, up to the cap.
+A sender is a greenlet that lives for the whole run and keeps its HTTP connection. The sender that became idle last
+sends next; a new one is made while all are busy, up to the cap.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import gevent
 import gevent.queue
 
-from resnet_loadtest.samples import Fate
+from resnet_loadtest.samples import Status
 from resnet_loadtest.workloads import WORKLOADS
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _CHANNELS = 8
 _READY_SENDERS = 32
-# A request that could not be sent this long after the run's end is given up.
+# A request that is still unsent this long after the end of the run is dropped.
 _OVERTIME_S = 0.5
 
 
 class Sender:
-    """Sends what it is handed, one request at a time."""
+    """Sends one request at a time."""
 
     def __init__(
         self, session: Session, clients: dict[str, Client], idle: list[Sender], *, connect_first: bool
@@ -40,8 +40,8 @@ class Sender:
         self._inbox: gevent.queue.SimpleQueue = gevent.queue.SimpleQueue()
         self.greenlet = gevent.spawn(self._work, connect_first)
 
-    def hand(self, workload: Workload | None, intended_s: float = 0.0) -> None:
-        """Have a request sent now; None ends the sender."""
+    def submit(self, workload: Workload | None, intended_s: float = 0.0) -> None:
+        """Send a request now; None ends the sender."""
         self._inbox.put((workload, intended_s))
 
     def _work(self, connect_first: bool) -> None:
@@ -66,7 +66,7 @@ class OpenLoop:
         Args:
             session: where requests are recorded.
             times_s: when to send, float64, shape (requests,), ascending seconds since the run began.
-            cap: most requests under way at once; more count as failed.
+            cap: most requests in flight; more count as failed.
         """
         self._session = session
         self._times_s = times_s
@@ -86,7 +86,7 @@ class OpenLoop:
             gevent.sleep(0.01)
 
     def run(self, end_s: float) -> None:
-        """Send everything, then wait for all answers.
+        """Send everything, then wait for all responses.
 
         Args:
             end_s: end of the last stage, in seconds since the run began.
@@ -96,14 +96,14 @@ class OpenLoop:
             now_s = self._session.now_s()
             gevent.sleep(max(0.0, intended_s - now_s))
             if now_s > end_s + _OVERTIME_S:
-                self._session.record_unsent(intended_s, Fate.UNSENT, workload)
+                self._session.record_unsent(intended_s, Status.UNSENT, workload)
             elif (sender := self._free_sender()) is None:
-                self._session.record_unsent(intended_s, Fate.CAPPED, workload)
+                self._session.record_unsent(intended_s, Status.CAPPED, workload)
             else:
-                sender.hand(workload, intended_s)
+                sender.submit(workload, intended_s)
         gevent.sleep(max(0.0, end_s - self._session.now_s()))
         for sender in self._senders:
-            sender.hand(None)
+            sender.submit(None)
         gevent.joinall([sender.greenlet for sender in self._senders])
 
     def close(self) -> None:

@@ -8,29 +8,26 @@ import http.client
 import math
 import re
 import urllib.request
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 # Prometheus' text format: name{label="value",…} number; in a value \, " and line ends are escaped by a \.
 _LINE = re.compile(r'^(?P<name>nv_[a-z_]+)(\{(?P<labels>([^"}]|"([^"\\]|\\.)*")*)\})?\s+(?P<value>\S+)')
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
-_LARGEST_ANSWER = 16 << 20  # bytes; Triton's is some kilobytes for each model
+_MAX_BYTES = 16 << 20  # Triton's page is some kilobytes for each model
 
-GAUGES = {
-    "nv_cpu_utilization": "CPU, share of all cores",
-    "nv_cpu_memory_used_bytes": "memory used",
-    "nv_gpu_utilization": "GPU",
-    "nv_gpu_memory_used_bytes": "GPU memory used",
-    "nv_gpu_power_usage": "GPU power",
+_NAMES = {
+    "nv_cpu_utilization",
+    "nv_cpu_memory_used_bytes",
+    "nv_gpu_utilization",
+    "nv_gpu_memory_used_bytes",
+    "nv_gpu_power_usage",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """One look at the endpoint.
+    """One reading of the endpoint.
 
     Attributes:
         time_s: seconds since the run began.
@@ -49,33 +46,34 @@ def fetch(url: str, timeout_s: float = 2.0) -> str:
         OSError: it cannot be read.
     """
     if not url.startswith(("http://", "https://")):
-        raise OSError(f"{url!r} is no HTTP URL")
+        raise OSError(f"{url!r} is not an HTTP URL")
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310  # the scheme is checked above
-            return str(answer.read(_LARGEST_ANSWER).decode(errors="replace"))
-    except (http.client.HTTPException, ValueError) as exc:  # half an answer, none in HTTP, no URL
-        raise OSError(f"{url!r} gives no metrics: {exc}") from exc
+        with urllib.request.urlopen(url, timeout=timeout_s) as response:  # noqa: S310  # the scheme is checked above
+            return str(response.read(_MAX_BYTES).decode(errors="replace"))
+    except (http.client.HTTPException, ValueError) as exc:  # truncated, not HTTP, or not a URL
+        raise OSError(f"{url!r} returned no metrics: {exc}") from exc
 
 
-def gauges(text: str) -> dict[str, float]:
-    """The metrics of :data:`GAUGES` in the endpoint's text; lines that cannot be read are left out."""
+def parse_values(text: str) -> dict[str, float]:
+    """Processor, memory and GPU metrics in the endpoint's text; lines that cannot be read are left out."""
     found: dict[str, float] = {}
     gpus: dict[str, str] = {}
     for name, labels, value in _lines(text):
-        if name in GAUGES:
+        if name in _NAMES:
             uuid = labels.get("gpu_uuid")
             suffix = gpus.setdefault(uuid, f" {len(gpus)}") if uuid else ""
             found[name + suffix] = value
     return found
 
 
-def failures(text: str) -> dict[tuple[str, str], int]:
-    """Failed requests by (model, reason); reasons are REJECTED, CANCELED, BACKEND and OTHER."""
-    counts: dict[tuple[str, str], int] = {}
+def parse_failures(text: str) -> dict[str, dict[str, int]]:
+    """Failed requests: model → reason → count; reasons are REJECTED, CANCELED, BACKEND and OTHER."""
+    counts: dict[str, dict[str, int]] = {}
     for name, labels, value in _lines(text):
         if name == "nv_inference_request_failure":
-            key = labels.get("model", ""), labels.get("reason", "")
-            counts[key] = counts.get(key, 0) + int(value)
+            reasons = counts.setdefault(labels.get("model", ""), {})
+            reason = labels.get("reason", "")
+            reasons[reason] = reasons.get(reason, 0) + int(value)
     return counts
 
 

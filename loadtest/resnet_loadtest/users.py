@@ -1,7 +1,7 @@
-"""Locust's users, for closed loop: each sends as soon as it has its answer.
+"""Locust's users, for closed loop: each sends as soon as it has its response.
 
-Each has a client of its own, as independent callers do, and closes it when it stops: an open gRPC channel
-would keep the process from ending.
+Each user has its own client, as independent callers do, and closes it when it stops: an open gRPC channel would keep
+the process from ending.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _SESSIONS: weakref.WeakKeyDictionary[Environment, Session] = weakref.WeakKeyDict
 
 
 def attach(environment: Environment, session: Session) -> None:
-    """Let the users of this environment work in this session."""
+    """Give the users of this environment their session."""
     _SESSIONS[environment] = session
 
 
 class ResnetUser(User):
-    """Sends one kind of request, or several in turn, over and over."""
+    """Sends one kind of request, or several in turn, repeatedly."""
 
     abstract = True
     wait_time = constant(0)
@@ -63,55 +63,55 @@ class ResnetUser(User):
 
 
 class ClassifyGrpc(ResnetUser):
-    """Names single photos over gRPC."""
+    """Classifies single images over gRPC."""
 
     workloads = (WORKLOADS["ClassifyGrpc"],)
 
 
 class ClassifyHttp(ResnetUser):
-    """Names single photos over HTTP."""
+    """Classifies single images over HTTP."""
 
     workloads = (WORKLOADS["ClassifyHttp"],)
 
 
 class EmbedGrpc(ResnetUser):
-    """Fetches features over gRPC."""
+    """Computes features over gRPC."""
 
     workloads = (WORKLOADS["EmbedGrpc"],)
 
 
 class EmbedHttp(ResnetUser):
-    """Fetches features over HTTP."""
+    """Computes features over HTTP."""
 
     workloads = (WORKLOADS["EmbedHttp"],)
 
 
 class BatchGrpc(ResnetUser):
-    """Names several photos at once over gRPC."""
+    """Classifies several images at once over gRPC."""
 
     workloads = (WORKLOADS["BatchGrpc"],)
 
 
 class BatchHttp(ResnetUser):
-    """Names several photos at once over HTTP."""
+    """Classifies several images at once over HTTP."""
 
     workloads = (WORKLOADS["BatchHttp"],)
 
 
 class PixelsGrpc(ResnetUser):
-    """Calls the network with pixels over gRPC."""
+    """Sends pixels to the network over gRPC."""
 
     workloads = (WORKLOADS["PixelsGrpc"],)
 
 
 class PixelsHttp(ResnetUser):
-    """Calls the network with pixels over HTTP."""
+    """Sends pixels to the network over HTTP."""
 
     workloads = (WORKLOADS["PixelsHttp"],)
 
 
 class Mixed(ResnetUser):
-    """Names single photos over gRPC and HTTP in turn."""
+    """Classifies single images over gRPC and HTTP in turn."""
 
     workloads = (WORKLOADS["ClassifyGrpc"], WORKLOADS["ClassifyHttp"])
 

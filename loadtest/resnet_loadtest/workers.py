@@ -1,4 +1,4 @@
-"""The processes that make the load: this one alone, or workers that Locust's master commands."""
+"""The processes that generate the load: this one alone, or workers that Locust's master controls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from locust.env import Environment
 
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.generator import Chunk, Generator
-from resnet_loadtest.users import weighted
+from resnet_loadtest.options import Options
+from resnet_loadtest.users import USERS, weighted
 from resnet_loadtest.workloads import parse_mix
 
 if TYPE_CHECKING:
@@ -20,44 +21,42 @@ if TYPE_CHECKING:
 
     from locust.rpc import Message
 
-    from resnet_loadtest.options import Options
-
-PREPARE, PREPARED, BEGIN, FINISH, CHUNK, FINISHED, FAILED = (
+_PREPARE, _PREPARED, _BEGIN, _FINISH, _CHUNK, _FINISHED, _FAILED = (
     f"resnet_{word}" for word in ("prepare", "prepared", "begin", "finish", "chunk", "finished", "failed")
 )
 _CONNECT_S = 60.0
 _PREPARE_S = 60.0
 _STOP_S = 30.0
-# Workers get the word at slightly different times; none should begin in the past.
+# Workers receive the message at slightly different times; none should begin in the past.
 _LEAD_S = 0.2
 
 
-class Fleet(Protocol):
-    """Makes the load that it is told to."""
+class Workers(Protocol):
+    """The processes of one run."""
 
     def prepare(self) -> None:
-        """Have every process load its photos and connect."""
+        """Load the images and connect, in every process."""
 
     def begin(self) -> float:
-        """Start the clocks; returns how many seconds from now."""
+        """Start the clocks; returns in how many seconds they start."""
 
     def set_users(self, count: int) -> None:
-        """Closed loop: this many users from now on."""
+        """Closed loop: change the number of users."""
 
     def finish(self) -> None:
-        """Wait until every process has its last answer and has told all."""
+        """Wait until every process has its last response and has reported everything."""
 
     def close(self) -> None:
         """End the processes."""
 
 
-def assemble(options: Options, collect: Callable[[Chunk], None]) -> Fleet:
-    """The fleet that the options ask for."""
-    return Workers(options, collect) if options.worker_count else Alone(options, collect)
+def create(options: Options, collect: Callable[[Chunk], None]) -> Workers:
+    """The processes that the options ask for."""
+    return WorkerProcesses(options, collect) if options.worker_count else LocalWorker(options, collect)
 
 
-class Alone:
-    """No workers: the process does it all."""
+class LocalWorker:
+    """No worker processes: this process generates all the load."""
 
     def __init__(self, options: Options, collect: Callable[[Chunk], None]) -> None:
         self._options = options
@@ -67,8 +66,8 @@ class Alone:
         self._runner = self._environment.create_local_runner()
 
     def prepare(self) -> None:
-        """Load photos, connect."""
-        self._generator = Generator(self._options, self._environment, tell=self._collect)
+        """Load the images, connect."""
+        self._generator = Generator(self._options, self._environment, report=self._collect)
 
     def begin(self) -> float:
         """Start the clock."""
@@ -76,69 +75,69 @@ class Alone:
         return _LEAD_S
 
     def set_users(self, count: int) -> None:
-        """Have Locust start or stop users."""
+        """Let Locust start or stop users."""
         self._runner.start(count, spawn_rate=self._options.spawn_rate)
 
     def finish(self) -> None:
-        """Wait for the last answer."""
+        """Wait for the last response."""
         self._generator.finish()
 
     def close(self) -> None:
-        """Stop the users, whose clients are closed then."""
+        """Stop the users, which close their clients."""
         self._runner.quit()
 
 
-class Workers:
-    """Several processes, here or on other machines."""
+class WorkerProcesses:
+    """Several processes, on this or on other machines."""
 
     def __init__(self, options: Options, collect: Callable[[Chunk], None]) -> None:
         self._options = options
         self._collect = collect
-        self._done: dict[str, set[str]] = {PREPARED: set(), FINISHED: set()}
+        self._done: dict[str, set[str]] = {_PREPARED: set(), _FINISHED: set()}
         self._failure: str | None = None
-        self._told = self._announced = 0
+        self._received = self._announced = 0
         self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))])
         self._environment.stop_timeout = options.timeout_s
         host = "*" if options.expect_workers else "127.0.0.1"
         self._runner = self._environment.create_master_runner(host, options.master_port)
-        for kind, handler in {
-            PREPARED: self._on_done, FINISHED: self._on_done, CHUNK: self._on_chunk, FAILED: self._on_failed
-        }.items():  # fmt: skip
-            self._runner.register_message(kind, handler)
+        self._runner.register_message(_PREPARED, self._on_done)
+        self._runner.register_message(_FINISHED, self._on_done)
+        self._runner.register_message(_CHUNK, self._on_chunk)
+        self._runner.register_message(_FAILED, self._on_failed)
         command = [sys.executable, "-m", "resnet_loadtest", "worker", "--master-port", str(options.master_port)]
         self._processes = [subprocess.Popen(command) for _ in range(options.processes)]
 
     def prepare(self) -> None:
-        """Wait for the workers, number them, have each load photos and connect."""
+        """Wait for the workers, number them, let each load images and connect."""
         count = self._options.worker_count
         self._wait(lambda: self._runner.worker_count >= count, _CONNECT_S, f"{count} workers to connect")
         self._ids = sorted(self._runner.clients)[:count]
         for index, client_id in enumerate(self._ids):
-            plan = {"options": self._options.to_dict(), "index": index, "count": count}
-            self._runner.send_message(PREPARE, plan, client_id)
-        self._wait(lambda: len(self._done[PREPARED]) == count, _PREPARE_S, "the workers to get ready")
+            part = {"options": self._options.to_dict(), "index": index, "count": count}
+            self._runner.send_message(_PREPARE, part, client_id)
+        self._wait(lambda: len(self._done[_PREPARED]) == count, _PREPARE_S, "the workers to get ready")
 
     def begin(self) -> float:
         """Start their clocks."""
         for client_id in self._ids:
-            self._runner.send_message(BEGIN, {"lead_s": _LEAD_S}, client_id)
+            self._runner.send_message(_BEGIN, {"lead_s": _LEAD_S}, client_id)
         return _LEAD_S
 
     def set_users(self, count: int) -> None:
-        """Have Locust spread users over the workers."""
+        """Let Locust spread users over the workers."""
         gevent.spawn(self._runner.start, count, spawn_rate=self._options.spawn_rate)
 
     def finish(self) -> None:
-        """Wait until each has told all, and nothing got lost on the way."""
+        """Wait until each worker has reported everything; fail if samples were lost on the way."""
         for client_id in self._ids:
-            self._runner.send_message(FINISH, {}, client_id)
+            self._runner.send_message(_FINISH, {}, client_id)
         wait_s = self._options.timeout_s + _STOP_S
-        self._wait(lambda: len(self._done[FINISHED]) == len(self._ids), wait_s, "the workers to finish")
-        if self._told != self._announced:
-            raise LoadTestError(f"of {self._announced} samples only {self._told} arrived from the workers")
+        self._wait(lambda: len(self._done[_FINISHED]) == len(self._ids), wait_s, "the workers to finish")
+        if self._received != self._announced:
+            raise LoadTestError(f"the workers sent {self._announced} samples, but {self._received} arrived")
 
     def close(self) -> None:
-        """Send the workers home."""
+        """Stop the workers."""
         self._runner.quit()
         for process in self._processes:
             try:
@@ -155,7 +154,7 @@ class Workers:
     def _on_chunk(self, environment: Environment, msg: Message) -> None:
         del environment
         chunk = Chunk.from_message(msg.data)
-        self._told += len(chunk.samples)
+        self._received += len(chunk.samples)
         self._collect(chunk)
 
     def _on_failed(self, environment: Environment, msg: Message) -> None:
@@ -168,7 +167,55 @@ class Workers:
             if self._failure:
                 raise LoadTestError(f"a worker failed: {self._failure}")
             if any(process.poll() for process in self._processes):
-                raise LoadTestError("a worker process ended by itself; its message is above")
+                raise LoadTestError("a worker process exited; its message is above")
             if time.monotonic() > deadline_s:
                 raise LoadTestError(f"waited {timeout_s:.0f} s for {what}")
             gevent.sleep(0.05)
+
+
+class Worker:
+    """The other side, ``resnet-loadtest worker``: follows the master until it quits."""
+
+    def __init__(self, master_host: str, master_port: int) -> None:
+        """Connect; raises ``ConnectionError`` when there is no master for a minute."""
+        self._environment = Environment(user_classes=[*USERS])
+        self._runner = self._environment.create_worker_runner(master_host, master_port)
+        self._generator: Generator | None = None
+        self._sent = 0
+        # `concurrent`: a handler that waits must not block Locust's own messages.
+        self._runner.register_message(_PREPARE, self._on_prepare, concurrent=True)
+        self._runner.register_message(_BEGIN, self._on_begin)
+        self._runner.register_message(_FINISH, self._on_finish, concurrent=True)
+
+    def run(self) -> None:
+        """Work until the master quits."""
+        self._runner.greenlet.join()
+
+    def _on_prepare(self, environment: Environment, msg: Message) -> None:
+        options = Options.from_dict(msg.data["options"])
+        index, count = msg.data["index"], msg.data["count"]
+        self._sent = 0
+        try:
+            self._generator = Generator(options, environment, index=index, count=count, report=self._send)
+        except Exception as exc:  # noqa: BLE001  # the master reports whatever it is
+            self._runner.send_message(_FAILED, {"reason": f"{type(exc).__name__}: {exc}"})
+        else:
+            self._runner.send_message(_PREPARED, {})
+
+    def _on_begin(self, environment: Environment, msg: Message) -> None:
+        del environment
+        self._prepared().begin(msg.data["lead_s"])
+
+    def _on_finish(self, environment: Environment, msg: Message) -> None:
+        del environment, msg
+        self._prepared().finish()
+        self._runner.send_message(_FINISHED, {"samples": self._sent})
+
+    def _send(self, chunk: Chunk) -> None:
+        self._sent += len(chunk.samples)
+        self._runner.send_message(_CHUNK, chunk.to_message())
+
+    def _prepared(self) -> Generator:
+        if self._generator is None:
+            raise RuntimeError("the master began before it prepared")
+        return self._generator

@@ -1,1 +1,1 @@
-"""The commands of ``resnet-loadtest``, one module each: ``NAME``, ``HELP``, ``add_options``, ``run``."""
+"""The subcommands: each module declares its options and runs them."""

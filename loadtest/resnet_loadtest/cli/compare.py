@@ -1,4 +1,4 @@
-"""``resnet-loadtest compare A.json B.json`` tells whether B is worse than A."""
+"""``resnet-loadtest compare A.json B.json``: whether B is worse than A."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from resnet_loadtest.errors import UsageError
-from resnet_loadtest.report.numbers import milliseconds
+from resnet_loadtest.metrics import milliseconds
 
 if TYPE_CHECKING:
     import argparse
@@ -19,57 +18,54 @@ if TYPE_CHECKING:
     from resnet_loadtest.compare import Ratio
 
 NAME = "compare"
-HELP = "two runs side by side; exit code 1 if the second is worse, 2 if they cannot be compared"
+HELP = "compare two runs; exit code 1 if the second is worse, 2 if they cannot be compared"
 
 _MUST_AGREE = ("profile", "mix", "batch", "arrivals", "rate", "users", "duration_s")
 _PASS, _REGRESSION, _INVALID = 0, 1, 2
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Which runs, and what change is put up with."""
+    """The runs, and the tolerance."""
     parser.add_argument("first", type=Path, metavar="A.json", help="the reference")
     parser.add_argument("second", type=Path, metavar="B.json")
     parser.add_argument(
-        "--tolerance", type=float, default=5.0, metavar="PERCENT", help="change put up with (default: %(default)s)"
+        "--tolerance", type=float, default=5.0, metavar="PERCENT", help="accepted change (default: %(default)s)"
     )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Compare; returns the exit code."""
+    from resnet_loadtest import records
     from resnet_loadtest.compare import Change, compare, error_rates_differ
-    from resnet_loadtest.report import document
 
-    try:
-        first, second = (document.read(path) for path in (arguments.first, arguments.second))
-    except ValueError as exc:
-        raise UsageError(str(exc)) from exc
+    first, second = (records.read(path) for path in (arguments.first, arguments.second))
     ratios = compare(first, second, tolerance=arguments.tolerance / 100)
     console.print(_table(ratios))
     fails_more = error_rates_differ(first, second)
     console.print(f"errors: {first.whole.error_rate:.2%} → {second.whole.error_rate:.2%}", highlight=False)
-    if obstacles := _obstacles(first, second):
-        for obstacle in obstacles:
-            console.print(f"  doubt  {obstacle}", highlight=False, markup=False)
+    if warnings := _warnings(first, second):
+        for warning in warnings:
+            console.print(f"  warning: {warning}", highlight=False, markup=False)
         console.print("[bold yellow]INVALID[/]: the comparison proves nothing")
         return _INVALID
     if fails_more or any(ratio.change is Change.WORSE for ratio in ratios):
         console.print("[bold red]REGRESSION[/]: B is worse than A by more than chance and tolerance explain")
         return _REGRESSION
     if all(ratio.change is Change.UNKNOWN for ratio in ratios):
-        console.print("[bold yellow]INVALID[/]: too few requests, or too few answers, to tell")
+        console.print("[bold yellow]INVALID[/]: too few requests, or too few responses")
         return _INVALID
     console.print("[bold green]PASS[/]: B is not worse than A")
     return _PASS
 
 
-def _obstacles(first: Run, second: Run) -> list[str]:
+def _warnings(first: Run, second: Run) -> list[str]:
     found = []
     for name, one in (("A", first), ("B", second)):
-        if one.generator_doubts:
-            found.append(f"{name} measured its generator: {one.generator_doubts[0]}")
+        if one.generator_warnings:
+            found.append(f"{name} measured its generator: {one.generator_warnings[0]}")
     plain = first.options.to_dict(), second.options.to_dict()
     found += [
-        f"A and B were asked for different things: {name} {plain[0][name]} and {plain[1][name]}"
+        f"A and B have different options: {name} {plain[0][name]} and {plain[1][name]}"
         for name in _MUST_AGREE
         if plain[0][name] != plain[1][name]
     ]
@@ -78,7 +74,7 @@ def _obstacles(first: Run, second: Run) -> list[str]:
 
 def _table(ratios: list[Ratio]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("figure")
+    table.add_column("metric")
     for name in ("A", "B", "B/A", "95 % interval"):
         table.add_column(name, justify="right")
     table.add_column("meaning")

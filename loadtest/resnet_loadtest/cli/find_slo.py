@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING
 
+from resnet_loadtest import greenlets
 from resnet_loadtest import options as option_list
 from resnet_loadtest.errors import UsageError
 
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 NAME = "find-slo"
 HELP = "the highest Poisson rate that meets --slo, by bisection, repeated, with a confidence interval"
 
-_NOT_OURS = {"profile", "rate", "users", "spawn_rate", "arrivals", "slo_per", "duration_s"}
+_LEFT_OUT = {"profile", "rate", "users", "spawn_rate", "arrivals", "slo_per", "duration_s"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Those of a run that make sense here, and how hard to search."""
-    ours = {option.name for option in dataclasses.fields(option_list.Options)} - _NOT_OURS
-    option_list.add_to(parser, only=ours)
+    """Those of a run that apply to a search, and how thoroughly to search."""
+    names = {option.name for option in dataclasses.fields(option_list.Options)} - _LEFT_OUT
+    option_list.add_to(parser, only=names)
     parser.add_argument(
         "--repeats", type=int, default=3, metavar="N", help="independent searches (default: %(default)s)"
     )
@@ -32,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trial", type=float, default=20.0, metavar="S", help="shortest trial in seconds (default: %(default)s)"
     )
-    parser.add_argument("--start", type=float, metavar="RATE", help="where to begin (default: measured capacity)")
+    parser.add_argument("--start", type=float, metavar="RATE", help="first rate (default: measured capacity)")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -41,12 +42,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     options = option_list.resolve({**vars(arguments), "users": None, "duration_s": None})
     options = dataclasses.replace(options, profile="steady", arrivals="poisson", slo_per="run")
     if not options.slo:
-        raise UsageError("--slo says what is to be met, such as p99<=150ms")
-    from resnet_loadtest import greenlets
-
+        raise UsageError("expected --slo, such as p99<=150ms")
     greenlets.enable()
     logging.basicConfig(level=logging.ERROR)
-    from resnet_loadtest.search import Effort, Search
+    from resnet_loadtest.trials import Effort, Search
 
     effort = Effort(
         repeats=max(1, arguments.repeats),
@@ -54,4 +53,4 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         trial_s=arguments.trial,
         start=arguments.start,
     )
-    return Search(options, effort, console).run()
+    return Search(options.check(), effort, console).run()

@@ -6,6 +6,7 @@ import datetime
 import logging
 from typing import TYPE_CHECKING
 
+from resnet_loadtest import greenlets
 from resnet_loadtest import options as option_list
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NAME = "run"
-HELP = "make the load, print a summary, write the reports, give the verdict"
+HELP = "generate load, print a summary, write the reports, end with a verdict"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,22 +24,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Do it; returns the exit code."""
+    """Run and report; returns the exit code."""
     options = option_list.resolve(vars(arguments)).check()
-    from resnet_loadtest import greenlets
-
     greenlets.enable()
-    logging.basicConfig(level=logging.ERROR)  # Locust tells of each user it starts
-    from resnet_loadtest.capacity import with_measured_rate
-    from resnet_loadtest.report.files import write_all
-    from resnet_loadtest.report.terminal import Progress, summarise
-    from resnet_loadtest.runner import conduct
+    logging.basicConfig(level=logging.ERROR)  # Locust logs each user that it starts
+    from resnet_loadtest import runner
+    from resnet_loadtest.report import write_all
+    from resnet_loadtest.report.terminal import Progress, print_summary
 
-    options = with_measured_rate(options, console)
-    finished = conduct(options, Progress(console))
-    summarise(finished, console)
+    options = runner.with_measured_rate(options, console)
+    finished = runner.run(options, Progress(console))
+    print_summary(finished, console)
     now = datetime.datetime.now().astimezone()
     stem = options.name or f"{options.profile}-{now:%Y%m%d-%H%M%S}"
     for path in write_all(finished, options.out, stem):
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
+        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
     return finished.verdict.exit_code

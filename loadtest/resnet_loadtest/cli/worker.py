@@ -1,10 +1,11 @@
-"""``resnet-loadtest worker``: a process that makes part of the load for a master, here or elsewhere."""
+"""``resnet-loadtest worker``: a process that generates part of the load for a master, on this or another machine."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
+from resnet_loadtest import greenlets
 from resnet_loadtest.errors import LoadTestError
 
 if TYPE_CHECKING:
@@ -13,23 +14,21 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NAME = "worker"
-HELP = "make part of the load for a `run --expect-workers` elsewhere"
+HELP = "generate part of the load for a `run --expect-workers` elsewhere"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Where the master is."""
+    """The master's address."""
     parser.add_argument("--master-host", default="127.0.0.1", metavar="HOST", help="default: %(default)s")
     parser.add_argument("--master-port", type=int, default=5557, metavar="PORT", help="default: %(default)s")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Work until the master says quit; returns the exit code."""
+    """Work until the master quits; returns the exit code."""
     del console
-    from resnet_loadtest import greenlets
-
     greenlets.enable()
     logging.basicConfig(level=logging.ERROR)
-    from resnet_loadtest.worker import Worker
+    from resnet_loadtest.workers import Worker
 
     try:
         Worker(arguments.master_host, arguments.master_port).run()

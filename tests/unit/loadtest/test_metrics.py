@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resnet_loadtest.quantiles import interval, percentile, smallest_sample
+from resnet_loadtest.metrics import confidence_interval, percentile, smallest_sample
 
 VALUES = st.lists(st.floats(0, 1e6), min_size=1, max_size=200).map(np.array)
 
@@ -37,11 +37,11 @@ def test_the_interval_covers_the_truth(random):
     """Of 400 samples about 95 % have an interval that holds the true median."""
     covers = 0
     for _ in range(400):
-        low, high = interval(random.exponential(1.0, 200), 50)
+        low, high = confidence_interval(random.exponential(1.0, 200), 50)
         covers += low <= math.log(2) <= high
     assert covers >= 400 * 0.92
 
 
 def test_a_small_sample_knows_no_upper_bound():
     """Ten values say nothing about how bad p99 may be."""
-    assert interval(np.arange(10.0), 99)[1] == math.inf
+    assert confidence_interval(np.arange(10.0), 99)[1] == math.inf

@@ -1,9 +1,8 @@
-"""Statistics and metrics of the server."""
+"""The server's statistics and metrics."""
 
 from resnet_client import ModelStatistics
-from resnet_loadtest import server_metrics as metrics
-from resnet_loadtest.counts import asked_of
-from resnet_loadtest.server_statistics import difference
+from resnet_loadtest.server_metrics import parse_failures, parse_values
+from resnet_loadtest.server_statistics import difference, requests_served
 
 from .conftest import step_of
 
@@ -39,8 +38,8 @@ def statistics(model, count, batches, version="1"):
     )
 
 
-def test_a_step_is_the_difference_between_two_looks():
-    """What was there before does not count; idle models are left out; versions add up."""
+def test_difference_between_two_reads():
+    """Earlier counts are subtracted; idle models are left out; versions add up."""
     before = [statistics("network", 10, {1: 10}), statistics("idle", 5, {1: 5})]
     after = [
         statistics("network", 18, {1: 12, 3: 2}),
@@ -55,19 +54,19 @@ def test_a_step_is_the_difference_between_two_looks():
     assert round(step.busy(0.012), 6) == 0.5  # six batches of a millisecond, however many requests shared them
 
 
-def test_a_step_called_directly_is_not_counted_twice():
-    """10 photos through the ensemble and 5 as pixels: 15 were asked for."""
+def test_requests_served_counts_a_step_called_directly_once():
+    """10 images through the ensemble and 5 as pixels: 15 requests."""
     steps = {"resnet50": step_of("resnet50", 10), "network_onnx": step_of("network_onnx", 15)}
-    assert asked_of(steps, {"resnet50": "", "network_onnx": "resnet50"}) == 15
+    assert requests_served(steps, {"resnet50": "", "network_onnx": "resnet50"}) == 15
 
 
-def test_metrics_are_read():
-    """Plain gauges, and those of several GPUs."""
-    assert metrics.gauges(METRICS) == {
+def test_metrics_of_several_gpus_are_numbered():
+    """Values without and with a GPU; failures of several versions add up."""
+    assert parse_values(METRICS) == {
         "nv_cpu_utilization": 0.75,
         "nv_cpu_memory_used_bytes": 2147483648.0,
         "nv_gpu_utilization 0": 0.5,
         "nv_gpu_utilization 1": 0.25,
         "nv_gpu_memory_used_bytes 1": 1000.0,
     }
-    assert metrics.failures(METRICS) == {("preprocess", "REJECTED"): 7}
+    assert parse_failures(METRICS) == {"preprocess": {"REJECTED": 7}}

@@ -3,12 +3,11 @@
 import dataclasses
 
 import pytest
-from resnet_loadtest.generator_metrics import Gauge, memory_growth
+from resnet_loadtest.analysis import Verdict
 from resnet_loadtest.options import Options
-from resnet_loadtest.samples import Fate, merged, table
-from resnet_loadtest.verdict import Verdict
+from resnet_loadtest.samples import Status, merged, table
 
-from .conftest import samples_of, step_of
+from .conftest import measured, samples_of, step_of
 
 
 def options(slo="", **more):
@@ -18,18 +17,18 @@ def options(slo="", **more):
 
 @pytest.mark.parametrize(
     ("slo", "verdict"),
-    [("p99<=11ms,throughput>=90/s", Verdict.PASS), ("p99<=9ms", Verdict.MISSED), ("", Verdict.MEASURED)],
+    [("p99<=11ms,throughput>=90/s", Verdict.PASS), ("p99<=9ms", Verdict.FAIL), ("", Verdict.MEASURED)],
 )
-def test_a_sound_run_gets_what_it_deserves(make_run, slo, verdict):
+def test_verdict_of_a_valid_run(make_run, slo, verdict):
     """1000 answers of 10 ms each."""
     assert make_run(samples_of([0.01] * 1000), options=options(slo)).verdict is verdict
 
 
-def test_a_run_too_short_for_its_percentile_is_invalid(make_run):
+def test_too_few_requests_for_a_percentile_are_invalid(make_run):
     """p99 takes 299 requests."""
     run = make_run(samples_of([0.01] * 200), options=options("p99<=1s"))
     assert run.verdict is Verdict.INVALID
-    assert "takes 299 requests" in run.doubts[0]
+    assert "needs 299 requests" in run.warnings[0]
 
 
 def test_each_stage_needs_its_own_sample(make_run):
@@ -41,30 +40,32 @@ def test_each_stage_needs_its_own_sample(make_run):
 
 def test_a_busy_generator_makes_the_run_invalid(make_run):
     """Above 90 % of a core."""
-    gauges = [Gauge(0, second + 1.0, 0.95, 1.0, 10**8, 1.0) for second in range(10)]
-    run = make_run(samples_of([0.01] * 1000), gauges=gauges, options=options("p99<=1s"))
+    busy = measured(range(10), cpu=0.95)
+    run = make_run(samples_of([0.01] * 1000), generator=busy, options=options("p99<=1s"))
     assert run.verdict is Verdict.INVALID
-    assert "95% of its CPU core" in run.doubts[0]
-    assert "load generator limits" in run.limit
+    assert "95% of its CPU core" in run.warnings[0]
+    assert "The load generator, not the server" in run.bottleneck
 
 
-def test_what_limits_is_said_of_the_heaviest_stage(make_run):
+def test_bottleneck_of_the_stage_with_the_highest_load(make_run):
     """Four easy steps do not hide that the fifth is more than the server can do."""
     run = make_run(samples_of([0.01] * 1000), options=options(profile="steps"))
     full = {"network_onnx": step_of("network_onnx", 200, queue_s=0.008, compute_s=0.01)}
     easy = {"network_onnx": step_of("network_onnx", 200, compute_s=0.008)}
     server = dataclasses.replace(run.server, stage_steps=(easy, easy, easy, easy, full))
-    assert dataclasses.replace(run, server=server).limit.startswith("step 100 %: Compute-bound: 80%")
+    message = dataclasses.replace(run, server=server).bottleneck
+    assert message.startswith("Compute: requests wait for network_onnx 80%")
+    assert message.endswith("Measured at step 100 %.")
 
 
 def test_late_sends_make_the_run_invalid(make_run):
     """50 ms late on answers of 10 ms."""
     run = make_run(samples_of([0.01] * 1000, late_s=0.05), options=options("p99<=1s"))
     assert run.verdict is Verdict.INVALID
-    assert "sent late" in run.doubts[0]
+    assert "sent late" in run.warnings[0]
 
 
-def test_lateness_that_hardly_shows_is_put_up_with(make_run):
+def test_lateness_that_hardly_shows_is_accepted(make_run):
     """50 ms late on answers of 2 s, and counted in the response time."""
     run = make_run(samples_of([2.0] * 1000, late_s=0.05), options=options("p99<=3s"))
     assert run.verdict is Verdict.PASS
@@ -74,17 +75,17 @@ def test_lateness_that_hardly_shows_is_put_up_with(make_run):
 
 def test_unsent_requests_make_the_run_invalid(make_run):
     """2 % were given up by the generator."""
-    fates = [Fate.UNSENT] * 20 + [Fate.OK] * 980
-    run = make_run(samples_of([0.01] * 1000, fates=fates), options=options())
+    statuses = [Status.UNSENT] * 20 + [Status.OK] * 980
+    run = make_run(samples_of([0.01] * 1000, statuses=statuses), options=options())
     assert run.verdict is Verdict.INVALID
-    assert "only 98.0% of the scheduled" in run.doubts[0]
+    assert "only 98.0% of the scheduled" in run.warnings[0]
 
 
 def test_the_cap_on_requests_in_flight_counts_as_failure(make_run):
-    """The server did not keep up: missed, not invalid."""
-    fates = [Fate.CAPPED] * 20 + [Fate.OK] * 980
-    run = make_run(samples_of([0.01] * 1000, fates=fates), options=options("error_rate<=1%"))
-    assert run.verdict is Verdict.MISSED
+    """The server did not keep up: failed, not invalid."""
+    statuses = [Status.CAPPED] * 20 + [Status.OK] * 980
+    run = make_run(samples_of([0.01] * 1000, statuses=statuses), options=options("error_rate<=1%"))
+    assert run.verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(("counted", "shared", "verdict"), [
@@ -92,18 +93,18 @@ def test_the_cap_on_requests_in_flight_counts_as_failure(make_run):
     (1001, True, Verdict.MEASURED), (999, True, Verdict.INVALID),
 ])  # fmt: skip
 def test_client_and_server_must_agree(make_run, counted, shared, verdict):
-    """To the last photo; a shared server may have counted more."""
+    """To the last image; a shared server may count more."""
     steps = {"resnet50": step_of("resnet50", counted)}
     run = make_run(samples_of([0.01] * 1000), steps=steps, options=options(shared_server=shared))
     assert run.verdict is verdict
 
 
-def test_what_was_never_answered_may_be_counted_either_way(make_run):
-    """The server may have answered what the client no longer waited for."""
-    fates = [Fate.DEADLINE] * 2 + [Fate.OK] * 998
+def test_timed_out_requests_may_be_counted_either_way(make_run):
+    """The server may have answered requests for which the client no longer waited."""
+    statuses = [Status.DEADLINE] * 2 + [Status.OK] * 998
     for counted in (998, 999, 1000):
         steps = {"resnet50": step_of("resnet50", counted)}
-        assert make_run(samples_of([0.01] * 1000, fates=fates), steps=steps).verdict is Verdict.MEASURED
+        assert make_run(samples_of([0.01] * 1000, statuses=statuses), steps=steps).verdict is Verdict.MEASURED
 
 
 def test_an_empty_run_proves_nothing(make_run):
@@ -117,8 +118,8 @@ def test_tables_of_workers_merge_exactly():
     assert merged([whole[1::2], whole[0::2]]).tolist() == whole.tolist()
 
 
-def test_memory_growth_leaves_the_warm_up_out():
-    """From the mark at a fifth of the run to its end."""
-    gauges = [Gauge(0, float(i), 0.1, 0.1, 100 if i < 20 else 200, 1.0) for i in range(101)]
-    assert memory_growth(gauges) == 0.0
-    assert memory_growth(gauges[:30]) is None
+def test_memory_growth_leaves_the_warm_up_out(make_run):
+    """From a fifth of the run to its end; unknown for runs under a minute."""
+    generator = measured(range(20), rss_bytes=100) + measured(range(20, 101), rss_bytes=200)
+    assert make_run(samples_of([0.01]), generator=generator).memory_growth == 0.0
+    assert make_run(samples_of([0.01]), generator=generator[:30]).memory_growth is None
