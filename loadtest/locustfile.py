@@ -1,13 +1,13 @@
 """Plain Locust: ``locust -f loadtest/locustfile.py`` with its web page, or ``--headless``.
 
-Users are chosen by name, as Locust does: ``locust -f loadtest/locustfile.py ClassifyGrpc EmbedHttp``.
-Locust is closed loop and keeps its percentiles in buckets; for open loop, exact percentiles, the server's side
-and a verdict there is ``resnet-loadtest run``.
+Choose users by name, as Locust does: ``locust -f loadtest/locustfile.py ClassifyGrpc EmbedHttp``.
+Locust runs a closed loop and keeps its percentiles in buckets; ``resnet-loadtest run`` adds open loop, exact
+percentiles, the server's statistics and a verdict.
 """
 
 from __future__ import annotations
 
-from resnet_loadtest.generate import greenlets
+from resnet_loadtest import greenlets
 
 greenlets.enable()
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any  # noqa: E402  # gevent comes before every
 
 from locust import events  # noqa: E402
 from resnet_loadtest import options as option_list  # noqa: E402
-from resnet_loadtest.generate.session import Session  # noqa: E402
-from resnet_loadtest.generate.users import (  # noqa: E402
+from resnet_loadtest.session import Session  # noqa: E402
+from resnet_loadtest.users import (  # noqa: E402
     BatchGrpc,
     BatchHttp,
     ClassifyGrpc,
@@ -56,7 +56,7 @@ def _add_options(parser: LocustArgumentParser) -> None:
 
 @events.test_start.add_listener
 def _start(environment: Environment, **_: Any) -> None:
-    """Load the photos before the first user starts."""
+    """Load the images before the first user starts."""
     given = vars(environment.parsed_options) if environment.parsed_options else {}
     chosen = {name: given.get(name) for name in _OPTIONS}
     mix = ",".join(user.__name__ for user in environment.user_classes)

@@ -1,15 +1,13 @@
-"""Load test for ResNet-50 on NVIDIA Triton: Locust in front, a verdict at the end.
+"""Load test for ResNet-50 on NVIDIA Triton: Locust generates the load, the analysis ends in a verdict.
 
-A program rather than a library; its command is ``resnet-loadtest``. The way of a run through the folders::
+A program rather than a library; its command is ``resnet-loadtest``. A run passes through the modules in this order::
 
-    options ─▶ plan/      load over time, arrivals
-                 ▼
-               generate/  photos, users, workers ─────▶ Triton
-                 │ samples                                │ statistics, metrics
-                 ▼                                        ▼
-               judge/     figures, verdict ◀─────────── server/
-                 ▼
-               report/    terminal, HTML, JSON, JUnit
-
-``plan/`` and ``judge/`` are pure: numbers in, findings out. Only ``generate/`` knows Locust and gevent.
+    options ─▶ schedule        load over time, arrivals
+                  ▼
+               runner          users or open loop, in this process or in workers ──▶ Triton
+                  │ samples                                                            │ statistics, metrics
+                  ▼                                                                    ▼
+               analysis        metrics, verdict, bottleneck ◀──────────────────── observer
+                  ▼
+               report/         terminal, HTML, JSON, JUnit
 """

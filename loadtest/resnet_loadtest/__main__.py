@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
-from resnet_loadtest.commands import check, compare, find_slo, plan, report, run, worker
+from resnet_loadtest.cli import compare, find_slo, report, run, worker
 from resnet_loadtest.errors import LoadTestError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: tuple[Any, ...] = (run, find_slo, compare, plan, check, report, worker)
+COMMANDS: tuple[Any, ...] = (run, find_slo, compare, report, worker)
 
 EXIT_COULD_NOT_RUN, EXIT_USAGE, EXIT_INTERRUPTED = 3, 64, 130
 
 _WIDTH = 140
 
 _EPILOG = """\
-Every option may also be set by the variable named with it; argument > environment > default.
+Every option has an environment variable, named with it; argument > environment > default.
 
 exit codes:
   0    PASS: every objective is met; or valid, and none was given
-  1    MISSED: an objective is missed
+  1    FAIL: an objective is not met
   2    INVALID: the run proves nothing (the reasons are printed)
-  3    it could not run: no server, no photos, no workers
-  64   an option makes no sense
+  3    it could not run: no server, no images, no workers
+  64   an option or a file is not valid
   130  interrupted from the keyboard
 """
 
@@ -43,22 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments, console))
     except UsageError as exc:
-        return _complain(exc, EXIT_USAGE)
+        return _fail(exc, EXIT_USAGE)
     except (LoadTestError, OSError) as exc:
-        return _complain(exc, EXIT_COULD_NOT_RUN)
+        return _fail(exc, EXIT_COULD_NOT_RUN)
     except ModuleNotFoundError as exc:
-        if str(exc.name).startswith("resnet_"):  # a fault of ours, which no installation mends
+        if str(exc.name).startswith("resnet_"):  # our own fault, which no installation fixes
             raise
-        return _complain(f"this needs {exc.name}: pip install 'resnet50-triton[loadtest]'", EXIT_COULD_NOT_RUN)
+        return _fail(f"this needs {exc.name}: pip install 'resnet50-triton[loadtest]'", EXIT_COULD_NOT_RUN)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
 def command() -> NoReturn:
-    """Run the command, then leave without taking the interpreter down step by step.
+    """Run the command, then exit without the interpreter's cleanup.
 
-    Under gevent, gRPC can wait for ever in the destructor of a channel when the interpreter ends; seen after
-    a run whose last requests were lost.
+    Under gevent, gRPC can block forever in the destructor of a channel when the interpreter ends; seen after a run
+    whose last requests were lost.
     """
     code = main()
     sys.stdout.flush()
@@ -66,8 +66,8 @@ def command() -> NoReturn:
     os._exit(code)
 
 
-def _complain(what: object, code: int) -> int:
-    print(f"resnet-loadtest: {what}", file=sys.stderr)
+def _fail(reason: object, code: int) -> int:
+    print(f"resnet-loadtest: {reason}", file=sys.stderr)
     return code
 
 

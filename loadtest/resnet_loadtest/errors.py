@@ -1,11 +1,11 @@
-"""What can keep the load test from running; a verdict is never an exception."""
+"""Why the load test could not run; a verdict is never an exception."""
 
 from __future__ import annotations
 
 
 class LoadTestError(Exception):
-    """The run could not take place; the message says why and what would help."""
+    """The run could not take place; the message gives the reason and the remedy."""
 
 
 class UsageError(LoadTestError):
-    """An option makes no sense; the message says what would."""
+    """An option or a file is not valid; the message says what is expected."""

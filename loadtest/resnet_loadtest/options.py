@@ -1,8 +1,8 @@
 """The options, each written once: a field here is a flag, an environment variable and an argument.
 
 ``max_in_flight`` is the flag ``--max-in-flight`` and the variable ``RESNET_LOADTEST_MAX_IN_FLIGHT``; those
-that say who is called keep the names that the client and ``resnet-serve`` have for them (``RESNET_URL``,
-``RESNET_METRICS_URL``, ``RESNET_MODEL``, …). The one rule of precedence: argument > environment > default.
+that name the server keep the names that the client and ``resnet-serve`` have for them (``RESNET_URL``,
+``RESNET_METRICS_URL``, ``RESNET_MODEL``, …). Precedence: argument > environment > default.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_loadtest.errors import UsageError
-from resnet_loadtest.plan.profiles import PROFILES
+from resnet_loadtest.schedule import PROFILES
+from resnet_loadtest.slo import parse as parse_slo
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 AUTO_RATE = math.inf
 
@@ -79,15 +80,6 @@ def _positive(text: str) -> int:
     return number
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(text)
-        return text
-
-    return parse
-
-
 def _workers(text: str) -> int:
     """A number, or as many as a name has addresses: in compose, the containers of a scaled service."""
     if not text.startswith("dns:"):
@@ -103,20 +95,33 @@ def _yes(text: str) -> bool:
     return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
 
 
-def _about(parse: Callable[[str], Any], description: str) -> dict[str, Any]:
-    return {"parse": parse, "help": description}
+_EXPECTED = {
+    _rate: "requests per second (20/s) or auto",
+    _per_second: "a number per second, above 0",
+    _duration: "a duration (90s or 10m)",
+    _seconds: "seconds, 0 or more",
+    _number: "a whole number, 0 or more",
+    _positive: "a whole number, 1 or more",
+    _port: "a port",
+    _workers: "a whole number, or dns:NAME with a name that resolves",
+    _yes: "yes or no",
+}
+
+
+def _about(parse: Callable[[str], Any], description: str, choices: Iterable[str] = ()) -> dict[str, Any]:
+    return {"parse": parse, "help": description, "choices": tuple(choices)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is asked of a run; the help texts say what each field means."""
+    """The options of a run; the help texts describe the fields."""
 
     url: str = field(default="grpc://localhost:8001", metadata=_about(str, "server URL"))
     grpc_url: str | None = field(
-        default=None, metadata=_about(str, "where gRPC users go, if --url is HTTP (default: its port + 1)")
+        default=None, metadata=_about(str, "URL for gRPC users, if --url is HTTP (default: its port + 1)")
     )
     http_url: str | None = field(
-        default=None, metadata=_about(str, "where HTTP users go, if --url is gRPC (default: its port - 1)")
+        default=None, metadata=_about(str, "URL for HTTP users, if --url is gRPC (default: its port - 1)")
     )
     metrics_url: str | None = field(
         default=None, metadata=_about(str, "metrics endpoint (default: HTTP port + 2, /metrics)")
@@ -126,17 +131,15 @@ class Options:
         default="ClassifyGrpc",
         metadata=_about(
             str,
-            "who calls: ClassifyGrpc, ClassifyHttp, Mixed, Embed…, Batch…, Pixels…; several with weights: "
+            "users: ClassifyGrpc, ClassifyHttp, Mixed, Embed…, Batch…, Pixels…; several with weights: "
             "ClassifyGrpc=3,EmbedHttp=1",
         ),
     )
-    batch: int = field(default=8, metadata=_about(_positive, "photos per request of Batch… users"))
+    batch: int = field(default=8, metadata=_about(_positive, "images per request of Batch… users"))
     images: Path | None = field(
-        default=None, metadata=_about(Path, "folder with photos (default: those that packages ship)")
+        default=None, metadata=_about(Path, "folder with images (default: those that packages ship)")
     )
-    profile: str = field(
-        default="steady", metadata=_about(_one_of(*PROFILES), "course of the load: " + ", ".join(PROFILES))
-    )
+    profile: str = field(default="steady", metadata=_about(str, "load over time: " + ", ".join(PROFILES), PROFILES))
     duration_s: float | None = field(
         default=None, metadata=_about(_duration, "how long, such as 90s or 10m (default: the profile's)")
     )
@@ -144,30 +147,30 @@ class Options:
         default=None, metadata=_about(_rate, "open loop: requests per second, such as 20/s; auto measures capacity")
     )
     arrivals: str = field(
-        default="poisson", metadata=_about(_one_of("poisson", "constant"), "open loop: poisson or constant gaps")
+        default="poisson", metadata=_about(str, "open loop: poisson or constant gaps", ("poisson", "constant"))
     )
     max_in_flight: int = field(
-        default=256, metadata=_about(_positive, "open loop: more requests than this under way count as failed")
+        default=256, metadata=_about(_positive, "open loop: more requests in flight than this count as failed")
     )
     users: int | None = field(
-        default=None, metadata=_about(_positive, "closed loop: users, each sending when it has its answer")
+        default=None, metadata=_about(_positive, "closed loop: users, each sending when it has its response")
     )
     spawn_rate: float = field(default=100.0, metadata=_about(_per_second, "closed loop: users started per second"))
-    seed: int = field(default=1, metadata=_about(_number, "of arrivals and of the choice of photos"))
-    timeout_s: float = field(default=30.0, metadata=_about(_duration, "longest wait for one answer"))
-    wait_s: float = field(default=0.0, metadata=_about(_duration, "wait as long for a server that is still starting"))
+    seed: int = field(default=1, metadata=_about(_number, "seed of the arrivals and of the choice of images"))
+    timeout_s: float = field(default=30.0, metadata=_about(_duration, "longest wait for one response"))
+    wait_s: float = field(default=0.0, metadata=_about(_duration, "longest wait for a server that is still starting"))
     warm_up_s: float = field(default=2.0, metadata=_about(_seconds, "seconds of requests before the clock starts"))
     slo: str = field(
         default="", metadata=_about(str, "objectives, such as p99<=150ms,error_rate<=0.1%%,throughput>=15/s")
     )
     slo_per: str = field(
-        default="run", metadata=_about(_one_of("run", "stage"), "judge the whole run, or every stage of it")
+        default="run", metadata=_about(str, "evaluate the whole run, or every stage of it", ("run", "stage"))
     )
     shared_server: bool = field(
-        default=False, metadata=_about(_yes, "others call the server, too: it may count more than the clients")
+        default=False, metadata=_about(_yes, "other clients call the server too, so it may count more requests")
     )
     processes: int = field(
-        default=0, metadata=_about(_number, "worker processes on this machine (default: this one sends by itself)")
+        default=0, metadata=_about(_number, "worker processes on this machine (default: this process sends)")
     )
     expect_workers: int = field(
         default=0,
@@ -186,13 +189,18 @@ class Options:
         return self.rate is not None
 
     @property
+    def loop(self) -> str:
+        """Open or closed loop, for reports."""
+        return f"open loop, {self.arrivals} arrivals" if self.is_open_loop else "closed loop"
+
+    @property
     def level(self) -> float:
         """Requests per second, or users."""
         return float(self.rate if self.rate is not None else self.users or 1)
 
     @property
     def worker_count(self) -> int:
-        """Worker processes; 0 when this process does all itself."""
+        """Worker processes; 0 when this process sends."""
         return self.processes + self.expect_workers
 
     def url_for(self, kind: str) -> str:
@@ -202,25 +210,26 @@ class Options:
             return given
         found = re.match(r"^(grpc|http)(s?)://(.*?)(?::([0-9]+))?/?$", self.url)
         if not found or not found[3] or (found[4] and not _is_port(found[4])):
-            raise UsageError(f"{self.url!r} is no server URL; write grpc://HOST:8001 or http://HOST:8000")
+            raise UsageError(f"invalid --url {self.url!r}: expected grpc://HOST:8001 or http://HOST:8000")
         own, tls, host, port = found.groups()
         if own == kind:
             return self.url
         base = int(port or 8000 + _PORTS[own]) - _PORTS[own]
         if not _is_port(base + _PORTS[kind]):
-            raise UsageError(f"{self.url!r} leaves no port for {kind}; say where it is with --{kind}-url")
+            raise UsageError(f"--url {self.url!r} leaves no port for {kind}; add --{kind}-url")
         if kind == "metrics":
             return f"http://{host}:{base + _PORTS[kind]}/metrics"
         return f"{kind}{tls}://{host}:{base + _PORTS[kind]}"
 
     def check(self) -> Options:
-        """Refuse what makes no sense together.
+        """Validate the objectives and options that depend on each other.
 
         Raises:
-            UsageError: the message says what would.
+            UsageError: the message says what is expected.
         """
         if (self.rate is None) == (self.users is None):
-            raise UsageError("choose one: --rate R (open loop) or --users N (closed loop)")
+            raise UsageError("expected one of --rate R (open loop) or --users N (closed loop)")
+        parse_slo(self.slo)
         self.url_for("metrics")
         return self
 
@@ -241,13 +250,17 @@ def variable(name: str) -> str:
     return f"RESNET_{name.upper()}" if name in _SHARED else f"RESNET_LOADTEST_{name.upper()}"
 
 
+def _flag(name: str) -> str:
+    return "--" + name.removesuffix("_s").replace("_", "-")
+
+
 def add_to(parser: argparse.ArgumentParser, only: Collection[str] | None = None) -> None:
     """Declare the options, or some of them, as flags; what is not given stays None."""
     for option in dataclasses.fields(Options):
         if only is not None and option.name not in only:
             continue
         flags = [short] if (short := _SHORT.get(option.name)) else []
-        flags.append("--" + option.name.replace("_", "-").removesuffix("-s"))
+        flags.append(_flag(option.name))
         default = (
             ""
             if option.default in (None, "", False) or "default" in option.metadata["help"]
@@ -265,14 +278,14 @@ def resolve(arguments: Mapping[str, Any], environment: Mapping[str, str] | None 
     """Combine the sources: argument (unless None) > environment (unless empty) > default.
 
     Raises:
-        UsageError: a value cannot be read; the message names the flag or variable.
+        UsageError: a value is not valid; the message names the flag or variable.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     for option in dataclasses.fields(Options):
         given = arguments.get(option.name)
         if given is not None:
-            values[option.name] = _parsed(option, given, "--" + option.name.replace("_", "-"))
+            values[option.name] = _parsed(option, given, _flag(option.name))
         elif text := environment.get(variable(option.name)):
             values[option.name] = _parsed(option, text, variable(option.name))
     return Options(**values)
@@ -281,8 +294,11 @@ def resolve(arguments: Mapping[str, Any], environment: Mapping[str, str] | None 
 def _parsed(option: dataclasses.Field[Any], given: Any, source: str) -> Any:
     if not isinstance(given, str):
         return given
+    parse, choices = option.metadata["parse"], option.metadata["choices"]
     try:
-        return option.metadata["parse"](given)
-    except (ValueError, KeyError) as exc:
-        about = option.metadata["help"].replace("%%", "%")
-        raise UsageError(f"{source} {given!r} makes no sense; it is: {about}") from exc
+        value = parse(given)
+    except (ValueError, LookupError) as exc:
+        raise UsageError(f"invalid {source} {given!r}: expected {_EXPECTED[parse]}") from exc
+    if choices and value not in choices:
+        raise UsageError(f"invalid {source} {given!r}: expected {', '.join(choices[:-1])} or {choices[-1]}")
+    return value

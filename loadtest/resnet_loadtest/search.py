@@ -1,127 +1,177 @@
-"""Runs trials until the highest rate that meets an objective is known, and reports it.
+"""The search for the highest rate that meets an objective: bisection, and its result; the caller runs the trials.
 
-Comparable with the server scenario of MLPerf: Poisson arrivals, a latency bound on a percentile, the highest
-rate that keeps it; but over the network, with photos, and with an interval.
+Comparable with the server scenario of MLPerf: Poisson arrivals, a latency bound on a percentile, the highest rate
+within the bound; but over the network, with encoded images, and with a confidence interval.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import functools
-import json
+import math
+import statistics
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from resnet_loadtest.capacity import measure
-from resnet_loadtest.conductor import conduct
-from resnet_loadtest.judge import bisection
-from resnet_loadtest.judge.findings import Result, Trial
-from resnet_loadtest.judge.slo import parse
-from resnet_loadtest.judge.verdict import Verdict
-from resnet_loadtest.report import page, search_page
+from resnet_loadtest.analysis import Verdict
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rich.console import Console
-
-    from resnet_loadtest.judge.bisection import Bracket
-    from resnet_loadtest.judge.run import Run
+    from resnet_loadtest.analysis import Run
     from resnet_loadtest.options import Options
 
-_FOUND, _NOT_FOUND = 0, 2
-# A trial holds enough requests for its percentile even if Poisson sends a few less than expected.
-_MARGIN = 1.25
-_ATTEMPTS = 2
+# Two-sided 95 % quantiles of Student's t, of 1, 2, 3 … degrees of freedom; of more, the last is a little too large.
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 
 
 @dataclasses.dataclass(frozen=True)
-class Effort:
-    """How hard to search.
+class Bracket:
+    """The bounds of the highest passing rate.
 
     Attributes:
-        repeats: independent searches.
-        precision: of each, as a share.
-        trial_s: shortest trial in seconds; a percentile may need longer.
-        start: first rate per second; None measures the capacity.
+        passed: the highest rate that passed, per second; 0 if none did.
+        failed: the lowest rate that failed, per second; infinite if none did.
     """
 
-    repeats: int
-    precision: float
-    trial_s: float
-    start: float | None = None
+    passed: float = 0.0
+    failed: float = math.inf
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether both ends are known."""
+        return bool(self.passed) and math.isfinite(self.failed)
+
+    def is_within(self, precision: float) -> bool:
+        """Whether the width, relative to the upper end, is small enough."""
+        return self.is_closed and self.failed - self.passed <= precision * self.failed
+
+    def narrowed(self, rate: float, *, passes: bool) -> Bracket:
+        """After one more trial."""
+        return Bracket(rate, self.failed) if passes else Bracket(self.passed, rate)
 
 
-class Search:
-    """The searches and all their trials."""
+def bisect(
+    passes: Callable[[float], bool],
+    first: float,
+    *,
+    precision: float = 0.05,
+    growth: float = 1.5,
+    most_trials: int = 12,
+) -> Bracket:
+    """Bracket the highest passing rate by growing and shrinking, then bisect.
 
-    def __init__(self, options: Options, effort: Effort, console: Console) -> None:
-        self._options = options
-        self._effort = effort
-        self._console = console
-        self._trials: list[Trial] = []
+    Args:
+        passes: runs a trial; whether the rate passes.
+        first: the first rate per second, above 0.
+        precision: when to stop: width of the bracket relative to its upper end.
+        growth: factor up or down while only one end is known, above 1.
+        most_trials: stop after that many in any case.
+    """
+    bracket = Bracket()
+    rate = first
+    for _ in range(most_trials):
+        bracket = bracket.narrowed(rate, passes=passes(rate))
+        if bracket.is_within(precision):
+            break
+        if not math.isfinite(bracket.failed):
+            rate = bracket.passed * growth
+        elif not bracket.passed:
+            rate = bracket.failed / growth
+        else:
+            rate = math.sqrt(bracket.passed * bracket.failed)
+    return bracket
 
-    def run(self) -> int:
-        """Search, print, write; returns the exit code."""
-        objectives = parse(self._options.slo)
-        first = self._effort.start or measure(self._options)
-        self._console.print(f"searching from {first:.1f}/s for {self._options.slo}", highlight=False)
-        needed = max(objective.smallest_sample for objective in objectives)
-        brackets: list[Bracket] = []
-        for repeat in range(1, self._effort.repeats + 1):
-            bracket = bisection.search(
-                functools.partial(self._passes, repeat=repeat, needed=needed),
-                self._beginning(brackets[-1].passed, repeat) if brackets else first,
-                precision=self._effort.precision,
-                growth=1 + 2 * self._effort.precision if brackets else 1.5,
-            )
-            brackets.append(bracket)
-            if not bracket.passed:
-                break  # nobody knows where to begin the next one
-        return self._conclude(brackets)
 
-    def _beginning(self, answer: float, repeat: int) -> float:
-        """Near the last answer, but never on the same grid of rates."""
-        return answer * (1 + self._effort.precision * (repeat * 0.618 % 1 - 0.5))
+def interval(brackets: Sequence[Bracket]) -> tuple[float, float, float]:
+    """The result of repeated searches with its 95 % confidence interval.
 
-    def _passes(self, rate: float, *, repeat: int, needed: int) -> bool:
-        """One trial; a doubtful one is done again, and proves no pass if it stays doubtful."""
-        for _ in range(_ATTEMPTS):
-            run = self._try(rate, repeat, needed)
-            if run.verdict is not Verdict.INVALID:
-                break
-        return run.verdict is Verdict.PASS
+    The interval contains Student's t-interval of the brackets' middles, and every bracket: the result of a search is
+    no more precise than its bracket.
 
-    def _try(self, rate: float, repeat: int, needed: int) -> Run:
-        options = dataclasses.replace(
-            self._options,
-            rate=rate,
-            duration_s=max(self._effort.trial_s, _MARGIN * needed / rate),
-            seed=self._options.seed + len(self._trials),
-        )
-        run = conduct(options)
-        self._trials.append(Trial(repeat, rate, run))
-        shown = ", ".join(check.objective.show(check.measured) for check in run.checks)
-        self._console.print(
-            f"  search {repeat}  {rate:8.2f}/s  {options.duration_s or 0:4.0f} s  {run.verdict.name:<8} {shown}",
-            highlight=False,
-        )
-        return run
+    Args:
+        brackets: one of each search, each with a rate that passed; not empty.
 
-    def _conclude(self, brackets: list[Bracket]) -> int:
-        result = Result.of(self._options, self._trials, brackets)
-        written = self._write(result)
-        for line in result.lines():
-            self._console.print(line, highlight=False)
-        for path in written:
-            self._console.print(f"  {path}", highlight=False, soft_wrap=True)
-        return _FOUND if result.is_proven else _NOT_FOUND
+    Returns:
+        Mean of the highest rates that passed, lower and upper bound.
+    """
+    lower = min(bracket.passed for bracket in brackets)
+    upper = max(bracket.failed for bracket in brackets)
+    mean = statistics.fmean(bracket.passed for bracket in brackets)
+    if len(brackets) == 1 or not math.isfinite(upper):
+        return mean, lower, upper
+    middles = [(bracket.passed + bracket.failed) / 2 for bracket in brackets]
+    student = _STUDENT[min(len(middles) - 1, len(_STUDENT)) - 1]
+    half = student * statistics.stdev(middles) / math.sqrt(len(middles))
+    middle = statistics.fmean(middles)
+    return mean, max(0.0, min(lower, middle - half)), max(upper, middle + half)
 
-    def _write(self, result: Result) -> list[Path]:
-        options = self._options
-        stem = options.name or f"find-slo-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
-        options.out.mkdir(parents=True, exist_ok=True)
-        html, raw = options.out / f"{stem}.html", options.out / f"{stem}.json"
-        page.write(search_page.page(result), html)
-        raw.write_text(json.dumps(search_page.document(result), indent=1) + "\n", encoding="utf-8")
-        return [html, raw]
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trial:
+    """One run at one rate.
+
+    Attributes:
+        repeat: number of the search, from 1.
+        rate: requests per second.
+        run: the finished run.
+    """
+
+    repeat: int
+    rate: float
+    run: Run
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """The outcome of all searches.
+
+    Attributes:
+        options: of the search.
+        trials: in the order in which they ran.
+        found: highest rate that passed, lower and upper bound of its 95 % interval; None if none passed.
+        warning: why that is not the highest rate, or why there is none; empty if every search has found its own.
+    """
+
+    options: Options
+    trials: Sequence[Trial]
+    found: tuple[float, float, float] | None
+    warning: str
+
+    @classmethod
+    def of(cls, options: Options, trials: Sequence[Trial], brackets: Sequence[Bracket]) -> Result:
+        """Conclude.
+
+        Args:
+            options: of the search.
+            trials: in the order in which they ran.
+            brackets: what each search has found; only the last may have met the objective at no rate.
+        """
+        passed = [bracket for bracket in brackets if bracket.passed]
+        found = interval(passed) if passed else None
+        return cls(options, trials, found, _warning(trials, brackets))
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether in every search a rate passed, and the server did not meet the objective at those above."""
+        return self.found is not None and not self.warning
+
+    @property
+    def message(self) -> str:
+        """The result, for reports."""
+        if self.found is None:
+            return f"No rate met {self.options.slo}: {self.warning}."
+        rate, lower, upper = self.found
+        if self.warning:
+            return f"{rate:.2f} requests per second met {self.options.slo}, but that proves nothing: {self.warning}."
+        interval = f"95 % interval {lower:.2f} to {upper:.2f}"
+        return f"{rate:.2f} requests per second meet {self.options.slo} ({interval})."
+
+
+def _warning(trials: Sequence[Trial], brackets: Sequence[Bracket]) -> str:
+    last = {trial.rate: trial.run for trial in trials}
+    for repeat, bracket in enumerate(brackets, start=1):
+        if not math.isfinite(bracket.failed):
+            return f"search {repeat} met it at every rate, up to {bracket.passed:.2f}/s; raise --start"
+        if last[bracket.failed].verdict is Verdict.INVALID:
+            return f"at {bracket.failed:.2f}/s {last[bracket.failed].warnings[0]}"
+        if not bracket.passed:
+            return f"search {repeat} met it at no rate, down to {bracket.failed:.2f}/s"
+    return ""

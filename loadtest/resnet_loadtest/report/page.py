@@ -1,145 +1,112 @@
-"""One self-contained HTML file: text, tables and Plotly's charts, readable offline, light and dark."""
+"""The HTML page of a run or of a search: one file that opens offline, light and dark."""
 
 from __future__ import annotations
 
-import dataclasses
-import html
-import importlib.resources
-import json
-import re
+import functools
+import math
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+from plotly.offline import get_plotlyjs
+
+from resnet_loadtest.analysis import Verdict
+from resnet_loadtest.metrics import milliseconds
+from resnet_loadtest.report import charts, tables
+from resnet_loadtest.workloads import addresses
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-
-@dataclasses.dataclass(frozen=True)
-class Chart:
-    """One of Plotly's charts.
-
-    Attributes:
-        title: what it shows.
-        note: how to read it, in a sentence.
-        traces: Plotly's traces; a colour ``@name`` is looked up in the theme of ``page.js``.
-        layout: what differs from the page's own layout.
-    """
-
-    title: str
-    note: str
-    traces: list[dict[str, Any]]
-    layout: dict[str, Any] = dataclasses.field(default_factory=dict)
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.metrics import Metrics
+    from resnet_loadtest.options import Options
+    from resnet_loadtest.search import Result
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Rows of text; the first column is left-aligned, all others to the right."""
-
-    title: str
-    note: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Page:
-    """What a page holds, from top to bottom.
-
-    Attributes:
-        title: of the window, too.
-        subtitle: what was done, where and when.
-        verdict: one word; its lower case is the colour's name in ``page.css``.
-        sentence: what the verdict means here.
-        limit: what limits.
-        findings: lines under the verdict, each with its sign: ``good``, ``bad`` or ``doubt``.
-        tiles: (label, value, explanation).
-        sections: charts and tables.
-        details: (name, value), folded away at the end.
-    """
-
-    title: str
-    subtitle: str
-    verdict: str
-    sentence: str
-    limit: str
-    findings: Sequence[tuple[str, str]]
-    tiles: Sequence[tuple[str, str, str]]
-    sections: Sequence[Chart | Table]
-    details: Sequence[tuple[str, str]]
-
-
-def write(page: Page, path: Path) -> None:
-    """Write a page to a file."""
-    path.write_text(render(page), encoding="utf-8")
-
-
-def render(page: Page) -> str:
-    """The whole file."""
-    charts = [section for section in page.sections if isinstance(section, Chart)]
-    data = [{"traces": chart.traces, "layout": chart.layout} for chart in charts]
-    parts = {
-        "TITLE": html.escape(page.title),
-        "STYLE": _asset("page.css"),
-        "BODY": _body(page),
-        "PLOTLY": _plotly(),
-        # "</script" would end the script element early, "<!--" would keep it from ending
-        "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
-        "SCRIPT": _asset("page.js"),
-    }
-    # In one go: what is filled in may look like a place to fill.
-    return re.sub(r"\{\{([A-Z]+)\}\}", lambda place: parts[place[1]], _asset("page.html"))
-
-
-def _asset(name: str) -> str:
-    return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")
-
-
-def _plotly() -> str:
-    script = importlib.resources.files("plotly") / "package_data" / "plotly.min.js"
-    return script.read_text(encoding="utf-8")
-
-
-def _body(page: Page) -> str:
-    findings = "".join(f'<li class="{sign}">{html.escape(text)}</li>' for sign, text in page.findings)
-    return "".join(
-        (
-            f'<header><div class="badge {page.verdict.lower()}">{html.escape(page.verdict)}</div>',
-            f"<div><h1>{html.escape(page.title)}</h1><p class=quiet>{html.escape(page.subtitle)}</p></div></header>",
-            f"<p class=sentence>{html.escape(page.sentence)}</p><ul class=findings>{findings}</ul>",
-            f"<p class=limit><b>What limits:</b> {html.escape(page.limit)}</p>" if page.limit else "",
-            "<div class=tiles>" + "".join(_tile(*tile) for tile in page.tiles) + "</div>",
-            _sections(page.sections),
-            _details(page.details),
-        )
+def write_run(run: Run, path: Path) -> None:
+    """Write the page of a run."""
+    options = run.options
+    checks = [("good" if check.is_met else "bad", check.message) for check in run.checks]
+    _write(
+        path,
+        options,
+        title=f"{options.model}: {options.profile} load, {options.mix}",
+        subtitle=f"{options.loop} · {addresses(options)} · {run.server.name} · {run.started}",
+        verdict=run.verdict.name,
+        message=f"{run.verdict.meaning.capitalize()}.",
+        findings=checks + [("warning", warning) for warning in run.warnings],
+        bottleneck=run.bottleneck,
+        tiles=_tiles(run.whole),
+        charts=charts.of_run(run),
+        tables=[
+            (
+                "Stages",
+                "From every request; “failed” means that so many failed that there is no time. CPU is the generator's.",
+                tables.stage_rows(run),
+            ),
+            (
+                "Inside the server",
+                "Difference of the server's own statistics before and after the run; times are means per request.",
+                tables.model_rows(run),
+            ),
+        ],
     )
 
 
-def _tile(label: str, value: str, explanation: str) -> str:
-    return (
-        f"<div class=tile><span>{html.escape(label)}</span><strong>{html.escape(value)}</strong>"
-        f"<small>{html.escape(explanation)}</small></div>"
+def write_search(result: Result, path: Path) -> None:
+    """Write the page of a search for the highest rate."""
+    options, trials = result.options, result.trials
+    tiles = [("trials", str(len(trials)), "each a run of its own")]
+    if result.found:
+        rate, lower, upper = result.found
+        tiles.insert(0, ("highest rate", f"{rate:.2f}/s", f"95 % interval: {lower:.2f} to {upper:.2f}"))
+    limits = [trial.run.bottleneck for trial in trials if trial.run.verdict is Verdict.FAIL]
+    first = trials[0].run
+    _write(
+        path,
+        options,
+        title=f"{options.model}: highest rate, {options.mix}",
+        subtitle=f"{options.loop} · {addresses(options)} · {first.server.name} · {first.started}",
+        verdict=Verdict.PASS.name if result.is_proven else Verdict.INVALID.name,
+        message=result.message,
+        findings=[],
+        bottleneck=limits[-1] if limits else "",
+        tiles=tiles,
+        charts=charts.of_search(result),
+        tables=[("Trials", "In the order in which they ran.", tables.trial_rows(trials))],
     )
 
 
-def _sections(sections: Sequence[Chart | Table]) -> str:
-    number = 0
-    parts = []
-    for section in sections:
-        head = f"<h2>{html.escape(section.title)}</h2><p class=quiet>{html.escape(section.note)}</p>"
-        if isinstance(section, Chart):
-            parts.append(f"<section>{head}<div class=chart id=chart{number}></div></section>")
-            number += 1
-        else:
-            parts.append(f"<section class=wide>{head}{_table(section)}</section>")
-    return "<main>" + "".join(parts) + "</main>"
+def _write(path: Path, options: Options, **content: Any) -> None:
+    given = {name: value for name, value in options.to_dict().items() if value is not None}
+    page = _template().render(content, options=given, plotly=get_plotlyjs())
+    path.write_text(page, encoding="utf-8")
 
 
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
-    rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    return environment.get_template("page.html")
 
 
-def _details(details: Sequence[tuple[str, str]]) -> str:
-    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in details)
-    return f"<details><summary>Everything that was asked for</summary><dl>{rows}</dl></details>"
+def _tiles(whole: Metrics) -> list[tuple[str, str, str]]:
+    failures = ", ".join(f"{count} {status.description}" for status, count in whole.failures.items()) or "none"
+    return [
+        ("throughput", f"{whole.throughput:.1f}/s", f"images answered; {whole.offered:.1f} requests/s offered"),
+        *(_percentile_tile(whole, percent) for percent in (50, 95, 99)),
+        ("failed", f"{whole.error_rate:.2%}", failures),
+        ("requests", f"{whole.requests}", f"in {whole.duration_s:.0f} s"),
+    ]
+
+
+def _percentile_tile(whole: Metrics, percent: float) -> tuple[str, str, str]:
+    low, high = whole.interval_s(percent)
+    explanation = f"95 % interval: {milliseconds(low)} to {milliseconds(high)}"
+    if math.isinf(low):
+        explanation = f"more than {100 - percent:g} % of the requests failed"
+    elif not math.isfinite(high):
+        explanation = "95 % interval: too few requests"
+    return f"p{percent:g} response", milliseconds(whole.percentile_s(percent)), explanation

@@ -8,6 +8,6 @@ import pytest
 
 @pytest.fixture
 def free_port():
-    """A port where nobody listens."""
+    """A port without a listener."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Made-up runs for the judges, and stub servers for whole runs."""
+"""Made-up runs for the analysis, and stub servers for whole runs."""
 
 import json
 import os
@@ -11,23 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from resnet_loadtest.judge.gauges import Gauge
-from resnet_loadtest.judge.run import Run, ServerSide
-from resnet_loadtest.judge.samples import Fate, table
+from resnet_loadtest.analysis import Run
+from resnet_loadtest.generator_metrics import GeneratorMetrics
+from resnet_loadtest.observer import ServerSide
 from resnet_loadtest.options import Options
-from resnet_loadtest.plan.profiles import stages
-from resnet_loadtest.server.steps import Step
+from resnet_loadtest.samples import Status, table
+from resnet_loadtest.schedule import stages
+from resnet_loadtest.server_statistics import Step
 
 STUBS = {"http": Path(__file__).with_name("stub_server.py"), "grpc": Path(__file__).with_name("stub_grpc.py")}
 
 
-def samples_of(durations_s, *, spacing_s=0.01, late_s=0.0, fates=None):
+def samples_of(durations_s, *, spacing_s=0.01, late_s=0.0, statuses=None):
     """One request every ``spacing_s``; durations are service times."""
     rows = []
     for i, duration_s in enumerate(durations_s):
-        fate = Fate.OK if fates is None else fates[i]
+        status = Status.OK if statuses is None else statuses[i]
         sent_s = i * spacing_s + late_s
-        rows.append((i * spacing_s, sent_s, sent_s + duration_s, fate, int(fate == Fate.OK), int(fate != Fate.OK)))
+        rows.append(
+            (i * spacing_s, sent_s, sent_s + duration_s, status, int(status == Status.OK), int(status != Status.OK))
+        )
     return table(rows)
 
 
@@ -38,7 +41,7 @@ def step_of(model, succeeded, *, queue_s=0.0, compute_s=0.01, batch=1, failed=0)
         model=model,
         succeeded=succeeded,
         failed=failed,
-        photos=succeeded,
+        images=succeeded,
         executions=executions,
         total_s=(queue_s + compute_s) * succeeded,
         queue_s=queue_s * succeeded,
@@ -48,18 +51,23 @@ def step_of(model, succeeded, *, queue_s=0.0, compute_s=0.01, batch=1, failed=0)
     )
 
 
+def measured(seconds, *, cpu=0.1, rss_bytes=10**8):
+    """What a generator measures about itself at the end of each of these seconds."""
+    return [GeneratorMetrics(0, second + 1.0, cpu, 2 * cpu, rss_bytes, 1.0) for second in seconds]
+
+
 @pytest.fixture
 def make_run():
     """Make a run out of its samples; all else is as it should be."""
 
-    def make(samples, *, options=None, gauges=None, steps=None, duration_s=10.0):
+    def make(samples, *, options=None, generator=None, steps=None, duration_s=10.0):
         options = options or Options(rate=100.0, duration_s=duration_s)
         course = stages(options.profile, options.level, options.duration_s)
         answered = int(samples["answered"].sum())
         steps = {"resnet50": step_of("resnet50", answered)} if steps is None else steps
         server = ServerSide("stub", steps, (steps,) * len(course), {"resnet50": ""}, frozenset(), (), {})
-        gauges = gauges or [Gauge(0, second + 1.0, 0.1, 0.2, 10**8, 1.0) for second in range(int(duration_s))]
-        return Run(options, "2026-01-01T00:00:00+00:00", course, samples, gauges, server)
+        generator = generator or measured(range(int(duration_s)))
+        return Run(options, "2026-01-01T00:00:00+00:00", course, samples, generator, server)
 
     return make
 
@@ -89,22 +97,22 @@ def stub():
 
 
 @pytest.fixture
-def photo(tmp_path):
-    """A photo so small that its way takes no time."""
-    folder = tmp_path / "photos"
+def image(tmp_path):
+    """An image so small that sending it takes no time."""
+    folder = tmp_path / "images"
     folder.mkdir()
     Image.new("RGB", (32, 32), (90, 120, 40)).save(folder / "plain.jpg")
     return folder / "plain.jpg"
 
 
 @pytest.fixture
-def loadtest(tmp_path, photo):
+def loadtest(tmp_path, image):
     """Run the command in a process of its own; gives exit code, output and the report as a dictionary."""
 
     def run(*arguments, command="run"):
         fixed = {
-            "run": ["--mix", "ClassifyHttp", "--warm-up", "0.2", "--images", str(photo.parent)],
-            "find-slo": ["--mix", "ClassifyHttp", "--warm-up", "0.2", "--images", str(photo.parent)],
+            "run": ["--mix", "ClassifyHttp", "--warm-up", "0.2", "--images", str(image.parent)],
+            "find-slo": ["--mix", "ClassifyHttp", "--warm-up", "0.2", "--images", str(image.parent)],
         }.get(command, [])
         out = ["--out", str(tmp_path), "--name", "run"] if fixed else []
         environment = {name: text for name, text in os.environ.items() if not name.startswith("RESNET_")}
@@ -125,6 +133,6 @@ def loadtest(tmp_path, photo):
 
 @pytest.fixture
 def free_port():
-    """A port where nobody listens."""
+    """A port without a listener."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return listener.getsockname()[1]

@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 from resnet_loadtest.__main__ import main
 from resnet_loadtest.errors import UsageError
-from resnet_loadtest.generate.workloads import addresses, parse_mix
 from resnet_loadtest.options import AUTO_RATE, Options, add_to, resolve, variable
+from resnet_loadtest.workloads import addresses, parse_mix
 
 
 def test_argument_before_environment_before_default():
@@ -40,9 +40,9 @@ def test_a_mix_has_weights(text, mix):
 
 
 @pytest.mark.parametrize("text", ["", "Nobody", "ClassifyGrpc=0", "ClassifyGrpc=x", "Mixed=-1"])
-def test_a_mix_of_nobody_is_refused(text):
-    """The message names whom there is."""
-    with pytest.raises(UsageError, match="known are ClassifyGrpc"):
+def test_parse_mix_refuses_unknown_users(text):
+    """The message lists the users."""
+    with pytest.raises(UsageError, match="expected ClassifyGrpc"):
         parse_mix(text)
 
 
@@ -60,21 +60,23 @@ def test_workers_are_counted_by_a_name():
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "message"),
     [
-        ("expect_workers", "dns:a..b"),
-        ("rate", "-1"),
-        ("rate", "fast"),
-        ("duration_s", "0"),
-        ("profile", "wave"),
-        ("users", "0"),
+        ("expect_workers", "--expect-workers 'dns:a..b': expected a whole number, or dns:NAME"),
+        ("rate", "--rate '-1': expected requests per second (20/s) or auto"),
+        ("rate", "--rate 'fast': expected requests per second (20/s) or auto"),
+        ("duration_s", "--duration '0': expected a duration (90s or 10m)"),
+        ("profile", "--profile 'wave': expected steady, ramp, steps, spike or soak"),
+        ("users", "--users '0': expected a whole number, 1 or more"),
     ],
 )
-def test_nonsense_is_refused_by_the_name_of_its_source(name, text):
-    """Flag or variable, whichever it came from."""
-    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
+def test_resolve_refuses_with_the_name_of_the_source(name, message):
+    """Flag or variable, whichever the value came from."""
+    text = message.split("'")[1]
+    with pytest.raises(UsageError) as refused:
         resolve({name: text}, {})
-    with pytest.raises(UsageError, match=variable(name)):
+    assert str(refused.value).startswith(f"invalid {message}")
+    with pytest.raises(UsageError, match=f"invalid {variable(name)} '{text}': expected "):
         resolve({}, {variable(name): text})
 
 
@@ -93,7 +95,7 @@ def test_the_other_addresses_follow_from_one(url, grpc, http, metrics):
 
 
 @pytest.mark.parametrize(
-    ("mix", "url", "told"),
+    ("mix", "url", "shown"),
     [
         ("ClassifyGrpc", "grpc://a:8001", "grpc://a:8001"),
         ("BatchHttp", "grpc://a:8001", "http://a:8000"),
@@ -101,9 +103,9 @@ def test_the_other_addresses_follow_from_one(url, grpc, http, metrics):
         ("Mixed", "http://a:8000", "grpc://a:8001 and http://a:8000"),
     ],
 )
-def test_the_addresses_told_are_those_of_the_mix(mix, url, told):
+def test_addresses_are_those_of_the_mix(mix, url, shown):
     """Not the one given, if its protocol is not used."""
-    assert addresses(Options(url=url, mix=mix)) == told
+    assert addresses(Options(url=url, mix=mix)) == shown
 
 
 def test_options_travel_to_workers():

@@ -6,28 +6,27 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resnet_loadtest.judge.bisection import Bracket, interval, search
-from resnet_loadtest.judge.findings import Result, Trial
 from resnet_loadtest.options import Options
+from resnet_loadtest.search import Bracket, Result, Trial, bisect, interval
 
 from .conftest import samples_of
 
 
 @given(st.floats(1, 1000), st.floats(1, 1000), st.sampled_from([0.02, 0.05, 0.1]))
-def test_the_truth_lies_in_the_bracket(truth, first, precision):
+def test_search_brackets_the_truth(truth, first, precision):
     """A server that passes up to some rate is found out, from wherever the search begins."""
-    bracket = search(lambda rate: rate <= truth, first, precision=precision, most_trials=40)
+    bracket = bisect(lambda rate: rate <= truth, first, precision=precision, most_trials=40)
     assert bracket.passed <= truth < bracket.failed
     assert bracket.is_within(precision)
 
 
-def test_the_search_gives_up_in_the_end():
+def test_search_ends_without_a_bound():
     """Where everything passes there is no upper end, and where nothing does no lower."""
-    assert search(lambda _: True, 10, most_trials=5).failed == math.inf
-    assert search(lambda _: False, 10, most_trials=5).passed == 0
+    assert bisect(lambda _: True, 10, most_trials=5).failed == math.inf
+    assert bisect(lambda _: False, 10, most_trials=5).passed == 0
 
 
-def test_the_interval_holds_every_bracket():
+def test_interval_contains_every_bracket():
     """And grows with the differences between searches."""
     close = interval([Bracket(95, 100), Bracket(94, 99), Bracket(96, 101)])
     far = interval([Bracket(95, 100), Bracket(75, 80), Bracket(115, 120)])
@@ -37,13 +36,13 @@ def test_the_interval_holds_every_bracket():
     assert far[2] - far[1] > 3 * (close[2] - close[1])
 
 
-def test_one_search_knows_its_bracket():
-    """Nothing narrower is claimed."""
+def test_interval_of_one_search_is_its_bracket():
+    """Nothing narrower."""
     assert interval([Bracket(95, 100)]) == (95, 95, 100)
 
 
 @pytest.mark.parametrize(("count", "student"), [(3, 4.303), (11, 2.228), (40, 2.131)])
-def test_the_interval_is_students(count, student):
+def test_interval_is_students(count, student):
     """Whose quantile is larger the fewer searches there were; half of them end at 95, half at 105."""
     brackets = [Bracket(middle - 0.5, middle + 0.5) for middle in [95.0, *[95.0, 105.0] * count][:count]]
     middles = [bracket.passed + 0.5 for bracket in brackets]
@@ -55,7 +54,7 @@ def test_the_interval_is_students(count, student):
 
 @pytest.fixture
 def conclude(make_run):
-    """What is made of brackets; at their lower ends 100 requests took 10 ms each, at their upper ones 1 s."""
+    """The result of brackets; at their lower ends 100 requests took 10 ms each, at their upper ones 1 s."""
 
     def make(*brackets, late_s=0.0):
         options = Options(rate=50.0, slo="p50<=100ms")
@@ -70,31 +69,30 @@ def conclude(make_run):
     return make
 
 
-def test_what_every_search_brackets_is_proven(conclude):
-    """The sentence has the rate and its interval."""
+def test_result_with_closed_brackets_is_proven(conclude):
+    """The message has the rate and its interval."""
     result = conclude(Bracket(95, 100), Bracket(94, 99))
     assert result.is_proven
-    assert result.sentence.startswith("94.50 requests per second meet p50<=100ms (95 % interval ")
+    assert result.message.startswith("94.50 requests per second meet p50<=100ms (95 % interval ")
 
 
 @pytest.mark.parametrize(
-    ("brackets", "sentence"),
+    ("brackets", "message"),
     [
-        ([Bracket(95, 100), Bracket(94, 99), Bracket(0, 7)], "search 3 missed it at every rate, down to 7.00"),
-        ([Bracket(95)], "search 1 met it at every rate, up to 95.00/s; --start higher"),
-        ([Bracket(0, 7)], "No rate met p50<=100ms: search 1 missed it at every rate, down to 7.00/s"),
+        ([Bracket(95, 100), Bracket(94, 99), Bracket(0, 7)], "search 3 met it at no rate, down to 7.00"),
+        ([Bracket(95)], "search 1 met it at every rate, up to 95.00/s; raise --start"),
+        ([Bracket(0, 7)], "No rate met p50<=100ms: search 1 met it at no rate, down to 7.00/s"),
     ],
 )
-def test_a_search_without_both_ends_proves_nothing(conclude, brackets, sentence):
-    """A server that broke down, one that was never at its limit, one that never was below."""
+def test_result_with_an_open_bracket_proves_nothing(conclude, brackets, message):
+    """A server that broke down, one that never reached its limit, one that always exceeded it."""
     result = conclude(*brackets)
     assert not result.is_proven
-    assert sentence in result.sentence
-    assert "INVALID" in result.lines()[0]
+    assert message in result.message
 
 
-def test_a_generator_at_its_limit_proves_nothing(conclude):
-    """The rates above were not judged."""
+def test_result_with_a_generator_at_its_limit_proves_nothing(conclude):
+    """The rates above were not evaluated."""
     result = conclude(Bracket(95, 100), late_s=1.0)
     assert not result.is_proven
-    assert "but nothing is proven: at 100.00/s" in result.sentence
+    assert "but that proves nothing: at 100.00/s" in result.message

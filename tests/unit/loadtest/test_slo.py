@@ -1,15 +1,16 @@
 """The grammar of objectives."""
 
 import pytest
-from resnet_loadtest.judge.figures import of_run
-from resnet_loadtest.judge.samples import Fate
-from resnet_loadtest.judge.slo import parse
-from resnet_loadtest.plan.profiles import stages
+from resnet_loadtest.errors import UsageError
+from resnet_loadtest.metrics import of_run
+from resnet_loadtest.samples import Status
+from resnet_loadtest.schedule import stages
+from resnet_loadtest.slo import parse
 
 from .conftest import samples_of
 
 
-def test_the_example_of_the_documentation_is_read():
+def test_parse_reads_each_clause():
     """Three clauses, each in its own unit."""
     latency, errors, throughput = parse("p99<=150ms, error_rate<=0.1%, throughput>=15/s")
     assert (latency.metric, latency.percent, latency.bound) == ("response", 99.0, pytest.approx(0.15))
@@ -20,28 +21,28 @@ def test_the_example_of_the_documentation_is_read():
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("p99", "write for example"),
+        ("p99", "expected for example"),
         ("p99<=150", "unit must be"),
-        ("p99>=150ms", "at most"),
-        ("throughput<=5/s", "at least"),
+        ("p99>=150ms", "needs <="),
+        ("throughput<=5/s", "needs >="),
         ("p0<=1ms", "between 0 and 100"),
-        ("p100<=1ms", "write max"),
-        ("speed<=1ms", "not known"),
-        ("p99<=1.2.3ms", "no number"),
+        ("p100<=1ms", "use max"),
+        ("speed<=1ms", "unknown metric"),
+        ("p99<=1.2.3ms", "not a number"),
         ("error_rate<=1ms", "unit must be"),
     ],
 )
-def test_nonsense_is_refused_with_a_hint(text, hint):
-    """The message says what would make sense."""
-    with pytest.raises(ValueError, match=hint):
+def test_parse_refuses_with_a_hint(text, hint):
+    """The message quotes the clause and says what is expected."""
+    with pytest.raises(UsageError, match=hint):
         parse(text)
 
 
-def test_objectives_are_held_against_what_was_measured():
+def test_measured_is_infinite_among_failures():
     """100 requests in a second, 3 failed, 10 ms each."""
-    fates = [Fate.SERVER_FAILED] * 3 + [Fate.OK] * 97
-    figures = of_run(stages("steady", 100, 1.0), samples_of([0.01] * 100, fates=fates))
-    measured = {o.text: o.measured(figures) for o in parse("p95<=10.1ms,p99<=1s,error_rate<=3%,mean<=20ms,max<=1s")}
+    statuses = [Status.SERVER_FAILED] * 3 + [Status.OK] * 97
+    metrics = of_run(stages("steady", 100, 1.0), samples_of([0.01] * 100, statuses=statuses))
+    measured = {o.text: o.measured(metrics) for o in parse("p95<=10.1ms,p99<=1s,error_rate<=3%,mean<=20ms,max<=1s")}
     assert measured["p95<=10.1ms"] == pytest.approx(0.01)
     assert measured["p99<=1s"] == float("inf")
     assert measured["error_rate<=3%"] == pytest.approx(0.03)
@@ -49,8 +50,24 @@ def test_objectives_are_held_against_what_was_measured():
     assert measured["max<=1s"] == float("inf")
 
 
-def test_a_mean_of_answers_only_is_their_mean():
+def test_measured_mean():
     """Nothing failed."""
-    figures = of_run(stages("steady", 100, 1.0), samples_of([0.01, 0.03] * 50))
+    metrics = of_run(stages("steady", 100, 1.0), samples_of([0.01, 0.03] * 50))
     (objective,) = parse("mean<=20ms")
-    assert objective.measured(figures) == pytest.approx(0.02)
+    assert objective.measured(metrics) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("clause", "measured", "description"),
+    [
+        ("p99<=100ms", 0.25, "measured 250.0 ms"),
+        ("p99<=100ms", float("inf"), "over 1 % of requests failed, so there is no p99"),
+        ("mean<=1s", float("inf"), "a request failed, so there is no mean"),
+        ("error_rate<=1%", 0.02, "measured 2.000%"),
+        ("throughput>=15/s", 14.5, "measured 14.50/s"),
+    ],
+)
+def test_describe_gives_the_value_or_why_there_is_none(clause, measured, description):
+    """For the terminal, the page and JUnit."""
+    (objective,) = parse(clause)
+    assert objective.describe(measured) == description

@@ -1,0 +1,113 @@
+"""The load test next to NVIDIA's perf_analyzer: two generators that share no code should measure a server alike.
+
+Both call the same server in turns: closed loop, over gRPC, the same concurrency and the same model. Run it as
+``python -m benchmarks.perf_analyzer PROGRAM``; docs/load-testing.md says where the program comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from resnet_client import Client
+
+from benchmarks import photos
+from benchmarks.report.results import Figure
+
+_MIXES = ("PixelsGrpc", "ClassifyGrpc")
+
+
+class Turn(NamedTuple):
+    """What one generator measured in one turn."""
+
+    throughput: float
+    p50_ms: float
+    requests: int
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Take turns, print a line for each quantity; return the exit code."""
+    args = _parser().parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = _prepare(args, folder)
+        ours: list[Turn] = []
+        theirs: list[Turn] = []
+        for _ in range(args.rounds):
+            ours.append(_our_turn(args, folder))
+            theirs.append(_their_turn(args, folder, model, ours[-1].requests))
+    sys.stdout.write("\tours\tperf_analyzer\tours of theirs\n")
+    for quantity in ("throughput", "p50_ms"):
+        mine, other = ([getattr(turn, quantity) for turn in turns] for turns in (ours, theirs))
+        # Ratios of neighbouring turns: a machine that changes its speed from round to round does not count.
+        ratios = Figure.of(one / two for one, two in zip(mine, other, strict=True))
+        sys.stdout.write(f"{quantity}\t{Figure.of(mine).text()}\t{Figure.of(other).text()}\t{ratios.text(3)}\n")
+    return 0
+
+
+def _prepare(args: argparse.Namespace, folder: Path) -> str:
+    """Write what both send; return the name of the model that gets the requests."""
+    jpegs = photos.standard()
+    for number, jpeg in enumerate(jpegs):
+        (folder / f"{number}.jpg").write_bytes(jpeg)
+    sends_pixels = args.mix == "PixelsGrpc"
+    if sends_pixels:  # the time of a network does not depend on what is in them
+        data = [_tensor("PIXELS__0", one.tobytes(), [*one.shape]) for one in photos.random_pixels(8)]
+    else:
+        data = [_tensor("IMAGE", len(jpeg).to_bytes(4, "little") + jpeg, [1]) for jpeg in jpegs]
+    (folder / "data.json").write_text(json.dumps({"data": data}), encoding="ascii")
+    with Client(args.url, model=args.model) as client:
+        return client.classify(jpegs[0], preprocessing="client" if sends_pixels else "server").model
+
+
+def _tensor(name: str, content: bytes, shape: list[int]) -> dict[str, object]:
+    return {name: {"content": {"b64": base64.b64encode(content).decode()}, "shape": shape}}
+
+
+def _our_turn(args: argparse.Namespace, folder: Path) -> Turn:
+    command = [sys.executable, "-m", "resnet_loadtest", "run", "--url", args.url, "--model", args.model]
+    command += ["--mix", args.mix, "--users", str(args.users), "--duration", f"{args.turn_s}s"]
+    command += ["--images", str(folder), "--out", str(folder), "--name", "ours"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    whole = json.loads((folder / "ours.json").read_text(encoding="utf-8"))["whole"]
+    return Turn(whole["throughput_per_s"], 1e3 * whole["service_s"]["p50"]["value"], whole["requests"])
+
+
+def _their_turn(args: argparse.Namespace, folder: Path, model: str, requests: int) -> Turn:
+    report = folder / "theirs.csv"
+    command = [args.program, "-m", model, "-b", "1", "-i", "grpc", "-u", args.url.partition("://")[2]]
+    command += ["--concurrency-range", str(args.users), "--input-data", folder / "data.json", "-f", report]
+    # As many requests as we had: of windows of time it leaves out what straddles their edges.
+    command += ["--request-count", str(requests)]
+    # It reads the server's statistics, which need the admin token; gRPC wants a prefix to the header.
+    if token := os.environ.get("RESNET_ADMIN_TOKEN"):
+        command += ["-H", f"triton-grpc-protocol-admin-key:{token}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    with report.open(encoding="utf-8", newline="") as stream:
+        row = next(csv.DictReader(stream))
+    return Turn(float(row["Inferences/Second"]), float(row["p50 latency"]) / 1e3, requests)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.perf_analyzer", description=__doc__)
+    parser.add_argument("program", type=Path, help="perf_analyzer")
+    parser.add_argument("--url", default="grpc://localhost:8001", help="of the server (default: %(default)s)")
+    parser.add_argument("--model", default="resnet50", help="ensemble (default: %(default)s)")
+    parser.add_argument("--mix", choices=_MIXES, default=_MIXES[0], help="pixels or encoded images (default: pixels)")
+    parser.add_argument("--users", type=int, default=1, help="concurrent requests (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="turns of each (default: %(default)s)")
+    parser.add_argument("--turn-s", type=float, default=5.0, help="seconds of a turn (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

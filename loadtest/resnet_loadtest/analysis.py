@@ -1,0 +1,177 @@
+"""A finished run: the recorded data, and the metrics, warnings, verdict and bottleneck that follow from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import ConfigDict, PlainSerializer, PlainValidator
+
+from resnet_loadtest import bottleneck, metrics, validity
+from resnet_loadtest.generator_metrics import GeneratorMetrics, busiest_cpu, mean_in_flight, memory_growth
+from resnet_loadtest.metrics import Metrics
+from resnet_loadtest.observer import ServerSide
+from resnet_loadtest.options import Options
+from resnet_loadtest.samples import Samples, decode, encode
+from resnet_loadtest.schedule import Stage
+from resnet_loadtest.server_statistics import disagreement
+from resnet_loadtest.slo import Objective, parse
+
+
+class Verdict(enum.Enum):
+    """The outcome of a run: exit code and meaning."""
+
+    PASS = (0, "every objective is met")
+    MEASURED = (0, "valid; no objective was given")
+    FAIL = (1, "an objective is not met")
+    INVALID = (2, "the run proves nothing")
+
+    @property
+    def exit_code(self) -> int:
+        """For the shell."""
+        return self.value[0]
+
+    @property
+    def meaning(self) -> str:
+        """For reports."""
+        return self.value[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One objective and what was measured.
+
+    Attributes:
+        part: the stage, or ``"whole run"``.
+        objective: as requested.
+        measured: in the objective's unit.
+    """
+
+    part: str
+    objective: Objective
+    measured: float
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the measured value is within the bound."""
+        return self.objective.is_met_by(self.measured)
+
+    @property
+    def message(self) -> str:
+        """For reports."""
+        return f"{self.part}: {self.objective.text} ({self.objective.describe(self.measured)})"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run.
+
+    Attributes:
+        options: of the run.
+        started: local time with zone, ISO 8601.
+        stages: the load over time.
+        samples: every request.
+        generator: what the generator measured about itself, in the order of time.
+        server: what the server reports.
+    """
+
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    options: Options
+    started: str
+    stages: tuple[Stage, ...]
+    samples: Annotated[Samples, PlainValidator(decode), PlainSerializer(encode)]
+    generator: list[GeneratorMetrics]
+    server: ServerSide
+
+    @functools.cached_property
+    def whole(self) -> Metrics:
+        """The metrics of the whole run."""
+        return metrics.of_run(self.stages, self.samples)
+
+    @functools.cached_property
+    def parts(self) -> tuple[Metrics, ...]:
+        """The metrics of each stage."""
+        return tuple(metrics.of_stage(stage, self.samples) for stage in self.stages)
+
+    @functools.cached_property
+    def evaluated(self) -> tuple[Metrics, ...]:
+        """The parts that must meet the objectives."""
+        return self.parts if self.options.slo_per == "stage" else (self.whole,)
+
+    @functools.cached_property
+    def checks(self) -> list[Check]:
+        """Each objective for each evaluated part."""
+        objectives = parse(self.options.slo)
+        return [Check(part.name, each, each.measured(part)) for part in self.evaluated for each in objectives]
+
+    @functools.cached_property
+    def generator_warnings(self) -> list[str]:
+        """Signs that the generator was the limit."""
+        return validity.generator_warnings(self.parts, self.generator, is_open_loop=self.options.is_open_loop)
+
+    @functools.cached_property
+    def warnings(self) -> list[str]:
+        """Everything that makes the run INVALID."""
+        found = list(self.generator_warnings)
+        if not len(self.samples):
+            found.append("no request ended during the run")
+        is_shared = self.options.shared_server
+        if counts := disagreement(self.samples, self.server.steps, self.server.entries, is_shared=is_shared):
+            found.append(counts)
+        return found + validity.sample_warnings(self.evaluated, parse(self.options.slo))
+
+    @functools.cached_property
+    def verdict(self) -> Verdict:
+        """The outcome; warnings come first, because a wrong number can meet an objective as well as miss it."""
+        if self.warnings:
+            return Verdict.INVALID
+        if not self.checks:
+            return Verdict.MEASURED
+        return Verdict.PASS if all(check.is_met for check in self.checks) else Verdict.FAIL
+
+    @functools.cached_property
+    def bottleneck(self) -> str:
+        """What limits, in the stage with the highest load."""
+        if self.generator_warnings:
+            return f"The load generator, not the server: {self.generator_warnings[0]}."
+        number = max(range(len(self.parts)), key=lambda number: self.parts[number].level)
+        part = self.parts[number]
+        message = bottleneck.describe(
+            self.server.stage_steps[number],
+            self.server.ensembles,
+            answered=part.answered,
+            service_s=part.mean_service_s,
+            wall_s=self.wall_s - part.start_s if part is self.parts[-1] else part.duration_s,
+        )
+        return f"{message} Measured at {part.name}." if len({each.level for each in self.parts}) > 1 else message
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds until the last response, those after the end of the last stage included."""
+        return float(np.nanmax(self.samples["done_s"], initial=self.stages[-1].end_s))
+
+    @property
+    def memory_growth(self) -> float | None:
+        """Growth of the generator's memory after warming up, as a share."""
+        return memory_growth(self.generator)
+
+    def generator_cpu(self, part: Metrics) -> float:
+        """CPU share of the busiest sending thread, 0 to 1."""
+        return busiest_cpu(self.generator, part.start_s, part.end_s)
+
+    def in_flight(self, part: Metrics) -> tuple[float, float] | None:
+        """Requests in flight on average, twice: as the generator counted them, and by Little's law from the samples.
+
+        The law in the form that also holds for unsteady load: the time that all requests spent in flight within a
+        part of the run, divided by its length. If the two differ, requests were lost or not recorded.
+        """
+        counted = mean_in_flight(self.generator, part.start_s, part.end_s)
+        sent = self.samples[~np.isnan(self.samples["sent_s"])]
+        if counted is None or not len(sent):
+            return None
+        inside = np.minimum(sent["done_s"], part.end_s) - np.maximum(sent["sent_s"], part.start_s)
+        return counted, float(np.maximum(inside, 0.0).sum()) / part.duration_s

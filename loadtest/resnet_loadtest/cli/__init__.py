@@ -1,0 +1,1 @@
+"""The subcommands: each module declares its options and runs them."""

@@ -1,0 +1,86 @@
+"""``resnet-loadtest compare A.json B.json``: whether B is worse than A."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from resnet_loadtest.metrics import milliseconds
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.console import Console
+
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.compare import Ratio
+
+NAME = "compare"
+HELP = "compare two runs; exit code 1 if the second is worse, 2 if they cannot be compared"
+
+_MUST_AGREE = ("profile", "mix", "batch", "arrivals", "rate", "users", "duration_s")
+_PASS, _REGRESSION, _INVALID = 0, 1, 2
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The runs, and the tolerance."""
+    parser.add_argument("first", type=Path, metavar="A.json", help="the reference")
+    parser.add_argument("second", type=Path, metavar="B.json")
+    parser.add_argument(
+        "--tolerance", type=float, default=5.0, metavar="PERCENT", help="accepted change (default: %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Compare; returns the exit code."""
+    from resnet_loadtest import records
+    from resnet_loadtest.compare import Change, compare, error_rates_differ
+
+    first, second = (records.read(path) for path in (arguments.first, arguments.second))
+    ratios = compare(first, second, tolerance=arguments.tolerance / 100)
+    console.print(_table(ratios))
+    fails_more = error_rates_differ(first, second)
+    console.print(f"errors: {first.whole.error_rate:.2%} → {second.whole.error_rate:.2%}", highlight=False)
+    if warnings := _warnings(first, second):
+        for warning in warnings:
+            console.print(f"  warning: {warning}", highlight=False, markup=False)
+        console.print("[bold yellow]INVALID[/]: the comparison proves nothing")
+        return _INVALID
+    if fails_more or any(ratio.change is Change.WORSE for ratio in ratios):
+        console.print("[bold red]REGRESSION[/]: B is worse than A by more than chance and tolerance explain")
+        return _REGRESSION
+    if all(ratio.change is Change.UNKNOWN for ratio in ratios):
+        console.print("[bold yellow]INVALID[/]: too few requests, or too few responses")
+        return _INVALID
+    console.print("[bold green]PASS[/]: B is not worse than A")
+    return _PASS
+
+
+def _warnings(first: Run, second: Run) -> list[str]:
+    found = []
+    for name, one in (("A", first), ("B", second)):
+        if one.generator_warnings:
+            found.append(f"{name} measured its generator: {one.generator_warnings[0]}")
+    plain = first.options.to_dict(), second.options.to_dict()
+    found += [
+        f"A and B have different options: {name} {plain[0][name]} and {plain[1][name]}"
+        for name in _MUST_AGREE
+        if plain[0][name] != plain[1][name]
+    ]
+    return found
+
+
+def _table(ratios: list[Ratio]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric")
+    for name in ("A", "B", "B/A", "95 % interval"):
+        table.add_column(name, justify="right")
+    table.add_column("meaning")
+    for ratio in ratios:
+        is_rate = ratio.name == "throughput"
+        values = [f"{v:.2f}/s" if is_rate else milliseconds(v) for v in (ratio.first, ratio.second)]
+        span = f"{ratio.lower:.3f} to {ratio.upper:.3f}"
+        table.add_row(ratio.name, *values, f"{ratio.ratio:.3f}", span, ratio.change.value)
+    return table

@@ -1,0 +1,156 @@
+"""Compares two runs: ratios with intervals, and whether the second is worse."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from resnet_loadtest.metrics import percentile, smallest_sample
+from resnet_loadtest.samples import Status, response_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from resnet_loadtest.analysis import Run
+
+_RESAMPLES = 1000
+# Neighbouring requests wait in the same queue; blocks of a run keep that dependence.
+_BLOCKS = 30
+_FEWEST_BLOCKS = 5
+# Of a ratio's 95 % interval: the percentiles, and what a ratio may be at worst.
+_BOUNDS = ((2.5, 0.0), (97.5, math.inf))
+
+
+class Change(enum.Enum):
+    """What a ratio means."""
+
+    SAME = "within tolerance or chance"
+    BETTER = "better"
+    WORSE = "worse"
+    UNKNOWN = "unknown: too few requests, or it falls among failures"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """One metric of two runs.
+
+    Attributes:
+        name: of the metric.
+        first: in run A.
+        second: in run B.
+        ratio: B over A.
+        lower: of the ratio's 95 % interval.
+        upper: of it.
+        change: what that means, given the tolerance.
+    """
+
+    name: str
+    first: float
+    second: float
+    ratio: float
+    lower: float
+    upper: float
+    change: Change
+
+
+# Response times in seconds, images answered, seconds → the metric.
+_Metric: TypeAlias = "Callable[[npt.NDArray[np.float64], int, float], float]"
+
+
+def _percentile(percent: float) -> _Metric:
+    def metric(response: npt.NDArray[np.float64], answered: int, wall_s: float) -> float:
+        del answered, wall_s
+        return percentile(response, percent) if len(response) else math.nan
+
+    return metric
+
+
+def _throughput(response: npt.NDArray[np.float64], answered: int, wall_s: float) -> float:
+    del response
+    return answered / wall_s
+
+
+# Name, how it is computed, the percentile it is, whether more is better.
+_METRICS: tuple[tuple[str, _Metric, float | None, bool], ...] = (
+    ("p50", _percentile(50), 50, False),
+    ("p95", _percentile(95), 95, False),
+    ("p99", _percentile(99), 99, False),
+    ("throughput", _throughput, None, True),
+)
+
+
+def compare(first: Run, second: Run, *, tolerance: float = 0.05, seed: int = 1) -> list[Ratio]:
+    """All metrics of two runs.
+
+    Args:
+        first: run A, the reference.
+        second: run B.
+        tolerance: accepted change as a share: 0.05 lets p99 grow by 5 %.
+        seed: of the bootstrap.
+    """
+    generator = np.random.default_rng(seed)
+    return [_ratio(first, second, metric, tolerance, generator) for metric in _METRICS]
+
+
+def error_rates_differ(first: Run, second: Run) -> bool:
+    """Whether B fails more often than A by more than chance explains (two proportions, one-sided 97.5 %)."""
+    counts = [(int((run.samples["status"] != Status.OK).sum()), len(run.samples)) for run in (first, second)]
+    if not all(total for _, total in counts):
+        return False
+    pooled = sum(failed for failed, _ in counts) / sum(total for _, total in counts)
+    spread = math.sqrt(pooled * (1 - pooled) * sum(1 / total for _, total in counts))
+    return counts[1][0] / counts[1][1] - counts[0][0] / counts[0][1] > 1.96 * spread > 0
+
+
+def _ratio(
+    first: Run,
+    second: Run,
+    metric: tuple[str, _Metric, float | None, bool],
+    tolerance: float,
+    generator: np.random.Generator,
+) -> Ratio:
+    name, compute, percent, more_is_better = metric
+    runs = (first, second)
+    values = [compute(response_s(run.samples), run.whole.answered, run.whole.duration_s) for run in runs]
+    resampled = [_bootstrap(run, compute, generator) for run in runs]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = resampled[1] / resampled[0]
+    ratio = values[1] / values[0] if values[0] else math.nan
+    # Where both fall among failures the ratio may be anything.
+    lower, upper = (percentile(np.where(np.isnan(ratios), anything, ratios), bound) for bound, anything in _BOUNDS)
+    needed = smallest_sample(percent) if percent else 1
+    is_known = all(len(run.samples) >= needed for run in runs) and not math.isnan(ratio)
+    change = _change(lower, upper, tolerance, more_is_better) if is_known else Change.UNKNOWN
+    return Ratio(name, values[0], values[1], ratio, lower, upper, change)
+
+
+def _change(lower: float, upper: float, tolerance: float, more_is_better: bool) -> Change:
+    if more_is_better:
+        lower, upper = 1 / upper if upper else math.inf, 1 / lower if lower else math.inf
+    if lower > 1 + tolerance:
+        return Change.WORSE
+    return Change.BETTER if upper < 1 / (1 + tolerance) else Change.SAME
+
+
+def _bootstrap(run: Run, compute: _Metric, generator: np.random.Generator) -> npt.NDArray[np.float64]:
+    """The metric of many runs composed of this one's blocks, drawn with replacement."""
+    wall_s = run.whole.duration_s
+    count = min(_BLOCKS, max(_FEWEST_BLOCKS, int(wall_s)))
+    edges_s = np.linspace(0, wall_s, count + 1)
+    response = np.split(response_s(run.samples), np.searchsorted(run.samples["intended_s"], edges_s[1:-1]))
+    # By the time of the response, not of the sending: an overloaded server answers the last ones too late.
+    in_time = run.samples[run.samples["done_s"] < wall_s]
+    answered = np.histogram(in_time["done_s"], edges_s, weights=in_time["answered"])[0]
+    drawn = generator.integers(0, count, (_RESAMPLES, count))
+    return np.array(
+        [
+            compute(np.concatenate([response[i] for i in row]), int(total), wall_s)
+            for row, total in zip(drawn, answered[drawn].sum(axis=1), strict=True)
+        ]
+    )

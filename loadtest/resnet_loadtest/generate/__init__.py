@@ -1,1 +1,0 @@
-"""Makes the load: photos, schedules, users, worker processes; the only folder that knows Locust and gevent."""

@@ -1,1 +1,0 @@
-"""Numbers in, findings out; no I/O."""

@@ -1,1 +1,0 @@
-"""What is to be sent when: load over time, arrivals; pure."""

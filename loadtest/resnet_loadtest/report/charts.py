@@ -1,0 +1,265 @@
+"""Plotly charts of a run and of a search, ready for JSON; colours such as ``--p95`` are those of ``page.css``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from resnet_loadtest.analysis import Verdict
+from resnet_loadtest.metrics import percentile
+from resnet_loadtest.samples import Status, response_s, service_s
+from resnet_loadtest.server_statistics import images_answered
+from resnet_loadtest.slo import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy.typing as npt
+
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.metrics import Metrics
+    from resnet_loadtest.search import Result
+    from resnet_loadtest.server_statistics import Step
+
+Json: TypeAlias = dict[str, Any]
+
+_PERCENTS = (50, 95, 99)
+_MAX_DOTS, _MAX_CROSSES = 4000, 1000
+_MAX_WINDOWS, _PER_WINDOW = 60, 20
+_BINS = 60
+_WIDE_RANGE = 10
+_SECONDS = "seconds since the run began"
+_MODEL_COLOURS = ("--compute", "--decode", "--memory", "--queue", "--other")
+_SYMBOLS = {Verdict.PASS: "circle", Verdict.FAIL: "x", Verdict.INVALID: "triangle-up-open"}
+# Metric → label, factor, colour, axis.
+_MACHINE = {
+    "nv_cpu_utilization": ("server CPU", 100, "--compute", "y"),
+    "nv_cpu_memory_used_bytes": ("server memory", 1e-9, "--memory", "y2"),
+    "nv_gpu_utilization": ("GPU", 100, "--decode", "y"),
+    "nv_gpu_memory_used_bytes": ("GPU memory", 1e-9, "--queue", "y2"),
+}
+
+
+def of_run(run: Run) -> list[Json]:
+    """All charts of a run."""
+    charts = [_latency_over_time(run), _distribution(run), _throughput(run), _in_flight(run)]
+    charts += [_queue_and_compute(run), _batch_sizes(run), _machines(run)]
+    if len({part.level for part in run.parts}) > 1:
+        note = "Flat while the server has room; it turns up where the server is full."
+        unit = "requests per second offered" if run.options.is_open_loop else "users"
+        levels = [part.level for part in run.parts]
+        charts.insert(0, _rate_latency(note, unit, levels, run.parts, "circle", xaxis={"rangemode": "tozero"}))
+    return charts
+
+
+def of_search(result: Result) -> list[Json]:
+    """All charts of a search."""
+    trials = sorted(result.trials, key=lambda trial: trial.rate)
+    symbols = [_SYMBOLS[trial.run.verdict] for trial in trials]
+    note = "Each trial: ● met the objective, × did not, △ proves nothing. The dashed line is the result."
+    rates, wholes = [trial.rate for trial in trials], [trial.run.whole for trial in trials]
+    shapes = [_vertical(rate, "--goal") for rate in (result.found or ())[:1]]
+    curve = _rate_latency(note, "requests per second", rates, wholes, symbols, shapes=shapes)
+    markers = {"size": 10, "symbol": [_SYMBOLS[trial.run.verdict] for trial in result.trials]}
+    tried = _line("rate tried", range(1, len(trials) + 1), [trial.rate for trial in result.trials], "--p95")
+    tried |= {"mode": "lines+markers", "marker": markers}
+    note = "The rates in the order in which they were tried; each repeat starts near the last result."
+    return [curve, _chart("Search", note, [tried], "trial", "requests per second", yaxis={"rangemode": "tozero"})]
+
+
+def _rate_latency(
+    note: str, unit: str, levels: Sequence[float], parts: Sequence[Metrics], symbols: str | list[str], **layout: Any
+) -> Json:
+    values = {percent: [1000 * part.percentile_s(percent) for part in parts] for percent in _PERCENTS}
+    more = {
+        "mode": "lines+markers",
+        "marker": {"size": 8, "symbol": symbols},
+        "text": [f"{part.name}: {part.throughput:.1f} images/s" for part in parts],
+    }
+    traces = [_line(f"p{percent}", levels, values[percent], f"--p{percent}") | more for percent in _PERCENTS]
+    finite = np.array([value for each in values.values() for value in each if math.isfinite(value)])
+    return _chart("Rate-latency curve", note, traces, unit, "response time, ms", yaxis=_scale(finite), **layout)
+
+
+def _latency_over_time(run: Run) -> Json:
+    """Each response as a dot, percentiles of short windows as lines, failures as crosses at the top."""
+    is_ok = run.samples["status"] == Status.OK
+    answered, failed = run.samples[is_ok], run.samples[~is_ok]
+    latency_ms = response_s(answered) * 1000
+    chosen = _spread(len(answered), _MAX_DOTS)
+    dots = _line("one request", answered["intended_s"][chosen], latency_ms[chosen], "--dot")
+    traces = [dots | {"type": "scattergl", "mode": "markers", "marker": {"color": "--dot", "size": 5}}]
+    count = int(np.clip(len(answered) // _PER_WINDOW, 5, _MAX_WINDOWS))
+    edges = np.linspace(0, run.stages[-1].end_s, count + 1)
+    windows = np.split(latency_ms, np.searchsorted(answered["intended_s"], edges[1:-1]))
+    for percent in _PERCENTS:
+        values = [percentile(window, percent) if len(window) else math.nan for window in windows]
+        traces.append(_line(f"p{percent}", _middles(edges), values, f"--p{percent}") | {"connectgaps": True})
+    if len(failed):
+        chosen = _spread(len(failed), _MAX_CROSSES)
+        reasons = [Status(int(status)).description for status in failed["status"][chosen]]
+        top = latency_ms.max(initial=1.0)
+        crosses = _line("failed", failed["intended_s"][chosen], [top] * len(chosen), "--failed")
+        marker = {"color": "--failed", "symbol": "x", "size": 6}
+        more = {"type": "scattergl", "mode": "markers", "marker": marker, "text": reasons, "hoverinfo": "text+x"}
+        traces.append(crosses | more)
+    note = "Counted from the intended sending. Lines are percentiles of short windows; × marks failures."
+    shapes = [_vertical(stage.start_s, "--line") for stage in run.stages[1:]]
+    layout = {"yaxis": _scale(latency_ms), "shapes": shapes}
+    return _chart("Latency over time", note, traces, _SECONDS, "response time, ms", **layout)
+
+
+def _distribution(run: Run) -> Json:
+    answered = run.samples[run.samples["status"] == Status.OK]
+    response_ms, service_ms = response_s(answered) * 1000, service_s(answered) * 1000
+    top = 1.02 * (percentile(response_ms, 99.8) if len(response_ms) else 1.0)
+    edges = np.linspace(0, top, _BINS + 1)
+
+    def outline(name: str, values: npt.NDArray[np.float64], colour: str, dash: str) -> Json:
+        counts = np.histogram(np.minimum(values, top), edges)[0]
+        return _line(name, edges[:-1], counts, colour, shape="hv", dash=dash)
+
+    traces = [outline("response time", response_ms, "--p95", "solid") | {"fill": "tozeroy", "fillcolor": "--dot"}]
+    note = "The last bar holds all slower ones."
+    if run.options.is_open_loop:
+        traces.append(outline("service time", service_ms, "--queue", "dot"))
+        note = f"Response time counts from the intended sending, service time from the actual one. {note}"
+    bounds = [objective.bound * 1000 for objective in parse(run.options.slo) if objective.percent is not None]
+    shapes = [_vertical(bound, "--goal") for bound in bounds if bound <= top]
+    layout = {"xaxis": {"rangemode": "tozero"}, "shapes": shapes}
+    return _chart("Distribution of latencies", note, traces, "milliseconds", "requests", **layout)
+
+
+def _throughput(run: Run) -> Json:
+    end_s, samples = run.stages[-1].end_s, run.samples
+    width_s = max(1.0, end_s / 60)
+    edges = np.arange(0, end_s + width_s / 2, width_s)
+    # A request that was never sent has no end; it failed when it was due.
+    ends_s = np.where(np.isnan(samples["done_s"]), samples["intended_s"], samples["done_s"])
+    traces = []
+    for name, colour in (("answered", "--answered"), ("failed", "--failed")):
+        rates = np.histogram(ends_s, edges, weights=samples[name])[0] / width_s
+        bars = _bars(f"images {name}", _numbers(_middles(edges)), _numbers(rates), colour)
+        traces.append(bars | {"width": width_s * 0.9})
+    offered = np.histogram(samples["intended_s"], edges)[0] / width_s
+    traces.append(_line("requests offered", _middles(edges), offered, "--offered", shape="hvh"))
+    note = "Where the answered images stay below the offered requests, requests pile up."
+    return _chart("Throughput and errors", note, traces, _SECONDS, "per second", barmode="stack")
+
+
+def _in_flight(run: Run) -> Json:
+    by_second: dict[int, float] = {}
+    for each in run.generator:
+        second = round(each.time_s)
+        by_second[second] = by_second.get(second, 0.0) + each.in_flight
+    points = sorted((second, value) for second, value in by_second.items() if second >= 0)
+    trace = _line("in flight", [second for second, _ in points], [value for _, value in points], "--p95")
+    note = "It grows without end where more requests arrive than are answered."
+    if means := run.in_flight(run.whole):
+        note += f" On average {means[0]:.1f} were counted; by Little's law, the samples give {means[1]:.1f}."
+    trace |= {"fill": "tozeroy", "fillcolor": "--dot"}
+    return _chart("Requests in flight", note, [trace], _SECONDS, "requests", yaxis={"rangemode": "tozero"})
+
+
+def _queue_and_compute(run: Run) -> Json:
+    """Where an average request spends its time."""
+    steps = _computing(run)
+    shares = [step.share_of(images_answered(run.samples)) * 1000 for step in steps]
+    queue = [step.mean_queue_s * share for step, share in zip(steps, shares, strict=True)]
+    compute = [step.mean_compute_s * share for step, share in zip(steps, shares, strict=True)]
+    service_ms = run.whole.mean_service_s * 1000
+    outside = 0.0 if math.isnan(service_ms) else max(0.0, service_ms - sum(queue) - sum(compute))
+    labels = [*(step.model for step in steps), "outside"]
+    traces = [
+        _bars(name, _numbers(values), labels, colour) | {"orientation": "h"}
+        for name, values, colour in (
+            ("queue", [*queue, 0.0], "--queue"),
+            ("compute", [*compute, 0.0], "--compute"),
+            ("network and other", [*(0.0 for _ in steps), outside], "--other"),
+        )
+    ]
+    note = "Time in a model's queue, time in the model, and time outside all models."
+    layout = {"yaxis": {"autorange": "reversed"}, "barmode": "stack"}
+    return _chart("Queue and compute", note, traces, "milliseconds of an average request", "", **layout)
+
+
+def _batch_sizes(run: Run) -> Json:
+    traces = []
+    for number, step in enumerate(_computing(run)):
+        counts = list(step.batch_sizes.values())
+        shares = [100 * count / (sum(counts) or 1) for count in counts]
+        colour = _MODEL_COLOURS[number % len(_MODEL_COLOURS)]
+        bars = _bars(step.model, [str(size) for size in step.batch_sizes], _numbers(shares), colour)
+        traces.append(bars | {"hovertext": [f"{count} batches" for count in counts]})
+    sizes = sorted({size for step in _computing(run) for size in step.batch_sizes})
+    xaxis = {"type": "category", "categoryarray": [str(size) for size in sizes]}
+    note = "All at 1 under load: dynamic batching is off, or there is nothing to batch."
+    return _chart("Executed batches", note, traces, "images in a batch", "% of the batches", xaxis=xaxis)
+
+
+def _machines(run: Run) -> Json:
+    """Processor, memory and GPU of the server; processor of the generator."""
+    traces = []
+    names = sorted({name for reading in run.server.readings for name in reading.values})
+    for metric, (label, factor, colour, axis) in _MACHINE.items():
+        for name in names:
+            if name.partition(" ")[0] == metric:
+                points = [(each.time_s, each.values[name]) for each in run.server.readings if name in each.values]
+                values = [factor * value for _, value in points]
+                line = _line(name.replace(metric, label), [time_s for time_s, _ in points], values, colour)
+                traces.append(line | {"yaxis": axis})
+    own = [each for each in run.generator if each.worker == 0]
+    cpu = [100 * each.thread_cpu for each in own]
+    traces.append(_line("generator CPU", [each.time_s for each in own], cpu, "--offered"))
+    gigabytes: Json = {"title": {"text": "GB"}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
+    gigabytes |= {"showgrid": False, "tickformat": ".1f", "automargin": True}
+    note = run.server.note or "The server's metrics endpoint; the generator's line is its sending thread on one core."
+    layout = {"yaxis": {"range": [0, 105]}, "yaxis2": gigabytes, "showlegend": True}
+    return _chart("Machines", note, traces, _SECONDS, "%", **layout)
+
+
+def _computing(run: Run) -> list[Step]:
+    return [step for step in run.server.steps.values() if step.model not in run.server.ensembles]
+
+
+def _chart(title: str, note: str, traces: list[Json], x: str, y: str, **layout: Any) -> Json:
+    for axis, text in (("xaxis", x), ("yaxis", y)):
+        layout[axis] = {"title": {"text": text}} | layout.get(axis, {})
+    return {"title": title, "note": note, "traces": traces, "layout": layout}
+
+
+def _line(name: str, x: Iterable[float], y: Iterable[float], colour: str, **line: str) -> Json:
+    style = {"color": colour, "width": 2, **line}
+    return {"type": "scatter", "mode": "lines", "name": name, "x": _numbers(x), "y": _numbers(y), "line": style}
+
+
+def _bars(name: str, x: Sequence[Any], y: Sequence[Any], colour: str) -> Json:
+    return {"type": "bar", "name": name, "x": x, "y": y, "marker": {"color": colour}}
+
+
+def _vertical(x: float, colour: str) -> Json:
+    line = {"color": colour, "width": 1.5, "dash": "dash"}
+    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
+
+
+def _scale(values: npt.NDArray[np.float64]) -> Json:
+    """Logarithmic where a linear axis would flatten most of the values."""
+    if len(values) and values.max() > _WIDE_RANGE * max(1e-9, float(np.median(values))):
+        return {"type": "log", "dtick": 1, "minor": {"dtick": "D2", "showgrid": False}}
+    return {"rangemode": "tozero"}
+
+
+def _spread(count: int, most: int) -> npt.NDArray[np.intp]:
+    """At most that many indices, evenly spread."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.intp)
+
+
+def _middles(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray((edges[:-1] + edges[1:]) / 2)
+
+
+def _numbers(values: Iterable[float]) -> list[float | None]:
+    """Rounded for JSON; what is not finite becomes a gap."""
+    return [round(float(value), 3) if math.isfinite(value) else None for value in values]

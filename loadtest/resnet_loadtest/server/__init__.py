@@ -1,1 +1,0 @@
-"""The server's own side of a run: its statistics and its metrics endpoint."""

@@ -1,0 +1,118 @@
+"""What all users of one process share: options, images, clients, the clock and the samples."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from resnet_client import Client
+
+from resnet_loadtest.images import load_images
+from resnet_loadtest.samples import Status, table
+from resnet_loadtest.workloads import WORKLOADS, parse_mix
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+    from resnet_client import ImageSource
+
+    from resnet_loadtest.options import Options
+    from resnet_loadtest.samples import Row, Samples
+    from resnet_loadtest.workloads import Result, Workload
+
+NOT_A_TIME = float("nan")
+
+
+class Session:
+    """One process's part of a run."""
+
+    def __init__(self, options: Options, environment: Environment, index: int = 0) -> None:
+        """Load the images.
+
+        Args:
+            options: of the run.
+            environment: Locust's; its listeners are notified of each request.
+            index: number of this worker, from 0.
+        """
+        self.options = options
+        self.environment = environment
+        self.index = index
+        self.mix = parse_mix(options.mix)
+        self.images = load_images(options.images, decode=any(WORKLOADS[name].sends_pixels for name in self.mix))
+        self.random = random.Random(f"{options.seed}/{index}")  # noqa: S311  # which image, no secret
+        self.in_flight = 0
+        self.is_stopping = False
+        self.is_recording = False
+        self._zero_s = time.perf_counter()
+        self._rows: list[Row] = []
+
+    def connect(self, protocol: str) -> Client:
+        """A new client: one attempt per request, so that each failure shows and both sides count the same."""
+        return Client(
+            self.options.url_for(protocol),
+            model=self.options.model,
+            timeout_s=self.options.timeout_s,
+            max_attempts=1,
+        )
+
+    def start_clock(self, lead_s: float = 0.0) -> None:
+        """The run begins in ``lead_s`` seconds; from now on requests are recorded."""
+        self._zero_s = time.perf_counter() + lead_s
+        self.is_recording = True
+
+    def now_s(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self._zero_s
+
+    def choose_workload(self) -> Workload:
+        """One of the mix, by weight."""
+        if len(self.mix) == 1:
+            return WORKLOADS[next(iter(self.mix))]
+        return WORKLOADS[self.random.choices(list(self.mix), list(self.mix.values()))[0]]
+
+    def send(self, workload: Workload, client: Client, intended_s: float | None = None) -> Result:
+        """Send one request, wait for its response and record both.
+
+        Args:
+            workload: what to send.
+            client: the connection to use.
+            intended_s: when it was due, in seconds since the run began; None for now.
+        """
+        images = self._choose_images(workload)
+        self.in_flight += 1
+        sent_s = self.now_s()
+        try:
+            result = workload.perform(client, images)
+            done_s = self.now_s()
+        finally:
+            self.in_flight -= 1
+        start_s = sent_s if intended_s is None else intended_s
+        if self.is_recording:
+            self._rows.append((start_s, sent_s, done_s, result.status, result.answered, result.failed))
+        self._notify_locust(workload, done_s - start_s, result.error)
+        return result
+
+    def record_unsent(self, intended_s: float, status: Status, workload: Workload) -> None:
+        """Record a request that was due and was not sent."""
+        images = workload.images_per_request(self.options.batch)
+        self._rows.append((intended_s, NOT_A_TIME, NOT_A_TIME, status, 0, images))
+
+    def take(self) -> Samples:
+        """The samples since the last call."""
+        rows, self._rows = self._rows, []
+        return table(rows)
+
+    def _choose_images(self, workload: Workload) -> list[ImageSource]:
+        count = workload.images_per_request(self.options.batch)
+        pool = self.images.decoded if workload.sends_pixels else self.images.encoded
+        return [pool[self.random.randrange(len(pool))] for _ in range(count)]
+
+    def _notify_locust(self, workload: Workload, duration_s: float, error: Exception | None) -> None:
+        self.environment.events.request.fire(  # type: ignore[no-untyped-call]  # Locust's
+            request_type=workload.protocol,
+            name=workload.operation,
+            response_time=duration_s * 1000,
+            response_length=0,
+            exception=error,
+            context={},
+        )

@@ -1,0 +1,125 @@
+"""Service level objectives: ``p99<=150ms,error_rate<=0.1%,throughput>=15/s``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import re
+from typing import TYPE_CHECKING
+
+from resnet_loadtest.errors import UsageError
+from resnet_loadtest.metrics import milliseconds, smallest_sample
+
+if TYPE_CHECKING:
+    from resnet_loadtest.metrics import Metrics
+
+_EXAMPLES = "p99<=150ms, service_p99<=150ms, mean<=50ms, max<=2s, error_rate<=0.1%, throughput>=15/s"
+
+_CLAUSE = re.compile(
+    r"^\s*(?P<metric>[a-z_]+[0-9.]*)\s*(?P<sign><=|>=|<|>)\s*(?P<number>[0-9.]+)\s*(?P<unit>[a-zµ%/]*)\s*$"
+)
+_PERCENTILE = re.compile(r"^(?P<service>service_)?p(?P<percent>[0-9]+(\.[0-9]+)?)$")
+_OPERATORS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
+_TIME_UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """One clause.
+
+    Attributes:
+        text: as written.
+        metric: ``response``, ``service``, ``mean``, ``max``, ``error_rate`` or ``throughput``.
+        percent: of a percentile; None for the others.
+        sign: ``<=``, ``<``, ``>=`` or ``>``.
+        bound: in seconds, as a share from 0 to 1, or images per second.
+    """
+
+    text: str
+    metric: str
+    percent: float | None
+    sign: str
+    bound: float
+
+    def measured(self, metrics: Metrics) -> float:
+        """The metric that the objective bounds, in the bound's unit."""
+        if self.metric in ("response", "service"):
+            return metrics.percentile_s(self.percent or 0.0, of=self.metric)
+        known = {
+            "mean": metrics.mean_s,
+            "max": metrics.max_s,
+            "error_rate": metrics.error_rate,
+            "throughput": metrics.throughput,
+        }
+        return known[self.metric]
+
+    def is_met_by(self, measured: float) -> bool:
+        """Whether a measured value is within the bound."""
+        return bool(_OPERATORS[self.sign](measured, self.bound))
+
+    @property
+    def smallest_sample(self) -> int:
+        """How many requests it takes to evaluate the objective."""
+        return 1 if self.percent is None else smallest_sample(self.percent)
+
+    def describe(self, measured: float) -> str:
+        """A measured value with its unit, or why there is none."""
+        if self.metric == "error_rate":
+            return f"measured {measured:.3%}"
+        if self.metric == "throughput":
+            return f"measured {measured:.2f}/s"
+        if not math.isinf(measured):
+            return f"measured {milliseconds(measured)}"
+        if self.percent is None:
+            return f"a request failed, so there is no {self.metric}"
+        return f"over {100 - self.percent:g} % of requests failed, so there is no p{self.percent:g}"
+
+
+def parse(text: str) -> tuple[Objective, ...]:
+    """Read a list of objectives, separated by commas.
+
+    Raises:
+        UsageError: it is not valid, or bounds the wrong side, such as ``throughput<=5/s``.
+    """
+    return tuple(_clause(part) for part in text.split(",") if part.strip())
+
+
+def _clause(text: str) -> Objective:
+    found = _CLAUSE.match(text)
+    if not found:
+        raise _invalid(text, f"expected for example {_EXAMPLES}")
+    metric, percent = _metric(found["metric"], text)
+    bound = _bound(metric, found["number"], found["unit"], text)
+    is_upper = found["sign"].startswith("<")
+    if is_upper == (metric == "throughput"):
+        raise _invalid(text, f"{found['metric']} needs {'>=' if is_upper else '<='}")
+    return Objective(text.strip(), metric, percent, found["sign"], bound)
+
+
+def _metric(name: str, text: str) -> tuple[str, float | None]:
+    if found := _PERCENTILE.match(name):
+        percent = float(found["percent"])
+        if not 0 < percent < 100:  # noqa: PLR2004  # per cent
+            raise _invalid(text, "a percentile lies between 0 and 100; use max for the largest")
+        return "service" if found["service"] else "response", percent
+    if name in ("mean", "max", "error_rate", "throughput"):
+        return name, None
+    raise _invalid(text, f"unknown metric {name}; expected for example {_EXAMPLES}")
+
+
+def _bound(metric: str, number: str, unit: str, text: str) -> float:
+    units = {"error_rate": {"%": 0.01, "": 1.0}, "throughput": {"/s": 1.0}}.get(metric, _TIME_UNITS)
+    if unit not in units:
+        raise _invalid(text, f"the unit must be {' or '.join(unit or 'left out' for unit in units)}")
+    try:
+        bound = float(number) * units[unit]
+    except ValueError:
+        bound = math.inf
+    if not math.isfinite(bound):
+        raise _invalid(text, f"{number} is not a number")
+    return bound
+
+
+def _invalid(text: str, reason: str) -> UsageError:
+    return UsageError(f"invalid --slo {text.strip()!r}: {reason}")

@@ -1,0 +1,129 @@
+"""Locust's users, for closed loop: each sends as soon as it has its response.
+
+Each user has its own client, as independent callers do, and closes it when it stops: an open gRPC channel would keep
+the process from ending.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from typing import TYPE_CHECKING, ClassVar
+
+import gevent
+from locust import User, constant, task
+from locust.exception import StopUser
+
+from resnet_loadtest.workloads import WORKLOADS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from locust.env import Environment
+    from resnet_client import Client
+
+    from resnet_loadtest.session import Session
+    from resnet_loadtest.workloads import Workload
+
+_SESSIONS: weakref.WeakKeyDictionary[Environment, Session] = weakref.WeakKeyDictionary()
+
+
+def attach(environment: Environment, session: Session) -> None:
+    """Give the users of this environment their session."""
+    _SESSIONS[environment] = session
+
+
+class ResnetUser(User):
+    """Sends one kind of request, or several in turn, repeatedly."""
+
+    abstract = True
+    wait_time = constant(0)
+    workloads: ClassVar[tuple[Workload, ...]]
+
+    def on_start(self) -> None:
+        """Open a client for each kind of request, and wait for the run to begin."""
+        self.session = _SESSIONS[self.environment]
+        self._turns: Iterator[tuple[Workload, Client]] = itertools.cycle(
+            [(workload, self.session.connect(workload.protocol)) for workload in self.workloads]
+        )
+        gevent.sleep(max(0.0, -self.session.now_s()))
+
+    @task
+    def send(self) -> None:
+        """One request."""
+        if self.session.is_stopping:
+            raise StopUser
+        workload, client = next(self._turns)
+        self.session.send(workload, client)
+
+    def on_stop(self) -> None:
+        """Close the clients."""
+        for _ in self.workloads:
+            next(self._turns)[1].close()
+
+
+class ClassifyGrpc(ResnetUser):
+    """Classifies single images over gRPC."""
+
+    workloads = (WORKLOADS["ClassifyGrpc"],)
+
+
+class ClassifyHttp(ResnetUser):
+    """Classifies single images over HTTP."""
+
+    workloads = (WORKLOADS["ClassifyHttp"],)
+
+
+class EmbedGrpc(ResnetUser):
+    """Computes features over gRPC."""
+
+    workloads = (WORKLOADS["EmbedGrpc"],)
+
+
+class EmbedHttp(ResnetUser):
+    """Computes features over HTTP."""
+
+    workloads = (WORKLOADS["EmbedHttp"],)
+
+
+class BatchGrpc(ResnetUser):
+    """Classifies several images at once over gRPC."""
+
+    workloads = (WORKLOADS["BatchGrpc"],)
+
+
+class BatchHttp(ResnetUser):
+    """Classifies several images at once over HTTP."""
+
+    workloads = (WORKLOADS["BatchHttp"],)
+
+
+class PixelsGrpc(ResnetUser):
+    """Sends pixels to the network over gRPC."""
+
+    workloads = (WORKLOADS["PixelsGrpc"],)
+
+
+class PixelsHttp(ResnetUser):
+    """Sends pixels to the network over HTTP."""
+
+    workloads = (WORKLOADS["PixelsHttp"],)
+
+
+class Mixed(ResnetUser):
+    """Classifies single images over gRPC and HTTP in turn."""
+
+    workloads = (WORKLOADS["ClassifyGrpc"], WORKLOADS["ClassifyHttp"])
+
+
+USERS: tuple[type[ResnetUser], ...] = (
+    ClassifyGrpc, ClassifyHttp, EmbedGrpc, EmbedHttp, BatchGrpc, BatchHttp, PixelsGrpc, PixelsHttp,
+)  # fmt: skip
+
+
+def weighted(mix: dict[str, int]) -> list[type[ResnetUser]]:
+    """The users of a mix, their weights set."""
+    chosen = [user for user in USERS if user.__name__ in mix]
+    for user in chosen:
+        user.weight = mix[user.__name__]
+    return chosen
