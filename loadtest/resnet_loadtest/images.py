@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import io
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from resnet_client import example_images, images
 
 from resnet_loadtest.errors import LoadTestError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-# scikit-image's are CC0 or public domain, scikit-learn's CC BY 2.0.
-_SHIPPED = {
-    "skimage": ("data/chelsea.png", "data/coffee.png", "data/rocket.jpg", "data/astronaut.png"),
-    "sklearn": ("datasets/images/flower.jpg", "datasets/images/china.jpg"),
-}
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 _MAX_IMAGES = 1000
 _SIDE = 256
 _JPEG_QUALITY = 90
@@ -50,27 +45,15 @@ def load_images(folder: Path | None, *, decode: bool = False) -> Images:
     Raises:
         LoadTestError: there are none.
     """
-    encoded = _of_folder(folder) if folder else [_as_jpeg(path.read_bytes()) for path in _shipped()]
+    encoded = _of_folder(folder) if folder else [_as_jpeg(path.read_bytes()) for path in example_images.everyday()]
     if not encoded:
-        where = f"in {folder}" if folder else "installed: pip install 'resnet50-triton[loadtest]'"
+        where = f"in {folder}" if folder else f"installed: {example_images.INSTALL}"
         raise LoadTestError(f"there are no images {where}; --images takes a folder with some")
     return Images(tuple(encoded), tuple(_pixels(image) for image in encoded) if decode else ())
 
 
 def _of_folder(folder: Path) -> list[bytes]:
-    files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
-    images = [file for file in files if file.suffix.lower() in _SUFFIXES and file.is_file()]
-    return [image.read_bytes() for image in images[:_MAX_IMAGES]]
-
-
-def _shipped() -> list[Path]:
-    """Find the images of the installed packages without importing the packages."""
-    found = []
-    for package, names in _SHIPPED.items():
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            found += [path for name in names if (path := Path(folder, name)).exists()]
-    return found
+    return [path.read_bytes() for path in itertools.islice(images.find(folder), _MAX_IMAGES)]
 
 
 def _as_jpeg(encoded: bytes) -> bytes:
