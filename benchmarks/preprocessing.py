@@ -146,7 +146,7 @@ def speed(
     for size, form in itertools.product(sizes, forms):
         photos = list(photos_of(paths, _SIZES[size], form, grain)) if size in _SIZES else as_they_are(paths)
         expected = [torchvision(photo, recipe).astype(int) for photo in photos]
-        bare = [containers.read(photo, _LIMITS).data for photo in photos]
+        bare = [containers.check(photo, _LIMITS).data for photo in photos]
         taken: dict[str, list[float]] = {way: [] for way in ways}
         differences: dict[str, list[float]] = {way: [] for way in ways}
         for _, number, way in itertools.product(range(rounds), range(len(photos)), ways):

@@ -1,8 +1,9 @@
 """The one place where foreign errors become ours, for both protocols and all four transports.
 
 Triton 2.51 reports the same failures over both: gRPC by a status name, HTTP by a number. A status alone is
-not enough: UNAVAILABLE stands for «nobody there» and for «queue full», INVALID_ARGUMENT for a bad photo and
-for a bad request. There the server's sentence decides.
+not enough: UNAVAILABLE means that no server answers, or that its queue is full; INVALID_ARGUMENT means an invalid image
+or an invalid request. The models `preprocess` and `preprocess_check` start their messages with a prefix that tells them
+apart.
 """
 
 from __future__ import annotations
@@ -44,20 +45,25 @@ _HTTP_STATUS = {
     "504": "DEADLINE_EXCEEDED",
 }
 
+# Also in both models and in deploy/compose/healthcheck.py, which run without this package; a test compares.
+IMAGE_PREFIX, OVERLOAD_PREFIX = "[image] ", "[overload] "
+_PREFIXES: dict[str, type[ServerError | InvalidImageError]] = {
+    IMAGE_PREFIX: InvalidImageError,
+    OVERLOAD_PREFIX: OverloadedError,
+}
+
 _UNEXPECTED_OUTPUT = "unexpected inference output"
 _RESTRICTED = "is restricted, expecting header"
-# What the repository's `preprocess` says; our own sentence says the same.
-_OVERLOADED = "the server is overloaded, retry later: "
 _QUEUE_TIMEOUT = re.compile(r"request timeout expired", re.IGNORECASE)
 
-# The first rule that fits decides: status (None: any), what the sentence holds (None: anything), our error.
-_RULES: tuple[tuple[str | None, str | None, type[ServerError | InvalidImageError]], ...] = (
+# Without a prefix, the first rule that fits decides: status (None: any), what the message holds (None: anything), our
+# error.
+_RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
     (None, _RESTRICTED, RequestError),
     ("DEADLINE_EXCEEDED", None, DeadlineExceededError),
-    (None, f"exceeds maximum queue size|request timeout expired|{_OVERLOADED}", OverloadedError),
+    (None, "exceeds maximum queue size|request timeout expired", OverloadedError),
     ("NOT_FOUND", None, ModelNotFoundError),
     (None, "unknown model|requested model '.*' is not available|not at ready state", ModelNotFoundError),
-    ("INVALID_ARGUMENT", r"\bphoto\b", InvalidImageError),
     ("INVALID_ARGUMENT", None, RequestError),
     ("UNAVAILABLE", None, UnavailableError),
     ("CANCELLED", None, UnavailableError),  # the server is stopping
@@ -76,7 +82,7 @@ _SENTENCES: dict[type[Exception], str] = {
     DeadlineExceededError: "{url} gave no answer in time: {reason}; allow more with timeout_s",
     InvalidImageError: "{reason}",
     ModelNotFoundError: "{url}: {reason}; `resnet-serve` lists its models when it starts",
-    OverloadedError: "{url} is overloaded: {reason}; retry later or send less at once",
+    OverloadedError: "{url} is overloaded: {reason}",
     RequestError: "{url} refuses the request: {reason}",
     ResponseError: "{url} failed: {reason}; its log tells more",
     UnavailableError: "{url} cannot be reached: {reason}; is the server running, and is this its URL?",
@@ -93,8 +99,10 @@ _WRONG_MODEL = (
 )
 _NO_HTTP = "the answer is no HTTP, as if this were a port of gRPC (usually grpc://HOST:8001, http://HOST:8000): {words}"
 
+_WAIT = "; retry later or send fewer images at once"
+
 _CLOSED = re.compile(r"closed channel|session is closed|channel is closed", re.IGNORECASE)
-_PREFIX = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")
+_ADDRESS = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")
 
 _OWN_TIMEOUT_SHARE = 0.9
 _LONGEST_WORDS = 100
@@ -163,7 +171,10 @@ def _words(error: Exception) -> str:
 
 
 def _from_server(status: str, words: str | None, url: str, *, is_late: bool) -> ResnetClientError:
-    reason = _PREFIX.sub("", words or "no reason given")  # without Triton's address lines
+    reason = _ADDRESS.sub("", words or "no reason given")
+    for prefix, made in _PREFIXES.items():
+        if reason.startswith(prefix):
+            return _made(made, status, reason.removeprefix(prefix), url)
     if is_late and _QUEUE_TIMEOUT.search(reason):
         return _made(DeadlineExceededError, status, reason, url)
     kind = next(
@@ -171,7 +182,7 @@ def _from_server(status: str, words: str | None, url: str, *, is_late: bool) -> 
         for rule_status, pattern, kind in _RULES
         if rule_status in (None, status) and (pattern is None or re.search(pattern, reason, re.IGNORECASE))
     )
-    return _made(kind, status, reason.replace(_OVERLOADED, ""), url)
+    return _made(kind, status, reason + _WAIT if kind is OverloadedError else reason, url)
 
 
 def _made(kind: type[ServerError | InvalidImageError], status: str | None, reason: str, url: str) -> ResnetClientError:

@@ -96,7 +96,7 @@ def pixels(
         if isinstance(source, str | os.PathLike) and os.path.isfile(source):  # noqa: PTH113  # a path may be bytes
             limits.check_bytes(os.path.getsize(source))  # noqa: PTH202  # before gigabytes are read
         return _photo.prepare(_raw(source), recipe, limits)
-    except _photo.PhotoError as exc:
+    except _photo.InvalidImageError as exc:
         raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
 
 
@@ -180,7 +180,7 @@ def _picture(source: Image.Image | npt.NDArray[Any], limits: _photo.Limits | Non
         limits.check_pixels(*image.size)
     try:
         return _photo.to_rgb(image)
-    except _photo.PhotoError as exc:
+    except _photo.InvalidImageError as exc:
         raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
     except Exception as exc:  # Pillow decodes late and raises many types on damaged files
         sentence = naming(source, f"the picture is damaged: {exc}")

@@ -1,7 +1,7 @@
-"""Healthy means answering: the ensemble is ready, and a tiny photo comes back as probabilities.
+"""Healthy means answering: the ensemble is ready, and a tiny image comes back as probabilities.
 
 Readiness alone is not enough: a Python backend whose worker has died stays «ready» and answers nothing.
-A refusal because too many photos wait already is an answer.
+A refusal under overload is an answer.
 Standard library and Pillow only, because it runs inside Triton's container.
 """
 
@@ -19,22 +19,22 @@ from PIL import Image
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 MODEL = "v2/models/resnet50"
 TIMEOUT_S = 10
-# What the repository's `preprocess` says, with the status 503.
-OVERLOADED = b"the server is overloaded"
+# How the model `preprocess` starts a message with the status 503; as in resnet_client/_transports/_errors.py.
+OVERLOAD_PREFIX = "[overload] "
 # Its own container is never reached through a proxy, and urllib takes no networks such as 127.0.0.0/8 from `no_proxy`.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def golden_photo() -> bytes:
+def golden_image() -> bytes:
     """Return a small grey PNG."""
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), (128, 128, 128)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def classify(server: str, photo: bytes) -> str:
-    """Send one photo by Triton's binary HTTP protocol; return ``probability:index:label``."""
-    tensor = len(photo).to_bytes(4, "little") + photo
+def classify(server: str, image: bytes) -> str:
+    """Send one image by Triton's binary HTTP protocol; return ``probability:index:label``."""
+    tensor = len(image).to_bytes(4, "little") + image
     header = {
         "inputs": [
             {
@@ -56,13 +56,13 @@ def classify(server: str, photo: bytes) -> str:
 
 
 def main(server: str = DEFAULT_SERVER) -> int:
-    """Return 0 if the server answers sensibly, or says that it has too much to do."""
+    """Return 0 if the server answers sensibly, or refuses because it is overloaded."""
     DIRECT.open(f"{server}/{MODEL}/ready", timeout=TIMEOUT_S).close()
     try:
-        answer = classify(server, golden_photo())
+        answer = classify(server, golden_image())
     except urllib.error.HTTPError as exc:
         # A server that is taken out for this leaves its load to the others, until none is left.
-        if exc.code == HTTPStatus.SERVICE_UNAVAILABLE and OVERLOADED in exc.read():
+        if exc.code == HTTPStatus.SERVICE_UNAVAILABLE and OVERLOAD_PREFIX.encode() in exc.read():
             return 0
         raise
     probability, index, label = answer.split(":", 2)

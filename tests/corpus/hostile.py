@@ -1,4 +1,4 @@
-"""Inputs that must be refused: no photos, damaged photos, bombs and lies."""
+"""Inputs that must be refused: files that are not images, damaged images, bombs and lies."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image, features
 
 from corpus import Photo
 from corpus.writers import (
+    avif_of_frames,
     encoded,
     gif,
     jpeg_of_scans,
@@ -24,7 +25,7 @@ from corpus.writers import (
     tiff_of,
 )
 
-_UNKNOWN = "not a photo in a known format"
+_UNKNOWN = "not an image in a known format"
 _DAMAGED = "damaged or truncated"
 _PIXELS = "pixels, more than the .* allowed"
 # 16x16 pixels from `jpegtran -arithmetic`, which Pillow cannot write.
@@ -34,6 +35,17 @@ _ARITHMETIC = base64.b64decode(
     "PC4zNDL/2wBDAQkJCQwLDBgNDRgyIRwhMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjL/yQARCAAQABAD"
     # pragma: allowlist nextline secret
     "ASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD/AI3EcoXKPmRMvYFLXfeBEV8apRi6N8qyyM4QSP/Z"
+)
+# 8000x8000 black pixels in an AVIF, which take Pillow seconds to encode.
+_LARGE_AVIF = base64.b64decode(
+    # pragma: allowlist nextline secret
+    "eNpjYGCQSSupLEgsy0xjAAIQnZuZZpibmQjiv8xNLUlkgADFjJScIiiboSAzuYQBDfAVZJbkglmMQCyXmZOfDOK4gPiMEFFGXiD+CWRrZGbmpcHVSgE5"
+    # pragma: allowlist nextline secret
+    "qUxQXmKZgaFzfk4+2K6MzIKiAiDtmVmQnA+kRTKLC1Ih1sk7QDDI3opMsGYOIMGTWGbo3CgvAxIQTs7PKcpLzqkAmsvLwNYAFBLPLMiF+QjoLBZGpmYW"
+    # pragma: allowlist nextline secret
+    "BgYmxtyUxBIhBi4u+c929Z+/zeDIMDV6wSzB/1X0/j+dPwzW50/peK9PtKnY33lOu9FDe5fqsQJuJftaz+mT3G+K3ArX5AnNE8/XSAoNsj7wTJ755fNr"
+    # pragma: allowlist nextline secret
+    "MWFHTR0XrJRZ5dkwcJot8Wj+LP7d78oyredHvrzokxO/ZHXU9+/6fdP0ryeKXGLRL2mwIt9en4HSS65viwDYuwuA"
 )
 
 
@@ -83,8 +95,6 @@ def _not_accepted(scene: Image.Image) -> Iterator[Photo]:
     for mode, name in (("I", "integer"), ("F", "float")):
         yield Photo(f"{name}.tiff", encoded(scene.convert(mode), "TIFF"), cause="32-bit samples")
     yield Photo("arithmetic.jpg", _ARITHMETIC, cause="arithmetic-coded")
-    fax = encoded(scene.convert("1"), "TIFF", compression="group4")
-    yield Photo("fax.tiff", fax, cause="compression 4, which photos do not have")
     bmp = encoded(scene.quantize(16), "BMP")
     yield Photo("run-length.bmp", patched(bmp, 30, "<I", 1), cause="run-length-encoded")
 
@@ -158,31 +168,41 @@ def _lies(scene: Image.Image) -> Iterator[Photo]:
     yield Photo("no-size.jpg", patched(jpeg, frame + 5, ">HH", 0, 0), cause=_DAMAGED)
     yield Photo("two-frames.jpg", jpeg[:frame] + jpeg[frame : frame + 19] + jpeg[frame:], cause="damaged")
     yield Photo("segments.jpg", b"\xff\xd8" + b"\xff\xef\0\x02" * 100_000 + jpeg[2:], cause="segments")
-    yield Photo("pieces.png", png_with(plain, *[(b"teXt", b"")] * 60_000), cause="pieces")
-    yield Photo("pieces.webp", riff(*[(b"ABCD", b"")] * 60_000)[:12] + b"VP8X" + bytes(4) * 60_000 * 2, cause="pieces")
+    yield Photo("pieces.png", png_with(plain, *[(b"teXt", b"")] * 60_000), cause="chunks")
+    yield Photo("pieces.webp", riff(*[(b"ABCD", b"")] * 60_000)[:12] + b"VP8X" + bytes(4) * 60_000 * 2, cause=_DAMAGED)
     bmp = encoded(scene, "BMP")
     yield Photo("taller-than-its-data.bmp", patched(bmp, 22, "<I", height + 50), cause=_DAMAGED)
     yield from _lying_tiffs(scene)
     if features.check("avif"):
-        # The container says 64x64; the stream's own header (profile, still, short, level, widths of the numbers,
-        # then the numbers) says 65536x65536.
-        avif = encoded(Image.new("RGB", (64, 64)), "AVIF", speed=10)
-        header = avif.index(b"\x12\0\x0a") + 4
-        claim = int("000110000011111111" + "1" * 32, 2) << 6
-        lie = avif[:header] + claim.to_bytes(7, "big") + avif[header + 7 :]
-        yield Photo("larger-inside.avif", lie, cause=_PIXELS)
+        # The container says 64x64; the stream in it has 8000x8000.
+        large = zlib.decompress(_LARGE_AVIF)
+        yield Photo("larger-inside.avif", patched(large, large.index(b"ispe") + 8, ">II", 64, 64), cause=_PIXELS)
+        still = encoded(Image.new("RGB", (4_000, 4_000)), "AVIF", speed=10)
+        yield Photo("many-frames.avif", avif_of_frames(still, 40), cause="640000000 pixels in all its frames")
 
 
 def _lying_tiffs(scene: Image.Image) -> Iterator[Photo]:
     page = {256: (4, [64]), 257: (4, [64]), 258: (3, [8]), 259: (3, [1]), 262: (3, [1]), 273: (4, [8])}
     data = bytes(64 * 64)
     yield Photo("huge-tile.tiff", tiff([page | {322: (4, [60_000]), 323: (4, [60_000]), 324: (4, [8])}]), cause=_PIXELS)
+    # 100 tiles of 5000x5000 pixels, of each of which one row is in the image.
+    tile = zlib.compress(bytes(5_000 * 5_000), 9)
+    tall = {256: (4, [500_000]), 257: (4, [1]), 259: (3, [8]), 322: (4, [5_000]), 323: (4, [5_000])}
+    tall |= {324: (4, [8] * 100), 325: (4, [len(tile)] * 100)}
+    yield Photo("tall-tiles.tiff", tiff([{**page, **tall}], tile), cause=_PIXELS)
+    tiny = {256: (4, [600]), 257: (4, [500]), 258: (3, [8]), 262: (3, [1]), 322: (3, [1]), 323: (3, [1])}
+    yield Photo(
+        "tiny-tiles.tiff", tiff([tiny | {324: (4, [8] * 300_000)}], bytes(1)), cause="tag 324 has 300000 values"
+    )
+    # Each row is compressed to the same half megabyte, of which all bytes but the last two mean nothing.
+    nothing = b"\x80" * 500_000 + b"\xc1\0"
+    rows = {257: (4, [2_000]), 259: (3, [32_773]), 278: (3, [1]), 273: (4, [8] * 2_000)}
+    rows |= {279: (4, [len(nothing)] * 2_000)}
+    yield Photo("strips-of-nothing.tiff", tiff([page | rows], nothing), cause="parts of its TIFF have 1000004000 bytes")
     again = {278: (4, [63]), 273: (4, [8] * 10_000), 279: (4, [4_032] * 10_000)}
-    yield Photo("strip-again-and-again.tiff", tiff([page | again], data), cause="10000 pieces where 2 make")
-    many = {700 + tag: (7, bytes(9)) for tag in range(2_000)}
-    yield Photo("tags.tiff", tiff([page | many], data), cause="TIFF tags, more than any photo needs")
+    yield Photo("strip-again-and-again.tiff", tiff([page | again], data), cause="10000 parts cover it")
     lie = patched(tiff([page], data), 8 + 64 * 64 + 2 + 12 * 5 + 4, "<II", 1_000_000_000, 8)
-    yield Photo("strips-beyond-the-end.tiff", lie, cause="TIFF tags claim 4")
+    yield Photo("strips-beyond-the-end.tiff", lie, cause="tag 273 has 1000000000 values")
     deep = tiff_of(np.asarray(scene))
     yield Photo("directory-beyond-the-end.tiff", patched(deep, 4, "<I", 0xFFFF_FFF0), cause=_DAMAGED)
     yield Photo("two-widths.tiff", tiff([page | {256: (4, [64, 64])}], data), cause="is not one number")

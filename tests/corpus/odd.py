@@ -25,6 +25,7 @@ from corpus.writers import (
     png_rows,
     png_with,
     segment,
+    tiff,
     tiff_of,
 )
 
@@ -166,6 +167,8 @@ def _tiffs(scene: Image.Image) -> Iterator[Photo]:
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"):
         yield Photo(f"{compression}.tiff", encoded(scene, "TIFF", compression=compression), scene)
     yield Photo("jpeg.tiff", encoded(scene, "TIFF", compression="jpeg", quality=95), scene, tolerance=_LOSSY)
+    fax = scene.convert("1")
+    yield Photo("fax.tiff", encoded(fax, "TIFF", compression="group4"), fax.convert("RGB"))
     yield Photo("cmyk.tiff", encoded(scene.convert("CMYK"), "TIFF"), scene)
     ycbcr = encoded(scene.convert("YCbCr"), "TIFF", compression="tiff_lzw")
     yield Photo("ycbcr.tiff", ycbcr, scene)
@@ -209,6 +212,7 @@ def _carrying(scene: Image.Image) -> Iterator[Photo]:
         "absurd-exif": jpeg_with(plain, segment(0xE1, b"Exif\0\0" + absurd)),
         "damaged-exif": jpeg_with(plain, segment(0xE1, b"Exif\0\0II*\0\xff\xff\xff\xff")),
         "much-exif": jpeg_with(plain, *[segment(0xE1, b"Exif\0\0" + bytes(60_000))] * 40),
+        "exif-in-pieces": jpeg_with(plain, *[segment(0xE1, b"Exif\0\0" + b"x")] * 40_000),
         "fill-bytes": jpeg_with(plain, b"\xff" * 1_000_000),
         "junk-between": jpeg_with(plain, segment(0xEF, b""), b"\0" * 1_000_000),
         "many-segments": jpeg_with(plain, segment(0xEF, b"") * 40_000),
@@ -232,6 +236,23 @@ def _carrying(scene: Image.Image) -> Iterator[Photo]:
     gif = encoded(still, "GIF")
     header = 13 + 3 * 64
     yield Photo("absurd-comment.gif", gif[:header] + comment + gif[header:], still.convert("RGB"))
+    yield from _absurd_tags(scene)
+
+
+def _absurd_tags(scene: Image.Image) -> Iterator[Photo]:
+    """Tags that expand: a number given 250,000 times, and 300 tags that all claim the same megabyte."""
+    orientation = struct.pack("<HHII", ORIENTATION, 5, 250_000, 8)
+    block = b"II*\0" + struct.pack("<I", 2_000_008) + bytes(2_000_000) + b"\1\0" + orientation + bytes(4)
+    harmless = block.replace(orientation, struct.pack("<HHII", 40_000, 5, 250_000, 8))  # Pillow would read the other
+    for form in ("WEBP", "AVIF") if features.check("avif") else ("WEBP",):
+        data = encoded(scene, form, exif=harmless, quality=95).replace(harmless, block)
+        yield Photo(f"absurd-orientation.{form.lower()}", data, scene, tolerance=_LOSSY)
+    packed = zlib.compress(scene.convert("L").tobytes())
+    page = {256: (3, [scene.width]), 257: (3, [scene.height]), 258: (3, [8]), 259: (3, [8]), 262: (3, [1])}
+    page |= {273: (4, [8]), 278: (3, [scene.height]), 279: (4, [len(packed)])}
+    many = tiff([page | {40_000 + tag: (7, bytes(4)) for tag in range(300)}], packed + bytes(1_000_000))
+    same = many.replace(struct.pack("<HII", 7, 4, 0), struct.pack("<HII", 7, 1_000_000, 8))
+    yield Photo("many-tags.tiff", same, scene.convert("L").convert("RGB"))
 
 
 def _lying(scene: Image.Image) -> Iterator[Photo]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc as protocol
-from resnet_client._photo import PhotoError
+from resnet_client._photo import InvalidImageError
+from resnet_client.error_mapping import IMAGE_PREFIX
 from resnet_serve import TritonServer
 from resnet_serve.supervisor import workers_of
 from tritonclient.utils import InferenceServerException
@@ -28,16 +29,16 @@ class Preprocess:
         """The pixels that the network would see.
 
         Raises:
-            PhotoError: with the server's sentence, if it refuses with INVALID_ARG.
+            InvalidImageError: with the server's message, if it says that the image is invalid.
         """
         tensor = protocol.InferInput("IMAGE", [1, 1], "BYTES")
         tensor.set_data_from_numpy(np.array([[photo]], dtype=np.object_))
         try:
             answer: Any = self._client.infer("preprocess", [tensor], client_timeout=60)
         except InferenceServerException as exc:
-            if exc.status() != "StatusCode.INVALID_ARGUMENT":
+            if exc.status() != "StatusCode.INVALID_ARGUMENT" or not exc.message().startswith(IMAGE_PREFIX):
                 raise
-            raise PhotoError(exc.message()) from exc
+            raise InvalidImageError(exc.message().removeprefix(IMAGE_PREFIX)) from exc
         return answer.as_numpy("PIXELS__0")[0]
 
 

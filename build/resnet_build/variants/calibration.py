@@ -12,7 +12,7 @@ from PIL import Image
 
 from resnet_build import photos
 from resnet_build.errors import BuildError, UsageError
-from resnet_build.python_models.preprocess.photo import PhotoError, Recipe, decode, prepare
+from resnet_build.python_models.preprocess.photo import InvalidImageError, Recipe, decode, prepare
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -117,5 +117,5 @@ def _of_folder(folder: Path, recipe: Recipe) -> CalibrationSet:
 def _prepared(path: Path, recipe: Recipe) -> Pixels:
     try:
         return prepare(path.read_bytes(), recipe)
-    except (OSError, PhotoError) as exc:
+    except (OSError, InvalidImageError) as exc:
         raise BuildError(f"the calibration photo {path} cannot be used: {exc}") from exc

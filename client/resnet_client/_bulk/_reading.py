@@ -97,7 +97,7 @@ def _reason(error: Exception) -> str:
 def _checked(content: bytes, count: int, name: str) -> bytes:
     try:
         _photo.Limits().check_bytes(count)
-    except _photo.PhotoError as exc:
+    except _photo.InvalidImageError as exc:
         raise ImageError(str(exc), source=name) from exc
     return content
 

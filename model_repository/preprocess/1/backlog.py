@@ -25,6 +25,8 @@ _TAKEN_US = re.compile(r'^nv_inference_request_duration_us{model="network_[^}]*}
 _DOORS = "preprocess"  # and what stands before DALI
 _NETWORKS = "network_"
 
+_REMEDY = "retry later or send fewer images at once"
+
 _TIMEOUT_S = 0.5
 # While it is crowded, by this share of what may wait, no more often than this.
 _CROWDED = 0.5
@@ -81,10 +83,10 @@ class Backlog:
             self._next_look_s = self._looked_s + self._pause_s(self._looked_s - now_s)
         # A request with more photos than may wait at all still finds an empty server.
         if self._room < photos and self._waiting >= 1:
-            return f"the server is overloaded, retry later: {self._waiting:.0f} photos wait already"
+            return f"{self._waiting:.0f} images are waiting already; {_REMEDY}"
         bound_s = min(allowed_s or self._longest_wait_s, self._longest_wait_s)
         if self._wait_s > bound_s:
-            return f"the server is overloaded, retry later: the wait is {self._wait_s:.1f} s, above {bound_s:.1f} s"
+            return f"the wait is {self._wait_s:.1f} s, above {bound_s:.1f} s; {_REMEDY}"
         self._room -= photos
         self._waiting += photos
         return None

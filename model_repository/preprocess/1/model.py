@@ -1,10 +1,10 @@
-"""Triton's Python model `preprocess`: encoded photos in, prepared pixels out.
+"""Triton's Python model `preprocess`: encoded images in, prepared pixels out.
 
-A call brings M requests with N photos each. Photos of all requests are decoded side by side (Pillow
+A call brings M requests with N images each. The images of all requests are decoded in parallel (Pillow
 releases the interpreter lock while it decodes and resizes), as many as there is room for; a single one is
-decoded at once, without waiting for another thread to wake up. A photo that cannot be decoded fails its own
-request, and no other, with INVALID_ARG and a sentence. A request that comes when enough photos wait already
-is refused with UNAVAILABLE before anything is decoded.
+decoded at once, without waiting for another thread to wake up. An image that cannot be decoded fails its own
+request, and no other, with INVALID_ARG. A request that comes when enough images wait already is refused with
+UNAVAILABLE before anything is decoded.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from backlog import Backlog
 
 _IMAGE = "IMAGE"
 _PIXELS = "PIXELS__0"
+# By these the client tells errors apart; as in resnet_client/_transports/_errors.py.
+IMAGE_PREFIX, OVERLOAD_PREFIX = "[image] ", "[overload] "
 
 
 class TritonPythonModel:
@@ -44,20 +46,20 @@ class TritonPythonModel:
         # Held, because its counters end with it.
         self._family = pb_utils.MetricFamily(
             name="resnet_refused_photos_total",
-            description="Photos that were not classified, by reason: overload, or the photo itself",
+            description="Images that were not classified, by reason: overload, or the image itself",
             kind=pb_utils.MetricFamily.COUNTER,
         )
         self._refused = {reason: self._family.Metric(labels={"reason": reason}) for reason in ("overload", "photo")}
-        # Pillow warns of oddities in files: strangers could fill the server's log with them.
+        # Pillow warns of oddities in files: any client could fill the server's log with them.
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
         self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with UINT8 pixels of shape (N, crop, crop, 3), or with its own error."""
-        # All photos are started before the first is waited for.
+        # All images are started before the first is waited for.
         pending = [self._start(request, is_alone=len(requests) == 1) for request in requests]
-        return [self._answer(photos) if isinstance(photos, list) else photos for photos in pending]
+        return [self._answer(images) if isinstance(images, list) else images for images in pending]
 
     def finalize(self) -> None:
         """Let threads and connection go; Triton calls this when it unloads the model."""
@@ -65,34 +67,34 @@ class TritonPythonModel:
         self._backlog.close()
 
     def _start(self, request: Any, *, is_alone: bool) -> Any:
-        """Start the request's photos, whatever the shape of its batch, or answer at once that it is refused."""
+        """Start the request's images, whatever the shape of its batch, or answer at once that it is refused."""
         try:
             encoded = pb_utils.get_input_tensor_by_name(request, _IMAGE).as_numpy().reshape(-1)
         except Exception as exc:  # noqa: BLE001  # lengths inside the tensor that lie
             unreadable: Future[npt.NDArray[np.uint8]] = Future()
-            unreadable.set_exception(photo.PhotoError(f"the photo cannot be read from the request: {exc}"))
+            unreadable.set_exception(photo.InvalidImageError(f"the image cannot be read from the request: {exc}"))
             return [unreadable]
         if (why := self._backlog.refusal(len(encoded), request.timeout() / 1e6)) is not None:
             self._refused["overload"].increment(len(encoded))
-            return _error(why, pb_utils.TritonError.UNAVAILABLE)
+            return _error(OVERLOAD_PREFIX + why, pb_utils.TritonError.UNAVAILABLE)
         submit = _at_once if is_alone and len(encoded) == 1 else self._pool.submit
         return [submit(photo.prepare, one, self._recipe, self._limits) for one in encoded]
 
-    def _answer(self, photos: list[Future[npt.NDArray[np.uint8]]]) -> Any:
-        answer = self._answered(photos)
-        for pending in photos:  # of a request that has failed: nobody wants those that have not begun
+    def _answer(self, images: list[Future[npt.NDArray[np.uint8]]]) -> Any:
+        answer = self._answered(images)
+        for pending in images:  # of a request that has failed: those that have not begun are not needed
             pending.cancel()
         return answer
 
-    def _answered(self, photos: list[Future[npt.NDArray[np.uint8]]]) -> Any:
+    def _answered(self, images: list[Future[npt.NDArray[np.uint8]]]) -> Any:
         rows = []
-        for number, pending in enumerate(photos):
+        for number, pending in enumerate(images):
             try:
                 rows.append(pending.result())
-            except photo.PhotoError as exc:
+            except photo.InvalidImageError as exc:
                 self._refused["photo"].increment(1)
-                where = f"photo {number} of {len(photos)}: " if len(photos) > 1 else ""
-                return _error(f"{where}{exc}", pb_utils.TritonError.INVALID_ARG)
+                where = f"image {number} of {len(images)}: " if len(images) > 1 else ""
+                return _error(f"{IMAGE_PREFIX}{where}{exc}", pb_utils.TritonError.INVALID_ARG)
             except Exception as exc:  # noqa: BLE001  # a defect of ours must not end the worker
                 return _error(f"preprocessing failed: {exc!r}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(_PIXELS, np.stack(rows))])

@@ -89,7 +89,7 @@ def test_what_dali_might_see_otherwise_is_decoded_before(served: TritonServer, p
 def test_a_bad_photo_does_not_reach_dali(served: TritonServer, photos: dict[str, Path]) -> None:
     """There it would fail the requests of others; it is refused in the words of `preprocess`."""
     truncated = as_jpeg(Image.open(photos["coffee"]).convert("RGB"))[:-3000]
-    for bad, reason in ((b"no photo", "not a photo in a known format"), (truncated, "truncated")):
+    for bad, reason in ((b"no photo", "not an image in a known format"), (truncated, "truncated")):
         with pytest.raises(triton.InferenceServerException, match=reason):
             ask_check(served, bad)
     with urllib.request.urlopen(served.metrics_url, timeout=10) as page:  # noqa: S310  # http, on loopback

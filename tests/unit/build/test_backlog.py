@@ -99,7 +99,7 @@ def test_as_many_are_admitted_as_may_wait(
     metrics.waiting["network_onnx"] = 7
     metrics.waiting["preprocess"] = 3
     pass_time(0.02)
-    assert door.refusal(1) == "the server is overloaded, retry later: 10 photos wait already"
+    assert door.refusal(1) == "10 images are waiting already; retry later or send fewer images at once"
     metrics.waiting["network_onnx"] = 6
     pass_time(0.02)
     assert door.refusal(1) is None
@@ -155,7 +155,7 @@ def test_requests_of_many_photos_count_as_many(
     for _ in range(20):
         pass_time(0.3)
         refused = door.refusal(32)
-    assert refused == "the server is overloaded, retry later: 32 photos wait already"
+    assert refused == "32 images are waiting already; retry later or send fewer images at once"
 
 
 def test_a_wait_that_is_too_long_is_not_begun(
@@ -166,7 +166,7 @@ def test_a_wait_that_is_too_long_is_not_begun(
     assert door.refusal(1, 0.5) is None  # nobody knows yet how long it takes
     pass_time(0.3)
     metrics.done, metrics.taken_s = 5, 4.0
-    assert door.refusal(1, 0.5) == "the server is overloaded, retry later: the wait is 0.8 s, above 0.5 s"
+    assert door.refusal(1, 0.5) == "the wait is 0.8 s, above 0.5 s; retry later or send fewer images at once"
     assert door.refusal(1, 2.0) is None
     assert door.refusal(1) is None
     pass_time(0.3)
@@ -184,7 +184,7 @@ def test_what_took_long_long_ago_does_not_count(
     assert door.refusal(1, 0.5) is None
     pass_time(0.3)
     metrics.done, metrics.taken_s = 10, 8.0
-    assert door.refusal(1) == "the server is overloaded, retry later: the wait is 0.8 s, above 0.7 s"
+    assert door.refusal(1) == "the wait is 0.8 s, above 0.7 s; retry later or send fewer images at once"
 
 
 def test_several_doors_share_the_room(

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from resnet_build.python_models.preprocess.photo import (
+    InvalidImageError,
     Limits,
-    PhotoError,
     Recipe,
     crop_pixels,
     decode,
@@ -108,30 +108,30 @@ def test_rgb_is_not_copied() -> None:
     ("photo", "sentence"),
     [
         (b"", "empty"),
-        (b"hello, I am a text", "not a photo in a known format"),
-        (b"\xff\xd8\xff" + b"\0" * 40, "not a photo|damaged"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a photo in a known format"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a photo in a known format"),
+        (b"hello, I am a text", "not an image in a known format"),
+        (b"\xff\xd8\xff" + b"\0" * 40, "not an image|damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image in a known format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image in a known format"),
     ],
     ids=["empty", "text", "jpeg header only", "postscript", "svg"],
 )
 def test_what_is_no_photo_is_refused(photo: bytes, sentence: str) -> None:
     """The message names the cause."""
-    with pytest.raises(PhotoError, match=sentence):
+    with pytest.raises(InvalidImageError, match=sentence):
         decode(photo)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_samples_of_unknown_range_are_refused(mode: str) -> None:
     """32-bit and floating-point pictures would be clipped to white or black."""
-    with pytest.raises(PhotoError, match="save it with 8 or 16 bits"):
+    with pytest.raises(InvalidImageError, match="save it with 8 or 16 bits"):
         decode(encoded(Image.new(mode, (8, 8), 1), "TIFF"))
 
 
 def test_a_truncated_photo_is_refused(photos: dict[str, Path]) -> None:
     """Half a JPEG is not half an answer."""
     photo = photos["rocket"].read_bytes()
-    with pytest.raises(PhotoError, match="damaged or truncated"):
+    with pytest.raises(InvalidImageError, match="damaged or truncated"):
         decode(photo[: len(photo) // 2])
 
 
@@ -148,7 +148,7 @@ def test_what_is_above_a_limit_is_refused(limits: Limits, sentence: str) -> None
     second = Image.new("RGB", (200, 100), "white")
     animation = encoded(Image.new("RGB", (200, 100)), "GIF", save_all=True, append_images=[second])
     assert decode(animation).size == (200, 100)
-    with pytest.raises(PhotoError, match=sentence):
+    with pytest.raises(InvalidImageError, match=sentence):
         decode(animation, limits)
 
 
@@ -173,8 +173,8 @@ def test_the_corpus_is_answered_or_refused(corpus: list[Photo]) -> None:
     for photo in corpus:
         try:
             pixels = prepare(photo.data, V1)
-        except PhotoError as exc:
-            if photo.seen or not re.search(photo.cause, str(exc)) or "photo" not in str(exc):
+        except InvalidImageError as exc:
+            if photo.seen or not re.search(photo.cause, str(exc)) or "image" not in str(exc):
                 wrong.append(f"{photo.name} is refused: {exc}")
         else:
             seen = torchvision_pixels(photo.seen, V1).astype(int) if photo.seen else 999
@@ -205,7 +205,7 @@ def test_the_corpus_looks_as_pillow_opens_it(corpus: list[Photo]) -> None:
 def test_scans_are_counted_in_the_picture_only() -> None:
     """Markers in thumbnails and behind the end are no scans; 50 scans pass, 51 do not."""
     assert decode(jpeg_of_scans(64, 50) + b"\xff\xda" * 100).size == (64, 64)
-    with pytest.raises(PhotoError, match="51 scans, more than the 50 allowed"):
+    with pytest.raises(InvalidImageError, match="51 scans, more than the 50 allowed"):
         decode(jpeg_of_scans(64, 51))
 
 

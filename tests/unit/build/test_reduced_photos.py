@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from corpus.writers import encoded, exif
 from PIL import Image
-from resnet_build.python_models.preprocess.photo import Limits, PhotoError, Recipe, crop_pixels, decode, pixels, prepare
+from resnet_build.python_models.preprocess.photo import (
+    InvalidImageError,
+    Limits,
+    Recipe,
+    crop_pixels,
+    decode,
+    pixels,
+    prepare,
+)
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
 
@@ -121,7 +129,7 @@ def outcome(judge: Callable[[bytes], object], photo: bytes) -> str:
     """The sentence that refuses the photo; nothing if it is accepted."""
     try:
         judge(photo)
-    except PhotoError as exc:
+    except InvalidImageError as exc:
         return str(exc)
     return ""
 
@@ -129,7 +137,7 @@ def outcome(judge: Callable[[bytes], object], photo: bytes) -> str:
 def test_limits_hold_for_the_size_that_a_photo_has(coffee: Image.Image) -> None:
     """Not for the one that it is decoded at."""
     photo = encoded(coffee.resize(SIZES[0]), "JPEG")
-    with pytest.raises(PhotoError, match="1297x977 pixels, more than the 700000 allowed"):
+    with pytest.raises(InvalidImageError, match="1297x977 pixels, more than the 700000 allowed"):
         prepare(photo, RECIPE, Limits(max_pixels=700_000))
 
 

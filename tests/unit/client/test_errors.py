@@ -1,16 +1,24 @@
 """Foreign errors become ours, whatever protocol they came by."""
 
+import ast
 import http.client
 import ssl
+from pathlib import Path
 from unittest.mock import Mock
 
 import aiohttp
 import grpc
 import pytest
-from resnet_client import errors
+from resnet_client import error_mapping, errors
 from resnet_client.error_mapping import RefusedError, map_error, mapped
 
 URL = "grpc://h:1"
+ROOT = Path(__file__).resolve().parents[3]
+STANDALONE = (
+    "model_repository/preprocess/1/model.py",
+    "build/resnet_build/python_models/preprocess_check/model.py",
+    "deploy/compose/healthcheck.py",
+)
 
 
 class Refused(grpc.RpcError):
@@ -36,9 +44,11 @@ class Refused(grpc.RpcError):
         (
             "INVALID_ARGUMENT",
             "400",
-            "in ensemble 'r', the photo is empty (0 bytes)",
+            "[request id: 7] in ensemble 'r', [image] the image is empty (0 bytes)",
             errors.InvalidImageError,
         ),
+        ("INVALID_ARGUMENT", "400", "unexpected inference input 'photo', [image] expected", errors.RequestError),
+        ("UNAVAILABLE", "503", "in ensemble 'r', [overload] 64 images are waiting already", errors.OverloadedError),
         ("INVALID_ARGUMENT", "400", "unexpected inference input 'IMAGE'", errors.RequestError),
         ("UNAVAILABLE", "503", "in ensemble 'r', Exceeds maximum queue size", errors.OverloadedError),
         ("UNAVAILABLE", "503", "Request timeout expired", errors.OverloadedError),
@@ -73,7 +83,7 @@ def test_both_protocols_mean_the_same(status, number, sentence, expected):
         (KeyError("outputs"), errors.ResponseError),
     ],
 )
-def test_foreign_errors_are_translated(foreign, expected):
+def test_foreign_errors_are_mapped(foreign, expected):
     """Sockets, HTTP libraries and unreadable answers each have their error, with the cause kept."""
     with pytest.raises(expected) as caught, mapped(URL, 10):
         raise foreign
@@ -95,6 +105,36 @@ def test_answers_that_are_no_http_are_no_control_characters(foreign):
     assert type(error) is errors.UnavailableError
     assert "as if this were a port of gRPC" in str(error)
     assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("in ensemble 'r', [image] the image is empty (0 bytes)", "the image is empty (0 bytes)"),
+        ("[overload] 64 images are waiting; retry later", f"{URL} is overloaded: 64 images are waiting; retry later"),
+        (
+            "Exceeds maximum queue size",
+            f"{URL} is overloaded: Exceeds maximum queue size; retry later or send fewer images at once",
+        ),
+    ],
+)
+def test_messages_have_no_prefix(message, expected):
+    """Users see cause and remedy once, without what is meant for programs."""
+    assert str(map_error(RefusedError(message, "503"), URL, 1)) == expected
+
+
+@pytest.mark.parametrize("file", STANDALONE)
+def test_standalone_files_have_the_same_prefixes(file):
+    """What runs without this package writes, or looks for, the prefixes that it reads."""
+    assigned = {}
+    for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign):
+            names = node.targets[0].elts if isinstance(node.targets[0], ast.Tuple) else node.targets
+            values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+            assigned |= {name.id: value for name, value in zip(names, values, strict=False)}
+    repeated = {name: ast.literal_eval(assigned[name]) for name in assigned if name.endswith("_PREFIX")}
+    assert repeated == {name: getattr(error_mapping, name) for name in repeated}
+    assert "OVERLOAD_PREFIX" in repeated
 
 
 def test_models_that_answer_something_else_name_those_that_do():

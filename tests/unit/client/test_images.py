@@ -146,7 +146,7 @@ def test_pictures_that_cannot_be_encoded_are_refused():
 @pytest.mark.parametrize("content", [b"", b"no photo", "truncated"])
 def test_local_preprocessing_refuses_what_is_no_photo(content, png):
     """Nothing of Pillow escapes; the error keeps it as its cause."""
-    with pytest.raises(InvalidImageError, match="photo"):
+    with pytest.raises(InvalidImageError, match="image"):
         images.pixels(png[:300] if content == "truncated" else content, RECIPE)
 
 
@@ -164,7 +164,7 @@ def test_long_files_are_not_even_read(tmp_path):
     path = tmp_path / "huge.jpg"
     with path.open("wb") as stream:
         stream.truncate(1 << 40)
-    with pytest.raises(InvalidImageError, match=r"huge.jpg: the photo has 1099511627776 bytes, more than"):
+    with pytest.raises(InvalidImageError, match=r"huge.jpg: the image has 1099511627776 bytes, more than"):
         images.pixels(path, RECIPE)
 
 
@@ -178,7 +178,7 @@ def test_damaged_pictures_are_found_when_they_are_decoded(png):
 @pytest.mark.parametrize("convert", [images.encoded, lambda source: images.pixels(source, RECIPE)])
 def test_samples_of_unknown_range_are_no_damage(mode, convert):
     """A picture that is refused for its samples is not called damaged."""
-    with pytest.raises(InvalidImageError, match="^the photo has 32-bit samples of unknown range"):
+    with pytest.raises(InvalidImageError, match="^the image has 32-bit samples of unknown range"):
         convert(Image.new(mode, (40, 40)))
 
 

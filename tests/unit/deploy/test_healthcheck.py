@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[3] / "deploy/compose/healthcheck.py"
-OVERLOADED = "in ensemble 'resnet50', the server is overloaded, retry later: 64 photos wait already"
+OVERLOADED = "in ensemble 'resnet50', [overload] 64 images are waiting already; retry later"
 
 
 class Stub(ThreadingHTTPServer):

@@ -1,19 +1,28 @@
-"""From one encoded photo to the pixels the network was trained on.
+"""From one encoded image to the pixels the network was trained on.
 
-The one place that knows how: the served model `preprocess` imports this package from its version folder,
-and the client ships it as `resnet_client._photo` for ``preprocessing="client"``. Only numpy and Pillow
-are needed, because nothing else is promised inside Triton's Python backend; what else is there makes it faster.
+The served model `preprocess` imports this package from its version folder, and the client ships it as
+`resnet_client._photo` for ``preprocessing="client"``. It needs numpy and Pillow only, because Triton's Python backend
+promises nothing else.
 
-Photos come from strangers. On their way they are measured (`limits`), reduced to one picture without
-metadata (`containers`, `tiff`), and only then decoded (`pixels`), large JPEGs at a fraction of their size. The
-rest (`crop`, `resampling`) is what torchvision's ``transforms.ImageClassification`` does with a ``PIL.Image`` (resize
-the short side, crop the centre), and two steps that torchvision leaves to its caller: the EXIF orientation is applied
-and the colours become 8-bit RGB. Normalisation is part of the exported network.
+An image is measured (`limits`), checked (`containers`, `tiff`, `avif`) and only then decoded (`pixels`), a large JPEG
+at a fraction of its size. The rest (`crop`, `resampling`) is what torchvision's ``transforms.ImageClassification`` does
+with a ``PIL.Image`` (resize the short side, crop the centre), and two steps that torchvision leaves to its caller: the
+EXIF orientation is applied and the colours become 8-bit RGB. Normalisation is part of the exported network.
 """
 
 from .crop import crop_pixels
-from .limits import Limits, PhotoError
-from .pixels import decode, prepare, to_rgb
+from .limits import InvalidImageError, Limits
+from .pixels import decode, opened, orientation, prepare, to_rgb
 from .recipe import Recipe
 
-__all__ = ["Limits", "PhotoError", "Recipe", "crop_pixels", "decode", "prepare", "to_rgb"]
+__all__ = [
+    "InvalidImageError",
+    "Limits",
+    "Recipe",
+    "crop_pixels",
+    "decode",
+    "opened",
+    "orientation",
+    "prepare",
+    "to_rgb",
+]

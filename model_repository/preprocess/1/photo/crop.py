@@ -1,4 +1,4 @@
-"""The recipe's square, cut from a picture whichever way that lies and whatever size it was decoded at."""
+"""The recipe's square, cut from an image of any orientation, decoded at any size."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .resampling import Box, resample
 
 Size = tuple[float, float]
 
-# What makes a picture upright, by EXIF's count of how the camera was held.
-_TURNS = {
+# What makes an image upright, by its EXIF orientation.
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -27,20 +27,20 @@ _ROWS_ARE_COLUMNS = frozenset({5, 6, 7, 8})
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn the whole picture; orientations that EXIF does not know turn nothing."""
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+    """Turn the whole image; orientations that EXIF does not know turn nothing."""
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def crop_pixels(
     image: Image.Image, recipe: Recipe, orientation: int = 1, size: Size | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Resize and centre-crop a picture by the recipe.
+    """Resize and centre-crop an image by the recipe.
 
     Args:
         image: mode RGB or L, as it lies in its file.
         recipe: what to cut.
         orientation: how to turn it, as EXIF counts, 1 to 8.
-        size: width and height of the picture in pixels of ``image``, which has whole ones only; its own if None.
+        size: width and height in pixels of ``image``, with fractions where it was reduced; its own if None.
 
     Returns:
         uint8 array, shape (crop, crop, 3), HWC, RGB, 0 to 255, not normalised.
@@ -48,7 +48,7 @@ def crop_pixels(
     if recipe.interpolation == "nearest":  # which of two pixels is the nearest depends on the side counted from
         image, orientation = upright(image, orientation), 1
     # Only the crop is resampled, and turned after that: the same pixels as turning and resizing everything and then
-    # cropping, without the 540 megapixels that a 1x10000 photo would become on the way.
+    # cropping, without the 540 megapixels that a 1x10000 image would become on the way.
     box = _box(size or image.size, recipe, orientation)
     square = (recipe.crop, recipe.crop)
     cut = upright(resample(image, square, recipe.interpolation, box), orientation)
@@ -56,7 +56,7 @@ def crop_pixels(
 
 
 def _box(size: Size, recipe: Recipe, orientation: int) -> Box:
-    """Left, top, right and bottom of the square in the picture as it lies."""
+    """Left, top, right and bottom of the square in the image as it lies."""
     is_turned = orientation in _ROWS_ARE_COLUMNS
     width, height = (size[1], size[0]) if is_turned else size
     if width <= height:

@@ -1,4 +1,4 @@
-"""What one photo may cost, and what all photos that are decoded side by side may."""
+"""What one image may cost, and what all images that are decoded at the same time may."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Iterator, Mapping
 _PREFIX = "max_photo_"
 
 
-class PhotoError(ValueError):
-    """The bytes are no photo that can be classified; the message names the cause."""
+class InvalidImageError(ValueError):
+    """The bytes are not an image that can be classified; the message names the cause."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a photo may be at most; the build writes it into the models' configurations.
+    """How large an image may be; the build writes it into the models' configurations.
 
-    Measured with the defaults: 0.85 GiB and 5 s on one core for the worst photo, a WebP of noise.
+    Measured with the defaults: 0.85 GiB and 5 s on one core for the worst image, a WebP of noise.
 
     Attributes:
-        max_bytes: of the encoded photo; 32 MiB.
-        max_pixels: width times height; 48 Mi, so that photos of 50 megapixels pass.
-        max_frames: of an animation or pages of a TIFF, of which only the first is looked at.
+        max_bytes: of the encoded image; 32 MiB.
+        max_pixels: width times height; 48 Mi, so that images of 50 megapixels pass.
+        max_frames: of an animation, or pages of a TIFF; only the first is decoded.
     """
 
     max_bytes: int = 33_554_432
@@ -53,17 +53,17 @@ class Limits:
         """Refuse a file that is empty or too long.
 
         Raises:
-            PhotoError: it is.
+            InvalidImageError: it is.
         """
         if not count:
-            raise PhotoError("the photo is empty (0 bytes)")
+            raise InvalidImageError("the image is empty (0 bytes)")
         self._check("bytes", str(count), count, self.max_bytes)
 
     def check_pixels(self, width: int, height: int) -> None:
-        """Refuse a picture that is too large.
+        """Refuse an image that is too large.
 
         Raises:
-            PhotoError: it is.
+            InvalidImageError: it is.
         """
         self._check("pixels", f"{width}x{height}", width * height, self.max_pixels)
 
@@ -71,38 +71,38 @@ class Limits:
         """Refuse an animation that is too long.
 
         Raises:
-            PhotoError: it is.
+            InvalidImageError: it is.
         """
         self._check("frames", str(count), count, self.max_frames)
 
     @staticmethod
     def _check(unit: str, found: str, count: int, most: int) -> None:
         if count > most:
-            raise PhotoError(
-                f"the photo has {found} {unit}, more than the {most} allowed; send a smaller one, or build the model "
+            raise InvalidImageError(
+                f"the image has {found} {unit}, more than the {most} allowed; send a smaller one, or build the model "
                 f"repository with a higher --max-photo-{unit}"
             )
 
 
 class Room:
-    """Room for a number of pixels in memory; photos wait, in order, until there is enough for them.
+    """Room for a number of pixels in memory; images wait, in order, until there is enough for them.
 
-    However many threads decode, they hold no more pixels together than the largest single photo may have.
+    However many threads decode, they hold no more pixels together than the largest single image may have.
     """
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew in a child process, which has none of the threads that hold room or wait for it."""
+        """Start again in a child process, which has none of the threads that hold room or wait for it."""
         self._taken = 0
         self._changed = threading.Condition()
-        # Only the first in line waits for room, so that small photos cannot overtake a large one for ever.
+        # Only the first in line waits for room, so that small images cannot overtake a large one for ever.
         self._first_in_line = threading.Lock()
 
     @contextlib.contextmanager
     def take(self, pixels: int, limits: Limits) -> Iterator[None]:
-        """Hold room for a photo's pixels during the block."""
+        """Hold room for an image's pixels during the block."""
         with self._first_in_line, self._changed:
             self._changed.wait_for(lambda: self._taken == 0 or self._taken + pixels <= limits.max_pixels)
             self._taken += pixels

@@ -1,98 +1,116 @@
-"""From one encoded photo to the pixels the network was trained on."""
+"""From one encoded image to the pixels the network was trained on."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from . import containers, tiff
-from .crop import Size, crop_pixels, upright
-from .limits import Limits, PhotoError, Room
+from . import containers
+from .crop import TURNS, Size, crop_pixels, upright
+from .limits import InvalidImageError, Limits, Room
 from .recipe import Recipe
-
-T = TypeVar("T")
 
 _DEFAULTS = Limits()
 _ORIENTATION = 274
 _LONGEST_REASON = 200
+# absurd-orientation.webp: Pillow takes 15 bytes and 0.2 µs for each byte of EXIF. In a JPEG there is room for no more.
+_MAX_EXIF_BYTES = 65_535
+# Where each channel is stored for itself, its parts cover the image again.
+_MAX_LAYERS = 6
+_RUN_LENGTH_BMP = frozenset({1, 2})
 
-# One for the whole process, because all who decode in it share its memory.
+# One for the whole process, because all threads that decode in it share its memory.
 _room = Room()
 if hasattr(os, "register_at_fork"):  # Windows has no forks
     os.register_at_fork(after_in_child=_room.clear)
 
 
-def prepare(photo: bytes, recipe: Recipe, limits: Limits = _DEFAULTS) -> npt.NDArray[np.uint8]:
-    """Decode a photo, no larger than the recipe needs it, and cut the recipe's pixels from it.
+def prepare(data: bytes, recipe: Recipe, limits: Limits = _DEFAULTS) -> npt.NDArray[np.uint8]:
+    """Decode an image, no larger than the recipe needs it, and cut the recipe's pixels from it.
 
-    Waits while other threads decode, if all their pixels together would be more than ``limits`` allows one photo.
+    Waits while other threads decode, if all their pixels together would be more than ``limits`` allows one image.
 
     Returns:
         uint8 array, shape (crop, crop, 3), HWC, RGB, 0 to 255, not normalised.
 
     Raises:
-        PhotoError: empty, not a photo, damaged, truncated, or above a limit.
+        InvalidImageError: empty, not an image, damaged, truncated, or above a limit.
     """
+    with opened(data, limits) as (image, checked):
+        size = _reduce(image, recipe.least_side)
+        with _loaded(image, checked, limits):
+            return crop_pixels(_rgb_or_grey(image), recipe, orientation(image), size)
 
-    def cut(image: Image.Image, orientation: int, size: Size) -> npt.NDArray[np.uint8]:
-        return crop_pixels(_rgb_or_grey(image), recipe, orientation, size)
 
-    return _decoded(photo, limits, cut, recipe.least_side)
-
-
-def decode(photo: bytes, limits: Limits = _DEFAULTS) -> Image.Image:
-    """Decode an encoded photo (JPEG, PNG, WebP, …) completely.
+def decode(data: bytes, limits: Limits = _DEFAULTS) -> Image.Image:
+    """Decode an encoded image (JPEG, PNG, WebP, …) completely.
 
     Args:
-        photo: the file's bytes.
+        data: the file's bytes.
         limits: what is refused, before it is decoded.
 
     Returns:
-        The upright picture, mode RGB.
+        The upright image, mode RGB.
 
     Raises:
-        PhotoError: empty, not a photo, damaged, truncated, or above a limit.
+        InvalidImageError: empty, not an image, damaged, truncated, or above a limit.
     """
-
-    def whole(image: Image.Image, orientation: int, _: Size) -> Image.Image:
-        return upright(_rgb_or_grey(image).convert("RGB"), orientation)
-
-    return _decoded(photo, limits, whole)
+    with opened(data, limits) as (image, checked), _loaded(image, checked, limits):
+        return upright(_rgb_or_grey(image).convert("RGB"), orientation(image))
 
 
-def _decoded(
-    photo: bytes, limits: Limits, use: Callable[[Image.Image, int, Size], T], least_side: int | None = None
-) -> T:
-    """Hand the picture, its orientation and its size to ``use`` while there is room for it; return what that returns.
+@contextlib.contextmanager
+def opened(data: bytes, limits: Limits) -> Iterator[tuple[ImageFile.ImageFile, containers.Checked]]:
+    """Open an image that keeps all limits; nothing is decoded yet.
 
-    A JPEG comes reduced, as long as its short side has ``least_side`` pixels.
+    Raises:
+        InvalidImageError: empty, not an image, damaged, or above a limit; also for what Pillow raises in the block.
     """
-    limits.check_bytes(len(photo))
-    picture = containers.read(photo, limits)
+    limits.check_bytes(len(data))
+    checked = containers.check(data, limits)
     try:
-        with Image.open(io.BytesIO(picture.data), formats=(picture.format,)) as image:
+        with Image.open(io.BytesIO(checked.data), formats=(checked.format,)) as image:
             limits.check_frames(getattr(image, "n_frames", 1))
             limits.check_pixels(*image.size)
-            whole, size = image.width * image.height, _reduce(image, least_side)
-            with _room.take(whole if picture.is_buffered else image.width * image.height, limits):
-                image.load()
-                # Only AVIF has EXIF left here: what Pillow makes of the file's own rotation.
-                turned = picture.orientation if picture.format != "AVIF" else tiff.orientation(_exif_of(image))
-                return use(image, turned, size)
-    except (PhotoError, MemoryError):
+            _check_coding(image)
+            image.info.update(checked.metadata)
+            yield image, checked
+    except (InvalidImageError, MemoryError):
         raise
-    except UnidentifiedImageError as exc:  # whose own sentence holds an address in memory
-        raise PhotoError(f"the photo is damaged or truncated: the header of this {picture.format} is wrong") from exc
+    except UnidentifiedImageError as exc:  # whose own message holds an address in memory
+        raise InvalidImageError(
+            f"the image is damaged or truncated: the header of this {checked.format} is wrong"
+        ) from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-        raise PhotoError(f"the photo has too many pixels, more than the {limits.max_pixels} allowed: {exc}") from exc
+        raise InvalidImageError(
+            f"the image has too many pixels, more than the {limits.max_pixels} allowed: {exc}"
+        ) from exc
     except Exception as exc:  # Pillow's decoders raise many types on damaged files
-        raise PhotoError(f"the photo is damaged or truncated: {_reason(exc)}") from exc
+        raise InvalidImageError(f"the image is damaged or truncated: {_reason(exc)}") from exc
+
+
+def _check_coding(image: ImageFile.ImageFile) -> None:
+    """Refuse what Pillow decodes in Python, or again and again."""
+    if image.format == "BMP" and image.info["compression"] in _RUN_LENGTH_BMP:  # run-length.bmp
+        raise InvalidImageError("the image is a run-length-encoded BMP; save it without compression")
+    extents = [tile.extents or (0, 0, 0, 0) for tile in image.tile]
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in extents)
+    if covered > _MAX_LAYERS * image.width * image.height:  # strip-again-and-again.tiff
+        raise InvalidImageError(f"the image is damaged: its {len(extents)} parts cover it more than once")
+
+
+@contextlib.contextmanager
+def _loaded(image: Image.Image, checked: containers.Checked, limits: Limits) -> Iterator[None]:
+    """Decode the image, and hold room for its pixels during the block."""
+    with _room.take(max(image.width * image.height, checked.held_pixels), limits):
+        image.load()
+        yield
 
 
 def _reduce(image: Image.Image, least_side: int | None) -> Size:
@@ -103,27 +121,35 @@ def _reduce(image: Image.Image, least_side: int | None) -> Size:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation of a picture that a program made or opened, and convert to 8-bit RGB.
+    """Apply the EXIF orientation of an image that a program made or opened, and convert to 8-bit RGB.
 
     16-bit greys are scaled to 8 bits, where Pillow's own conversion would clip them. Transparency is
     dropped, as torchvision's loader does.
 
     Raises:
-        PhotoError: 32-bit or floating-point samples, whose range only their author knows.
+        InvalidImageError: 32-bit or floating-point samples, whose range only their author knows.
     """
     image.load()
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001  # damaged EXIF raises many types; everybody shows such a picture as it lies
-        orientation = 1
+    turned = orientation(image)
     image = _rgb_or_grey(image)
-    return upright(image if image.mode == "RGB" else image.convert("RGB"), orientation)
+    return upright(image if image.mode == "RGB" else image.convert("RGB"), turned)
+
+
+def orientation(image: Image.Image) -> int:
+    """Return how to turn a decoded image, as EXIF counts, 1 to 8; 1 if it does not say so."""
+    try:
+        if len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
+            return 1
+        found = image.getexif().get(_ORIENTATION)
+    except Exception:  # noqa: BLE001  # damaged EXIF raises many types; every viewer then shows the image as it is
+        return 1
+    return int(found) if found in TURNS else 1
 
 
 def _rgb_or_grey(image: Image.Image) -> Image.Image:
     """Convert to 8-bit RGB, or leave an 8-bit grey: three equal channels can be made of that later."""
     if image.mode in ("I", "F"):
-        raise PhotoError("the photo has 32-bit samples of unknown range; save it with 8 or 16 bits per channel")
+        raise InvalidImageError("the image has 32-bit samples of unknown range; save it with 8 or 16 bits per channel")
     if image.mode.startswith("I;16"):
         high = np.asarray(image).astype(np.uint16) >> 8
         return Image.fromarray(high.astype(np.uint8))
@@ -131,11 +157,6 @@ def _rgb_or_grey(image: Image.Image) -> Image.Image:
         image = image.copy()
         del image.info["transparency"]  # dropped anyway; Pillow would warn of it
     return image if image.mode in ("RGB", "L") else image.convert("RGB")
-
-
-def _exif_of(image: Image.Image) -> bytes:
-    exif = image.info.get("exif", b"")
-    return exif if isinstance(exif, bytes) else b""
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""How the weights want their photos prepared; the build writes it into the models' configurations."""
+"""How the weights want their images prepared; the build writes it into the models' configurations."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import json
 from .resampling import INTERPOLATIONS
 
 _LARGEST = 8192  # pixels
-# How much larger than the resized picture a decoder makes it at least. With more, pixels come closer to those of the
-# whole picture; with less, more photos are cheap (measured in docs/preprocessing.md).
+# How much larger than the resized image a decoder makes it at least. With more, pixels come closer to those of the
+# whole image; with less, more images are cheap (measured in docs/preprocessing.md).
 _MARGIN = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How the weights want their photos prepared (torchvision: ``weights.transforms()``).
+    """How the weights want their images prepared (torchvision: ``weights.transforms()``).
 
     Attributes:
         resize: length of the short side after resizing, in pixels, ≥ ``crop``.
@@ -55,7 +55,7 @@ class Recipe:
 
     @property
     def least_side(self) -> int | None:
-        """Pixels of the short side that are enough to resize from; None where only the whole picture will do."""
+        """Pixels of the short side that are enough to resize from; None where only the whole image will do."""
         return None if self.interpolation == "nearest" else _MARGIN * self.resize
 
     @property

@@ -1,8 +1,8 @@
-"""Resizes a part of a picture with Pillow's antialiased filters, in vector instructions where there is a library.
+"""Resizes a part of an image with Pillow's antialiased filters, in vector instructions where there is a library.
 
 Pillow computes one colour of one pixel after the other. cykooz-resizer computes many at a time and takes a fifth of the
 time; it is optional, because Triton's own container does not have it. Each rounds to 8 bits twice, but one begins with
-the rows and the other with the columns: of a photo's values a sixth differ, by 1 of 255, and both are as far from the
+the rows and the other with the columns: of an image's values a sixth differ, by 1 of 255, and both are as far from the
 exact result (docs/preprocessing.md). Only bilinear is left to it: where a bicubic filter overshoots, what is cut off
 in between depends on that order.
 """
@@ -44,7 +44,7 @@ def resample(image: Image.Image, size: tuple[int, int], interpolation: str, box:
 
 @functools.cache
 def _vectorised() -> _Resize | None:
-    """Return the library's way, if it is installed and has shown that it understands this Pillow's pictures.
+    """Return the library's way, if it is installed and has shown that it understands this Pillow's images.
 
     It reads them in memory, whose layout Pillow does not promise.
     """
@@ -55,13 +55,13 @@ def _vectorised() -> _Resize | None:
     except ImportError:
         return None
     except Exception as exc:  # noqa: BLE001  # whatever it is, Pillow can do the work
-        logging.getLogger(__name__).warning("cykooz-resizer is not used, photos take longer: %s", exc)
+        logging.getLogger(__name__).warning("cykooz-resizer is not used, images take longer: %s", exc)
         return None
     return resize
 
 
 def _compare(resize: _Resize, mode: str) -> None:
-    """Raise ValueError if a picture of noise does not come out as Pillow's."""
+    """Raise ValueError if an image of noise does not come out as Pillow's."""
     noise = np.random.default_rng(0).integers(0, 256, (23, 37, 3), dtype=np.uint8)
     image, size, box = Image.fromarray(noise).convert(mode), (16, 11), (1.5, 0.0, 36.25, 23.0)
     expected = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box)).astype(int)
@@ -74,7 +74,7 @@ def _cykooz() -> _Resize:
     import cykooz_resizer as library
 
     bilinear = library.ResizeAlg.convolution(library.FilterType.bilinear)
-    # A resizer keeps its memory from picture to picture, and is not to be shared.
+    # A resizer keeps its memory from image to image, and must not be shared.
     local = threading.local()
 
     def resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
