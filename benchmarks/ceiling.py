@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from resnet_build.python_models.preprocess.photo import Recipe, prepare
+from resnet_client.preprocessing import Recipe, prepare
 
 from benchmarks import photos
 from benchmarks.networks import Pixels, Run, open_network

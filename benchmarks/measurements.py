@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from resnet_build.python_models.preprocess.photo import crop_pixels, decode
+from resnet_client.preprocessing import crop_pixels, decode
 
 from benchmarks import contenders, ours, parts, photos, processes
 from benchmarks.networks import NETWORKS

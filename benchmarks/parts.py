@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from resnet_build.python_models.preprocess.photo import Recipe, prepare
+from resnet_client.preprocessing import Recipe, prepare
 
 from benchmarks.ceiling import CORES
 from benchmarks.networks import open_network

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
-from resnet_client._photo import Recipe, containers, crop, crop_pixels, decode, limits, prepare
+from resnet_client.preprocessing import Recipe, containers, crop, crop_pixels, decode, limits, prepare
 from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
 
 Pixels = npt.NDArray[np.uint8]

@@ -13,7 +13,7 @@ import torch
 from google.protobuf import text_format
 from resnet_build import manifest, weights
 from resnet_build.network import ServedNetwork, load_network
-from resnet_build.python_models.preprocess.photo import Recipe, crop_pixels, decode
+from resnet_client.preprocessing import Recipe, crop_pixels, decode
 from tritonclient.grpc import model_config_pb2 as pb
 
 from benchmarks.networks import NETWORKS, Network, name_of, of_repository

@@ -23,17 +23,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def test_the_wheel_holds_files_for_links(wheel: Path) -> None:
-    """What the checkout links to lies in the wheel as the very file, and nothing but our packages does."""
+def test_wheel_has_the_python_model(wheel: Path) -> None:
+    """The wheel has the tracked files of `preprocess`, and only this project's packages."""
+    sources = list((ROOT / "model_repository/preprocess/1").glob("*.py"))
+    assert {path.name for path in sources} == {"model.py", "allocator.py", "backlog.py"}
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        sources = list((ROOT / "model_repository/preprocess/1/photo").glob("*.py"))
-        assert len(sources) == 9
         for source in sources:
-            for folder in ("resnet_client/_photo", "resnet_build/python_models/preprocess/photo"):
-                assert archive.read(f"{folder}/{source.name}") == source.read_bytes()
-        winograd = (ROOT / "serve/resnet_serve/backends/openvino/winograd.py").read_bytes()
-        assert archive.read("resnet_build/variants/winograd.py") == winograd
+            assert archive.read(f"resnet_build/python_models/preprocess/{source.name}") == source.read_bytes()
     assert "resnet_serve/backends/onnxruntime/model.py" in names
     tops = {name.split("/")[0] for name in names if not name.startswith("resnet50_triton-")}
     assert tops == {"resnet_build", "resnet_client", "resnet_loadtest", "resnet_serve"}

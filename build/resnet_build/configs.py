@@ -10,11 +10,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from google.protobuf import text_format
+from resnet_client.preprocessing import Limits, Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build.errors import BuildError
 from resnet_build.options import PLAIN, ServingOptions
-from resnet_build.python_models.preprocess.photo import Limits, Recipe
 from resnet_build.schedule import schedule
 from resnet_build.tensors import FEATURE_COUNT, FEATURES, IMAGE, PIXELS, PROBABILITIES
 

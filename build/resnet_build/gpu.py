@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from resnet_client.preprocessing import Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
-from resnet_build import configs
+from resnet_build import configs, python_models
 from resnet_build.errors import BuildError
 from resnet_build.options import known_fields
-from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.schedule import largest_first, warmup
 from resnet_build.tensors import ENCODED, IMAGE, PIXELS
 
@@ -74,10 +74,8 @@ def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:
 
 def small_files(recipe: Recipe, max_batch_size: int) -> Iterator[tuple[str, str]]:
     """Yield what DALI's models need beside their configurations: path in the repository, and text."""
-    door = _PYTHON_MODELS / "preprocess"
-    yield f"{CHECK}/1/model.py", (_PYTHON_MODELS / "preprocess_check/model.py").read_text(encoding="utf-8")
-    for path in (door / "backlog.py", *sorted((door / "photo").glob("*.py"))):
-        yield f"{CHECK}/1/{path.relative_to(door)}", path.read_text(encoding="utf-8")
+    for name, path in python_models.preprocess_check_files().items():
+        yield f"{CHECK}/1/{name}", path.read_text(encoding="utf-8")
     yield f"{DALI}/1/dali.py", (_PYTHON_MODELS / "preprocess_dali/dali.py").read_text(encoding="utf-8")
     settings = dataclasses.asdict(recipe) | {"max_batch_size": max_batch_size}
     yield f"{DALI}/1/recipe.json", json.dumps(settings, sort_keys=True) + "\n"

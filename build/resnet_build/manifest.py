@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from resnet_build import python_models
 from resnet_build.errors import BuildError
 from resnet_build.options import AUTO, DOORS, SCHEDULE, ServingOptions, known_fields
 
@@ -138,7 +139,7 @@ def tool_versions() -> dict[str, str]:
 
 def _digest_of_sources() -> str:
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
+    for file in (*sorted(Path(__file__).parent.rglob("*.py")), *python_models.preprocessing_files().values()):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

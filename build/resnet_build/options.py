@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from resnet_client.preprocessing import Limits
+
 from resnet_build.errors import UsageError
-from resnet_build.python_models.preprocess.photo import Limits
 
 # What is built only when asked for; `resnet_build.variants` makes them, docs/variants.md tells what they are.
 VARIANTS = ("int8", "bf16", "fp32", "fp16")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from resnet_client.preprocessing import Recipe, crop_pixels, decode
 
 from resnet_build.errors import BuildError
-from resnet_build.python_models.preprocess.photo import Recipe, crop_pixels, decode
 
 if TYPE_CHECKING:
     import torch

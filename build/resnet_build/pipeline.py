@@ -24,6 +24,7 @@ from resnet_build import (
     manifest,
     parity,
     photos,
+    python_models,
     variants,
 )
 from resnet_build.errors import BuildError, LateInterrupt, UsageError
@@ -40,13 +41,7 @@ EXPORTERS: Mapping[str, ModuleType] = {
     "network_onnx": export_onnx,
     "network_torchscript": export_torchscript,
 }
-_PYTHON_MODELS = Path(__file__).parent / "python_models"
-_PYTHON_FILES = (
-    "model.py",
-    "allocator.py",
-    "backlog.py",
-    *(f"photo/{path.name}" for path in sorted((_PYTHON_MODELS / configs.PREPROCESS / "photo").glob("*.py"))),
-)
+_PYTHON_FILES = python_models.preprocess_files()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,11 +333,8 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
     with publication(options.repository, whole=True) as files:
         for name, path in artifacts.items():
             files.copy(name, path)
-        for file in _PYTHON_FILES:
-            source, name = _PYTHON_MODELS / configs.PREPROCESS / file, f"{configs.PREPROCESS}/1/{file}"
-            # In a checkout these are links to the very files.
-            if source.resolve() != (options.repository / name).resolve():
-                files.copy(name, source)
+        for name, source in _PYTHON_FILES.items():
+            files.copy(f"{configs.PREPROCESS}/1/{name}", source)
         for ensemble in ensembles:
             files.folder(f"{ensemble}/1")
         rendered = _rendered(options, found, record)

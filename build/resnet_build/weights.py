@@ -15,13 +15,13 @@ from typing import Literal, cast
 
 import platformdirs
 import torch
+from resnet_client.preprocessing import Recipe
 from torch.hub import download_url_to_file
 from torchvision.models import ResNet50_Weights
 
 from resnet_build import keras_v1, manifest, state_files
 from resnet_build.errors import BuildError, UsageError
 from resnet_build.network import IMAGENET_CLASSES, Architecture, make_resnet50
-from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.state_files import StateDict
 
 Report = Callable[[str], None]

@@ -16,7 +16,7 @@
         └── ResponseError                    the server failed, or answered something unreadable
 
 Whoever catches :class:`ResnetClientError` catches all of them: errors of gRPC, aiohttp, Pillow and
-sockets are translated (``_transports/_errors.py``, ``_images.py``) and stay reachable as
+sockets are translated (``error_mapping.py``, ``images.py``) and stay reachable as
 ``__cause__``.
 """
 

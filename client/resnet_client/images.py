@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from resnet_client import _photo
+from resnet_client import preprocessing
 from resnet_client.errors import ImageError, InvalidImageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 """What counts as a photo when a folder is searched."""
 
 _GOLDEN_SIDE = 64
-_DEFAULT_LIMITS = _photo.Limits()
+_DEFAULT_LIMITS = preprocessing.Limits()
 
 
 def describe(source: object) -> str:
@@ -79,7 +79,7 @@ def encoded(source: ImageSource) -> bytes:
 
 
 def pixels(
-    source: ImageSource, recipe: _photo.Recipe, limits: _photo.Limits = _DEFAULT_LIMITS
+    source: ImageSource, recipe: preprocessing.Recipe, limits: preprocessing.Limits = _DEFAULT_LIMITS
 ) -> npt.NDArray[np.uint8]:
     """The network's input, cut here by the rules of the server.
 
@@ -92,11 +92,11 @@ def pixels(
     """
     try:
         if isinstance(source, Image.Image | np.ndarray):
-            return _photo.crop_pixels(_picture(source, limits), recipe)
+            return preprocessing.crop_pixels(_picture(source, limits), recipe)
         if isinstance(source, str | os.PathLike) and os.path.isfile(source):  # noqa: PTH113  # a path may be bytes
             limits.check_bytes(os.path.getsize(source))  # noqa: PTH202  # before gigabytes are read
-        return _photo.prepare(_raw(source), recipe, limits)
-    except _photo.InvalidImageError as exc:
+        return preprocessing.prepare(_raw(source), recipe, limits)
+    except preprocessing.InvalidImageError as exc:
         raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
 
 
@@ -171,7 +171,7 @@ def _png(source: Image.Image | npt.NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _picture(source: Image.Image | npt.NDArray[Any], limits: _photo.Limits | None = None) -> Image.Image:
+def _picture(source: Image.Image | npt.NDArray[Any], limits: preprocessing.Limits | None = None) -> Image.Image:
     image = source if isinstance(source, Image.Image) else _from_array(source)
     if not all(image.size):
         sentence = naming(source, f"the picture is empty ({image.width}x{image.height} pixels)")
@@ -179,8 +179,8 @@ def _picture(source: Image.Image | npt.NDArray[Any], limits: _photo.Limits | Non
     if limits:
         limits.check_pixels(*image.size)
     try:
-        return _photo.to_rgb(image)
-    except _photo.InvalidImageError as exc:
+        return preprocessing.to_rgb(image)
+    except preprocessing.InvalidImageError as exc:
         raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
     except Exception as exc:  # Pillow decodes late and raises many types on damaged files
         sentence = naming(source, f"the picture is damaged: {exc}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_client import _photo
+from resnet_client import preprocessing
 from resnet_client.errors import ConfigurationError, ModelNotFoundError, ResnetClientError, ResponseError
 from resnet_client.requests import MAP_SHAPES, PIXELS, Target
 from resnet_client.results import Classification, ModelStatistics, Prediction
@@ -31,8 +31,8 @@ class PixelTarget:
     """The network behind a model, and how images are prepared for it."""
 
     target: Target
-    recipe: _photo.Recipe
-    limits: _photo.Limits
+    recipe: preprocessing.Recipe
+    limits: preprocessing.Limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +162,7 @@ def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
     """
     parameters = parameters_of(config)
     try:
-        recipe = _photo.Recipe.from_json(parameters["recipe"])
+        recipe = preprocessing.Recipe.from_json(parameters["recipe"])
     except (KeyError, ValueError, json.JSONDecodeError) as exc:
         raise ConfigurationError(
             f"the config of {target.model} has no valid preprocessing config ({exc}); use preprocessing='server'"
@@ -173,7 +173,7 @@ def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
             "build the model repository again"
         )
     try:
-        limits = _photo.Limits.from_parameters(parameters)
+        limits = preprocessing.Limits.from_parameters(parameters)
     except ValueError as exc:
         raise ConfigurationError(
             f"the image limits in the config of {target.model} are not numbers ({exc}); use preprocessing='server'"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc as protocol
-from resnet_client._photo import InvalidImageError
 from resnet_client.error_mapping import IMAGE_PREFIX
+from resnet_client.preprocessing import InvalidImageError
 from resnet_serve import TritonServer
 from resnet_serve.supervisor import workers_of
 from tritonclient.utils import InferenceServerException

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from resnet_build.python_models.preprocess.photo import Recipe, prepare
 from resnet_client import AsyncClient, Client
+from resnet_client.preprocessing import Recipe, prepare
 from resnet_serve import TritonServer
 from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from corpus import Photo
 from corpus.served import Preprocess, send_raw, worker
-from resnet_client import Client, InvalidImageError, _photo
-from resnet_client._photo import Recipe, prepare
+from resnet_client import Client, InvalidImageError, preprocessing
+from resnet_client.preprocessing import Recipe, prepare
 from resnet_serve import TritonServer
 from resnet_serve.supervisor import Api
 
@@ -58,14 +58,14 @@ def test_a_request_of_no_photos_is_refused_in_a_sentence(server: TritonServer) -
 def _answer(preprocess: Preprocess, photo: bytes) -> np.ndarray | str:
     try:
         return preprocess.pixels(photo)
-    except _photo.InvalidImageError as exc:
+    except preprocessing.InvalidImageError as exc:
         return str(exc)
 
 
 def _local(photo: bytes) -> np.ndarray | str:
     try:
         return prepare(photo, RECIPE)
-    except _photo.InvalidImageError as exc:
+    except preprocessing.InvalidImageError as exc:
         return str(exc)
 
 

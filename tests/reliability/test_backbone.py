@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from resnet_build import backbone, configs
 from resnet_build.__main__ import main
-from resnet_build.python_models.preprocess.photo import Recipe, crop_pixels
 from resnet_build.weights import FileOptions, load
 from resnet_client import Client, ModelNotFoundError
+from resnet_client.preprocessing import Recipe, crop_pixels
 from resnet_serve import ServerConfig, TritonServer
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/feature_pyramid.py"

@@ -15,13 +15,13 @@ from corpus.mutations import mutations
 from corpus.odd import large_photos
 from corpus.served import Preprocess, cpu_s, forget_peak, memory_mib, send_raw, worker
 from PIL import Image
-from resnet_client import InvalidImageError, _photo, images
+from resnet_client import InvalidImageError, images, preprocessing
 from resnet_serve import ServerConfig, TritonServer
 from tritonclient.utils import InferenceServerException
 
 pytestmark = pytest.mark.reliability
 
-RECIPE = _photo.Recipe(resize=256, crop=224)
+RECIPE = preprocessing.Recipe(resize=256, crop=224)
 CALLERS = 6
 MUTATIONS = 10_000
 # A good photo after so many bad ones.
@@ -61,7 +61,7 @@ def answers(preprocess: Preprocess, photo: bytes) -> tuple[np.ndarray | str, np.
     for ask in (preprocess.pixels, lambda photo: images.pixels(photo, RECIPE)):
         try:
             both.append(ask(photo))
-        except (_photo.InvalidImageError, InvalidImageError) as exc:
+        except (preprocessing.InvalidImageError, InvalidImageError) as exc:
             both.append(str(exc))
     return both[0], both[1]
 
@@ -76,7 +76,7 @@ def is_harmed(preprocess: Preprocess, good: tuple[bytes, np.ndarray]) -> bool:
     photo, usual = good
     try:
         return not np.array_equal(preprocess.pixels(photo), usual)
-    except (_photo.InvalidImageError, InferenceServerException):
+    except (preprocessing.InvalidImageError, InferenceServerException):
         return True
 
 

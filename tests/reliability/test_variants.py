@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from resnet_build import door
 from resnet_build.options import OPENVINO_VARIANTS, PLAIN
-from resnet_build.python_models.preprocess.photo import Recipe, prepare
 from resnet_build.variants import calibration, int8
 from resnet_build.variants.engines import Network, has_brain_float, open_network
 from resnet_build.variants.fidelity import answers
+from resnet_client.preprocessing import Recipe, prepare
 
 if TYPE_CHECKING:
     from conftest import LabelledPhoto

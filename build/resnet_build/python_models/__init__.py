@@ -1,1 +1,30 @@
-"""The Python models that the build copies into a repository, and what it shares with them."""
+"""The Python models that the build copies into a repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resnet_client import preprocessing
+
+_FOLDER = Path(__file__).parent
+
+
+def preprocess_files() -> dict[str, Path]:
+    """The files of the model ``preprocess``: path in its version folder → source.
+
+    Its own files are ``model_repository/preprocess/1`` in a checkout; the wheel has a copy of them here.
+    """
+    own = {name: _FOLDER / "preprocess" / name for name in ("model.py", "allocator.py", "backlog.py")}
+    return own | preprocessing_files()
+
+
+def preprocessing_files() -> dict[str, Path]:
+    """The files of the package ``preprocessing``, likewise."""
+    package = Path(preprocessing.__file__).parent
+    return {f"{package.name}/{path.name}": path for path in sorted(package.glob("*.py"))}
+
+
+def preprocess_check_files() -> dict[str, Path]:
+    """The files of the model ``preprocess_check``, likewise."""
+    own = {"model.py": _FOLDER / "preprocess_check/model.py", "backlog.py": _FOLDER / "preprocess/backlog.py"}
+    return own | preprocessing_files()

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from resnet_client.preprocessing import InvalidImageError, Recipe, decode, prepare
 
 from resnet_build import photos
 from resnet_build.errors import BuildError, UsageError
-from resnet_build.python_models.preprocess.photo import InvalidImageError, Recipe, decode, prepare
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -11,13 +11,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from resnet_client import _photo
+from resnet_client import preprocessing
 from resnet_client._bulk._listing import is_photo_name
 from resnet_client._bulk._places import filesystem_of, is_url, path_in
 from resnet_client._bulk._units import Unit
 from resnet_client.errors import ConfigurationError, ImageError, ResnetClientError
 
-_MOST_BYTES = _photo.Limits().max_bytes
+_MOST_BYTES = preprocessing.Limits().max_bytes
 _ROWS_AT_ONCE = 16
 _PAUSES_S = (0.5, 2.0)  # before reading a file again that could not be read
 
@@ -96,8 +96,8 @@ def _reason(error: Exception) -> str:
 
 def _checked(content: bytes, count: int, name: str) -> bytes:
     try:
-        _photo.Limits().check_bytes(count)
-    except _photo.InvalidImageError as exc:
+        preprocessing.Limits().check_bytes(count)
+    except preprocessing.InvalidImageError as exc:
         raise ImageError(str(exc), source=name) from exc
     return content
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import photo
+import preprocessing
 import triton_python_backend_utils as pb_utils
 from allocator import keep_memory
 from backlog import Backlog
@@ -38,10 +38,10 @@ class TritonPythonModel:
         keep_memory()
         config = json.loads(args["model_config"])
         parameters = {name: entry["string_value"] for name, entry in config["parameters"].items()}
-        self._recipe = photo.Recipe.from_json(parameters["recipe"])
+        self._recipe = preprocessing.Recipe.from_json(parameters["recipe"])
         if self._recipe.sha256 != parameters["recipe_sha256"]:
             raise pb_utils.TritonModelException("the recipe and its hash disagree: run resnet-build again")
-        self._limits = photo.Limits.from_parameters(parameters)
+        self._limits = preprocessing.Limits.from_parameters(parameters)
         self._backlog = Backlog.from_parameters(parameters, config["instance_group"][0]["count"])
         # Held, because its counters end with it.
         self._family = pb_utils.MetricFamily(
@@ -72,13 +72,15 @@ class TritonPythonModel:
             encoded = pb_utils.get_input_tensor_by_name(request, _IMAGE).as_numpy().reshape(-1)
         except Exception as exc:  # noqa: BLE001  # lengths inside the tensor that lie
             unreadable: Future[npt.NDArray[np.uint8]] = Future()
-            unreadable.set_exception(photo.InvalidImageError(f"the image cannot be read from the request: {exc}"))
+            unreadable.set_exception(
+                preprocessing.InvalidImageError(f"the image cannot be read from the request: {exc}")
+            )
             return [unreadable]
         if (why := self._backlog.refusal(len(encoded), request.timeout() / 1e6)) is not None:
             self._refused["overload"].increment(len(encoded))
             return _error(OVERLOAD_PREFIX + why, pb_utils.TritonError.UNAVAILABLE)
         submit = _at_once if is_alone and len(encoded) == 1 else self._pool.submit
-        return [submit(photo.prepare, one, self._recipe, self._limits) for one in encoded]
+        return [submit(preprocessing.prepare, one, self._recipe, self._limits) for one in encoded]
 
     def _answer(self, images: list[Future[npt.NDArray[np.uint8]]]) -> Any:
         answer = self._answered(images)
@@ -91,7 +93,7 @@ class TritonPythonModel:
         for number, pending in enumerate(images):
             try:
                 rows.append(pending.result())
-            except photo.InvalidImageError as exc:
+            except preprocessing.InvalidImageError as exc:
                 self._refused["photo"].increment(1)
                 where = f"image {number} of {len(images)}: " if len(images) > 1 else ""
                 return _error(f"{IMAGE_PREFIX}{where}{exc}", pb_utils.TritonError.INVALID_ARG)

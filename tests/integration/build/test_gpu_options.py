@@ -13,8 +13,7 @@ import pytest
 import tritonclient.grpc as triton
 from PIL import Image
 from resnet_build import configs, gpu
-from resnet_build.python_models.preprocess import photo
-from resnet_client import Client
+from resnet_client import Client, preprocessing
 from resnet_serve import ServerConfig, TritonServer, selection
 
 MODELS = ("preprocess", "network_onnx", "resnet50")
@@ -69,8 +68,8 @@ def test_a_jpeg_goes_on_as_it_is(served: TritonServer, photos: dict[str, Path]) 
     large, small = (as_jpeg(picture) for picture in (coffee, coffee.resize((100, 80))))
     rows = ask_check(served, large, small)
     assert rows.dtype == np.uint8
-    assert np.array_equal(photo.decode(rows[0].tobytes()), photo.decode(large))
-    assert np.array_equal(photo.decode(rows[1].tobytes().rstrip(b"\0")), photo.decode(small))
+    assert np.array_equal(preprocessing.decode(rows[0].tobytes()), preprocessing.decode(large))
+    assert np.array_equal(preprocessing.decode(rows[1].tobytes().rstrip(b"\0")), preprocessing.decode(small))
 
 
 def test_what_dali_might_see_otherwise_is_decoded_before(served: TritonServer, photos: dict[str, Path]) -> None:
@@ -83,7 +82,7 @@ def test_what_dali_might_see_otherwise_is_decoded_before(served: TritonServer, p
     for encoded, size in ((png.getvalue(), (60, 40)), (as_jpeg(coffee, exif=exif), (40, 60))):
         with Image.open(io.BytesIO(ask_check(served, encoded)[0].tobytes())) as image:
             assert (image.format, image.mode, image.size) == ("BMP", "RGB", size)
-            assert np.array_equal(image, photo.decode(encoded))
+            assert np.array_equal(image, preprocessing.decode(encoded))
 
 
 def test_a_bad_photo_does_not_reach_dali(served: TritonServer, photos: dict[str, Path]) -> None:

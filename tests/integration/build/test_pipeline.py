@@ -97,7 +97,7 @@ def test_nothing_is_done_when_nothing_changed(built: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "missing", ["network_onnx/labels.txt", "preprocess/1/photo/limits.py", "resnet50/config.pbtxt"]
+    "missing", ["network_onnx/labels.txt", "preprocess/1/preprocessing/limits.py", "resnet50/config.pbtxt"]
 )
 def test_a_missing_small_file_is_noticed(built: Path, missing: str) -> None:
     """Up to date means that everything is there that a server needs."""

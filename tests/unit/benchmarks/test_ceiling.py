@@ -6,7 +6,7 @@ import io
 
 import pytest
 from PIL import Image
-from resnet_build.python_models.preprocess.photo import Recipe
+from resnet_client.preprocessing import Recipe
 
 from benchmarks import ceiling
 

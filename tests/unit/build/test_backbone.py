@@ -7,7 +7,7 @@ import torch
 from resnet_build import backbone, configs
 from resnet_build.network import fold_batch_norms, make_resnet50
 from resnet_build.options import ServingOptions
-from resnet_build.python_models.preprocess.photo import Recipe
+from resnet_client.preprocessing import Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
 

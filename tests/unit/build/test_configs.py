@@ -15,8 +15,8 @@ from resnet_build import configs, gpu, manifest
 from resnet_build.__main__ import _parser, _serving
 from resnet_build.errors import BuildError
 from resnet_build.options import SCHEDULE, ServingOptions
-from resnet_build.python_models.preprocess.photo import Limits, Recipe
 from resnet_build.schedule import schedule, scheduled
+from resnet_client.preprocessing import Limits, Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[3]

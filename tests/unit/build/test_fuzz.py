@@ -21,7 +21,7 @@ from resnet_build import configs, gpu, keras_v1, manifest, pipeline, state_files
 from resnet_build.errors import BuildError
 from resnet_build.network import load_network
 from resnet_build.options import DOORS, ServingOptions
-from resnet_build.python_models.preprocess.photo import Limits, Recipe, crop_pixels
+from resnet_client.preprocessing import Limits, Recipe, crop_pixels
 from safetensors.torch import save
 from tritonclient.grpc import model_config_pb2 as pb
 

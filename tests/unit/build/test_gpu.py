@@ -13,10 +13,10 @@ from PIL import Image
 from resnet_build import configs, gpu, pipeline, weights
 from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
-from resnet_build.python_models.preprocess import photo
+from resnet_client import preprocessing
 from tritonclient.grpc import model_config_pb2 as pb
 
-RECIPE = photo.Recipe(resize=256, crop=224)
+RECIPE = preprocessing.Recipe(resize=256, crop=224)
 VARIANTS = ("int8", "fp16")
 # The table in the documentation of NVIDIA's onnxruntime_backend, as far as it is used here.
 TENSORRT_KEYS = {
@@ -94,11 +94,11 @@ def test_pillow_takes_dali_away(tmp_path: Path) -> None:
     found = weights.Weights("w", "test", "v1.5", {}, ("label",), RECIPE)
     options = pipeline.BuildOptions("w", weights.FileOptions(), ServingOptions(), tmp_path, tmp_path)
     record = {"versions": {"1": {"inputs": {"variants": [], "backbone": None}}}}
-    for preprocessing in ("dali", "pillow"):
-        chosen = dataclasses.asdict(gpu.GpuOptions(preprocessing=preprocessing))
+    for decoder in ("dali", "pillow"):
+        chosen = dataclasses.asdict(gpu.GpuOptions(preprocessing=decoder))
         pipeline._publish(options, found, {}, record | {"gpu": chosen})
         there = {path.name for path in tmp_path.iterdir() if path.is_dir()}
-        assert there & set(gpu.MODELS) == (set(gpu.MODELS) if preprocessing == "dali" else set())
+        assert there & set(gpu.MODELS) == (set(gpu.MODELS) if decoder == "dali" else set())
     assert "resnet50" in there
 
 
@@ -106,7 +106,7 @@ def test_pillow_takes_dali_away(tmp_path: Path) -> None:
 def test_dali_cuts_torchvisions_pixels(tmp_path: Path, photos: dict[str, Path], resize: int) -> None:
     """On its operators for CPUs; sides of all parities, where half a pixel is rounded to the even one."""
     dali = pytest.importorskip("nvidia.dali", reason="nvidia-dali-cuda120 is not installed")
-    recipe = photo.Recipe(resize=resize, crop=224)
+    recipe = preprocessing.Recipe(resize=resize, crop=224)
     files = dict(gpu.small_files(recipe, max_batch_size=32))
     (tmp_path / "dali.py").write_text(files["preprocess_dali/1/dali.py"])
     (tmp_path / "recipe.json").write_text(files["preprocess_dali/1/recipe.json"])
@@ -124,7 +124,7 @@ def test_dali_cuts_torchvisions_pixels(tmp_path: Path, photos: dict[str, Path], 
     pipeline.feed_input("ENCODED", [np.frombuffer(one, np.uint8) for one in encoded])
     (rows,) = pipeline.run()
     for row, one in zip(rows, encoded, strict=True):
-        difference = np.abs(np.asarray(row).astype(int) - photo.prepare(one, recipe))
+        difference = np.abs(np.asarray(row).astype(int) - preprocessing.prepare(one, recipe))
         assert difference.max() <= 1
         assert difference.mean() < 0.25
 

@@ -15,7 +15,7 @@ from corpus.writers import jpeg_of_scans
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
-from resnet_build.python_models.preprocess.photo import (
+from resnet_client.preprocessing import (
     InvalidImageError,
     Limits,
     Recipe,
@@ -24,7 +24,7 @@ from resnet_build.python_models.preprocess.photo import (
     prepare,
     to_rgb,
 )
-from resnet_build.python_models.preprocess.photo.limits import Room
+from resnet_client.preprocessing.limits import Room
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
 

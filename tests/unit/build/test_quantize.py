@@ -13,7 +13,6 @@ from PIL import Image
 from resnet_build import configs
 from resnet_build.errors import BuildError
 from resnet_build.options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
-from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.tensors import FEATURES, PIXELS, PROBABILITIES
 from resnet_build.variants import as_exported, calibration, half, int8
 from resnet_build.variants.engines import open_network
@@ -22,6 +21,7 @@ from resnet_build.variants.fidelity import Bounds, answers, compare, hold
 from resnet_build.variants.graph import Graph
 from resnet_build.variants.pixel_input import fold_normalisation
 from resnet_build.variants.statistics import measure
+from resnet_client.preprocessing import Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
 RECIPE = Recipe(resize=232, crop=224)

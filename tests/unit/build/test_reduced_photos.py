@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from corpus.writers import encoded, exif
 from PIL import Image
-from resnet_build.python_models.preprocess.photo import (
+from resnet_client.preprocessing import (
     InvalidImageError,
     Limits,
     Recipe,

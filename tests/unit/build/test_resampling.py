@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from resnet_build.python_models.preprocess.photo import resampling
+from resnet_client.preprocessing import resampling
 
 WHOLE = (0.0, 0.0, 640.0, 480.0)
 

@@ -10,8 +10,8 @@ import pytest
 from resnet_build import configs
 from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
-from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.tuning import procedure, record
+from resnet_client.preprocessing import Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
 CHOSEN = ServingOptions(preprocess_instances=8, instances=2, threads=1)

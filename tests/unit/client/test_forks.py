@@ -116,7 +116,7 @@ def test_children_have_room_for_photos_of_their_own(printed):
     """What the parent's threads decode at the fork takes no room in a child, and no turn."""
     code = """
 from resnet_client import images
-from resnet_client._photo import Limits, Recipe, pixels
+from resnet_client.preprocessing import Limits, Recipe, pixels
 room, recipe, photo = pixels._room, Recipe(resize=32, crop=24), images.golden()
 with room.take(Limits().max_pixels, Limits()), room._first_in_line:
     if not (child := os.fork()):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from resnet_client import ImageError, InvalidImageError, images
-from resnet_client._photo import Limits, Recipe
+from resnet_client.preprocessing import Limits, Recipe
 
 RECIPE = Recipe(resize=32, crop=24)
 COLOURS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)

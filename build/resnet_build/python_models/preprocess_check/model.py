@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import photo
+import preprocessing
 import triton_python_backend_utils as pb_utils
 from backlog import Backlog
 
@@ -38,7 +38,7 @@ class TritonPythonModel:
         """Read the limits; Triton calls this once per instance, before any request."""
         config = json.loads(args["model_config"])
         parameters = {name: entry["string_value"] for name, entry in config["parameters"].items()}
-        self._limits = photo.Limits.from_parameters(parameters)
+        self._limits = preprocessing.Limits.from_parameters(parameters)
         self._backlog = Backlog.from_parameters(parameters, config["instance_group"][0]["count"])
         # Held, because its counters end with it. The family is that of `preprocess`, which dashboard and alerts know.
         self._family = pb_utils.MetricFamily(
@@ -73,7 +73,7 @@ class TritonPythonModel:
             return _error(OVERLOAD_PREFIX + why, pb_utils.TritonError.UNAVAILABLE)
         try:
             ready = list(self._pool.map(lambda one: fit_for_dali(one, self._limits), photos))
-        except photo.InvalidImageError as exc:
+        except preprocessing.InvalidImageError as exc:
             self._refused["photo"].increment(1)
             return _error(f"{IMAGE_PREFIX}{exc}", pb_utils.TritonError.INVALID_ARG)
         except Exception as exc:  # noqa: BLE001  # a defect of ours must not end the worker
@@ -81,18 +81,18 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(_ENCODED, _padded(ready))])
 
 
-def fit_for_dali(encoded: bytes, limits: photo.Limits) -> bytes:
+def fit_for_dali(encoded: bytes, limits: preprocessing.Limits) -> bytes:
     """Return a JPEG or BMP that DALI decodes to the pixels of `preprocess`.
 
     Raises:
         InvalidImageError: empty, not an image, damaged, truncated, or above a limit.
     """
-    with photo.opened(encoded, limits) as (image, checked):
+    with preprocessing.opened(encoded, limits) as (image, checked):
         is_plain = checked.format == "JPEG" and image.mode == "RGB" and checked.data.endswith(_END_OF_JPEG)
-        if is_plain and photo.orientation(image) == _UPRIGHT:
+        if is_plain and preprocessing.orientation(image) == _UPRIGHT:
             return checked.data
     buffer = io.BytesIO()
-    photo.decode(encoded, limits).save(buffer, "BMP")
+    preprocessing.decode(encoded, limits).save(buffer, "BMP")
     return buffer.getvalue()
 
 

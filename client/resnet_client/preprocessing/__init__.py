@@ -1,8 +1,7 @@
 """From one encoded image to the pixels the network was trained on.
 
-The served model `preprocess` imports this package from its version folder, and the client ships it as
-`resnet_client._photo` for ``preprocessing="client"``. It needs numpy and Pillow only, because Triton's Python backend
-promises nothing else.
+The client uses it for ``preprocessing="client"``; the build copies it next to the served model `preprocess`, which
+imports it as ``preprocessing``. It needs numpy and Pillow only, because Triton's Python backend promises nothing else.
 
 An image is measured (`limits`), checked (`containers`, `tiff`, `avif`) and only then decoded (`pixels`), a large JPEG
 at a fraction of its size. The rest (`crop`, `resampling`) is what torchvision's ``transforms.ImageClassification`` does
