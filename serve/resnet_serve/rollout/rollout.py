@@ -179,8 +179,8 @@ class Rollout:
             durations_s = latencies_s(self._client, old, new, [images[call % len(images)] for call in range(calls)])
             (old_p50, new_p50), (old_p99, new_p99) = 1000 * np.percentile(durations_s, (50, 99), axis=1)
             ratio = new_p99 / old_p99
-            self._report(f"  p50: {old_p50:.1f} ms, new {new_p50:.1f} ms")
-            self._report(f"  p99: {old_p99:.1f} ms, new {new_p99:.1f} ms, {ratio:.2f} times (at most {most:g})")
+            self._report(f"  p50: old {old_p50:.1f} ms, new {new_p50:.1f} ms")
+            self._report(f"  p99: old {old_p99:.1f} ms, new {new_p99:.1f} ms, {ratio:.2f} times (at most {most:g})")
             if ratio <= most:
                 return
         raise RefusedError(f"its slowest calls (p99) take {ratio:.2f} times as long (at most {most:g})")
