@@ -17,7 +17,7 @@ import resnet_build.tuning.options
 import resnet_client.cli
 import resnet_loadtest.__main__
 import resnet_serve.options
-import resnet_serve.rollout.command
+import resnet_serve.rollout.cli
 from PIL import Image
 from resnet_serve import TritonServer
 
@@ -32,7 +32,7 @@ COMMAND = re.compile(r"^(?:\$ )?(resnet-(?:build|serve|client|loadtest)(?: .*)?)
 # The longer name comes first: `tune` and `rollout` have parsers of their own.
 PARSERS = {
     ("resnet-build", "tune"): resnet_build.tuning.options.parser,
-    ("resnet-serve", "rollout"): resnet_serve.rollout.command._parser,
+    ("resnet-serve", "rollout"): resnet_serve.rollout.cli.parser,
     ("resnet-build",): resnet_build.__main__._parser,
     ("resnet-serve",): resnet_serve.options.parser,
     ("resnet-client",): lambda: resnet_client.cli.build_parser(resnet_client.cli._COMMANDS),

@@ -4,7 +4,7 @@
 >>> with Client("grpc://localhost:8001") as client:
 ...     print(client.classify("cat.jpg").top)
 
-``__all__`` lists everything public; what only the modules contain may change.
+``__all__`` lists everything public, with :mod:`resnet_client.admin`; what only the modules contain may change.
 """
 
 from resnet_client.async_client import AsyncClient

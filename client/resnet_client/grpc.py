@@ -60,7 +60,7 @@ class GrpcTransport:
     def __init__(self, config: ClientConfig, endpoint: Endpoint) -> None:
         self._config = config
         self._url = str(endpoint)
-        self._channel = _channel(grpc, config, endpoint)
+        self._channel = open_channel(grpc, config, endpoint)
         self._service = GRPCInferenceServiceStub(self._channel)
 
     def send(self, request: Request, timeout_s: float) -> Any:
@@ -85,7 +85,7 @@ class AsyncGrpcTransport:
     def __init__(self, config: ClientConfig, endpoint: Endpoint) -> None:
         self._config = config
         self._url = str(endpoint)
-        self._channel = _channel(grpc.aio, config, endpoint)
+        self._channel = open_channel(grpc.aio, config, endpoint)
         self._service = GRPCInferenceServiceStub(self._channel)
 
     async def send(self, request: Request, timeout_s: float) -> Any:
@@ -109,7 +109,7 @@ class _Message(NamedTuple):
     metadata: tuple[tuple[str, str], ...]
 
 
-def _channel(library: Any, config: ClientConfig, endpoint: Endpoint) -> Any:
+def open_channel(library: Any, config: ClientConfig, endpoint: Endpoint) -> Any:
     """Open a channel with ``grpc`` or ``grpc.aio``."""
     if not endpoint.is_tls:
         return library.insecure_channel(endpoint.target, _CHANNEL_OPTIONS)

@@ -1,227 +1,152 @@
-"""Two versions, the same pictures: whether they answer alike, and whether the new one is as fast."""
+"""Two versions of a network get the same images: what they answer, and how long they take."""
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import random
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from resnet_client import (
-    Classification,
-    Client,
-    DeadlineExceededError,
-    RequestError,
-    ResnetClientError,
-    ResponseError,
-)
+from PIL import Image, ImageOps
+from resnet_client import Client, ResponseError, example_images
+from resnet_client.images import find
 
-from resnet_serve.rollout.errors import RefusedError, RolloutError
-from resnet_serve.rollout.golden import Picture
+_SEED = 20
+_SMALLEST_CROP = 0.6
+# More than one, so that the network also computes batches.
+MAX_IN_FLIGHT = 4
 
-# Several at once, so that the network is also seen with batches of several.
-_IN_FLIGHT = 4
-_SUM_TOLERANCE = 0.01
-_PERCENT = 100.0
-
-Answers = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.uint8]
+Probabilities = npt.NDArray[np.float64]
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """Who is asked: a loaded model and its version."""
-
-    model: str
-    version: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Bounds:
-    """What a new version has to keep.
-
-    Attributes:
-        min_agreement: least share of pictures with the same most probable class, 0 to 1.
-        max_p99_ratio: how many times the old version's 99th percentile the new one's may be.
-    """
-
-    min_agreement: float
-    max_p99_ratio: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Likeness:
-    """How alike two versions answer.
-
-    Attributes:
-        agreement: share of pictures with the same most probable class, 0 to 1.
-        largest_difference: of any class's probability on any picture, 0 to 1.
-        pictures: how many were compared.
-    """
-
-    agreement: float
-    largest_difference: float
-    pictures: int
-
-    @classmethod
-    def of(cls, ours: Answers, theirs: Answers) -> Likeness:
-        """Compare answers of shape (pictures, classes)."""
-        agreement = float(np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1)))
-        return cls(agreement, float(np.abs(ours - theirs).max()), len(ours))
-
-    def check(self, bounds: Bounds) -> None:
-        """Raise a ``RefusedError`` if they differ by more than is allowed."""
-        if self.agreement < bounds.min_agreement:
-            raise RefusedError(
-                f"it agrees on {_PERCENT * self.agreement:.1f} % of the pictures, "
-                f"and {_PERCENT * bounds.min_agreement:g} % are asked for"
-            )
-
-    def table(self, bounds: Bounds) -> str:
-        """Show the figures below those of the new version."""
-        asked = f"of {self.pictures} pictures, at least {_PERCENT * bounds.min_agreement:g} %"
-        return "\n".join(
-            (
-                row("same top-1", "", f"{_PERCENT * self.agreement:.1f} %", asked),
-                row("largest difference", "", f"{self.largest_difference:.6f}", "of a probability"),
-            )
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Times:
-    """How long single calls took: medians and 99th percentiles, in seconds."""
-
-    old_p50_s: float
-    new_p50_s: float
-    old_p99_s: float
-    new_p99_s: float
-
-    @property
-    def p99_ratio(self) -> float:
-        """How many times the old version's 99th percentile the new one's is."""
-        return self.new_p99_s / self.old_p99_s
-
-    def check(self, bounds: Bounds) -> None:
-        """Raise a ``RefusedError`` if the new version is slower than is allowed."""
-        if self.p99_ratio > bounds.max_p99_ratio:
-            raise RefusedError(
-                f"its slowest calls (p99) take {self.p99_ratio:.2f} times as long, "
-                f"and {bounds.max_p99_ratio:g} times are allowed"
-            )
-
-    def table(self, bounds: Bounds) -> str:
-        """Show the figures below those of the two versions."""
-        allowed = f"{self.p99_ratio:.2f} times, at most {bounds.max_p99_ratio:g}"
-        return "\n".join(
-            (
-                row("p50", _ms(self.old_p50_s), _ms(self.new_p50_s)),
-                row("p99", _ms(self.old_p99_s), _ms(self.new_p99_s), allowed),
-            )
-        )
-
-
-def row(name: str, old: str, new: str, note: str = "") -> str:
-    """One row of the table that a roll-out shows."""
-    return f"  {name:<20}{old:>12}{new:>12}   {note}".rstrip()
-
-
-def answers(client: Client, target: Target, pictures: Sequence[Picture], classes: int) -> Answers:
-    """Ask a network for the probabilities of all classes.
-
-    Returns:
-        float64 array, shape (pictures, classes).
-
-    Raises:
-        RefusedError: it does not answer as a classifier of so many classes does.
-        RolloutError: the server does not answer.
-    """
-    outcomes = client.classify_many(
-        pictures,
-        max_in_flight=_IN_FLIGHT,
-        top_k=classes + 1,  # one more than there should be shows if there are more
-        model=target.model,
-        model_version=str(target.version),
-        preprocessing="client",
-    )
-    found = np.zeros((len(pictures), classes))
-    for row, outcome in zip(found, outcomes, strict=True):
-        if outcome.result is None:
-            raise _failed(outcome.error)
-        row[:] = _probabilities(outcome.result, classes)
-    return found
-
-
-def classes(client: Client, model: str, pictures: Sequence[Picture], *, sends_pixels: bool) -> list[int]:
-    """Ask as callers do, without naming a version; return each picture's most probable class.
+@functools.cache
+def load_images(directory: Path | None, *, side: int, count: int) -> list[Pixels]:
+    """Return images to compare on, the same ones for the same arguments.
 
     Args:
-        client: asks.
-        model: a network, or an ensemble that ends in one.
-        pictures: what is asked.
-        sends_pixels: crop here, as networks need it.
+        directory: it is searched for images, with its subdirectories; None for crops of images that installed
+            packages ship.
+        side: length of each image's short side, in pixels. With the size that the network's preprocessing resizes
+            to, there is nothing left to resize, and the measured time is the network's.
+        count: how many; fewer if the directory has fewer.
+
+    Returns:
+        uint8 arrays, shape (height, width, 3), RGB.
 
     Raises:
-        RefusedError: it does not answer.
-        RolloutError: the server does not answer.
+        OSError: there are no images, or one cannot be read.
     """
-    found = []
-    for outcome in client.classify_many(
-        pictures,
-        max_in_flight=_IN_FLIGHT,
-        top_k=1,
+    if directory is None:
+        return _crops(side, count)
+    paths = list(find(directory))
+    if not paths:
+        raise FileNotFoundError(f"{directory} contains no images")
+    # Spread over the whole directory, because each class often has a subdirectory.
+    count = min(count, len(paths))
+    chosen = [paths[index * len(paths) // count] for index in range(count)]
+    return [np.asarray(ImageOps.cover(_open(path), (side, side))) for path in chosen]
+
+
+def _crops(side: int, count: int) -> list[Pixels]:
+    found = [_open(path) for path in example_images.everyday()]
+    if not found:
+        raise FileNotFoundError(
+            f"no example images are installed: name a directory with --images, or {example_images.INSTALL}"
+        )
+    chance = random.Random(_SEED)  # noqa: S311  # the same crops every time
+    return [_crop(found[number % len(found)], side, chance) for number in range(count)]
+
+
+def _crop(image: Image.Image, side: int, chance: random.Random) -> Pixels:
+    size = chance.uniform(_SMALLEST_CROP, 1) * min(image.size)
+    left, top = chance.uniform(0, image.width - size), chance.uniform(0, image.height - size)
+    return np.asarray(image.resize((side, side), box=(left, top, left + size, top + size)))
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
+        raise OSError(f"{path} cannot be read as an image: {exc}") from exc
+
+
+def probabilities(
+    client: Client,
+    images: Sequence[Pixels],
+    classes: int,
+    model: str,
+    *,
+    version: int | None = None,
+    encoded: bool = False,
+) -> Probabilities:
+    """Classify images with a network, or with an ensemble that ends in one.
+
+    Args:
+        client: sends the requests.
+        images: as from :func:`load_images`.
+        classes: how many classes the model has.
+        model: its name.
+        version: None for the one in service.
+        encoded: send encoded images, which ensembles take, not pixels.
+
+    Returns:
+        float64 array, shape (images, classes).
+
+    Raises:
+        ResnetClientError: a request failed.
+        ResponseError: the model does not answer with probabilities of so many classes.
+    """
+    outcomes = client.classify_many(
+        images,
+        max_in_flight=MAX_IN_FLIGHT,
+        top_k=classes + 1,  # shows whether there are more
         model=model,
-        preprocessing="client" if sends_pixels else "server",
-    ):
+        model_version=None if version is None else str(version),
+        preprocessing="server" if encoded else "client",
+    )
+    answers = np.zeros((len(images), classes))
+    for answer, outcome in zip(answers, outcomes, strict=True):
         if outcome.result is None:
-            raise _failed(outcome.error)
-        found.append(outcome.result.top.index)
+            raise outcome.error or ResponseError(f"{model} did not answer")
+        found = {prediction.index: prediction.probability for prediction in outcome.result.predictions}
+        if found.keys() != set(range(classes)):
+            raise ResponseError(f"{model} answers {len(found)} classes instead of {classes}")
+        answer[:] = [found[index] for index in range(classes)]
+        if not ((answer >= 0) & (answer <= 1)).all():
+            raise ResponseError(
+                f"{model} answers {answer.min():.3g} to {answer.max():.3g}, which are not probabilities"
+            )
+    return answers
+
+
+def top_1(answers: Probabilities) -> npt.NDArray[np.intp]:
+    """Return the most probable class of each image; of a single class, whether it is probable."""
+    found: npt.NDArray[np.intp] = answers.argmax(axis=1) if answers.shape[1] > 1 else np.rint(answers[:, 0])
     return found
 
 
-def times(client: Client, old: Target, new: Target, pictures: Sequence[Picture]) -> Times:
-    """Time single calls of two versions in turns, so that whatever else the machine does hits both.
+def latencies_s(
+    client: Client, old: tuple[str, int], new: tuple[str, int], images: Sequence[Pixels]
+) -> npt.NDArray[np.float64]:
+    """Time single calls of two models, (name, version) each, in turns: other load on the machine hits both.
+
+    Returns:
+        Seconds, float64 array, shape (2, images): old, new.
 
     Raises:
-        RefusedError: one fails.
-        RolloutError: the server does not answer.
+        ResnetClientError: a call failed.
     """
-    durations_s: dict[Target, list[float]] = {old: [], new: []}
-    for number, picture in enumerate(pictures):
-        # Whoever comes second finds warm caches, so each does half of the time.
-        for target in (old, new) if number % 2 else (new, old):
-            durations_s[target].append(_timed(client, target, picture))
-    (old_p50_s, old_p99_s), (new_p50_s, new_p99_s) = (
-        map(float, np.percentile(durations_s[target], [50, 99])) for target in (old, new)
-    )
-    return Times(old_p50_s, new_p50_s, old_p99_s, new_p99_s)
-
-
-def _timed(client: Client, target: Target, picture: Picture) -> float:
-    started_s = time.perf_counter()
-    try:
-        client.classify(picture, top_k=1, model=target.model, model_version=str(target.version), preprocessing="client")
-    except ResnetClientError as exc:
-        raise _failed(exc) from exc
-    return time.perf_counter() - started_s
-
-
-def _probabilities(result: Classification, classes: int) -> list[float]:
-    by_index = {prediction.index: prediction.probability for prediction in result.predictions}
-    if by_index.keys() != set(range(classes)):
-        raise RefusedError(f"it answers {len(by_index)} classes instead of {classes}")
-    total = sum(by_index.values())
-    if not abs(total - 1) < _SUM_TOLERANCE:  # nor does a NaN pass
-        raise RefusedError(f"its probabilities add up to {total:.3f} instead of 1")
-    return [by_index[index] for index in range(classes)]
-
-
-def _failed(error: ResnetClientError | None) -> RefusedError | RolloutError:
-    """Whether the network failed, or the way to it."""
-    if isinstance(error, (RequestError, ResponseError, DeadlineExceededError)):
-        return RefusedError(f"it does not answer: {error}")
-    return RolloutError(f"the comparison broke off: {error}")
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.1f} ms"
+    durations_s = np.zeros((2, len(images)))
+    for number, image in enumerate(images):
+        # The second call of a pair finds warm caches, so each model is first half of the time.
+        for which in (0, 1) if number % 2 else (1, 0):
+            model, version = (old, new)[which]
+            started_s = time.perf_counter()
+            client.classify(image, top_k=1, model=model, model_version=str(version), preprocessing="client")
+            durations_s[which, number] = time.perf_counter() - started_s
+    return durations_s

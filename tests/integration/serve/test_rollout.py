@@ -1,84 +1,373 @@
-"""``resnet-serve rollout`` on the real server, where nothing comes into service: each refusal has its sentence."""
+"""``resnet-serve rollout`` on the real server, with two small networks, each behind an ensemble."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from resnet_client import Client
+from PIL import Image
+from resnet_client import Client, ClientConfig, UnavailableError
+from resnet_client.admin import ModelControl
 from resnet_serve import ServerConfig, TritonServer
+from resnet_serve.rollout import cli
+from resnet_serve.rollout.rollout import Rollout, RolloutError
+from tritonclient.grpc import model_config_pb2 as pb
+
+from .small_network import OTHER, SHARPER, network
+
+ENSEMBLES = {"network_a": "resnet50_a", "network_b": "resnet50_b"}
+# How long small networks take is noise.
+ANY_LATENCY = ("--max-p99-ratio", "1000")
 
 
-def roll_out(server: TritonServer, *arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command as an operator would, the server's token in the environment."""
-    command = [sys.executable, "-m", "resnet_serve", "rollout", "--url", server.grpc_url, "--calls", "8"]
-    environment = {**os.environ, "RESNET_ADMIN_TOKEN": server.admin_token if token is None else token}
-    return subprocess.run(
-        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+@dataclasses.dataclass
+class Service:
+    """A running server, its repository, and a client and model control for it."""
+
+    repository: Path
+    server: TritonServer
+    client: Client
+    control: ModelControl
+
+    def place(self, **contents: bytes) -> None:
+        """Put version 2 of networks into the repository."""
+        for name, content in contents.items():
+            (self.repository / name / "2").mkdir()
+            (self.repository / name / "2/model.onnx").write_bytes(content)
+
+    def directories(self, name: str) -> list[str]:
+        """The directories of a network."""
+        return sorted(path.name for path in (self.repository / name).iterdir() if path.is_dir())
+
+    def versions(self, name: str) -> list[str]:
+        """The loaded versions of a network."""
+        return self.client.metadata(model=name)["model"]["versions"]
+
+    def command(self, version: int, *arguments: str) -> list[str]:
+        """The command line of a rollout."""
+        command = [sys.executable, "-m", "resnet_serve", "rollout", "--url", self.server.grpc_url, "--calls", "8"]
+        return [*command, "--model-version", str(version), "--repository", str(self.repository), *arguments]
+
+    def roll_out(self, version: int, *arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the command."""
+        environment = {**os.environ, "RESNET_ADMIN_TOKEN": self.server.admin_token if token is None else token}
+        command = self.command(version, *arguments)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+    def assert_unchanged(self) -> None:
+        """Version 1 of both networks is the only one loaded, and no copy is."""
+        for name in ENSEMBLES:
+            assert self.versions(name) == ["1"]
+            assert not self.client.is_ready(model=f"{name}_candidate")
+            assert not self.client.is_ready(model=f"{name}_baseline")
+
+
+@pytest.fixture(scope="module")
+def running(repository_copy: Any) -> Iterator[Service]:
+    """Version 1 of both networks, in service."""
+    repository_copy.add("preprocess")
+    for name, ensemble in ENSEMBLES.items():
+        repository_copy.add("network_onnx", name, _three_classes)
+        repository_copy.add("resnet50", ensemble, lambda config, name=name: _ends_in(config, name))
+        file = repository_copy.folder / name / "1/model.onnx"
+        file.unlink()  # it is linked to the built repository's
+        file.write_bytes(network())
+    with (
+        TritonServer(ServerConfig(repository_copy.folder, port=0)) as server,
+        Client(server.grpc_url) as client,
+        ModelControl(ClientConfig(server.grpc_url, admin_token=server.admin_token)) as control,
+    ):
+        yield Service(repository_copy.folder, server, client, control)
+
+
+def _three_classes(config: pb.ModelConfig) -> None:
+    del config.output[1:]
+    config.output[0].dims[:] = [3]
+
+
+def _ends_in(config: pb.ModelConfig, name: str) -> None:
+    _three_classes(config)
+    step = config.ensemble_scheduling.step[1]
+    step.model_name = name
+    del step.output_map["FEATURES__1"]
+
+
+@pytest.fixture
+def service(running: Service) -> Iterator[Service]:
+    """The server with version 1 in service, before and after each test."""
+    yield running
+    for name in ENSEMBLES:
+        for directory in set(running.directories(name)) - {"1"}:
+            shutil.rmtree(running.repository / name / directory)
+        running.control.load(name)
+        assert running.versions(name) == ["1"]
 
 
 @pytest.mark.parametrize("token", ["", "wrong"])
-def test_without_the_token_nothing_is_done(server: TritonServer, token: str) -> None:
+def test_without_the_token_nothing_is_done(service: Service, token: str) -> None:
     """Exit code 3, and the variable that is missing."""
-    result = roll_out(server, "--model-version", "2", token=token)
+    result = service.roll_out(2, token=token)
     assert result.returncode == 3
-    assert "set RESNET_ADMIN_TOKEN" in result.stderr
+    assert "RESNET_ADMIN_TOKEN" in result.stderr
 
 
-def test_a_version_that_is_nowhere_is_told(server: TritonServer, repository: Path) -> None:
-    """Exit code 3, and how to make it."""
-    result = roll_out(server, "--model-version", "2", "--repository", str(repository))
+def test_a_missing_version_is_reported(service: Service) -> None:
+    """Exit code 3, and how to make it; of all networks, or of those that are named."""
+    result = service.roll_out(2)
     assert result.returncode == 3
-    assert "there is no version 2 of network_onnx, network_torchscript" in result.stderr
-    assert "resnet-build --model-version 2" in result.stderr
-
-
-def test_an_unknown_network_is_told(server: TritonServer) -> None:
-    """Ensembles are none; those that there are are named."""
-    result = roll_out(server, "--model-version", "2", "--model", "resnet50")
+    assert "has no version 2 of network_a, network_b: run resnet-build --model-version 2" in result.stderr
+    service.place(network_b=network())
+    result = service.roll_out(2, "--model", "network_a", "--model", "network_b")
     assert result.returncode == 3
-    assert "serves no network resnet50; it serves network_onnx, network_torchscript" in result.stderr
+    assert "has no version 2 of network_a: run" in result.stderr
 
 
-def test_what_is_in_service_stays(server: TritonServer) -> None:
-    """Asking for the version in service is no mistake."""
-    result = roll_out(server, "--model-version", "1")
+def test_an_unknown_network_is_reported(service: Service) -> None:
+    """An ensemble is not a network; the message lists the networks."""
+    result = service.roll_out(2, "--model", "resnet50_a")
+    assert result.returncode == 3
+    assert "serves no network resnet50_a; it serves network_a, network_b" in result.stderr
+
+
+def test_a_version_in_service_stays(service: Service) -> None:
+    """Exit code 0, and nothing is loaded."""
+    result = service.roll_out(1)
     assert result.returncode == 0
-    assert result.stdout.splitlines() == [
-        "network_onnx: version 1 is in service already",
-        "network_torchscript: version 1 is in service already",
-    ]
+    assert result.stdout.splitlines() == [f"{name}: version 1 is in service already" for name in ENSEMBLES]
 
 
-@pytest.mark.parametrize("network", ["network_onnx", "network_torchscript"])
-def test_a_truncated_file_is_refused(server: TritonServer, repository: Path, tmp_path: Path, network: str) -> None:
-    """Exit code 1, the runtime's reason; version 1 answers as before, and no copy of it stays loaded."""
-    whole = next((repository / network / "1").iterdir())
-    (tmp_path / f"new{whole.suffix}").write_bytes(whole.read_bytes()[:1_000_000])
-    result = roll_out(server, "--model-version", "2", "--artifact", str(tmp_path / f"new{whole.suffix}"))
+def test_good_versions_come_into_service_and_go_back(service: Service) -> None:
+    """All networks of the version switch, with their ensembles; going back renames what a restart would serve."""
+    service.place(network_a=network(SHARPER), network_b=network(SHARPER))
+    result = service.roll_out(2, *ANY_LATENCY)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name, ensemble in ENSEMBLES.items():
+        assert service.versions(name) == ["1", "2"]
+        assert f"  {ensemble} answers as version 2 on 8 of 8 images" in result.stdout.splitlines()
+    assert service.roll_out(2).stdout.splitlines()[0] == "network_a: version 2 is in service already"
+    assert service.directories("network_a") == ["1", "2"]
+    back = service.roll_out(1)
+    assert back.returncode == 0, back.stdout + back.stderr
+    service.assert_unchanged()
+    assert service.directories("network_b") == ["1", "refused-2"]
+
+
+def test_a_version_is_rolled_out_again_after_it_was_set_aside(service: Service) -> None:
+    """Its directory gets its number back by hand; what was set aside before stays."""
+    for aside in (["refused-2"], ["refused-2", "refused-2-2"]):
+        service.place(network_a=network(SHARPER))
+        assert service.roll_out(2, *ANY_LATENCY).returncode == 0
+        assert service.roll_out(1).returncode == 0
+        assert service.directories("network_a") == ["1", *aside]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(network(OTHER), "it agrees on 0.0% of the images (at least 99%)", id="agreement"),
+        pytest.param(network()[:-500], "network_a_candidate cannot be loaded: ", id="corrupt"),
+        pytest.param(network(np.eye(3, 2)), "network_a_candidate", id="classes"),
+        pytest.param(network(softmax=False), "which are not probabilities", id="logits"),
+        pytest.param(network(np.full((3, 3), np.nan)), "network_a_candidate", id="not-a-number"),
+        pytest.param(network(products=50), "its slowest calls (p99) take", id="slow"),
+        pytest.param(None, "network_a/2 has no model.onnx", id="no-file"),
+    ],
+)
+def test_an_unfit_version_is_refused(service: Service, content: bytes | None, reason: str) -> None:
+    """Exit code 1 and the reason; the old version stays in service, and no restart serves the new one."""
+    service.place(network_a=content or b"")
+    if content is None:
+        (service.repository / "network_a/2/model.onnx").unlink()
+    result = service.roll_out(2)
     assert result.returncode == 1, result.stdout + result.stderr
-    assert f"{network}: version 2 is refused: it cannot be loaded:" in result.stdout
-    assert f"{network}: version 1 stays in service" in result.stdout
-    with Client(server.grpc_url) as client:
-        assert client.metadata(model=network)["model"]["versions"] == ["1"]
-        assert client.is_ready()
-        assert not client.is_ready(model=f"{network}_candidate")
+    refusal = next(line for line in result.stdout.splitlines() if "is refused" in line)
+    assert refusal.startswith("network_a: version 2 is refused: ")
+    assert reason in refusal
+    assert "network_a: version 1 stays in service" in result.stdout
+    service.assert_unchanged()
+    assert service.directories("network_a") == ["1", "refused-2"]
 
 
-def test_a_server_without_model_control_is_told(repository: Path, tmp_path: Path) -> None:
-    """Exit code 3, and the flags that allow it; the folder stays where it is."""
+def test_if_one_network_is_refused_none_is_switched(service: Service) -> None:
+    """Versions of one number belong together: the good one is set aside, too."""
+    service.place(network_a=network(SHARPER), network_b=network(OTHER))
+    result = service.roll_out(2, *ANY_LATENCY)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "network_b: version 2 is refused" in result.stdout
+    assert "switching" not in result.stdout
+    service.assert_unchanged()
+    assert service.directories("network_a") == service.directories("network_b") == ["1", "refused-2"]
+
+
+@pytest.mark.parametrize(("weights", "code"), [(SHARPER, 0), (OTHER, 1)])
+def test_a_dry_run_changes_nothing(service: Service, weights: np.ndarray, code: int) -> None:
+    """The exit code is the verdict, and even a refused version stays where it is."""
+    service.place(network_a=network(weights))
+    result = service.roll_out(2, "--dry-run", *ANY_LATENCY)
+    assert result.returncode == code, result.stdout + result.stderr
+    service.assert_unchanged()
+    assert service.directories("network_a") == ["1", "2"]
+
+
+def test_an_artifact_is_written_after_the_verdict(service: Service, tmp_path: Path) -> None:
+    """With ``--artifact``, a refused version is never in the repository, and a good one is after the switch."""
+    bad, good = tmp_path / "bad.onnx", tmp_path / "good.onnx"
+    bad.write_bytes(network(OTHER))
+    good.write_bytes(network(SHARPER))
+    assert service.roll_out(2, "--artifact", str(bad)).returncode == 1
+    assert service.directories("network_a") == service.directories("network_b") == ["1"]
+    result = service.roll_out(2, "--model", "network_a", "--artifact", str(good), *ANY_LATENCY)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (service.repository / "network_a/2/model.onnx").read_bytes() == good.read_bytes()
+    assert service.versions("network_a") == ["1", "2"]
+    assert service.directories("network_b") == ["1"]
+    service.roll_out(1)
+    service.place(network_a=b"")
+    result = service.roll_out(2, "--artifact", str(good))
+    assert result.returncode == 3
+    assert "network_a/2 exists: omit --artifact" in result.stderr
+
+
+def test_images_of_a_directory_are_compared(service: Service, tmp_path: Path) -> None:
+    """All that it has, if they are fewer than ``--calls``; none, or an unreadable one, ends with exit code 3."""
+    service.place(network_a=network(SHARPER))
+    empty = service.roll_out(2, "--images", str(tmp_path), "--dry-run")
+    assert empty.returncode == 3
+    assert "contains no images" in empty.stderr
+    for number in range(3):
+        Image.new("RGB", (400, 300), (200, 90 * number, 0)).save(tmp_path / f"{number}.png")
+    result = service.roll_out(2, "--images", str(tmp_path), "--dry-run", *ANY_LATENCY)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "same top-1: 100.0% of 3 images" in result.stdout
+    (tmp_path / "3.png").write_bytes(b"text")
+    unreadable = service.roll_out(2, "--images", str(tmp_path), "--dry-run")
+    assert unreadable.returncode == 3
+    assert "3.png cannot be read as an image" in unreadable.stderr
+    assert service.directories("network_a") == ["1", "2"]
+
+
+@pytest.fixture
+def compared(service: Service, tmp_path: Path) -> Path:
+    """A copy of the repository with good new versions; in the server's own, that of network_b is another."""
+    service.place(network_a=network(SHARPER), network_b=network(SHARPER))
+    shutil.copytree(service.repository, tmp_path / "copy")
+    (service.repository / "network_b/2/model.onnx").write_bytes(network(OTHER))
+    return tmp_path / "copy"
+
+
+def test_a_server_with_another_file_is_rolled_back(service: Service, compared: Path) -> None:
+    """Ensembles and networks have to answer as the version that was compared; if one does not, all go back."""
+    result = service.roll_out(2, "--repository", str(compared), *ANY_LATENCY)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "network_a: version 2 is in service" in result.stdout
+    assert "version 2 is refused: network_b does not answer as version 2 did in the comparison" in result.stdout
+    service.assert_unchanged()
+    assert sorted(path.name for path in (compared / "network_a").iterdir() if path.is_dir()) == ["1", "refused-2"]
+
+
+class Failing(ModelControl):
+    """Model control that cannot load one network with one choice of versions."""
+
+    fails = ("", [0])
+
+    def load(self, model: str, config: Any = None, files: Any = None) -> None:
+        """Load, or fail."""
+        if files is None and (model, config["version_policy"]["specific"]["versions"]) == self.fails:
+            raise UnavailableError("no server here")
+        super().load(model, config, files)
+
+
+@pytest.fixture
+def fail(service: Service) -> Iterator[Callable[..., list[str]]]:
+    """Run a rollout that fails because a network cannot be loaded; return what it reported."""
+    with Failing(ClientConfig(service.server.grpc_url, admin_token=service.server.admin_token)) as control:
+
+        def run(fails: tuple[str, list[int]], error: type[Exception], message: str, *arguments: str) -> list[str]:
+            control.fails, lines = fails, list[str]()
+            options = cli.parser().parse_args(["--model-version", "2", "--calls", "8", *ANY_LATENCY, *arguments])
+            with pytest.raises(error, match=message):
+                Rollout(control, service.client, options, lines.append).run()
+            return lines
+
+        yield run
+
+
+def test_a_network_that_does_not_go_back_keeps_no_other_from_it(
+    service: Service, compared: Path, fail: Callable[..., list[str]]
+) -> None:
+    """Each is loaded again, what was refused is set aside, and the error names the network that needs a person."""
+    lines = fail(
+        ("network_a", [1]),
+        RolloutError,
+        "version 1 of network_a could not be loaded again .* or restart the server",
+        f"--repository={compared}",
+    )
+    assert [line for line in lines if line.startswith("network_b: version 2 is refused")]
+    assert service.versions("network_a") == ["1", "2"]
+    assert service.versions("network_b") == ["1"]
+    assert not (compared / "network_a/2").exists()
+    assert not (compared / "network_b/2").exists()
+
+
+def test_what_was_written_for_a_switch_that_failed_is_set_aside(
+    service: Service, tmp_path: Path, fail: Callable[..., list[str]]
+) -> None:
+    """The next start serves the old version, and the same command may be repeated."""
+    (tmp_path / "new.onnx").write_bytes(network(SHARPER))
+    arguments = (f"--repository={service.repository}", f"--artifact={tmp_path / 'new.onnx'}", "--model=network_a")
+    fail(("network_a", [1, 2]), UnavailableError, "no server here", *arguments)
+    service.assert_unchanged()
+    assert service.directories("network_a") == ["1", "refused-2"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_rollout_changes_nothing(service: Service, number: signal.Signals) -> None:
+    """After SIGTERM no copy stays loaded; one that SIGKILL leaves is replaced, not compared, by the next rollout."""
+    service.place(network_a=network(SHARPER))
+    environment = {**os.environ, "RESNET_ADMIN_TOKEN": service.server.admin_token}
+    command = service.command(2, "--calls", "300")
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any("largest difference" in line for line in process.stdout)
+        process.send_signal(number)
+        _, complaint = process.communicate(timeout=60)
+    if number == signal.SIGTERM:
+        assert process.returncode == 3
+        assert "interrupted; the old version stays in service" in complaint
+        service.assert_unchanged()
+    assert service.directories("network_a") == ["1", "2"]
+    (service.repository / "network_a/2/model.onnx").write_bytes(network(OTHER))
+    result = service.roll_out(2)
+    assert result.returncode == 1
+    assert "it agrees on 0.0% of the images" in result.stdout
+    service.assert_unchanged()
+
+
+def test_a_server_without_model_control_is_reported(repository: Path, tmp_path: Path) -> None:
+    """Exit code 3, and the flags that allow it; the directory stays where it is."""
     shutil.copytree(repository / "network_onnx", tmp_path / "network_onnx")
     config = tmp_path / "network_onnx/config.pbtxt"
     config.write_text(config.read_text().partition("model_warmup")[0] + 'backend: "onnxruntime"\n')
-    with TritonServer(ServerConfig(tmp_path, port=0, triton_args=("--model-control-mode=none",))) as server:
+    with (
+        TritonServer(ServerConfig(tmp_path, port=0, triton_args=("--model-control-mode=none",))) as server,
+        Client(server.grpc_url) as client,
+        ModelControl(ClientConfig(server.grpc_url)) as control,
+    ):
+        service = Service(tmp_path, server, client, control)
         (tmp_path / "network_onnx/2").mkdir()
         shutil.copy2(tmp_path / "network_onnx/1/model.onnx", tmp_path / "network_onnx/2")
-        result = roll_out(server, "--model-version", "2", "--repository", str(tmp_path))
+        result = service.roll_out(2)
     assert result.returncode == 3, result.stdout + result.stderr
     assert "start it with --model-control-mode=explicit --load-model=*" in result.stderr
     assert (tmp_path / "network_onnx/2").is_dir()

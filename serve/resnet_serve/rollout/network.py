@@ -1,0 +1,107 @@
+"""A network that is rolled out: its configuration, and its version directories in the repository."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from resnet_serve.rollout.comparison import MAX_IN_FLIGHT
+
+PROBABILITIES = "PROBABILITIES__0"
+_DEFAULT_SIDE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network and its versions; methods that access directories raise ``OSError``.
+
+    Attributes:
+        config: the configuration it is served with.
+        directory: its directory in the repository, which may be missing here.
+        old: the version in service.
+        new: the version that is to replace it.
+        files: the new version's, path in the directory to content; None if the version is loaded already.
+    """
+
+    config: dict[str, Any]
+    directory: Path
+    old: int
+    new: int
+    files: Mapping[str, bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.config["name"])
+
+    @property
+    def filename(self) -> str:
+        """The name of a version's file, such as ``model.onnx``."""
+        return str(self.config["default_model_filename"])
+
+    @property
+    def classes(self) -> int:
+        """How many classes the network has."""
+        return next(int(output["dims"][0]) for output in self.config["output"] if output["name"] == PROBABILITIES)
+
+    @property
+    def image_side(self) -> int:
+        """The short side that preprocessing resizes images to, in pixels."""
+        recipe = self.config.get("parameters", {}).get("recipe", {"string_value": "{}"})
+        return int(json.loads(recipe["string_value"]).get("resize", _DEFAULT_SIDE))
+
+    def serving(self, *versions: int) -> dict[str, Any]:
+        """Return the configuration with exactly these versions loaded."""
+        # Triton adds `runtime`; sent back, it would count as a change, and every version would be loaded again.
+        kept = {key: value for key, value in self.config.items() if key != "runtime"}
+        return {**kept, "version_policy": {"specific": {"versions": list(versions)}}}
+
+    def copied(self, name: str, version: int) -> dict[str, Any]:
+        """Return the configuration of a copy under another name, which has no files but the version's."""
+        config = copy.deepcopy(self.serving(version)) | {"name": name}
+        for output in config["output"]:
+            output.pop("label_filename", None)
+        for group in config.get("instance_group", []):
+            # Triton turns KIND_AUTO into KIND_GPU, with which the backend would not fall back to the CPU.
+            group["kind"] = group["kind"].replace("KIND_GPU", "KIND_AUTO")
+        # The comparison sends no larger batches.
+        warmups = config.get("model_warmup", [])
+        config["model_warmup"] = [warmup for warmup in warmups if int(warmup["batch_size"]) <= MAX_IN_FLIGHT]
+        return config
+
+    def versions(self) -> list[int]:
+        """List the version directories, ascending."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
+
+    def read(self, version: int) -> dict[str, bytes] | None:
+        """Return a version's files, path in the directory to content; None if there is no version directory."""
+        if version not in self.versions():
+            return None
+        files = (path for path in (self.directory / str(version)).rglob("*") if path.is_file())
+        return {str(path.relative_to(self.directory)): path.read_bytes() for path in files}
+
+    def write(self, files: Mapping[str, bytes]) -> Path:
+        """Write the new version's directory, which appears when it is complete, and return it."""
+        # Neither Triton nor the build takes a name with a dot in front for a version.
+        with tempfile.TemporaryDirectory(prefix=f".{self.new}.", suffix=".tmp", dir=self.directory) as temporary:
+            for path, content in files.items():
+                (file := Path(temporary, path)).parent.mkdir(exist_ok=True)
+                file.write_bytes(content)
+            return Path(temporary, str(self.new)).rename(self.directory / str(self.new))
+
+    def set_aside(self, version: int) -> Path | None:
+        """Rename a version's directory, so that Triton does not load it; return the new path, None without one."""
+        if version not in self.versions():
+            return None
+        # Not "2.refused": Triton reads the number in front of a name, and would look for a version 2.
+        numbered = (f"refused-{version}-{number}" for number in itertools.count(2))
+        paths = (self.directory / name for name in itertools.chain([f"refused-{version}"], numbered))
+        return (self.directory / str(version)).rename(next(path for path in paths if not path.exists()))

@@ -1,0 +1,259 @@
+"""The rollout, step by step: load the new version as a copy, compare, switch or refuse; or go back."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from resnet_client import Client, DeadlineExceededError, RequestError, ResnetClientError, ResponseError
+from resnet_client.admin import LoadError, ModelControl
+
+from resnet_serve.rollout.comparison import Pixels, Probabilities, latencies_s, load_images, probabilities, top_1
+from resnet_serve.rollout.network import PROBABILITIES, Network
+
+_CANDIDATE, _BASELINE = "_candidate", "_baseline"
+# The p99 of some hundred calls is nearly their maximum, which a single pause of the machine decides.
+_MEASUREMENTS = 3
+_VERIFIED_IMAGES = 16
+
+
+class RolloutError(Exception):
+    """The rollout cannot be carried out; the message names the cause and the remedy."""
+
+
+class RefusedError(Exception):
+    """The new version is not fit for service; the message says why."""
+
+
+# Faults of a version: it cannot be loaded, or does not answer. If the server cannot be reached, that is another error.
+_CANNOT_BE_LOADED = (RefusedError, LoadError)
+_NO_ANSWER = (RefusedError, RequestError, ResponseError, DeadlineExceededError)
+
+
+class Rollout:
+    """One rollout on one server.
+
+    Args:
+        control: loads and unloads models there.
+        client: sends requests there.
+        options: of the command line, as ``resnet-serve rollout --help`` describes them.
+        report: receives one line per step.
+    """
+
+    def __init__(
+        self, control: ModelControl, client: Client, options: argparse.Namespace, report: Callable[[str], object]
+    ) -> None:
+        self._control, self._client, self._options, self._report = control, client, options, report
+
+    def run(self) -> bool:
+        """Carry it out.
+
+        Returns:
+            Whether the requested version is in service now, or after a dry run, would be.
+
+        Raises:
+            RolloutError, ResnetClientError, OSError: it cannot be carried out; the old version stays in service.
+        """
+        networks = self._networks()
+        switched: list[Network] = []
+        try:
+            answers = [self._compare(network) for network in networks]
+            if self._options.dry_run:
+                self._report("dry run: nothing was changed")
+                return True
+            for network, expected in zip(networks, answers, strict=True):
+                switched.append(network)
+                self._switch(network, expected)
+        except RefusedError as exc:
+            self._report(str(exc))
+            # Versions of one number belong together, so no restart may serve the others, either.
+            self._undo(switched, [] if self._options.dry_run else networks)
+            return False
+        except BaseException:
+            # Without --artifact, the version was in the repository before.
+            self._undo(switched, switched if self._options.artifact else [])
+            raise
+        for network in networks:
+            # Not earlier, because until here the higher version could have been needed again.
+            self._set_aside(network, *(version for version in network.versions() if version > network.new))
+        return True
+
+    def _loaded(self) -> dict[str, list[int]]:
+        """Return the loaded versions of each model, ascending; a request that names no version gets the last."""
+        loaded: dict[str, list[int]] = {}
+        for entry in self._control.index():
+            if entry.state == "READY":
+                loaded.setdefault(entry.model, []).append(int(entry.version))
+        return {model: sorted(versions) for model, versions in sorted(loaded.items())}
+
+    def _networks(self) -> list[Network]:
+        """List the networks in which something is to be done."""
+        options, loaded = self._options, self._loaded()
+        configs = {model: self._control.config(model) for model in loaded}
+        served = [model for model, config in configs.items() if _is_network(config)]
+        if unknown := [model for model in options.model if model not in served]:
+            raise RolloutError(f"{self._control.url} serves no network {unknown[0]}; it serves {', '.join(served)}")
+        found = {model: self._find(configs[model], loaded[model]) for model in options.model or served}
+        networks = [network for network in found.values() if network is not None]
+        missing = ", ".join(model for model, network in found.items() if network is None)
+        if not networks or (options.model and missing):
+            raise RolloutError(
+                f"{options.repository} has no version {options.model_version} of {missing or 'any network'}: "
+                f"run resnet-build --model-version {options.model_version}, or name its file with --artifact"
+            )
+        for network in networks:
+            if network.old == network.new:
+                self._report(f"{network.name}: version {network.new} is in service already")
+        return [network for network in networks if network.old != network.new]
+
+    def _find(self, config: dict[str, Any], loaded: Sequence[int]) -> Network | None:
+        """Find a network's new version; None if there is none."""
+        new, artifact = self._options.model_version, self._options.artifact
+        network = Network(config, self._options.repository / config["name"], loaded[-1], new)
+        if new in loaded:
+            return network
+        files = network.read(new)
+        if artifact is not None:
+            if not self._options.model and artifact.suffix != Path(network.filename).suffix:
+                return None
+            if files is not None:
+                raise RolloutError(f"{network.directory / str(new)} exists: omit --artifact, or move it away")
+            files = {f"{new}/{network.filename}": artifact.read_bytes()}
+        return None if files is None else dataclasses.replace(network, files=files)
+
+    def _images(self, network: Network) -> list[Pixels]:
+        return load_images(self._options.images, side=network.image_side, count=self._options.calls)
+
+    def _compare(self, network: Network) -> Probabilities:
+        """Return the new version's answers; unless it is loaded already, it has to be like the old version first."""
+        images, old, new = self._images(network), network.old, network.new
+        if network.files is None:
+            return probabilities(self._client, images, network.classes, network.name, version=new)
+        with contextlib.ExitStack() as copies:
+            with _refuses(network, _CANNOT_BE_LOADED):
+                if f"{new}/{network.filename}" not in network.files:
+                    raise RefusedError(f"{network.directory / str(new)} has no {network.filename}")
+                self._report(f"{network.name}: loading version {new} next to version {old}, under another name")
+                candidate = copies.enter_context(self._copy(network, _CANDIDATE, new, network.files))
+            with _refuses(network, _NO_ANSWER):
+                answers = probabilities(self._client, images, network.classes, candidate, version=new)
+            old_answers = probabilities(self._client, images, network.classes, network.name, version=old)
+            with _refuses(network, _NO_ANSWER):
+                self._check_agreement(old_answers, answers)
+            baseline = network.name
+            if files := network.read(old):
+                # In service it waits for other requests, too, and compared with that any candidate would seem fast.
+                baseline = copies.enter_context(self._copy(network, _BASELINE, old, files))
+            else:
+                self._report(f"  version {old} has no file here: it is timed in service, among other requests")
+            with _refuses(network, _NO_ANSWER):
+                self._check_latency((baseline, old), (candidate, new), images)
+        return answers
+
+    @contextlib.contextmanager
+    def _copy(self, network: Network, suffix: str, version: int, files: Mapping[str, bytes]) -> Iterator[str]:
+        name = network.name + suffix
+        # An interrupted rollout may have left other files under this name, and Triton would keep them.
+        self._control.unload(name)
+        try:
+            self._control.load(name, network.copied(name, version), files)
+            yield name
+        finally:
+            self._control.unload(name)
+
+    def _check_agreement(self, old: Probabilities, new: Probabilities) -> None:
+        agreement, least = float(np.mean(top_1(old) == top_1(new))), self._options.min_agreement
+        self._report(f"  same top-1: {agreement:.1%} of {len(new)} images (at least {100 * least:g}%)")
+        self._report(f"  largest difference of a probability: {np.abs(old - new).max():.6f}")
+        if agreement < least:
+            raise RefusedError(f"it agrees on {agreement:.1%} of the images (at least {100 * least:g}%)")
+
+    def _check_latency(self, old: tuple[str, int], new: tuple[str, int], images: Sequence[Pixels]) -> None:
+        most, calls = self._options.max_p99_ratio, self._options.calls
+        for _ in range(_MEASUREMENTS):
+            durations_s = latencies_s(self._client, old, new, [images[call % len(images)] for call in range(calls)])
+            (old_p50, new_p50), (old_p99, new_p99) = 1000 * np.percentile(durations_s, (50, 99), axis=1)
+            ratio = new_p99 / old_p99
+            self._report(f"  p50: old {old_p50:.1f} ms, new {new_p50:.1f} ms")
+            self._report(f"  p99: old {old_p99:.1f} ms, new {new_p99:.1f} ms, {ratio:.2f} times (at most {most:g})")
+            if ratio <= most:
+                return
+        raise RefusedError(f"its slowest calls (p99) take {ratio:.2f} times as long (at most {most:g})")
+
+    def _switch(self, network: Network, expected: Probabilities) -> None:
+        old, new = network.old, network.new
+        if self._options.artifact and network.files and network.directory.is_dir():
+            self._report(f"  wrote {network.write(network.files)}")
+        self._report(f"{network.name}: {'going back' if network.files is None else 'switching'} to version {new}")
+        with _refuses(network, _CANNOT_BE_LOADED):
+            self._control.load(network.name, network.serving(*((old, new) if old < new else (new,))))
+        if self._loaded()[network.name][-1] != new:
+            raise RolloutError(
+                f"the repository of {self._control.url} has no {network.name}/{new}: put it there, and repeat"
+            )
+        with _refuses(network, _NO_ANSWER):
+            self._verify(network, expected)
+        kept = f"; version {old} stays loaded, to go back to" if old < new else ""
+        self._report(f"{network.name}: version {new} is in service{kept}")
+
+    def _verify(self, network: Network, expected: Probabilities) -> None:
+        """Send requests that name no version; network and ensembles have to answer as the new version."""
+        images = self._images(network)[:_VERIFIED_IMAGES]
+        ensembles = [model for model in self._loaded() if _takes_highest(self._control.config(model), network.name)]
+        for model in (network.name, *ensembles):
+            found = probabilities(self._client, images, network.classes, model, encoded=model != network.name)
+            same = int(np.sum(top_1(found) == top_1(expected[: len(images)])))
+            # One may differ: the answers of quantized networks vary with the batch they are computed in.
+            if same < self._options.min_agreement * len(images) - 1:
+                raise RefusedError(f"{model} does not answer as version {network.new} did in the comparison")
+            self._report(f"  {model} answers as version {network.new} on {same} of {len(images)} images")
+
+    def _undo(self, switched: Sequence[Network], unwanted: Sequence[Network]) -> None:
+        """Load the old versions again, and set the unwanted ones aside."""
+        failures = []
+        for network in switched:
+            try:
+                # The server may still be busy with a load that took too long; this one comes after it.
+                self._control.load(network.name, network.serving(network.old))
+            except ResnetClientError as exc:
+                failures.append(f"version {network.old} of {network.name} could not be loaded again ({exc})")
+        for network in unwanted:
+            if network.new > network.old:
+                self._set_aside(network, network.new)
+        if failures:
+            raise RolloutError(f"{'; '.join(failures)}: load it, or restart the server")
+        for network in unwanted:
+            self._report(f"{network.name}: version {network.old} stays in service")
+
+    def _set_aside(self, network: Network, *versions: int) -> None:
+        for version in versions:
+            if path := network.set_aside(version):
+                self._report(
+                    f"  {path.with_name(str(version))} is now {path.name}, so that no restart serves it; "
+                    "rename it in other copies of the repository, too"
+                )
+
+
+@contextlib.contextmanager
+def _refuses(network: Network, faults: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Refuse the new version for its faults."""
+    try:
+        yield
+    except faults as exc:
+        raise RefusedError(f"{network.name}: version {network.new} is refused: {exc}") from exc
+
+
+def _is_network(config: Mapping[str, Any]) -> bool:
+    is_classifier = any(output["name"] == PROBABILITIES for output in config.get("output", []))
+    return is_classifier and "ensemble_scheduling" not in config
+
+
+def _takes_highest(config: Mapping[str, Any], model: str) -> bool:
+    """Whether this is an ensemble with a step that names the model and no version."""
+    steps = config.get("ensemble_scheduling", {}).get("step", [])
+    return any(step["model_name"] == model and int(step.get("model_version", -1)) == -1 for step in steps)
