@@ -4,7 +4,7 @@
 >>> with Client("grpc://localhost:8001") as client:
 ...     print(client.classify("cat.jpg").top)
 
-Everything public is listed in ``__all__``; all modules are private.
+Everything public is listed in ``__all__``; all modules are private, except :mod:`resnet_client.admin`.
 """
 
 from resnet_client._async_client import AsyncClient

@@ -6,7 +6,8 @@ import threading
 from contextlib import closing
 
 import pytest
-from resnet_client import ResponseError, UnavailableError
+from resnet_client import ClientConfig, ResponseError, UnavailableError
+from resnet_client.admin import ModelControl
 from resnet_serve import ServerConfig, TritonServer
 
 from .conftest import KINDS
@@ -55,6 +56,14 @@ def test_both_sides_know_each_other(connect, ports, options, photos, url):
     client = connect(ports[connect.protocol], url, **options)
     assert client.classify(photos["cat"]).predictions
     assert client.metadata()["server"]["name"] == "triton"
+
+
+def test_models_are_controlled_over_mutual_tls(ports, options):
+    """``ModelControl`` uses the certificates of its config."""
+    url = SECURE.format(protocol="grpc", port=ports["grpc"])
+    with ModelControl(ClientConfig.resolve({"url": url, **options})) as control:
+        control.load("resnet50")
+        assert "resnet50" in {entry.model for entry in control.index()}
 
 
 @pytest.mark.parametrize("given", ["nothing", "the stranger's"])
