@@ -16,7 +16,7 @@ Everything after -- goes to tritonserver as it is: resnet-serve -- --log-verbose
 `resnet-serve rollout --help` tells how to bring a new version of a model into service.
 
 exit codes: 0 stopped on request, 1 the server ended by itself, 2 wrong usage, 3 it could not start;
-with --exit-after: those of the command
+with --exit-after: those of the command, 130 or 143 if a signal stopped it
 """
 
 

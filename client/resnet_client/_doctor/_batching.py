@@ -226,7 +226,7 @@ CHECKS = (
         ("models",),
         preferred_batch_size,
         "no batch of single photos is larger, and a GPU takes nearly as long for a larger one",
-        "leave preferred_batch_size out, or have resnet-build tune choose it",
+        "leave preferred_batch_size out, or have resnet-loadtest tune choose it",
     ),
     Check(
         "preserve-ordering",

@@ -45,25 +45,6 @@ def test_a_dead_worker_is_replaced(serving: Callable, wait_for: Callable, one_mo
         assert running.process.wait(WAIT_S) == 0
 
 
-def test_a_replaced_worker_keeps_the_named_config(
-    serving: Callable, api: Callable[[str], Api], wait_for: Callable, one_model: Path
-) -> None:
-    """The server uses the tuned config, prints that it does, and has it after a worker was replaced, too."""
-    text = (one_model / "preprocess/config.pbtxt").read_text()
-    (one_model / "preprocess/configs").mkdir()
-    (one_model / "preprocess/configs/tuned.pbtxt").write_text(text.replace("count: 1", "count: 2"))
-    with serving(one_model) as running:
-        assert "  model config tuned: preprocess" in running.lines
-        first = set(supervisor.workers_of(running.server))
-        assert len(first) == 2
-        os.kill(min(first), signal.SIGKILL)
-        wait_for(lambda: not first & set(supervisor.workers_of(running.server)), "the workers were not replaced")
-        wait_for(lambda: len(supervisor.workers_of(running.server)) == 2, "a worker is missing")
-        (group,) = api(running.url("HTTP")).ask("v2/models/preprocess/config")["instance_group"]
-        assert group["count"] == 2
-        assert running.answers()
-
-
 def test_a_model_that_somebody_unloads_stays_unloaded(
     serving: Callable, api: Callable[[str], Api], wait_for: Callable, one_model: Path
 ) -> None:
