@@ -49,7 +49,7 @@ serve: repository  ## serve on this machine, classify a photo, go on until Ctrl-
 LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
 
 tune: repository  ## choose threads, instances, batch and queue delay for this machine (MODEL=resnet50, SLO=p99<=100ms)
-	exec $(BIN)/resnet-build tune --model $(MODEL) $(if $(SLO),--slo "$(SLO)")
+	exec $(BIN)/resnet-loadtest tune --start --model $(MODEL) $(if $(SLO),--slo "$(SLO)")
 
 loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; starts a server if none runs (PORT=8000)
 	@export RESNET_URL=$${RESNET_URL:-grpc://localhost:$$(($(PORT) + 1))}; \
@@ -122,5 +122,5 @@ clean:  ## remove the environment, caches and artifacts; downloads stay in the u
 	rm -rf $(foreach variant,int8 bf16 fp32 fp16,model_repository/network_$(variant) model_repository/resnet50_$(variant))
 	rm -rf model_repository/resnet50_onnx
 	rm -rf model_repository/network_backbone model_repository/resnet50_backbone
-	rm -f model_repository/manifest.json model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt
+	rm -f model_repository/manifest.json model_repository/*/configs/tuned.pbtxt model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt
 	find model_repository -mindepth 2 -type d -empty -delete

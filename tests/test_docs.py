@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import resnet_build.__main__
-import resnet_build.tuning.options
 import resnet_client.cli
 import resnet_loadtest.__main__
 import resnet_serve.options
@@ -29,9 +28,8 @@ FENCED = re.compile(r"^```(?:console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`(resnet-(?:build|serve|client|loadtest) [^`\n]+)`")
 COMMAND = re.compile(r"^(?:\$ )?(resnet-(?:build|serve|client|loadtest)(?: .*)?)$", re.MULTILINE)
 
-# The longer name comes first: `tune` and `rollout` have parsers of their own.
+# The longer name comes first: `rollout` has a parser of its own.
 PARSERS = {
-    ("resnet-build", "tune"): resnet_build.tuning.options.parser,
     ("resnet-serve", "rollout"): resnet_serve.rollout.cli.parser,
     ("resnet-build",): resnet_build.__main__._parser,
     ("resnet-serve",): resnet_serve.options.parser,
@@ -112,7 +110,7 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "page"),
-    [("resnet_build", "building"), ("resnet_build tune", "tuning"), ("resnet_serve", "serving")],
+    [("resnet_build", "building"), ("resnet_loadtest tune", "tuning"), ("resnet_serve", "serving")],
 )
 def test_documented_options_are_the_real_ones(command: str, page: str) -> None:
     """Every option of a command is told on its page, and no other is."""

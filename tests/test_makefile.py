@@ -49,7 +49,7 @@ def make(folder: Path, target: str, *variables: str, **commands: str) -> Iterato
     ("target", "waiting"),
     [
         ("serve", "resnet_serve"),
-        ("tune", "resnet_build"),
+        ("tune", "resnet_loadtest"),
         ("loadtest", "resnet_serve"),
         ("loadtest", "resnet_loadtest"),
     ],

@@ -29,18 +29,12 @@ examples:
   resnet-build --variant int8                        and an integer network for CPUs
   resnet-build --backbone                            and feature maps for detection and segmentation
   resnet-build describe --arch v1                    print the network
-  resnet-build tune --help                           choose the serving options for this machine, by measuring
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    argv = sys.argv[1:] if argv is None else argv
     try:
-        if argv[:1] == ["tune"]:
-            from resnet_build.tuning import command
-
-            return command.main(argv[1:])
         args = _parser().parse_args(argv)
         return _describe(args) if args.command == "describe" else _build(args)
     except BuildError as exc:
@@ -117,10 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="also serve the feature maps C2 to C5, as resnet50_backbone; fp16 halves what travels (default fp32)",
     )
     _add_gpu_options(parser.add_argument_group("GPU hosts; what is not given stays as it was built before"))
-    title = (
-        "serving, written into config.pbtxt; what tune has chosen stays, unless a flag here or --force says otherwise"
-    )
-    _add_serving_options(parser.add_argument_group(title))
+    _add_serving_options(parser.add_argument_group("serving, written into config.pbtxt"))
     target = parser.add_argument_group("output")
     target.add_argument(
         "--repository",
@@ -188,18 +179,8 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _serving(args: argparse.Namespace) -> ServingOptions:
-    """A flag comes before what was tuned, and that before the default."""
-    from resnet_build import manifest
-
     given = {field.name: getattr(args, field.name) for field in dataclasses.fields(ServingOptions)}
-    given = {name: value for name, value in given.items() if value is not None}
-    record = manifest.read(args.repository)
-    if tuned := {} if args.force else manifest.tuned_schedule(record):
-        # The batch was chosen below a largest one, which a later build does not name again.
-        most = record.get("serving", {}).get("max_batch_size", ServingOptions.max_batch_size)
-        tuned["max_batch_size"] = most = given.get("max_batch_size", most)
-        tuned["preferred_batch_size"] = min(tuned["preferred_batch_size"], most)
-    return ServingOptions(**(tuned | given))
+    return ServingOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 def _file_options(args: argparse.Namespace) -> FileOptions:

@@ -19,6 +19,8 @@ from resnet_build.schedule import schedule
 from resnet_build.tensors import FEATURE_COUNT, FEATURES, IMAGE, PIXELS, PROBABILITIES
 
 LABELS_FILENAME = "labels.txt"
+# Written by `resnet-loadtest tune`, in each model's folder.
+TUNED_FILENAME = "configs/tuned.pbtxt"
 PREPROCESS = "preprocess"
 DOOR = "resnet50"
 # Ensemble → the network it ends in, where nothing else was decided.
@@ -107,8 +109,6 @@ def render_all(
     classes: int,
     variants: Sequence[str] = (),
     door: str = PLAIN,
-    *,
-    note: str = "",
 ) -> dict[str, str]:
     """Render every model's configuration.
 
@@ -118,7 +118,6 @@ def render_all(
         classes: number of labels.
         variants: what is served beside the default networks.
         door: which network the default door ends in.
-        note: a line of comment for each of them.
 
     Returns:
         Model name → text of its ``config.pbtxt``.
@@ -134,14 +133,14 @@ def render_all(
         config.parameters["recipe_sha256"].string_value = recipe.sha256
         for name, value in options.photo_limits.to_parameters().items():
             config.parameters[name].string_value = value
-        rendered[config.name] = to_text(config, note)
+        rendered[config.name] = to_text(config)
     return rendered
 
 
-def to_text(config: pb.ModelConfig, note: str = "") -> str:
-    """Write a ``config.pbtxt``; ``note`` is a line of comment above it."""
+def to_text(config: pb.ModelConfig) -> str:
+    """Write a ``config.pbtxt``."""
     text: str = text_format.MessageToString(config)
-    return _HEADER + (f"# {note}\n" if note else "") + text
+    return _HEADER + text
 
 
 def to_text_like(config: pb.ModelConfig, other: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import platform
@@ -13,7 +12,7 @@ from typing import Any
 
 from resnet_build import python_models
 from resnet_build.errors import BuildError
-from resnet_build.options import AUTO, DOORS, SCHEDULE, ServingOptions, known_fields
+from resnet_build.options import AUTO, DOORS, ServingOptions, known_fields
 
 FILENAME = "manifest.json"
 _TOOLS = ("torch", "torchvision", "onnx", "onnxscript")
@@ -57,7 +56,6 @@ def _is_manifest(content: object) -> bool:
         case {"versions": dict(versions), **rest}:
             return (
                 all(_is_version(entry) for entry in versions.values())
-                and _is_tuning(rest.get("tuned"))
                 and _are_options(rest.get("serving", {}), int)
                 and _are_options(rest.get("gpu", {}), str)
                 and _is_door(rest.get("door", {}))
@@ -77,16 +75,6 @@ def _is_door(entry: object) -> bool:
     return entry == {}
 
 
-def _is_tuning(entry: object) -> bool:
-    """Whether an entry has what a later build reads of ``resnet-build tune``, if there is one."""
-    match entry:
-        case None:
-            return True
-        case {"serving": dict(serving), "note": str(note)}:
-            return set(serving) == set(SCHEDULE) and all(type(v) is int for v in serving.values()) and "\n" not in note
-    return False
-
-
 def _is_version(entry: object) -> bool:
     """Whether an entry has what a later build reads of it."""
     match entry:
@@ -104,20 +92,6 @@ def _is_version(entry: object) -> bool:
                 _ARTIFACT.fullmatch(name) for name in artifacts
             )
     return False
-
-
-def tuned_schedule(manifest: Manifest) -> dict[str, int]:
-    """Return what ``resnet-build tune`` has chosen, by the names of ``ServingOptions``; nothing if it has not."""
-    return dict(manifest["tuned"]["serving"]) if manifest.get("tuned") else {}
-
-
-def record_serving(manifest: Manifest, serving: ServingOptions) -> bool:
-    """Record the options; forget what was tuned if they say otherwise, and return whether they do."""
-    manifest["serving"] = dataclasses.asdict(serving)
-    if tuned_schedule(manifest).items() <= manifest["serving"].items():
-        return False
-    del manifest["tuned"]
-    return True
 
 
 def to_json(manifest: Manifest) -> str:

@@ -17,8 +17,6 @@ OPENVINO_VARIANTS = ("int8", "bf16", "fp32")
 # What the default door can end in: the float network, or what is fast on a CPU (FP16 is for GPUs).
 AUTO, PLAIN = "auto", "onnx"
 DOORS = (AUTO, PLAIN, *OPENVINO_VARIANTS)
-# What `resnet-build tune` chooses for the machine.
-SCHEDULE = ("preferred_batch_size", "max_queue_delay_us", "instances", "preprocess_instances", "threads")
 
 # For GPU hosts; `resnet_build.gpu` tells what they change. The first of each is the default.
 ACCELERATORS = ("none", "tensorrt")

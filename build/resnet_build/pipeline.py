@@ -30,7 +30,7 @@ from resnet_build import (
 from resnet_build.errors import BuildError, LateInterrupt, UsageError
 from resnet_build.network import ServedNetwork, check_shapes, fold_batch_norms, load_network, move_strides_up
 from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
-from resnet_build.repository import is_unfinished, locked, publication
+from resnet_build.repository import Publication, is_unfinished, locked, publication
 from resnet_build.variants import calibration
 from resnet_build.weights import FileOptions, Weights, check, load
 
@@ -148,8 +148,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
             exported[backbone.NETWORK] = maps.path
         artifacts = {f"{network}/{options.model_version}/{path.name}": path for network, path in exported.items()}
         # The configurations are common to all versions, so their options are recorded once.
-        if manifest.record_serving(record, options.serving):
-            report("what tune has chosen is replaced by what was asked for now")
+        record["serving"] = dataclasses.asdict(options.serving)
         record["gpu"] = dataclasses.asdict(gpu.chosen(record, options.gpu))
         # A decision that stays keeps the figures by which it was made.
         record["door"] = (record["door"] if wish.previous else {}) | decision.record
@@ -161,8 +160,13 @@ def _build(options: BuildOptions, report: Report) -> bool:
             "variants": {name: variant.record for name, variant in made.items()},
             "backbone": maps.record if maps else None,
         }
-        _publish(options, found, artifacts, record)
+        stale = _publish(options, found, artifacts, record)
     report(f"wrote {options.repository}")
+    if stale:
+        report(
+            f"removed tuned config of {', '.join(stale)} (measured with other options); "
+            "run `resnet-loadtest tune` again"
+        )
     return True
 
 
@@ -326,11 +330,14 @@ def _vary(
     return made, decision
 
 
-def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path], record: manifest.Manifest) -> None:
+def _publish(
+    options: BuildOptions, found: Weights, artifacts: Mapping[str, Path], record: manifest.Manifest
+) -> list[str]:
+    """Write the repository; return the models whose tuned config no longer fits."""
     labels = "".join(f"{label}\n" for label in found.labels)
     made, door_variant = record["versions"][str(options.model_version)]["inputs"]["variants"], _variant(record)
     ensembles = configs.ensembles(made, door_variant)
-    with publication(options.repository, whole=True) as files:
+    with publication(options.repository) as files:
         for name, path in artifacts.items():
             files.copy(name, path)
         for name, source in _PYTHON_FILES.items():
@@ -338,6 +345,7 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
         for ensemble in ensembles:
             files.folder(f"{ensemble}/1")
         rendered = _rendered(options, found, record)
+        stale = _remove_stale_tuned_configs(files, options.repository, rendered)
         texts = {f"{model}/config.pbtxt": text for model, text in rendered.items()}
         texts |= {f"{model}/{configs.LABELS_FILENAME}": labels for model in (*ensembles, *ensembles.values())}
         if backbone.ENSEMBLE in rendered:
@@ -355,14 +363,27 @@ def _publish(options: BuildOptions, found: Weights, artifacts: Mapping[str, Path
             files.remove(configs.ensemble_of(PLAIN))  # of a door that ended in a variant before
         # Last: what it tells is true only when all the rest is there.
         files.write(manifest.FILENAME, manifest.to_json(record))
+    return stale
+
+
+def _remove_stale_tuned_configs(files: Publication, repository: Path, rendered: Mapping[str, str]) -> list[str]:
+    """Remove tuned configs that were made from another ``config.pbtxt``; return their models."""
+    stale = []
+    for model, text in rendered.items():
+        path = repository / model / "config.pbtxt"
+        if (repository / model / configs.TUNED_FILENAME).exists() and not (
+            path.exists() and path.read_text(encoding="utf-8") == text
+        ):
+            files.remove(f"{model}/{configs.TUNED_FILENAME}")
+            stale.append(model)
+    return stale
 
 
 def _rendered(options: BuildOptions, found: Weights, record: manifest.Manifest) -> dict[str, str]:
     """Every model's configuration, by the model's name."""
     inputs = record["versions"][str(options.model_version)]["inputs"]
-    note = record.get("tuned", {}).get("note", "")
     rendered = configs.render_all(
-        options.serving, found.recipe, len(found.labels), inputs["variants"], _variant(record), note=note
+        options.serving, found.recipe, len(found.labels), inputs["variants"], _variant(record)
     )
     if wire := inputs["backbone"]:
         rendered |= backbone.render(rendered, options.serving, wire)

@@ -27,9 +27,8 @@ _MARK = ".resnet-build.unfinished"
 class Publication:
     """Collects files for one repository; :func:`publication` makes, publishes and cleans up one."""
 
-    def __init__(self, root: Path, *, whole: bool) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._whole = whole
         self._staged: list[tuple[Path, Path]] = []
         self._folders: list[Path] = []
         self._made: list[Path] = []
@@ -54,7 +53,7 @@ class Publication:
         self._folders.append(self._root / name)
 
     def remove(self, name: str) -> None:
-        """Remove a model when all else is in place; it need not be there."""
+        """Remove a model, or a file of one, when all else is in place; it need not be there."""
         self._unwanted.append(self._root / name)
 
     def _stage(self, name: str) -> Path:
@@ -82,16 +81,17 @@ class Publication:
         with _signals_held():
             for folder in self._folders:
                 self._make(folder)
-            ends_here = self._whole or not mark.exists()
             mark.touch()
             try:
                 for staged, destination in self._staged:
                     destination.parent.mkdir(exist_ok=True)
                     staged.replace(destination)
-                for model in self._unwanted:
-                    shutil.rmtree(model, ignore_errors=True)
-                if ends_here:
-                    mark.unlink()
+                for path in self._unwanted:
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
+                mark.unlink()
             except OSError as exc:
                 raise BuildError(f"{self._root} is written in part only ({exc}); build again") from exc
             self._staged.clear()
@@ -126,17 +126,13 @@ def _signals_held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def publication(root: Path, *, whole: bool = False) -> Iterator[Publication]:
+def publication(root: Path) -> Iterator[Publication]:
     """Collect files in the block, publish them at its end; an exception in it leaves everything as it was.
-
-    Args:
-        root: the repository.
-        whole: whether the files are all that one needs, and so make good what a killed publication left.
 
     Raises:
         BuildError: the repository cannot be written (no space, no permission).
     """
-    collected = Publication(root, whole=whole)
+    collected = Publication(root)
     try:
         _remove_leftovers(root)
         yield collected

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
-from resnet_loadtest.cli import compare, find_slo, report, run, worker
+from resnet_loadtest.cli import compare, find_slo, report, run, tune, worker
 from resnet_loadtest.errors import LoadTestError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: tuple[Any, ...] = (run, find_slo, compare, report, worker)
+COMMANDS: tuple[Any, ...] = (run, find_slo, tune, compare, report, worker)
 
 EXIT_COULD_NOT_RUN, EXIT_USAGE, EXIT_INTERRUPTED = 3, 64, 130
 
@@ -36,7 +36,9 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
+    arguments.argv = argv  # `tune` runs the command again, next to a server
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)

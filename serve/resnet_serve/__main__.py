@@ -53,9 +53,10 @@ def _serve(args: argparse.Namespace, log: Path) -> int:
             if args.exit_after:
                 return code
         return session.wait()
-    except StopRequested:
+    except StopRequested as request:
         _say("stopping: running requests finish first")
-        return EXIT_STOPPED
+        # The command of --then did not finish; as in a shell.
+        return 128 + request.number if args.exit_after else EXIT_STOPPED
     finally:
         # A signal, or a second one, must not cut the draining short.
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -32,6 +32,8 @@ class ServerConfig:
             and metrics, which Triton cannot encrypt, for this machine only.
         tls_key: PEM file of its private key, without a passphrase.
         tls_client_ca: PEM file of authorities; only clients with a certificate of theirs are let in.
+        model_config_name: name of the model configs to use: ``<model>/configs/<name>.pbtxt`` where a model has that
+            file, else its ``config.pbtxt``. None for ``tuned`` if a model has one; empty for ``config.pbtxt`` only.
         triton_args: Triton's own flags, passed through after ours.
     """
 
@@ -46,6 +48,7 @@ class ServerConfig:
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
+    model_config_name: str | None = None
     triton_args: tuple[str, ...] = ()
 
     @property

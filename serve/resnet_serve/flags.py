@@ -40,6 +40,7 @@ def of(config: ServerConfig, repository: Path, backends: Path, ports: list[int],
         "--disable-auto-complete-config",
         *regions,
         *_control(config.triton_args, repository),
+        *([f"--model-config-name={name}"] if (name := selection.model_config_name(config)) else []),
         *_tls(config),
         *config.triton_args,
     ]

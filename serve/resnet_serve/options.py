@@ -16,7 +16,7 @@ Everything after -- goes to tritonserver as it is: resnet-serve -- --log-verbose
 `resnet-serve rollout --help` tells how to bring a new version of a model into service.
 
 exit codes: 0 stopped on request, 1 the server ended by itself, 2 wrong usage, 3 it could not start;
-with --exit-after: those of the command
+with --exit-after: those of the command, 130 or 143 if a signal stopped it
 """
 
 
@@ -38,6 +38,7 @@ def config_of(args: argparse.Namespace, log: Path) -> ServerConfig:
         tls_certificate=args.tls_certificate,
         tls_key=args.tls_key,
         tls_client_ca=args.tls_client_ca,
+        model_config_name=args.model_config_name,
         triton_args=tuple(args.triton_args),
     )
 
@@ -80,6 +81,13 @@ def parser() -> argparse.ArgumentParser:
 def _add_server(parser: argparse.ArgumentParser, default: ServerConfig) -> None:
     parser.add_argument(
         "--repository", type=Path, default=default.repository, metavar="DIR", help="default: model_repository"
+    )
+    parser.add_argument(
+        "--model-config-name",
+        type=_model_config_name,
+        metavar="NAME",
+        help="use <model>/configs/NAME.pbtxt instead of config.pbtxt for each model that has this file; none: for no "
+        "model (default: tuned, which resnet-loadtest tune writes, if a model has it)",
     )
     parser.add_argument(
         "--host",
@@ -142,6 +150,13 @@ def _apis(text: str) -> tuple[str, ...]:
         if name not in APIS:
             raise argparse.ArgumentTypeError(f"{name!r} is none of none, all, {', '.join(APIS)}")
     return names
+
+
+def _model_config_name(text: str) -> str:
+    """Return an empty name for ``none``; Triton reads the name as part of a path."""
+    if "/" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name: expected one such as tuned, without / or .pbtxt")
+    return "" if text == "none" else text
 
 
 def _patience(text: str) -> float:

@@ -1,10 +1,16 @@
-"""Which models of a repository can be served here: a CPU image need not hold torch to serve ONNX."""
+"""Which models of a repository can be served here, and with which of their configs.
+
+A CPU image need not hold torch to serve ONNX.
+"""
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import re
 from pathlib import Path
+
+from resnet_serve.config import ServerConfig
 
 # Backend → the package that it imports; DALI's is no package, and is in NVIDIA's image only.
 _PACKAGES = {
@@ -14,6 +20,7 @@ _PACKAGES = {
     "dali": "DALI's backend",
 }
 _BACKEND = re.compile(r'^backend: "(\w+)"', re.MULTILINE)
+_TUNED = "tuned"  # of `resnet-loadtest tune`
 _STEP = re.compile(r'^\s+model_name: "([^"]+)"', re.MULTILINE)
 
 
@@ -47,3 +54,17 @@ def servable(repository: Path) -> tuple[str, ...]:
         return ("*",)
     names = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
     return tuple(name for name in names if name not in missing)
+
+
+def model_config_name(config: ServerConfig) -> str:
+    """Return what to pass as ``--model-config-name``; empty for nothing, or if the caller passes it to Triton."""
+    if any(flag.startswith("--model-config-name") for flag in config.triton_args):
+        return ""
+    if config.model_config_name is None:
+        return _TUNED if models_with_config(_TUNED, Path(config.repository)) else ""
+    return config.model_config_name
+
+
+def models_with_config(name: str, repository: Path) -> list[str]:
+    """Return the models that have a config of this name, sorted."""
+    return sorted(path.parent.parent.name for path in repository.glob(f"*/configs/{glob.escape(name)}.pbtxt"))

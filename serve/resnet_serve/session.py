@@ -58,6 +58,7 @@ class Session:
         _show_models(self._server, self._say)
         for name, package in selection.without_package(Path(self._server.config.repository)).items():
             self._say(f"  {name:<22} is not served: {package} is not installed")
+        _show_model_config(self._server.config, self._say)
         self._say(f"ready in {time.monotonic() - self._started_s:.1f} s")
         urls = {"gRPC": self._server.grpc_url, "HTTP": self._server.http_url, "metrics": self._server.metrics_url}
         for name, url in urls.items():
@@ -181,6 +182,12 @@ def _reach(config: ServerConfig, name: str) -> str:
     if name == "gRPC":
         return "  (TLS, with client certificates)" if config.tls_client_ca else "  (TLS)"
     return "  (no TLS here, so for this machine only)"
+
+
+def _show_model_config(config: ServerConfig, say: Callable[[str], None]) -> None:
+    if name := selection.model_config_name(config):
+        models = selection.models_with_config(name, Path(config.repository))
+        say(f"  model config {name}: {', '.join(models) or 'no model has it; all use config.pbtxt'}")
 
 
 def _show_models(server: TritonServer, say: Callable[[str], None]) -> None:

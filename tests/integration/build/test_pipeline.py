@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from resnet_build import manifest, pipeline
+from resnet_build import configs, manifest, pipeline
 from resnet_build import repository as repository_module
 from resnet_build.__main__ import main
 from resnet_build.network import make_resnet50
@@ -47,6 +47,14 @@ def content(repository: Path) -> dict[str, tuple[int, int]]:
     """Every file with inode and time of change: the same only if nothing was written."""
     files = (path for path in repository.rglob("*") if path.is_file())
     return {str(path.relative_to(repository)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def write_tuned_config(repository: Path, model: str) -> Path:
+    """What ``resnet-loadtest tune`` leaves."""
+    path = repository / model / configs.TUNED_FILENAME
+    path.parent.mkdir(exist_ok=True)
+    path.write_text((repository / model / "config.pbtxt").read_text())
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +96,14 @@ def test_the_manifest_tells_what_was_built(repository: Path) -> None:
 
 
 def test_nothing_is_done_when_nothing_changed(built: Path) -> None:
-    """A second build says so and touches no file."""
+    """A second build says so and touches no file, such as a tuned config."""
+    tuned = write_tuned_config(built, "preprocess")
     before = content(built)
     result = build(built, "--weights", "random:0")
     assert result.returncode == 0
     assert "is up to date" in result.stdout
     assert content(built) == before
+    tuned.unlink()
 
 
 @pytest.mark.parametrize(
@@ -219,10 +229,13 @@ def test_a_failing_build_leaves_everything_as_it_was(built: Path, tmp_path: Path
 
 
 def test_another_version_stands_beside_the_first(built: Path, tmp_path: Path) -> None:
-    """``--model-version 2`` leaves version 1 alone; other labels are refused."""
+    """``--model-version 2`` leaves version 1 and tuned configs alone; other labels are refused."""
     first = content(built)["network_onnx/1/model.onnx"]
+    tuned = write_tuned_config(built, "network_onnx")
     result = build(built, "--weights", "random:1", "--model-version", "2")
     assert result.returncode == 0, result.stderr
+    assert "tuned" not in result.stdout
+    assert tuned.exists()
     assert content(built)["network_onnx/1/model.onnx"] == first
     assert (built / "network_onnx/2/model.onnx").exists()
     assert json.loads((built / "manifest.json").read_text())["versions"].keys() == {"1", "2"}
@@ -233,6 +246,19 @@ def test_another_version_stands_beside_the_first(built: Path, tmp_path: Path) ->
     )
     assert result.returncode == 1
     assert "write to another --repository" in result.stderr
+
+
+def test_other_options_remove_a_tuned_config(built: Path) -> None:
+    """It was measured with the options before; a line names the model, and models without one stay as they are."""
+    tuned = write_tuned_config(built, "network_onnx")
+    other = tuned.with_name("other.pbtxt")
+    other.write_text(tuned.read_text())
+    result = build(built, "--weights", "random:0", "--instances", "2")
+    assert result.returncode == 0, result.stderr
+    line = "removed tuned config of network_onnx (measured with other options); run `resnet-loadtest tune` again"
+    assert line in result.stdout
+    assert not tuned.exists()
+    assert other.exists()
 
 
 def test_a_fine_tuned_network_is_built_served_and_classified(tmp_path: Path, photos: dict[str, Path]) -> None:

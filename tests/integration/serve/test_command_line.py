@@ -202,6 +202,17 @@ def test_a_stop_lets_the_command_of_then_end_by_itself(
     assert written.read_text() == "a report"
 
 
+def test_exit_after_tells_that_a_signal_stopped_the_command(
+    serving: Callable, wait_for: Callable, one_model: Path, tmp_path: Path
+) -> None:
+    """A script that goes on after success must not take an interrupted command for one."""
+    command, written = _writing(tmp_path, "written.touch()\nsignal.pause()")
+    with serving(one_model, "--then", command, "--exit-after") as running:
+        wait_for(written.exists, "the command did not run")
+        running.process.terminate()
+        assert running.process.wait(60) == 128 + signal.SIGTERM
+
+
 def test_a_then_that_fails_is_told_and_serving_goes_on(
     serving: Callable, wait_for: Callable, run: Callable, one_model: Path, tmp_path: Path
 ) -> None:

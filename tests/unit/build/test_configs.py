@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from resnet_build import configs, gpu, manifest
-from resnet_build.__main__ import _parser, _serving
 from resnet_build.errors import BuildError
-from resnet_build.options import SCHEDULE, ServingOptions
-from resnet_build.schedule import schedule, scheduled
+from resnet_build.options import ServingOptions
 from resnet_client.preprocessing import Limits, Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -139,107 +133,6 @@ def test_threads_are_those_of_an_instance() -> None:
     assert models["network_onnx"].parameters["intra_op_thread_count"].string_value == "4"
     assert models["network_torchscript"].parameters["INTRA_OP_THREAD_COUNT"].string_value == "4"
     assert "intra_op_thread_count" not in rendered()["network_onnx"].parameters
-
-
-@given(
-    batches=st.tuples(st.integers(1, 1024), st.integers(1, 1024)),
-    delay_us=st.integers(0, 10_000_000),
-    instances=st.integers(1, 64),
-    preprocess=st.integers(1, 256),
-    threads=st.integers(1, 1024),
-)
-def test_a_schedule_is_read_as_it_was_written(
-    batches: tuple[int, int], delay_us: int, instances: int, preprocess: int, threads: int
-) -> None:
-    """Into configurations of other options, it leaves what the build would have rendered."""
-    options = ServingOptions(
-        max_batch_size=max(batches),
-        preferred_batch_size=min(batches),
-        max_queue_delay_us=delay_us,
-        instances=instances,
-        preprocess_instances=preprocess,
-        threads=threads,
-    )
-    models = rendered(instances=3, threads=7, preferred_batch_size=2)
-    for config in models.values():
-        schedule(config, options)
-    # All that wait are taken where nothing is said.
-    expected = options if min(batches) < max(batches) else dataclasses.replace(options, preferred_batch_size=0)
-    for network in ("network_onnx", "network_torchscript"):
-        assert scheduled(models["preprocess"], models[network], ServingOptions(instances=3, threads=7)) == expected
-    texts = configs.render_all(options, DEFAULT_RECIPE, 1000)
-    assert {name: configs.to_text(config) for name, config in models.items()} == texts
-
-
-def test_a_schedule_that_is_left_open_stays_so() -> None:
-    """What the known options say in other words is not said anew."""
-    models = rendered(variants=["int8"])
-    for network in ("network_onnx", "network_int8"):
-        assert scheduled(models["preprocess"], models[network], ServingOptions()) == ServingOptions()
-    known = ServingOptions(instances=1, preferred_batch_size=8)
-    found = scheduled(models["preprocess"], models["network_int8"], known)
-    assert (found.instances, found.preferred_batch_size) == (2, 4)
-    alone = rendered(variants=["int8"], instances=1)
-    found = scheduled(alone["preprocess"], alone["network_int8"], ServingOptions())
-    assert (found.instances, found.preferred_batch_size) == (1, 0)
-
-
-def test_flags_come_before_what_was_tuned_and_force_before_both(tmp_path: Path) -> None:
-    """A later build keeps the choice, a flag changes what it names, --force brings the defaults back."""
-    tuned = {
-        "preferred_batch_size": 8,
-        "max_queue_delay_us": 0,
-        "instances": 2,
-        "preprocess_instances": 3,
-        "threads": 1,
-    }
-    content = {"versions": {}, "tuned": {"serving": tuned, "note": "Tuned."}}
-    (tmp_path / "manifest.json").write_text(manifest.to_json(content))
-
-    def serving(*arguments: str) -> ServingOptions:
-        return _serving(_parser().parse_args(["--repository", str(tmp_path), *arguments]))
-
-    assert serving() == ServingOptions(**tuned)
-    assert serving("--instances", "1", "--queue-size", "9") == ServingOptions(
-        **(tuned | {"instances": 1}), queue_size=9
-    )
-    assert serving("--force", "--max-batch-size", "4") == ServingOptions(max_batch_size=4)
-    assert not manifest.record_serving(content, serving("--queue-size", "9"))
-    assert content["tuned"]["serving"] == tuned
-    assert manifest.record_serving(content, serving("--instances", "1"))
-    assert "tuned" not in content
-
-
-def test_a_tuned_batch_goes_with_the_largest_one(tmp_path: Path) -> None:
-    """A later build that names neither keeps both; one that names a smaller largest one takes batches as large."""
-    built = ServingOptions(max_batch_size=64, preferred_batch_size=64)
-    tuned = {name: getattr(built, name) for name in SCHEDULE}
-    content = {
-        "versions": {},
-        "serving": dataclasses.asdict(built),
-        "tuned": {"serving": tuned, "note": "Tuned."},
-    }
-    (tmp_path / "manifest.json").write_text(manifest.to_json(content))
-
-    def serving(*arguments: str) -> ServingOptions:
-        return _serving(_parser().parse_args(["--repository", str(tmp_path), *arguments]))
-
-    assert serving() == built
-    assert serving("--max-batch-size", "16") == ServingOptions(max_batch_size=16, preferred_batch_size=16)
-    assert serving("--force") == ServingOptions()
-    assert not manifest.record_serving(content, serving())
-    # The build tells of what it replaces.
-    assert manifest.record_serving(content, serving("--max-batch-size", "16"))
-
-
-@pytest.mark.parametrize(
-    "tuned", [[], {"note": "n"}, {"serving": {"instances": 2}, "note": "n"}, {"serving": {}, "note": "two\nlines"}]
-)
-def test_a_record_of_tuning_that_is_none_is_damage(tmp_path: Path, tuned: object) -> None:
-    """It is told, and not half believed."""
-    (tmp_path / "manifest.json").write_text(json.dumps({"versions": {}, "tuned": tuned}))
-    with pytest.raises(BuildError, match="no manifest of resnet-build"):
-        manifest.read(tmp_path)
 
 
 def test_options_of_another_version_are_passed_over(tmp_path: Path) -> None:

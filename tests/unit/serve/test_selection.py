@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from resnet_serve import ServerConfig, flags, selection
+from resnet_serve.options import config_of, parser
 
 REPOSITORY = Path(__file__).resolve().parents[3] / "model_repository"
 
@@ -40,3 +41,27 @@ def test_the_server_is_told_what_to_load(no_torch: None, tmp_path: Path) -> None
     default = flags.of(ServerConfig(REPOSITORY), REPOSITORY, tmp_path, [1, 2, 3], "prefix")
     assert "--load-model=resnet50" in default
     assert "--load-model=network_torchscript" not in default
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files", "passed"),
+    [
+        ([], [], []),
+        ([], ["tuned"], ["--model-config-name=tuned"]),
+        ([], ["other"], []),
+        (["--model-config-name", "none"], ["tuned"], []),
+        (["--model-config-name", ""], ["tuned"], []),
+        (["--model-config-name", "other"], ["tuned"], ["--model-config-name=other"]),
+        (["--", "--model-config-name=mine"], ["tuned"], ["--model-config-name=mine"]),
+    ],
+)
+def test_model_config_name_is_passed(tmp_path: Path, arguments: list[str], files: list[str], passed: list[str]) -> None:
+    """A tuned config is used where there is one, unless the caller names another, or none."""
+    for name in files:
+        path = tmp_path / "models/network_onnx/configs" / f"{name}.pbtxt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    args = parser().parse_args(["--repository", str(tmp_path / "models"), *arguments])
+    config = config_of(args, tmp_path / "log")
+    found = flags.of(config, Path(config.repository), tmp_path, [1, 2, 3], "prefix")
+    assert [flag for flag in found if flag.startswith("--model-config-name")] == passed

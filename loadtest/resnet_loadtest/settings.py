@@ -1,0 +1,129 @@
+"""The settings that ``tune`` compares, in the configs of an ensemble's two models, and the rule that picks one."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+
+from tritonclient.grpc import model_config_pb2 as pb
+
+# The present setting is replaced by one that is ahead in every round, and by more than this in the median.
+MARGIN = 0.03
+# Backend → its parameter with the number of CPU threads.
+THREADS = {
+    "onnxruntime": "intra_op_thread_count",
+    "openvino": "INFERENCE_NUM_THREADS",
+    "pytorch": "INTRA_OP_THREAD_COUNT",
+}
+_SMALL_BATCH = 4
+_DELAY_US = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What ``tune`` changes.
+
+    Attributes:
+        instances: of the network, on the CPU or per GPU.
+        threads: CPU threads of each instance; 0 for all cores, divided among the instances.
+        batch: images that an instance takes at once while more wait (``preferred_batch_size``).
+        delay_us: longest wait for a batch to fill, in microseconds.
+        preprocess: processes that decode images.
+    """
+
+    instances: int
+    threads: int
+    batch: int
+    delay_us: int
+    preprocess: int
+
+    @classmethod
+    def of(cls, preprocess: pb.ModelConfig, network: pb.ModelConfig) -> Setting:
+        """Read the setting from the configs of both models."""
+        key, batching = THREADS[network.backend], network.dynamic_batching
+        return cls(
+            instances=_instances(network),
+            threads=int(network.parameters[key].string_value) if key in network.parameters else 0,
+            batch=max(batching.preferred_batch_size, default=network.max_batch_size),
+            delay_us=batching.max_queue_delay_microseconds,
+            preprocess=_instances(preprocess),
+        )
+
+    def applied_to(self, config: pb.ModelConfig) -> pb.ModelConfig:
+        """Return a copy of the config of either model with this setting."""
+        changed = pb.ModelConfig()
+        changed.CopyFrom(config)
+        group = changed.instance_group[0] if changed.instance_group else changed.instance_group.add()
+        if (key := THREADS.get(config.backend)) is None:
+            group.count = self.preprocess
+            return changed
+        group.count = self.instances
+        # Without one, Triton itself enters the largest.
+        changed.dynamic_batching.preferred_batch_size[:] = [self.batch] if self.batch < config.max_batch_size else []
+        changed.dynamic_batching.max_queue_delay_microseconds = self.delay_us
+        changed.parameters.pop(key, None)
+        if self.threads:
+            changed.parameters[key].string_value = str(self.threads)
+        return changed
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}" if self.threads else "all threads"
+        return (
+            f"{self.instances} x {threads}, batch {self.batch}, delay {self.delay_us} us, preprocess {self.preprocess}"
+        )
+
+
+def _instances(config: pb.ModelConfig) -> int:
+    """How many instances Triton starts, on the CPU or per GPU."""
+    return config.instance_group[0].count if config.instance_group else 1
+
+
+def candidates(present: Setting, *, max_batch_size: int, cores: int, has_gpu: bool) -> list[Setting]:
+    """Return the settings to measure, the present one first.
+
+    On the CPU, 1, 2, 4 or 8 instances divide the cores. On a GPU, 1, 2 or 4 instances share it, and decoding gets all
+    cores but two, because it limits first. Batch, delay and decoding are each changed once.
+    """
+    change = dataclasses.replace
+    small = min(_SMALL_BATCH, max_batch_size)
+    base = change(present, preprocess=max(present.preprocess, cores - 2)) if has_gpu else present
+    found = [present, base]
+    for instances in (1, 2, 4) if has_gpu else (1, 2, 4, 8):
+        if has_gpu:
+            found.append(change(base, instances=instances))
+        elif instances == 1:
+            found.append(change(base, instances=1, threads=0, batch=max_batch_size))
+        elif instances <= cores:
+            # An instance that took all images that wait would leave none to the others.
+            found.append(change(base, instances=instances, threads=cores // instances, batch=small))
+    found += [
+        change(base, batch=small if base.batch == max_batch_size else max_batch_size),
+        change(base, delay_us=0 if base.delay_us else _DELAY_US),
+        change(present, preprocess=min(2 * present.preprocess, cores)),
+    ]
+    distinct: dict[Setting, Setting] = {}
+    for setting in found:
+        # 0 threads and all cores, divided, are the same.
+        distinct.setdefault(change(setting, threads=setting.threads or max(1, cores // setting.instances)), setting)
+    return list(distinct.values())
+
+
+def choose(rounds: Mapping[Setting, Sequence[float]], present: Setting, *, lower_is_better: bool) -> Setting:
+    """Return the best setting; the present one unless another is better by more than the noise.
+
+    Args:
+        rounds: setting to what was measured in each round; it is compared with the present setting in the same round.
+        present: one of them.
+        lower_is_better: as with a latency; an infinite one is the worst.
+    """
+    gains = {setting: _gains(values, rounds[present], lower_is_better) for setting, values in rounds.items()}
+    medians = {setting: statistics.median(ratios) for setting, ratios in gains.items() if min(ratios) > 1}
+    better = [setting for setting, median in medians.items() if median > 1 + MARGIN]
+    return max(better, key=medians.__getitem__, default=present)
+
+
+def _gains(values: Sequence[float], before: Sequence[float], lower_is_better: bool) -> list[float]:
+    """How many times as good each value is as the one before in the same place."""
+    pairs = zip(before, values, strict=True) if lower_is_better else zip(values, before, strict=True)
+    return [1.0 if one == other else one / max(other, 1e-9) for one, other in pairs]

@@ -1,0 +1,239 @@
+"""Measures a few settings of an ensemble on a running server, and writes the best as a named model config.
+
+present setting → candidates → rounds, each candidate loaded with a config override → choice → tuned config.
+The server gets its own configs back, however this ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from google.protobuf import json_format
+from resnet_client import ClientConfig
+from resnet_client.admin import ModelControl
+from rich.console import Console
+from rich.table import Table
+from tritonclient.grpc import model_config_pb2 as pb
+
+from resnet_loadtest import runner, tuned_config
+from resnet_loadtest.errors import LoadTestError, UsageError
+from resnet_loadtest.options import Options
+from resnet_loadtest.settings import MARGIN, THREADS, Setting, candidates, choose
+from resnet_loadtest.slo import Objective
+
+_MET, _MISSED = 0, 1
+# The first batch of each size takes longer, so each candidate is called for this long before it is measured.
+_WARM_UP_S = 1.0
+# Latencies are compared at this share of the present setting's throughput unless a rate is given.
+_RATE_SHARE = 0.7
+# A Poisson process sends fewer requests than expected at times.
+_SPARE_REQUESTS = 1.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        options: of the load test. With an objective, ``rate`` is the rate at which latencies are compared; None for a
+            share of the present setting's throughput.
+        repository: the model repository that the server serves.
+        objective: on the latency; None to compare throughput.
+        callers: users of the closed loop.
+        rounds: in each, every candidate is measured once.
+        round_s: length of a measurement in seconds; a percentile may need more.
+        dry_run: whether to write nothing.
+        command: the arguments of resnet-loadtest.
+    """
+
+    options: Options
+    repository: Path
+    objective: Objective | None
+    callers: int
+    rounds: int
+    round_s: float
+    dry_run: bool
+    command: Sequence[str]
+
+    def closed_loop(self, duration_s: float) -> Options:
+        """The load test's options for callers that send when they have their answer."""
+        return dataclasses.replace(self.options, rate=None, users=self.callers, duration_s=duration_s)
+
+    def at_rate(self, rate: float, objective: Objective) -> Options:
+        """The load test's options for a Poisson process that is long enough for the objective."""
+        duration_s = max(self.round_s, _SPARE_REQUESTS * objective.smallest_sample / rate)
+        return dataclasses.replace(self.options, rate=rate, users=None, duration_s=duration_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What was measured.
+
+    Attributes:
+        title: what the values are, with their unit.
+        objective: on the latency; None if the values are images per second.
+        rounds: setting to its values, the present setting first; latencies are in seconds.
+    """
+
+    title: str
+    objective: Objective | None
+    rounds: Mapping[Setting, list[float]]
+
+    @property
+    def present(self) -> Setting:
+        """The setting that the server had."""
+        return next(iter(self.rounds))
+
+    @property
+    def chosen(self) -> Setting:
+        """The best setting that meets the objective, or the present one."""
+        eligible = {one: values for one, values in self.rounds.items() if one == self.present or self.is_met_by(one)}
+        return choose(eligible, self.present, lower_is_better=self.objective is not None)
+
+    def is_met_by(self, setting: Setting) -> bool:
+        """Whether the median over the rounds meets the objective."""
+        return self.objective is None or self.objective.is_met_by(statistics.median(self.rounds[setting]))
+
+    def show(self, value: float) -> str:
+        """Return a value for people."""
+        return f"{value:.1f}" if self.objective is None else self.objective.describe(value).removeprefix("measured ")
+
+    def rows(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield setting, median, range and remark, for people."""
+        for setting, values in self.rounds.items():
+            remark = "chosen" if setting == self.chosen else "present" if setting == self.present else ""
+            median, least, most = (self.show(value) for value in (statistics.median(values), min(values), max(values)))
+            yield str(setting), median, f"{least} to {most}", remark
+
+
+def tune(plan: Plan, console: Console) -> int:
+    """Measure, choose and write; return 0, or 1 if no setting meets the objective.
+
+    Raises:
+        UsageError: the ensemble, or one of its models, cannot be tuned.
+        LoadTestError: the measurement could not take place; nothing was written.
+        ResnetClientError: the server does not answer, or refuses to load models.
+    """
+    with ModelControl(ClientConfig.resolve({"url": plan.options.url_for("grpc")})) as control:
+        served = _served(control, plan.options.model)
+        base = {name: tuned_config.read_base(plan.repository, name) for name in served}
+        settings = _candidates(*served.values())
+        _print(console, f"{plan.options.model}: {' and '.join(served)}, now with {settings[0]}")
+        with _restoring(control, served, console) as load:
+            comparison = _compare(plan, settings, load, console)
+    _show(comparison, console)
+    chosen = comparison.chosen
+    if not comparison.is_met_by(chosen):
+        _print(console, "no setting meets the objective; nothing was written")
+        return _MISSED
+    if plan.dry_run:
+        _print(console, "nothing was written (--dry-run)")
+    elif Setting.of(*(tuned_config.read_next(plan.repository, name) for name in base)) == chosen:
+        _print(console, "the repository has this setting; nothing was written")
+    else:
+        measured = [f"Median of {comparison.title} ({plan.rounds} x {plan.round_s:g} s):"]
+        measured += [f"  {median:>9}  {setting}  {remark}".rstrip() for setting, median, _, remark in comparison.rows()]
+        configs = {name: chosen.applied_to(config) for name, config in base.items()}
+        for path in tuned_config.write(plan.repository, configs, tuned_config.provenance(plan.command, measured)):
+            _print(console, f"wrote {path}")
+    return _MET
+
+
+def _served(control: ModelControl, ensemble: str) -> dict[str, pb.ModelConfig]:
+    """Return the configs that the ensemble's two models are served with, ``preprocess`` first."""
+    control.index()  # refused without the admin token, before anything is measured
+    steps = control.config(ensemble).get("ensemble_scheduling", {}).get("step", [])
+    found = {
+        step["model_name"]: json_format.ParseDict(control.config(step["model_name"]), pb.ModelConfig())
+        for step in steps
+    }
+    if [config.backend in THREADS for config in found.values()] != [False, True]:
+        raise UsageError(f"{ensemble} cannot be tuned: it is not an ensemble of preprocess and one network")
+    return found
+
+
+def _candidates(preprocess: pb.ModelConfig, network: pb.ModelConfig) -> list[Setting]:
+    return candidates(
+        Setting.of(preprocess, network),
+        max_batch_size=network.max_batch_size,
+        cores=len(os.sched_getaffinity(0)),
+        has_gpu=any(group.kind == pb.ModelInstanceGroup.KIND_GPU for group in network.instance_group),
+    )
+
+
+@contextlib.contextmanager
+def _restoring(
+    control: ModelControl, served: Mapping[str, pb.ModelConfig], console: Console
+) -> Iterator[Callable[[Setting], None]]:
+    """Yield a function that loads a setting; the served configs are loaded again at the end."""
+    loaded: dict[str, pb.ModelConfig] = {}
+
+    def load(setting: Setting) -> None:
+        for name, config in served.items():
+            if (wanted := setting.applied_to(config)) != loaded.get(name):
+                loaded[name] = wanted
+                control.load(name, json_format.MessageToDict(wanted, preserving_proto_field_name=True))
+
+    try:
+        yield load
+    finally:
+        _print(console, "the server loads its own configs again")
+        # A second Ctrl-C must not leave a candidate in the server.
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        for name in loaded:
+            control.load(name, json_format.MessageToDict(served[name], preserving_proto_field_name=True))
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], None], console: Console) -> Comparison:
+    """Measure every setting once a round, in alternating order, so that what else the machine does hits all."""
+    load(settings[0])
+    options, title = plan.closed_loop(plan.round_s), f"images/s with {plan.callers} callers"
+    if plan.objective is not None:
+        rate = plan.options.rate or _RATE_SHARE * runner.run(options).whole.throughput
+        if not rate:
+            raise LoadTestError("the server answered nothing with its present setting")
+        options, title = plan.at_rate(rate, plan.objective), f"{plan.objective.text} at {rate:.1f} requests/s"
+    _print(console, f"{len(settings)} settings, {plan.rounds} x {options.duration_s:.3g} s each: {title}")
+    comparison = Comparison(title, plan.objective, {setting: [] for setting in settings})
+    warnings: list[str] = []
+    for number in range(plan.rounds):
+        for setting in settings[:: -1 if number % 2 else 1]:
+            load(setting)
+            value, warning = _measure(plan, options)
+            comparison.rounds[setting].append(value)
+            warnings += warning
+        values = ", ".join(comparison.show(values[-1]) for values in comparison.rounds.values())
+        _print(console, f"round {number + 1} of {plan.rounds}: {values}")
+    if warnings:
+        share = f"{len(warnings)} of {plan.rounds * len(settings)} measurements"
+        _print(console, f"warning: the load generator was the limit in {share}: {warnings[0]}")
+    return comparison
+
+
+def _measure(plan: Plan, options: Options) -> tuple[float, list[str]]:
+    """Return images per second, or what the objective bounds, in seconds; and a warning about the generator, if any."""
+    runner.run(plan.closed_loop(_WARM_UP_S))
+    run = runner.run(options)
+    value = run.whole.throughput if plan.objective is None else plan.objective.measured(run.whole)
+    return value, list(run.generator_warnings[:1])
+
+
+def _show(comparison: Comparison, console: Console) -> None:
+    table = Table("setting", "median", "range", "", title=comparison.title, title_justify="left", box=None)
+    for row in comparison.rows():
+        table.add_row(*row)
+    console.print(table)
+    if comparison.chosen == comparison.present:
+        _print(console, f"the present setting stays: no other is over {MARGIN:.0%} better and ahead in every round")
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

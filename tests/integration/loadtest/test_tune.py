@@ -1,0 +1,195 @@
+"""``resnet-loadtest tune`` on the real server, with measurements of a fraction of a second.
+
+The present setting lets a batch wait for 0.2 s, so that another setting is better whatever else the machine does.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from google.protobuf import text_format
+from resnet_client import ClientConfig
+from resnet_client.admin import ModelControl
+from resnet_loadtest import tuned_config
+from resnet_serve import ServerConfig, TritonServer
+from tritonclient.grpc import model_config_pb2 as pb
+
+DELAY_US = 200_000
+# With one core there are three candidates.
+ON_ONE_CORE = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from resnet_loadtest.__main__ import command
+command()
+"""
+QUICK = ("--rounds", "1", "--round-s", "0.5", "--callers", "2")
+
+
+@pytest.fixture(scope="module")
+def slow(repository, tmp_path_factory):
+    """A repository whose network lets batches wait."""
+    folder = tmp_path_factory.mktemp("tune") / "repository"
+    for model in ("preprocess", "network_onnx", "resnet50"):
+        shutil.copytree(
+            repository / model, folder / model, copy_function=os.link, ignore=lambda *_: {"config.pbtxt", "configs"}
+        )
+        text = (repository / model / "config.pbtxt").read_text()
+        config = text_format.Parse(text, pb.ModelConfig())
+        del config.model_warmup[:]
+        if model == "network_onnx":
+            config.dynamic_batching.preferred_batch_size[:] = [4]
+            config.dynamic_batching.max_queue_delay_microseconds = DELAY_US
+        (folder / model / "config.pbtxt").write_text(
+            text.partition("\n")[0] + "\n" + text_format.MessageToString(config)
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slow_server(slow):
+    """A server of it."""
+    with TritonServer(ServerConfig(slow, port=0)) as server:
+        yield server
+
+
+@pytest.fixture
+def environment(slow_server):
+    """The variables that ``resnet-serve --then`` sets."""
+    addresses = {
+        "RESNET_URL": slow_server.grpc_url,
+        "RESNET_HTTP_URL": slow_server.http_url,
+        "RESNET_METRICS_URL": slow_server.metrics_url,
+        "RESNET_ADMIN_TOKEN": slow_server.admin_token,
+    }
+    return {**os.environ, **addresses}
+
+
+def tune(repository, *arguments, environment):
+    """Run the command; returns exit code and output."""
+    command = [sys.executable, "-c", ON_ONE_CORE, "tune", "--repository", str(repository), *QUICK, *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
+    return finished.returncode, finished.stdout + finished.stderr
+
+
+def chosen(output):
+    """The line of the table with the choice."""
+    return next(line for line in output.splitlines() if line.rstrip().endswith("chosen"))
+
+
+def served(server):
+    """The configs that are loaded, by model."""
+    with ModelControl(ClientConfig(url=server.grpc_url, admin_token=server.admin_token)) as control:
+        return {model: control.config(model) for model in ("preprocess", "network_onnx", "resnet50")}
+
+
+def wait_for(condition):
+    """Wait, boundedly, for something that another process does."""
+    deadline_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def tuned_files(repository):
+    """The named configs in a repository."""
+    return sorted(path.parent.parent.name for path in repository.glob("*/configs/*"))
+
+
+def test_dry_run_writes_nothing_and_the_server_gets_its_configs_back(slow, slow_server, environment):
+    """The better setting is found and named; afterwards everything is as before."""
+    before = served(slow_server)
+    code, output = tune(slow, "--dry-run", environment=environment)
+    assert code == 0, output
+    assert "images/s with 2 callers" in output
+    assert "nothing was written (--dry-run)" in output
+    assert "delay 0 us" in chosen(output)
+    assert tuned_files(slow) == []
+    assert served(slow_server) == before
+
+
+def test_objective_is_on_the_latency_at_a_rate(slow, environment):
+    """The lowest latency wins; without a rate, it is a share of what the present setting answers."""
+    code, output = tune(slow, "--slo", "p50<=5s", "--dry-run", environment=environment)
+    assert code == 0, output
+    assert "p50<=5s at " in output
+    assert "delay 0 us" in chosen(output)
+
+
+def test_objective_that_no_setting_meets_changes_nothing(slow, environment):
+    """The exit code is 1."""
+    code, output = tune(slow, "--slo", "p50<=1ms", "--rate", "8/s", environment=environment)
+    assert code == 1, output
+    assert "p50<=1ms at 8.0 requests/s" in output
+    assert "no setting meets the objective; nothing was written" in output
+    assert tuned_files(slow) == []
+
+
+def test_ctrl_c_restores_the_configs_and_writes_nothing(slow, slow_server, environment):
+    """While a candidate is loaded: exit code 130, and the server has the configs that it had."""
+    before = served(slow_server)
+    command = [sys.executable, "-c", ON_ONE_CORE, "tune", "--repository", str(slow), "--rounds", "99", "--callers", "2"]
+    with subprocess.Popen(
+        [*command, "--round-s", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
+        try:
+            assert any(line.startswith("round 1 of 99") for line in process.stdout)
+            wait_for(lambda: served(slow_server) != before)
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, rest
+    assert served(slow_server) == before
+    assert tuned_files(slow) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "complaint"),
+    [
+        ({"RESNET_URL": "grpc://127.0.0.1:1"}, 3, "grpc://127.0.0.1:1 cannot be reached"),
+        ({"RESNET_ADMIN_TOKEN": ""}, 3, "the admin token (RESNET_ADMIN_TOKEN) opens it"),
+        ({"RESNET_MODEL": "network_onnx"}, 64, "network_onnx cannot be tuned: it is not an ensemble"),
+        ({"RESNET_MODEL": "resnet51"}, 3, "resnet51"),
+        ({"RESNET_LOADTEST_SLO": "throughput>=5/s"}, 64, "expected one objective on the latency"),
+    ],
+)
+def test_what_prevents_a_measurement_is_one_message(slow, environment, change, code, complaint):
+    """No server, no token, no ensemble, no latency."""
+    ended, output = tune(slow, environment=environment | change)
+    assert ended == code, output
+    assert complaint in output
+    assert len(output.splitlines()) == 1
+
+
+def test_a_server_without_model_control_is_one_message(slow, environment):
+    """Before anything is measured."""
+    with TritonServer(ServerConfig(slow, port=0, triton_args=("--model-control-mode=none",))) as server:
+        addresses = {"RESNET_URL": server.grpc_url, "RESNET_HTTP_URL": server.http_url}
+        ended, output = tune(slow, environment=environment | addresses | {"RESNET_METRICS_URL": server.metrics_url})
+    assert ended == 3, output
+    assert "--model-control-mode=explicit" in output.splitlines()[-1]
+    assert "round" not in output
+
+
+def test_tune_starts_a_server_and_the_next_one_uses_what_it_wrote(slow, tmp_path):
+    """Without a URL; the named configs say where they come from, and ``config.pbtxt`` stays as it was."""
+    own = shutil.copytree(slow, tmp_path / "repository", copy_function=os.link)
+    environment = {name: text for name, text in os.environ.items() if name != "RESNET_URL"}
+    code, output = tune(own, environment=environment)
+    assert code == 0, output
+    assert tuned_files(own) == ["network_onnx", "preprocess"]
+    text = tuned_config.path_of(own, "network_onnx").read_text()
+    assert "# Command: resnet-loadtest tune --repository" in text
+    assert "# Median of images/s with 2 callers (1 x 0.5 s):" in text
+    tuned = text_format.Parse(text, pb.ModelConfig())
+    assert tuned.dynamic_batching.max_queue_delay_microseconds == 0
+    tuned.dynamic_batching.max_queue_delay_microseconds = DELAY_US
+    assert tuned == tuned_config.read_base(own, "network_onnx")
+    for name, delay_us in ((None, 0), ("", DELAY_US)):
+        with TritonServer(ServerConfig(own, port=0, model_config_name=name)) as server:
+            batching = served(server)["network_onnx"]["dynamic_batching"]
+        assert int(batching.get("max_queue_delay_microseconds", 0)) == delay_us
