@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resnet_build import configs
 from resnet_build.options import ServingOptions
-from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.schedule import _THREAD_KEYS
+from resnet_client.preprocessing import Recipe
 from resnet_loadtest.settings import THREADS, Setting, candidates, choose
 from tritonclient.grpc import model_config_pb2 as pb
 
