@@ -39,9 +39,12 @@ def _shared_memory() -> Iterator[str]:
         )
 
 
+def _instances(model: ModelStatus, kind: str) -> int:
+    return sum(group["count"] for group in model.config.get("instance_group", []) if group["kind"] == kind)
+
+
 def _threads(model: ModelStatus) -> Iterator[str]:
-    groups = model.config.get("instance_group", [])
-    instances = sum(group["count"] for group in groups if group["kind"] == "KIND_CPU")
+    instances = _instances(model, "KIND_CPU")
     if instances == 0 or model.backend not in _THREADS:
         return
     parameter = model.config.get("parameters", {}).get(_THREADS[model.backend], {})
@@ -55,6 +58,8 @@ def _threads(model: ModelStatus) -> Iterator[str]:
 
 
 def _engine_caches(model: ModelStatus) -> Iterator[str]:
+    if _instances(model, "KIND_GPU") == 0:
+        return
     accelerators = model.config.get("optimization", {}).get("execution_accelerators", {})
     for accelerator in accelerators.get("gpu_execution_accelerator", []):
         caches = {value for key, value in accelerator["parameters"].items() if key.endswith("cache_path")}

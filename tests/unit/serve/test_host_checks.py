@@ -93,14 +93,15 @@ def test_quotas_of_control_groups_count(
 
 
 def test_an_engine_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
-    """Each folder once."""
+    """Each folder once, and only for a network on a GPU."""
     (tmp_path / "there").mkdir()
 
-    def accelerated(cache: Path) -> ModelStatus:
+    def accelerated(cache: Path, kind: str = "KIND_GPU") -> ModelStatus:
         given = {"trt_engine_cache_path": str(cache), "trt_timing_cache_path": str(cache), "precision_mode": "FP16"}
         accelerators = {"gpu_execution_accelerator": [{"name": "tensorrt", "parameters": given}]}
-        return network("onnxruntime", kind="KIND_GPU", optimization={"execution_accelerators": accelerators})
+        return network("onnxruntime", kind=kind, optimization={"execution_accelerators": accelerators})
 
     assert host_checks.warnings([accelerated(tmp_path / "there")]) == []
+    assert host_checks.warnings([accelerated(tmp_path / "missing", "KIND_CPU")]) == []
     (message,) = host_checks.warnings([accelerated(tmp_path / "missing")])
     assert message.startswith(f"network cannot keep compiled engines in {tmp_path / 'missing'}")

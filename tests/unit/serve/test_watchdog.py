@@ -37,18 +37,10 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started = []
 
     def start_it(*options: str, script: str, arguments: tuple[object, ...] = ()) -> subprocess.Popen[str]:
-        command = [
-            sys.executable,
-            watchdog.__file__,
-            "--exit-timeout-s=1",
-            *options,
-            "--",
-            sys.executable,
-            "-c",
-            script,
-        ]
+        command = [sys.executable, watchdog.__file__, "--exit-timeout-s=1", *options]
+        command += ["--", sys.executable, "-c", script, *map(str, arguments)]
         pipe = subprocess.PIPE
-        process = subprocess.Popen([*command, *map(str, arguments)], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         started.append(process)
         return process
 
