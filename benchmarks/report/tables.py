@@ -162,7 +162,7 @@ def costs() -> str:
         "network's process",
         f"network alone, batch {_COMPARED_BATCH}",
     ]
-    return table([*head, "`tritonserver`", "supervisor", "load generator", "waits, ms: decoder, network"], rows)
+    return table([*head, "`tritonserver`", "watchdog", "load generator", "waits, ms: decoder, network"], rows)
 
 
 def callers() -> str:

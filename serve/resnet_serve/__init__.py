@@ -1,10 +1,11 @@
 """The real ``tritonserver`` on this machine, without Docker.
 
 :mod:`config` is what to run, :mod:`installation` finds the binary of the PyPI wheel ``nvidia-pytriton`` and
-composes a backend directory for it, :mod:`flags` is its command line, :mod:`access` decides who may do what,
-:mod:`server` starts it, waits and stops it, :mod:`diagnosis` reads a cause out of its log. Two small processes
-stand between: :mod:`guard` never leaves anything behind, :mod:`supervisor` replaces workers that die.
-:mod:`session` and :mod:`options` are the command, :mod:`rollout` brings in new versions of a model.
+composes a backend directory for it, :mod:`flags` is its command line, :mod:`access` decides who may do what.
+:mod:`server` starts a :mod:`watchdog`, which runs ``tritonserver`` and replaces workers that die; :mod:`leftovers`
+removes what killed processes left, :mod:`diagnosis` reads the cause of a failed start from the log,
+:mod:`host_checks` warns of limits of the machine. :mod:`session` and :mod:`options` are the command,
+:mod:`rollout` brings in new versions of a model.
 
 >>> from resnet_serve import ServerConfig, TritonServer
 >>> with TritonServer(ServerConfig("model_repository", port=0)) as server:  # doctest: +SKIP

@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _serve(args, log)
     except ServerError as exc:
-        _complain(str(exc))
+        _warn(str(exc))
     finally:
-        # A log of our own that tells of a failure stays.
+        # A temporary log stays if it explains a failure.
         if args.log is None and code == EXIT_STOPPED:
             log.unlink(missing_ok=True)
     return code
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(args: argparse.Namespace, log: Path) -> int:
     server = TritonServer(options.config_of(args, log))
-    session = Session(server, _say, _complain, restart=args.restart)
+    session = Session(server, _report, _warn, restart=args.restart)
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _request_stop)
@@ -54,7 +54,7 @@ def _serve(args: argparse.Namespace, log: Path) -> int:
                 return code
         return session.wait()
     except StopRequested as request:
-        _say("stopping: running requests finish first")
+        _report("stopping: running requests finish first")
         # The command of --then did not finish; as in a shell.
         return 128 + request.number if args.exit_after else EXIT_STOPPED
     finally:
@@ -65,17 +65,17 @@ def _serve(args: argparse.Namespace, log: Path) -> int:
 
 
 def _new_log() -> Path:
-    """Make a log file of our own; a name that others can foresee would be theirs to redirect."""
+    """Make a temporary log; other users cannot predict its name and put a link there."""
     descriptor, name = tempfile.mkstemp(prefix="resnet-serve-", suffix=".log")
     os.close(descriptor)
     return Path(name)
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     print(line, flush=True)
 
 
-def _complain(line: str) -> None:
+def _warn(line: str) -> None:
     print(f"resnet-serve: {line}", file=sys.stderr, flush=True)
 
 

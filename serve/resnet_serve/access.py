@@ -10,7 +10,7 @@ from pathlib import Path
 
 from resnet_serve.config import APIS, ServerConfig
 from resnet_serve.errors import UnservableError
-from resnet_serve.supervisor import TOKEN_FORM, TOKEN_RULE, TOKEN_VARIABLE
+from resnet_serve.watchdog import TOKEN_FORM, TOKEN_RULE, TOKEN_VARIABLE
 
 _TOKEN_BYTES = 32
 
@@ -19,13 +19,13 @@ def admin_token(config: ServerConfig) -> str:
     """Return the configured token, that of the environment, or a new one.
 
     Raises:
-        UnservableError: it is too short or holds characters that do not fit; the message does not tell it.
+        UnservableError: it is too short or holds characters that do not fit; the message does not contain it.
     """
     return _checked(config.admin_token or os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(_TOKEN_BYTES))
 
 
 def token_from(path: Path) -> str:
-    """Read the token in a file; a file that is not there is made, with a new token, for its owner's eyes only.
+    """Read the token in a file; a file that is not there is made, with a new token, and only its owner can read it.
 
     Raises:
         UnservableError: it can be neither read nor made, or holds no token.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from resnet_serve.supervisor import CLOSED_APIS
+from resnet_serve.watchdog import CLOSED_APIS
 
 HTTP_PORT = 8000
 LOOPBACK = "127.0.0.1"

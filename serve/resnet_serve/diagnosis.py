@@ -9,7 +9,7 @@ from pathlib import Path
 _TAIL_LINES = 20
 _PORT_TAKEN = "Address already in use"
 _UNLOADABLE = r"the artifact \S+ cannot be loaded: [^\n]{0,300}"
-# What the log says → what to do. The first that matches anywhere in the log is told.
+# Line of the log → cause and remedy. The first one that matches anywhere in the log counts.
 _REMEDIES = (
     (r"the artifact \S+ is missing", "an artifact is missing: run resnet-build"),
     (r"No module named '[\w.]+'", "a package is missing: pip install 'resnet50-triton[serve]'"),
@@ -19,18 +19,18 @@ _REMEDIES = (
     (r"unrecognized option '[^']*'", "tritonserver does not know one of the flags passed through to it"),
     (
         r"restricted api '[^']*' can not be specified in multiple config groups",
-        "an API is closed twice: give --open-apis all beside flags of your own that close APIs",
+        "an API is closed twice: give --open-apis all with flags of your own that close APIs",
     ),
     (
         _UNLOADABLE,
         "an artifact is damaged, or its configuration is wrong: run resnet-build, or undo what was changed",
     ),
 )
-# These go away by themselves, or with what another process does.
-_PASSING = (_PORT_TAKEN, "No space left on device", _UNLOADABLE)  # the last for want of memory, too
-# Triton's error lines, and its last word before it gives up.
+# These can go away without a person, when another process ends or frees memory.
+_PASSING = (_PORT_TAKEN, "No space left on device", _UNLOADABLE)  # the last also when memory is short
+# Triton's error lines, and the last line before it gives up.
 _ERROR_LINE = re.compile(r"E\d{4} |error: ", re.MULTILINE)
-# Said on every machine without a GPU.
+# Logged on every machine without a GPU.
 _HARMLESS = ("CudaDriverHelper", "NVML")
 
 
@@ -39,20 +39,20 @@ class Cause:
     """Why a start failed.
 
     Attributes:
-        sentence: the cause and the remedy, for people.
-        is_lasting: whether every further start would fail as well until somebody mends something.
+        message: the cause and the remedy, for people.
+        is_lasting: whether every further start would fail as well until a person fixes something.
     """
 
-    sentence: str
+    message: str
     is_lasting: bool
 
 
 def cause(log: Path, since: int = 0) -> Cause | None:
-    """Return the cause that the log tells from byte ``since`` on, or None if it tells none that is known."""
+    """Return the known cause of a failure that the log shows from byte ``since`` on, or None."""
     text = _read(log, since)
     for pattern, remedy in _REMEDIES:
         if match := re.search(pattern, text):
-            return Cause(f"{remedy} («{match.group(0)}»)", is_lasting=pattern not in _PASSING)
+            return Cause(f"{remedy} ({match.group(0)})", is_lasting=pattern not in _PASSING)
     return None
 
 

@@ -1,10 +1,10 @@
-"""What can go wrong when serving; the message is the sentence shown to the user.
+"""Errors of serving; their messages are shown to the user.
 
 ::
 
     ServerError             cannot be started, has ended, or does not answer
-    └── UnservableError     starting again will not help: a person has to mend something first
-    StopRequested           no error: a signal asked for the end
+    └── UnservableError     starting again will not help: a person has to fix something first
+    StopRequested           not an error: a signal requests the end
 """
 
 from __future__ import annotations

@@ -1,27 +1,50 @@
-"""The command line of ``tritonserver``."""
+"""The command lines of the watchdog and of ``tritonserver``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from resnet_serve import installation, selection
+from resnet_serve import installation, ports, selection
 from resnet_serve.config import ServerConfig
 
 
-def of(config: ServerConfig, repository: Path, backends: Path, ports: list[int], shm_prefix: str) -> list[str]:
-    """Return the flags of ``tritonserver``, without those that close APIs: they hold the admin token.
+def of_watchdog(config: ServerConfig, folder: Path, log: Path, numbers: list[int]) -> list[str]:
+    """Return the flags of the watchdog, before ``--`` and the server's command.
+
+    Args:
+        config: what to run.
+        folder: the server's temporary folder.
+        log: Triton's log.
+        numbers: the ports of HTTP, gRPC and metrics.
+    """
+    has_tls = config.tls_certificate is not None or any(
+        flag.startswith("--grpc-use-ssl") for flag in config.triton_args
+    )
+    return [
+        "--parent-pipe",
+        f"--folder={folder}",
+        f"--log={log.resolve()}",
+        f"--http=http://{ports.reachable(config.http_host)}:{numbers[0]}",
+        # With TLS the client speaks first, so the watchdog would wait for the server's greeting in vain.
+        *([] if has_tls else [f"--grpc={ports.reachable(config.host)}:{numbers[1]}"]),
+        f"--closed-apis={','.join(config.closed_apis)}",
+        f"--exit-timeout-s={config.exit_timeout_s}",
+    ]
+
+
+def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: list[int]) -> list[str]:
+    """Return the flags of ``tritonserver``, without those that close APIs: the watchdog adds them with the token.
 
     Args:
         config: what to run.
         repository: the model repository, absolute.
-        backends: the composed backend directory.
-        ports: of HTTP, gRPC and metrics.
-        shm_prefix: how the names of its shared-memory regions begin.
+        folder: the server's temporary folder; its name begins the names of the shared-memory regions.
+        numbers: the ports of HTTP, gRPC and metrics.
     """
-    http, grpc, metrics = map(str, ports)
+    http, grpc, metrics = map(str, numbers)
     flags = {
         "model-repository": str(repository),
-        "backend-directory": str(backends),
+        "backend-directory": str(folder / "backends"),
         "http-address": config.http_host,
         "http-port": http,
         "grpc-address": config.host,
@@ -31,7 +54,7 @@ def of(config: ServerConfig, repository: Path, backends: Path, ports: list[int],
         "exit-timeout-secs": str(config.exit_timeout_s),
     }
     regions = [
-        f"--backend-config={name},shm-region-prefix-name={shm_prefix}"
+        f"--backend-config={name},shm-region-prefix-name={folder.name}_"
         for name in ("python", *installation.NETWORK_BACKENDS)
     ]
     return [
@@ -47,7 +70,7 @@ def of(config: ServerConfig, repository: Path, backends: Path, ports: list[int],
 
 
 def _control(triton_args: tuple[str, ...], repository: Path) -> list[str]:
-    """Models can be loaded while it runs, which healing and roll-outs need, unless the caller decides otherwise."""
+    """Models can be loaded while it runs, which the watchdog and rollouts need, unless the caller decides otherwise."""
     if any(flag.startswith("--model-control-mode") for flag in triton_args):
         return []
     is_chosen = any(flag.startswith("--load-model") for flag in triton_args)

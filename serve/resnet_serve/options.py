@@ -13,7 +13,7 @@ from resnet_serve.config import APIS, ServerConfig
 
 _EPILOG = """\
 Everything after -- goes to tritonserver as it is: resnet-serve -- --log-verbose=1
-`resnet-serve rollout --help` tells how to bring a new version of a model into service.
+`resnet-serve rollout --help` shows how to bring a new version of a model into service.
 
 exit codes: 0 stopped on request, 1 the server ended by itself, 2 wrong usage, 3 it could not start;
 with --exit-after: those of the command, 130 or 143 if a signal stopped it
@@ -105,14 +105,14 @@ def _add_server(parser: argparse.ArgumentParser, default: ServerConfig) -> None:
     )
     parser.add_argument(
         "--ready-timeout-s",
-        type=_patience,
+        type=_timeout,
         default=default.ready_timeout_s,
         metavar="S",
         help=f"default {default.ready_timeout_s:.0f}",
     )
     parser.add_argument(
         "--exit-timeout-s",
-        type=_limit,
+        type=_whole_seconds,
         default=default.exit_timeout_s,
         metavar="S",
         help=f"for running requests when stopping (default {default.exit_timeout_s})",
@@ -125,7 +125,7 @@ def _add_access(parser: argparse.ArgumentParser, default: ServerConfig) -> None:
         type=_apis,
         default=default.open_apis,
         metavar="NAMES",
-        help=f"what works without the admin token, beside health and inference: none, all, or some of "
+        help=f"what works without the admin token, in addition to health and inference: none, all, or some of "
         f"{','.join(APIS)} (default {','.join(default.open_apis)})",
     )
     parser.add_argument(
@@ -159,7 +159,7 @@ def _model_config_name(text: str) -> str:
     return "" if text == "none" else text
 
 
-def _patience(text: str) -> float:
+def _timeout(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
@@ -169,7 +169,7 @@ def _patience(text: str) -> float:
     return seconds
 
 
-def _limit(text: str) -> int:
+def _whole_seconds(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds, 0 or more")
     return int(text)

@@ -1,11 +1,26 @@
-"""Free and taken TCP ports of an IPv4 address."""
+"""TCP ports of an IPv4 address: free, taken, and reached from this machine."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 
+from resnet_serve.config import LOOPBACK
 from resnet_serve.errors import ServerError
+
+
+def reachable(host: str) -> str:
+    """Return the address at which this machine reaches a server that listens on ``host``."""
+    return LOOPBACK if host == "0.0.0.0" else host  # noqa: S104  # comparison
+
+
+def accepts(host: str, port: int, *, timeout_s: float) -> bool:
+    """Return whether a connection to this port is accepted."""
+    try:
+        socket.create_connection((host, port), timeout_s).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_ports(host: str, count: int) -> list[int]:

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from resnet_serve.config import ServerConfig
+from resnet_serve.errors import UnservableError
 
 # Backend → the package that it imports; DALI's is no package, and is in NVIDIA's image only.
 _PACKAGES = {
@@ -22,6 +23,26 @@ _PACKAGES = {
 _BACKEND = re.compile(r'^backend: "(\w+)"', re.MULTILINE)
 _TUNED = "tuned"  # of `resnet-loadtest tune`
 _STEP = re.compile(r'^\s+model_name: "([^"]+)"', re.MULTILINE)
+
+
+def check(repository: Path) -> None:
+    """Refuse a repository that cannot be served, before seconds are spent on starting.
+
+    Raises:
+        UnservableError: the message names the folder and the remedy.
+    """
+    if not repository.is_dir():
+        raise UnservableError(
+            f"there is no model repository {repository}: run resnet-build, or name one with --repository"
+        )
+    configs = sorted(repository.glob("*/config.pbtxt"))
+    if not configs:
+        raise UnservableError(f"{repository} holds no model: run resnet-build --repository {repository}")
+    for config in configs:
+        if not any(path.is_dir() and path.name.isdigit() for path in config.parent.iterdir()):
+            raise UnservableError(
+                f"the model {config.parent} has no version, so its artifact is missing: run resnet-build"
+            )
 
 
 def without_package(repository: Path) -> dict[str, str]:

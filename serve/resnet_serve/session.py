@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from resnet_serve import diagnosis, selection
+from resnet_serve import diagnosis, host_checks, selection
 from resnet_serve.config import ServerConfig
 from resnet_serve.errors import ServerError, StopRequested, UnservableError
 from resnet_serve.server import TritonServer
-from resnet_serve.supervisor import TOKEN_VARIABLE
+from resnet_serve.watchdog import TOKEN_VARIABLE
 
 EXIT_ENDED = 1
-# As a shell says it of a command that is not there.
+# As a shell has it for a command that does not exist.
 EXIT_NOT_RUN = 127
 
 _LOOK_EVERY_S = 0.2
@@ -32,15 +32,15 @@ class Session:
 
     Args:
         server: not started yet.
-        say: takes one line for people who watch.
-        complain: takes one line about what went wrong.
+        report: takes one line about progress.
+        warn: takes one line about a problem.
         restart: whether a server that has crashed is started again.
     """
 
     def __init__(
-        self, server: TritonServer, say: Callable[[str], None], complain: Callable[[str], None], *, restart: bool
+        self, server: TritonServer, report: Callable[[str], None], warn: Callable[[str], None], *, restart: bool
     ) -> None:
-        self._server, self._say, self._complain, self._restart = server, say, complain, restart
+        self._server, self._report, self._warn, self._restart = server, report, warn, restart
         self._pauses = _pauses_s()
         self._started_s = 0.0
         # Why the server does not run, until it does again.
@@ -53,17 +53,38 @@ class Session:
             ServerError: it cannot be started.
         """
         self._started_s = time.monotonic()
-        self._say(f"starting tritonserver on {self._server.config.repository} …")
+        self._report(f"starting tritonserver on {self._server.config.repository} …")
         self._server.start()
-        _show_models(self._server, self._say)
+        self._show_models()
         for name, package in selection.without_package(Path(self._server.config.repository)).items():
-            self._say(f"  {name:<22} is not served: {package} is not installed")
-        _show_model_config(self._server.config, self._say)
-        self._say(f"ready in {time.monotonic() - self._started_s:.1f} s")
+            self._report(f"  {name:<22} is not served: {package} is not installed")
+        self._show_model_config()
+        self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
         urls = {"gRPC": self._server.grpc_url, "HTTP": self._server.http_url, "metrics": self._server.metrics_url}
         for name, url in urls.items():
-            self._say(f"  {name:<8} {url}{_reach(self._server.config, name)}")
-        self._say(f"  {'log':<8} {self._server.log}")
+            self._report(f"  {name:<8} {url}{_reach(self._server.config, name)}")
+        self._report(f"  {'log':<8} {self._server.log}")
+
+    def _show_models(self) -> None:
+        try:
+            models = self._server.models()
+        except ServerError as exc:
+            self._report(f"  {exc}")
+            return
+        for model in models:
+            versions = ",".join(map(str, model.versions))
+            batch = f"batch up to {model.max_batch_size}" if model.max_batch_size else "no batching"
+            self._report(
+                f"  {model.name:<22} version {versions:<4} {model.backend:<12} {batch:<15} {model.devices}".rstrip()
+            )
+        for warning in host_checks.warnings(models):
+            self._warn(f"warning: {warning}")
+
+    def _show_model_config(self) -> None:
+        config = self._server.config
+        if name := selection.model_config_name(config):
+            models = selection.models_with_config(name, Path(config.repository))
+            self._report(f"  model config {name}: {', '.join(models) or 'no model has it; all use config.pbtxt'}")
 
     def run(self, command: list[str]) -> int:
         """Run the command of ``--then`` while the server is kept running; return its exit code.
@@ -81,7 +102,7 @@ class Session:
         try:
             process = subprocess.Popen(command, env={**os.environ, **added})
         except OSError as exc:
-            self._complain(f"--then could not be run: {exc}")
+            self._warn(f"--then could not be run: {exc}")
             return EXIT_NOT_RUN
         try:
             while process.poll() is None:
@@ -91,23 +112,23 @@ class Session:
                     _wait(process, _LOOK_EVERY_S)
         except BaseException as exc:
             # Ctrl-C has reached the command as well.
-            _end(process, is_told=isinstance(exc, StopRequested) and exc.number == signal.SIGINT)
+            _end(process, got_signal=isinstance(exc, StopRequested) and exc.number == signal.SIGINT)
             raise
         if process.returncode:
-            self._complain(f"the command of --then ended with exit code {process.returncode}")
+            self._warn(f"the command of --then ended with exit code {process.returncode}")
         return process.returncode
 
     def wait(self) -> int:
         """Wait until the server has ended by itself, and for good; return the exit code of the command.
 
         Raises:
-            ServerError: with restarts, it cannot be started again until somebody mends something.
+            ServerError: with restarts, it cannot be started again until a person fixes something.
         """
         while self._restart:
             self._start_again()
         code = self._server.wait()
         end = diagnosis.tail(self._server.log)
-        self._complain(f"tritonserver ended by itself with exit code {code}; the end of its log:\n{end}")
+        self._warn(f"tritonserver ended by itself with exit code {code}; the end of its log:\n{end}")
         return EXIT_ENDED
 
     def _start_again(self, command: subprocess.Popen[bytes] | None = None) -> None:
@@ -122,7 +143,7 @@ class Session:
                 self._pauses = _pauses_s()
         while not _has_ended(command):
             pause_s = next(self._pauses)
-            self._complain(f"{self._down}; starting it again in {pause_s:.0f} s")
+            self._warn(f"{self._down}; starting it again in {pause_s:.0f} s")
             if command is None:
                 time.sleep(pause_s)
             else:
@@ -138,7 +159,7 @@ class Session:
                 self._down = f"it did not start: {str(exc).splitlines()[0]}"
             else:
                 self._down = None
-                self._say(f"ready again after {time.monotonic() - self._started_s:.1f} s, at the same addresses")
+                self._report(f"ready again after {time.monotonic() - self._started_s:.1f} s, at the same addresses")
                 self._started_s = time.monotonic()
                 return
 
@@ -162,10 +183,10 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
         return
 
 
-def _end(process: subprocess.Popen[bytes], *, is_told: bool) -> None:
+def _end(process: subprocess.Popen[bytes], *, got_signal: bool) -> None:
     """Let a command write its report and end its own children; end it if it does not, or on another signal."""
     try:
-        if is_told:
+        if got_signal:
             _wait(process, _ENDING_S)
         if process.poll() is None:
             process.terminate()
@@ -176,27 +197,9 @@ def _end(process: subprocess.Popen[bytes], *, is_told: bool) -> None:
 
 
 def _reach(config: ServerConfig, name: str) -> str:
-    """Tell that Triton encrypts gRPC only, so that the rest stays on this machine."""
+    """Remark on an address: Triton encrypts gRPC only, so with TLS the rest stays on this machine."""
     if config.tls_certificate is None:
         return ""
     if name == "gRPC":
         return "  (TLS, with client certificates)" if config.tls_client_ca else "  (TLS)"
     return "  (no TLS here, so for this machine only)"
-
-
-def _show_model_config(config: ServerConfig, say: Callable[[str], None]) -> None:
-    if name := selection.model_config_name(config):
-        models = selection.models_with_config(name, Path(config.repository))
-        say(f"  model config {name}: {', '.join(models) or 'no model has it; all use config.pbtxt'}")
-
-
-def _show_models(server: TritonServer, say: Callable[[str], None]) -> None:
-    try:
-        models = server.models()
-    except ServerError as exc:
-        say(f"  {exc}")
-        return
-    for model in models:
-        versions = ",".join(map(str, model.versions))
-        batch = f"batch up to {model.max_batch_size}" if model.max_batch_size else "no batching"
-        say(f"  {model.name:<22} version {versions:<4} {model.backend:<12} {batch:<15} {model.devices}".rstrip())

@@ -11,7 +11,7 @@ import tritonclient.grpc as protocol
 from resnet_client.error_mapping import IMAGE_PREFIX
 from resnet_client.preprocessing import InvalidImageError
 from resnet_serve import TritonServer
-from resnet_serve.supervisor import workers_of
+from resnet_serve.watchdog import workers_of
 from tritonclient.utils import InferenceServerException
 
 
@@ -57,15 +57,10 @@ def send_raw(server: TritonServer, raw: bytes) -> str:
 
 
 def worker(server: TritonServer, model: str = "preprocess") -> int:
-    """Process id of the model's only worker, however many processes stand between it and this one."""
-    processes, found = [server._guard.pid], []
-    while processes:
-        process = processes.pop()
-        workers = workers_of(process)
-        found += [pid for pid, (name, _) in workers.items() if name == model]
-        children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
-        processes += [pid for pid in map(int, children.split()) if pid not in workers]
-    (pid,) = found
+    """Process id of the model's only worker."""
+    watchdog = server._watchdog.pid
+    triton = int(Path(f"/proc/{watchdog}/task/{watchdog}/children").read_text(encoding="ascii"))
+    (pid,) = (pid for pid, (name, _) in workers_of(triton).items() if name == model)
     return pid
 
 

@@ -13,7 +13,7 @@ from corpus.served import Preprocess, send_raw, worker
 from resnet_client import Client, InvalidImageError, preprocessing
 from resnet_client.preprocessing import Recipe, prepare
 from resnet_serve import TritonServer
-from resnet_serve.supervisor import Api
+from resnet_serve.watchdog import Api
 
 RECIPE = Recipe(resize=256, crop=224)
 CALLERS = 8
@@ -51,7 +51,7 @@ def test_a_request_of_no_photos_is_refused_in_a_sentence(server: TritonServer) -
         nothing = {"name": "IMAGE", "shape": [0, 1], "datatype": "BYTES", "data": data}
         for model in ("preprocess", "resnet50"):
             with pytest.raises(OSError, match="400 .*(expected 1 string elements|\\[image\\])"):
-                Api(server.http_url, "").ask(f"v2/models/{model}/infer", {"inputs": [nothing]}, timeout_s=10)
+                Api(server.http_url, "").request(f"v2/models/{model}/infer", {"inputs": [nothing]}, timeout_s=10)
     assert worker(server) == before
 
 

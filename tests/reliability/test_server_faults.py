@@ -19,8 +19,9 @@ import pytest
 from PIL import Image
 from resnet_client import Client, ModelNotFoundError, UnavailableError
 from resnet_serve import TritonServer
-from resnet_serve.supervisor import workers_of
+from resnet_serve.watchdog import workers_of
 
+from . import processes
 from .conftest import Callers
 
 pytestmark = pytest.mark.reliability
@@ -56,7 +57,7 @@ def test_a_dead_worker_is_replaced_under_load(
 ) -> None:
     """Service is back within 10 s after ``kill -9``; meanwhile calls fail, but none is answered wrongly."""
     server = start_server()
-    triton = child(child(server._guard.pid))
+    triton = processes.of_server(server)
     with Client(server.grpc_url, max_attempts=1) as client:
         right = client.classify(photos["cat"]).top.index
         with Callers(client, photos["cat"], count=4) as callers:
@@ -90,17 +91,17 @@ def test_readiness_is_false_meanwhile(
 ) -> None:
     """Triton's own flag stays true; ours, and the container's healthcheck, ask for an answer and get none."""
     server = start_server()
-    supervisor = child(server._guard.pid)
+    watchdog, triton = server._watchdog.pid, processes.of_server(server)
     healthcheck = [sys.executable, str(ROOT / "deploy/compose/healthcheck.py"), server.http_url]
     with Client(server.grpc_url, max_attempts=1) as client:
         assert client.health().ok
-        os.kill(supervisor, signal.SIGSTOP)  # nobody heals until we have looked
+        os.kill(watchdog, signal.SIGSTOP)  # so that it replaces nothing until the checks are done
         try:
-            os.kill(worker_of(model, child(supervisor)), signal.SIGKILL)
+            os.kill(worker_of(model, triton), signal.SIGKILL)
             health = client.health()
             code = subprocess.run(healthcheck, capture_output=True, timeout=WAIT_S, check=False).returncode
         finally:
-            os.kill(supervisor, signal.SIGCONT)
+            os.kill(watchdog, signal.SIGCONT)
         begin_s = time.monotonic()
         client.wait_until_ready(timeout_s=WAIT_S)
         figure(f"Triton's flag {health.model_ready}, ours {health.ok}; ready {time.monotonic() - begin_s:.1f} s later")
@@ -152,7 +153,7 @@ def test_a_killed_server_loses_no_photo(
             for outcome in client.classify_many(many):
                 outcomes.append((time.monotonic(), outcome))
                 if len(outcomes) == PHOTOS // 4:
-                    os.kill(child(child(child(process.pid))), signal.SIGKILL)
+                    os.kill(child(child(process.pid)), signal.SIGKILL)
         said = (tmp_path / "stderr").read_text()
     times = [moment for moment, _ in outcomes]
     gap_s = max(later - sooner for sooner, later in itertools.pairwise(times))
@@ -182,9 +183,9 @@ def test_a_server_that_takes_no_grpc_connections_is_started_again(
         Client(url, max_attempts=1) as client,
     ):
         assert client.health().ok
-        os.kill(child(child(child(process.pid))), signal.SIGSTOP)
+        os.kill(child(child(process.pid)), signal.SIGSTOP)
         stopped_s = time.monotonic()
-        wait_for(lambda: "takes no gRPC connections" in (tmp_path / "stderr").read_text(), "nobody noticed")
+        wait_for(lambda: "accepts no gRPC connections" in (tmp_path / "stderr").read_text(), "nobody noticed")
         noticed_s = time.monotonic() - stopped_s
         client.wait_until_ready(timeout_s=WAIT_S)
         figure(f"noticed after {noticed_s:.0f} s, ready again after {time.monotonic() - stopped_s:.0f} s")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from resnet_serve import supervisor
-from resnet_serve.supervisor import Api
+from resnet_serve.watchdog import Api, workers_of
 
 WAIT_S = 120
 
@@ -41,25 +42,36 @@ class Running:
         return next(line.split()[1] for line in self.lines if line.strip().startswith(name))
 
     @property
-    def guard(self) -> int:
-        """Process id of the guard."""
+    def watchdog(self) -> int:
+        """Process id of the watchdog."""
         return children(self.process.pid)[0]
-
-    @property
-    def supervisor(self) -> int:
-        """Process id of the supervisor."""
-        return children(self.guard)[0]
 
     @property
     def server(self) -> int:
         """Process id of ``tritonserver``."""
-        return children(self.supervisor)[0]
+        return children(self.watchdog)[0]
+
+    @property
+    def workers(self) -> dict[int, tuple[str, str]]:
+        """Model and version of each worker, by process id."""
+        return workers_of(self.server)
 
     @property
     def worker(self) -> int:
         """Process id of the only model's worker."""
-        (worker,) = supervisor.workers_of(self.server)
+        (worker,) = self.workers
         return worker
+
+    @property
+    def folder(self) -> Path:
+        """The temporary folder."""
+        arguments = Path(f"/proc/{self.watchdog}/cmdline").read_text().split("\0")
+        return Path(next(text for text in arguments if text.startswith("--folder=")).removeprefix("--folder="))
+
+    @property
+    def api(self) -> Api:
+        """The HTTP API, with the token of the test run."""
+        return Api(self.url("HTTP"), os.environ["RESNET_ADMIN_TOKEN"])
 
     def processes(self) -> list[int]:
         """All processes below the command."""
@@ -69,17 +81,20 @@ class Running:
         """Regions of the server."""
         return list(Path("/dev/shm").glob(f"resnet_serve_{self.process.pid}_*"))
 
+    def port(self, name: str) -> int:
+        """The port of an address that was printed."""
+        return urllib.parse.urlsplit(self.url(name)).port
+
     def listens(self, name: str) -> bool:
-        """Whether anything accepts connections at an address that was printed."""
-        host, port = self.url(name).split("//")[1].split("/", maxsplit=1)[0].split(":")
+        """Whether a process accepts connections at an address that was printed."""
         with socket.socket() as probe:
-            return probe.connect_ex((host, int(port))) == 0
+            return probe.connect_ex(("127.0.0.1", self.port(name))) == 0
 
     def answers(self) -> bool:
-        """Whether the model ``preprocess`` answers, and soon; text is no photo, and saying so is its work."""
+        """Whether the model ``preprocess`` responds, and soon; it refuses text, which is not an image."""
         tensor = {"name": "IMAGE", "shape": [1, 1], "datatype": "BYTES", "data": ["no photo"]}
         try:
-            Api(self.url("HTTP"), "").ask("v2/models/preprocess/infer", {"inputs": [tensor]}, timeout_s=5)
+            Api(self.url("HTTP"), "").request("v2/models/preprocess/infer", {"inputs": [tensor]}, timeout_s=5)
         except OSError as exc:
             return "photo" in str(exc)
         raise AssertionError("text was taken for a photo")
@@ -120,6 +135,21 @@ def wait_for() -> Callable[..., None]:
             time.sleep(0.05)
 
     return wait
+
+
+@pytest.fixture
+def wait_for_end(alive: Callable[[int], bool], wait_for: Callable[..., None]) -> Callable[[list[int]], None]:
+    """Wait until none of the processes runs."""
+    return lambda processes: wait_for(lambda: not [pid for pid in processes if alive(pid)], "a process is left")
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the temporary files of this test alone, in TMPDIR."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from resnet_client import Client
+from resnet_serve import ports
 
 WAIT_S = 120
 
@@ -26,48 +27,79 @@ def test_one_clean_line_per_model_and_the_urls(serving: Callable, one_model: Pat
             assert running.listens(name)
 
 
+def test_limits_of_the_host_are_warned_of(serving: Callable, repository: Path, tmp_path: Path) -> None:
+    """More threads than cores; serving goes on."""
+    shutil.copytree(repository / "network_onnx", tmp_path / "models/network_onnx")
+    threads = len(os.sched_getaffinity(0)) + 1
+    with (tmp_path / "models/network_onnx/config.pbtxt").open("a") as config:
+        config.write(f'parameters {{ key: "intra_op_thread_count" value {{ string_value: "{threads}" }} }}')
+    with serving(tmp_path / "models") as running:
+        warned = running.stderr.read_text()
+        assert f"resnet-serve: warning: network_onnx computes with {threads} threads" in warned
+        assert running.listens("gRPC")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_request_to_stop_ends_everything(
     serving: Callable, alive: Callable, one_model: Path, number: signal.Signals
 ) -> None:
-    """Exit code 0, no process, no shared memory, no port is left."""
+    """Exit code 0; no process, no shared memory, no folder is left, and the ports are free."""
     with serving(one_model) as running:
-        below = running.processes()
-        assert len(below) >= 4  # guard, supervisor, tritonserver, worker
+        below, folder = running.processes(), running.folder
+        assert len(below) >= 3  # watchdog, tritonserver, worker
         assert running.shared_memory()
         running.process.send_signal(number)
         assert running.process.wait(WAIT_S) == 0
         assert not [pid for pid in below if alive(pid)]
         assert not running.shared_memory()
-        assert not running.listens("HTTP")
+        assert not folder.exists()
+        for name in ("gRPC", "HTTP", "metrics"):
+            ports.refuse_taken("127.0.0.1", [running.port(name)])
 
 
-def test_sigkill_leaves_no_process(serving: Callable, alive: Callable, wait_for: Callable, one_model: Path) -> None:
-    """Even ``kill -9`` of resnet-serve takes tritonserver, its workers and its shared memory along."""
+def test_a_killed_command_leaves_nothing(serving: Callable, wait_for_end: Callable, one_model: Path) -> None:
+    """``kill -9`` of resnet-serve: the watchdog ends tritonserver, and removes shared memory and folder."""
     with serving(one_model) as running:
-        below = running.processes()
-        arguments = Path(f"/proc/{running.guard}/cmdline").read_text().split("\0")
-        folder = Path(arguments[arguments.index("--folder") + 1])
+        below, folder = running.processes(), running.folder
         assert folder.exists()
         running.process.kill()
         running.process.wait(WAIT_S)
-        wait_for(lambda: not [pid for pid in below if alive(pid)], "a process is left")
+        wait_for_end(below)
         assert not running.shared_memory()
         assert not running.listens("gRPC")
         assert not folder.exists()
 
 
-@pytest.mark.parametrize("victim", ["guard", "supervisor"])
-def test_sigkill_of_what_stands_between_leaves_no_process(
-    serving: Callable, alive: Callable, wait_for: Callable, one_model: Path, victim: str
-) -> None:
-    """If guard or supervisor is killed, the kernel ends the server, and resnet-serve says that it ended."""
+def test_a_killed_watchdog_ends_the_command(serving: Callable, wait_for_end: Callable, one_model: Path) -> None:
+    """The kernel ends the server with it; resnet-serve reports that, removes what is left, and exits with 1."""
     with serving(one_model) as running:
-        below = running.processes()
-        os.kill(getattr(running, victim), signal.SIGKILL)
+        below, folder = running.processes(), running.folder
+        os.kill(running.watchdog, signal.SIGKILL)
         assert running.process.wait(WAIT_S) == 1
-        wait_for(lambda: not [pid for pid in below if alive(pid)], "a process is left")
+        wait_for_end(below)
         assert not running.shared_memory()
+        assert not folder.exists()
+
+
+def test_the_next_start_removes_what_killed_processes_left(
+    serving: Callable, run: Callable, wait_for_end: Callable, one_model: Path, temporary: Path
+) -> None:
+    """With command and watchdog killed together nothing is removed at first; a server that lives keeps its folder."""
+    with serving(one_model) as running:
+        below, folder = running.processes(), running.folder
+        assert run(one_model, "--port", "0", "--then", "true", "--exit-after").returncode == 0
+        assert folder.exists()
+        assert running.shared_memory()
+        os.kill(running.process.pid, signal.SIGSTOP)  # so that it does not see the watchdog's end
+        os.kill(running.watchdog, signal.SIGKILL)
+        running.process.kill()
+        running.process.wait(WAIT_S)
+        wait_for_end(below)
+        assert folder.exists()
+        assert running.shared_memory()
+        assert run(one_model, "--port", "0", "--then", "true", "--exit-after").returncode == 0
+        assert not running.shared_memory()
+        assert not list(temporary.iterdir())
 
 
 def test_a_server_that_ends_by_itself_is_told(serving: Callable, alive: Callable, one_model: Path) -> None:
@@ -231,9 +263,9 @@ def test_exit_after_takes_over_the_exit_code(
     """With ``--exit-after`` a command is wrapped in a server; a log of ours is kept only if it failed."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert run(one_model, "--port", "0", "--then", "true", "--exit-after").returncode == 0
-    assert not list(tmp_path.glob("resnet-serve-*"))
+    assert not list(tmp_path.glob("*resnet?serve*"))
     assert run(one_model, "--port", "0", "--then", "sh -c 'exit 42'", "--exit-after").returncode == 42
-    assert [path.suffix for path in tmp_path.glob("resnet-serve-*")] == [".log"]
+    assert [path.suffix for path in tmp_path.glob("*resnet?serve*")] == [".log"]
 
 
 @pytest.mark.parametrize("host", ["nonsense.invalid", "203.0.113.7"])

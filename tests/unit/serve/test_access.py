@@ -70,11 +70,5 @@ def test_a_passphrase_is_refused(tmp_path: Path) -> None:
 )
 def test_models_can_be_loaded_unless_the_caller_decides_otherwise(given: tuple[str, ...], expected: list[str]) -> None:
     """Flags passed through win."""
-    found = flags.of(ServerConfig("models", triton_args=given), Path("/models"), Path("/b"), [1, 2, 3], "prefix_")
+    found = flags.of_server(ServerConfig("models", triton_args=given), Path("/models"), Path("/f"), [1, 2, 3])
     assert [flag for flag in found if flag.startswith(("--model-control", "--load-model"))] == expected
-
-
-def test_the_token_is_in_no_flag_of_ours() -> None:
-    """The supervisor adds it; the guard's arguments can be read by all users."""
-    config = ServerConfig("models", admin_token=TOKEN)
-    assert not [flag for flag in flags.of(config, Path("/m"), Path("/b"), [1, 2, 3], "p_") if TOKEN in flag]

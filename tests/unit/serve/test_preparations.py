@@ -126,7 +126,7 @@ def test_known_causes_are_read_from_the_log(tmp_path: Path, line: str, sentence:
     log.write_text(f"I1123 x.cc:1] hello\n{line}\n")
     cause = diagnosis.cause(log)
     assert cause is not None
-    assert sentence in cause.sentence
+    assert sentence in cause.message
     assert cause.is_lasting == (sentence not in {"a port is taken", "no space left", "is damaged"})
 
 

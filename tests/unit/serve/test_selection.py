@@ -36,9 +36,9 @@ def test_what_needs_a_missing_package_is_left_out(no_torch: None) -> None:
 def test_the_server_is_told_what_to_load(no_torch: None, tmp_path: Path) -> None:
     """Unless the caller names models."""
     config = ServerConfig(REPOSITORY, triton_args=("--load-model=network_torchscript",))
-    chosen = flags.of(config, REPOSITORY, tmp_path, [1, 2, 3], "prefix")
+    chosen = flags.of_server(config, REPOSITORY, tmp_path, [1, 2, 3])
     assert [flag for flag in chosen if flag.startswith("--load")] == ["--load-model=network_torchscript"]
-    default = flags.of(ServerConfig(REPOSITORY), REPOSITORY, tmp_path, [1, 2, 3], "prefix")
+    default = flags.of_server(ServerConfig(REPOSITORY), REPOSITORY, tmp_path, [1, 2, 3])
     assert "--load-model=resnet50" in default
     assert "--load-model=network_torchscript" not in default
 

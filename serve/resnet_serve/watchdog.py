@@ -1,0 +1,311 @@
+"""Runs one ``tritonserver``: ends it with its parent, and replaces workers that die.
+
+It starts the server before any thread of its own, and the kernel ends the server with it (PDEATHSIG). On SIGTERM,
+on SIGINT, and when the parent pipe closes, because the parent stops or was killed, the server finishes running
+requests and ends. A server that accepts no gRPC connections any more is killed, so that it can be started again:
+cancelled requests leave Triton 2.51 in that state (server#6899, server#7368; fixed in 25.01).
+
+One file of the standard library, so that a container can run it as ``resnet-serve`` does:
+
+    python3 -I watchdog.py -- tritonserver --model-repository=/models --model-control-mode=explicit …
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import functools
+import http.client
+import json
+import math
+import os
+import re
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TOKEN_VARIABLE = "RESNET_ADMIN_TOKEN"  # noqa: S105  # a name, not a token
+TOKEN_HEADER = "admin-key"  # noqa: S105  # likewise
+TOKEN_FORM = r"[A-Za-z0-9._~-]{16,}"  # noqa: S105  # Triton splits its flags at other characters
+TOKEN_RULE = "the admin token must have 16 or more letters, digits, and any of . _ ~ -"  # noqa: S105  # likewise
+# Clients that classify need none of these, and each can harm the server. Triton's names.
+CLOSED_APIS = ("model-repository", "shared-memory", "statistics", "trace", "logging")
+# After Triton's own limit for running requests: unloading models and ending workers.
+UNLOAD_TIMEOUT_S = 15
+
+_PR_SET_PDEATHSIG = 1
+_LEFTOVER_TIMEOUT_S = 3
+# Loading a network with its warm-up can take minutes where it is compiled for a GPU.
+_LOAD_TIMEOUT_S = 600.0
+# Shorter than any worker takes to become ready: one that dies sooner fails its own load.
+_LOOK_EVERY_S = 0.1
+# A new worker is a copy of the server until it executes its own program.
+_LOOK_AFTER_NEW_PROCESS_S = 1.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+
+
+class Api:
+    """Triton's HTTP API at a URL such as ``http://127.0.0.1:8000``, called with the admin token."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._address, self._headers = url.removeprefix("http://"), {TOKEN_HEADER: token}
+
+    def request(self, path: str, body: dict[str, Any] | None = None, *, timeout_s: float = 5.0) -> Any:
+        """Return the JSON response to a GET, or to a POST if there is a body; None if the response is empty.
+
+        Raises:
+            OSError: the server cannot be reached, or refuses; the message holds its reason.
+        """
+        connection = http.client.HTTPConnection(self._address, timeout=timeout_s)
+        method, content = ("GET", None) if body is None else ("POST", json.dumps(body))
+        try:
+            connection.request(method, f"/{path}", content, self._headers)
+            response = connection.getresponse()
+            text = response.read()
+        except http.client.HTTPException as exc:
+            raise OSError(f"{type(exc).__name__}: {exc}") from exc
+        finally:
+            connection.close()
+        if response.status != http.HTTPStatus.OK:
+            raise OSError(f"{response.status} {text.decode(errors='replace')}")
+        return json.loads(text) if text else None
+
+
+def workers_of(server: int) -> dict[int, tuple[str, str]]:
+    """Return model and version of each living worker of a server, by process id."""
+    threads = f"/proc/{server}/task"
+    children: list[bytes] = []
+    with contextlib.suppress(OSError):  # the server has ended
+        for thread in os.listdir(threads):  # noqa: PTH208  # a server has hundreds; pathlib takes four times as long
+            with contextlib.suppress(OSError), open(f"{threads}/{thread}/children", "rb") as stream:  # noqa: PTH123
+                children += stream.read().split()
+    return {worker: served for worker in map(int, children) if (served := _served_by(worker))}
+
+
+def _served_by(process: int) -> tuple[str, str] | None:
+    """Model and version of a worker, whose first argument is ``…/<model>/<version>/<file>``; a dead one has none."""
+    with contextlib.suppress(OSError):
+        program, *arguments = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        if program.endswith(b"triton_python_backend_stub"):
+            version = Path(os.fsdecode(arguments[0])).parent
+            return version.parent.name, version.name
+    return None
+
+
+class WorkerWatcher:
+    """Has models loaded again whose workers died, until ``stopping`` is set.
+
+    The Python backend runs each instance of a model in a worker process. When one dies, Triton still reports the
+    model as ready, but no request is answered. Triton then loads it again, next to the broken one. Unloading it first
+    would take down the ensembles around it, and their callers would be refused faster than they are now.
+    """
+
+    def __init__(self, server: int, api: Api, report: Callable[[str], None]) -> None:
+        self.stopping = threading.Event()
+        self.has_replaced = False
+        self._server, self._api, self._report = server, api, report
+        self._workers: dict[int, tuple[str, str]] = {}
+        self._incomplete: set[str] = set()
+        # Model → when it may be loaded next, and the pause before that.
+        self._next_load: dict[str, tuple[float, float]] = {}
+
+    def run(self) -> None:
+        """Look when a worker has ended, while a model lacks workers, and after a process has started anywhere."""
+        known: set[str] = set()
+        look_until_s = 0.0
+        while not self.stopping.wait(_LOOK_EVERY_S):
+            processes = set(os.listdir("/proc"))  # noqa: PTH208  # a tenth of the time of workers_of
+            if not processes <= known:
+                look_until_s = time.monotonic() + _LOOK_AFTER_NEW_PROCESS_S
+            known = processes
+            has_ended = any(_served_by(worker) is None for worker in self._workers)
+            if has_ended or self._incomplete or time.monotonic() < look_until_s:
+                self.look()
+
+    def look(self) -> None:
+        """Find workers that have ended; load their models again where that is due."""
+        living = workers_of(self._server)
+        self._incomplete |= {model for worker, (model, _) in self._workers.items() if worker not in living}
+        self._workers = living
+        for model in sorted(self._incomplete):
+            due_s, pause_s = self._next_load.get(model, (-math.inf, 0.0))
+            if self.stopping.is_set() or time.monotonic() < due_s:
+                continue
+            # A server that does not respond is starting or stopping: the next look tries again.
+            with contextlib.suppress(OSError, ValueError, LookupError):
+                if self._lacks_workers(model):
+                    # From the first pause again if its workers have lived for a while.
+                    has_lasted = time.monotonic() - due_s >= _LONGEST_PAUSE_S
+                    pause_s = _FIRST_PAUSE_S if has_lasted else min(2 * pause_s, _LONGEST_PAUSE_S)
+                    self._load_again(model, pause_s)
+                    self._next_load[model] = time.monotonic() + pause_s, pause_s
+                else:
+                    self._incomplete.discard(model)
+
+    def _lacks_workers(self, model: str) -> bool:
+        """Whether a ready version has fewer workers than instances; one that is being unloaded is not ready."""
+        for entry in self._api.request("v2/repository/index", {}):
+            if entry["name"] == model and entry.get("state") == "READY":
+                config = self._api.request(f"v2/models/{model}/versions/{entry['version']}/config")
+                wanted = sum(group["count"] * max(1, len(group.get("gpus", []))) for group in config["instance_group"])
+                # Counted again: an orderly load may have replaced the worker meanwhile.
+                if list(workers_of(self._server).values()).count((model, entry["version"])) < wanted:
+                    return True
+        return False
+
+    def _load_again(self, model: str, pause_s: float) -> None:
+        """Load with the present config, which keeps what an earlier load has set, such as the versions to serve."""
+        started_s = time.monotonic()
+        self.has_replaced = True
+        try:
+            config = self._api.request(f"v2/models/{model}/config")
+            # Triton loads a model only if its config has changed.
+            config.setdefault("parameters", {})["loaded_again"] = {"string_value": time.asctime()}
+            config["model_warmup"] = config.get("model_warmup", [])[:1]  # callers wait
+            body = {"parameters": {"config": json.dumps(config)}}
+            self._api.request(f"v2/repository/models/{model}/load", body, timeout_s=_LOAD_TIMEOUT_S)
+        except OSError as exc:
+            if not self.stopping.is_set():
+                self._report(f"a worker of {model} died; loading the model failed ({exc}); next try in {pause_s:g} s")
+        else:
+            took_s = time.monotonic() - started_s
+            self._report(f"a worker of {model} died; the model was loaded again in {took_s:.1f} s")
+
+
+def _watch_grpc(
+    server: subprocess.Popen[bytes],
+    address: str,
+    timeout_s: float,
+    stopping: threading.Event,
+    report: Callable[[str], None],
+) -> None:
+    """Kill a server that listens at the address but does not greet a connection in time."""
+    host, _, port = address.rpartition(":")
+    while not stopping.wait(timeout_s / 6):
+        try:
+            with socket.create_connection((host, int(port)), timeout_s) as connection:
+                connection.recv(1)  # HTTP/2 begins with the server's SETTINGS
+        except TimeoutError:
+            if not stopping.is_set():
+                report("tritonserver accepts no gRPC connections any more and is killed")
+                server.kill()
+        except OSError:  # nothing listens there, as while it starts, or the name has no address for a moment
+            continue
+
+
+def main() -> int:
+    """Run a server until it ends; return its exit code, 128 and more if a signal ended it."""
+    parser = _parser()
+    args = parser.parse_args()
+    parent = os.getppid()
+    token = os.environ.pop(TOKEN_VARIABLE, "") or secrets.token_urlsafe(32)
+    if not re.fullmatch(TOKEN_FORM, token):
+        parser.error(TOKEN_RULE)
+    stop_requested, request_stop = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(request_stop, b"."))
+    server = _start([*args.command, *_restrictions(args.closed_apis, token)], args.log)
+    report = functools.partial(_report, args.log)
+    watcher = WorkerWatcher(server.pid, Api(args.http, token), report)
+    threading.Thread(target=watcher.run, daemon=True).start()
+    if args.grpc:
+        what = (server, args.grpc, args.grpc_timeout_s, watcher.stopping, report)
+        threading.Thread(target=_watch_grpc, args=what, daemon=True).start()
+    ended = os.pidfd_open(server.pid)
+    select.select([ended, stop_requested, *([sys.stdin] if args.parent_pipe else [])], [], [])
+    watcher.stopping.set()
+    code = _end(server, args.exit_timeout_s, may_hang=watcher.has_replaced)
+    if args.folder:
+        (remove_shared_memory if os.getppid() == parent else remove)(args.folder)
+    return code
+
+
+def _start(command: list[str], log: str | None) -> subprocess.Popen[bytes]:
+    with Path(log).open("ab") if log else contextlib.nullcontext() as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # a process group of its own, so that its workers can be killed with it
+            # The kernel kills it when the thread that started it ends; there is only one thread yet.
+            preexec_fn=lambda: ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509  # likewise
+        )
+
+
+def _restrictions(closed_apis: str, token: str) -> list[str]:
+    """Return the flags of ``tritonserver`` that open these APIs to the token only."""
+    rule = f"{closed_apis}:{TOKEN_HEADER}={token}"
+    return [f"--http-restricted-api={rule}", f"--grpc-restricted-protocol={rule}"] if closed_apis else []
+
+
+def _end(server: subprocess.Popen[bytes], exit_timeout_s: int, *, may_hang: bool) -> int:
+    """Let the server finish running requests; kill it if it does not end; kill its workers, which would outlive it.
+
+    A worker that died in a request may leave something that Triton waits for in vain. Triton ends the living workers
+    after the last request, so without workers there is nothing left to wait for.
+    """
+    deadline_s = time.monotonic() + exit_timeout_s + UNLOAD_TIMEOUT_S
+    has_finished = False
+    server.terminate()
+    if may_hang:
+        while server.poll() is None and not has_finished and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_EVERY_S)
+            has_finished = not workers_of(server.pid)
+        deadline_s = min(deadline_s, time.monotonic() + _LEFTOVER_TIMEOUT_S)
+    try:
+        code = server.wait(max(0.0, deadline_s - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        code = 0 if has_finished else -signal.SIGKILL
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+    return 128 - code if code < 0 else code
+
+
+def remove(folder: Path) -> None:
+    """Remove a server's temporary folder and its shared memory."""
+    remove_shared_memory(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_shared_memory(folder: Path) -> None:
+    """Remove the shared memory of the server with this temporary folder, whose name begins the regions' names."""
+    for region in Path("/dev/shm").glob(f"{folder.name}_*"):  # noqa: S108  # where Triton's Python backend keeps them
+        region.unlink(missing_ok=True)
+
+
+def _report(log: str | None, line: str) -> None:
+    """Print a line to standard error, and append it to the server's log if that is a file."""
+    with contextlib.suppress(OSError):  # the reader is gone, or the disk is full
+        print(f"watchdog: {line}", file=sys.stderr, flush=True)  # noqa: T201  # a command
+    with contextlib.suppress(OSError), Path(log or os.devnull).open("a", encoding="utf-8") as stream:
+        stream.write(f"watchdog: {line}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="watchdog", description="Run tritonserver and replace workers that die.")
+    parser.add_argument("--http", default="http://127.0.0.1:8000", metavar="URL", help="where its HTTP API will be")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="kill a server that accepts no connections here; no TLS")
+    parser.add_argument("--grpc-timeout-s", type=float, default=30.0, metavar="S")
+    parser.add_argument("--closed-apis", default=",".join(CLOSED_APIS), metavar="NAMES", help="default: %(default)s")
+    parser.add_argument("--exit-timeout-s", type=int, default=30, metavar="S", help="as --exit-timeout-secs")
+    parser.add_argument("--log", metavar="FILE", help="append the server's output (default: standard output)")
+    parser.add_argument("--parent-pipe", action="store_true", help="end the server when standard input closes")
+    parser.add_argument("--folder", type=Path, help="name of its shared memory; removed if the parent is gone")
+    parser.add_argument("command", nargs="+", help="tritonserver and its flags")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
