@@ -63,5 +63,5 @@ def test_model_config_name_is_passed(tmp_path: Path, arguments: list[str], files
         path.touch()
     args = parser().parse_args(["--repository", str(tmp_path / "models"), *arguments])
     config = config_of(args, tmp_path / "log")
-    found = flags.of(config, Path(config.repository), tmp_path, [1, 2, 3], "prefix")
+    found = flags.of_server(config, Path(config.repository), tmp_path, [1, 2, 3])
     assert [flag for flag in found if flag.startswith("--model-config-name")] == passed
