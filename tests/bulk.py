@@ -1,4 +1,4 @@
-"""Runs of ``resnet-client bulk`` as processes that may be killed, and photos for them."""
+"""Runs of ``resnet-client bulk`` as processes that may be killed, and images for them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from PIL import Image
 
 
-def write_crops(folder: Path, photos: Iterable[Path], count: int, side: int) -> Path:
-    """Cut ``count`` square JPEGs out of photos, each elsewhere; one in a hundred is damaged."""
+def write_crops(folder: Path, images: Iterable[Path], count: int, side: int) -> Path:
+    """Cut ``count`` square JPEGs out of images, each elsewhere; one in a hundred is damaged."""
     folder.mkdir()
-    scenes = [Image.open(path).convert("RGB") for path in photos]
+    scenes = [Image.open(path).convert("RGB") for path in images]
     dice = random.Random(7)  # noqa: S311  # the same crops each time
     for number in range(count):
         scene = scenes[number % len(scenes)]
@@ -28,20 +28,20 @@ def write_crops(folder: Path, photos: Iterable[Path], count: int, side: int) -> 
 
 
 def start(url: str, source: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start a run; it says on standard error how it went."""
+    """Start a run; it prints a summary to standard error."""
     command = [sys.executable, "-m", "resnet_client", "bulk", str(source), "--output", str(output), "--url", url]
     return subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str], timeout_s: float = 250.0) -> str:
-    """Wait for a run that ends by itself, with damaged photos in it; returns what it said."""
-    _, said = process.communicate(timeout=timeout_s)
-    assert process.returncode == 1, said
-    return said
+    """Wait for a run that ends by itself, with damaged images in it; returns what it printed."""
+    _, printed = process.communicate(timeout=timeout_s)
+    assert process.returncode == 1, printed
+    return printed
 
 
 def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], timeout_s: float = 120.0) -> None:
-    """End a run by SIGKILL as soon as ``ready`` says so."""
+    """End a run by SIGKILL as soon as ``ready`` returns true."""
     began_s = time.monotonic()
     while not ready():
         assert process.poll() is None, "it ended before it was killed"

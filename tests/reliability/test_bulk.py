@@ -1,4 +1,4 @@
-"""Bulk runs at length: 20,000 photos and five SIGKILLs, throughput, memory, and the same rows from two Ray nodes."""
+"""Bulk runs at length: 20,000 images and five SIGKILLs, throughput, memory, and the same rows from two Ray nodes."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from resnet_serve import TritonServer
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(7200)]
 
-PHOTOS = 20_000
+IMAGES = 20_000
 KILLS = 5
 MEMORY_GROWTH_MIB = 64
 
 
 @pytest.fixture(scope="module")
 def crops(photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As many photos as the promise is made for."""
+    """As many images as the promise is made for."""
     scenes = [photos[name] for name in ("cat", "coffee", "flower")]
-    return bulk.write_crops(tmp_path_factory.mktemp("bulk") / "photos", scenes, PHOTOS, side=160)
+    return bulk.write_crops(tmp_path_factory.mktemp("bulk") / "images", scenes, IMAGES, side=160)
 
 
 def same(rows: Path, expected: Path) -> None:
-    """Hold one file to another."""
+    """Compare two files."""
     found, wanted = pq.read_table(rows), pq.read_table(expected)
     for column in ("photo", "error", "index", "label"):
         assert found[column].equals(wanted[column]), column
     assert np.allclose(found["probability"].to_numpy(), wanted["probability"].to_numpy(), atol=1e-5, equal_nan=True)
 
 
-def test_twenty_thousand_photos_and_five_kills(
+def test_twenty_thousand_images_and_five_kills(
     start_server: Callable[..., TritonServer], crops: Path, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     """Exactly one row each, equal to an uninterrupted run; memory does not grow; as fast as ``classify_many``."""
@@ -58,27 +58,27 @@ def test_twenty_thousand_photos_and_five_kills(
         began_s = time.monotonic()
         assert sum(1 for _ in client.classify_many(some)) == len(some)
         plain = len(some) / (time.monotonic() - began_s)
-    figure(f"{rate:.1f} photos/s, classify_many {plain:.1f}/s; memory {warm:.0f} to {max(memory_mib):.0f} MiB")
+    figure(f"{rate:.1f} images/s, classify_many {plain:.1f}/s; memory {warm:.0f} to {max(memory_mib):.0f} MiB")
     assert rate > 0.95 * plain
 
     dice = random.Random()  # noqa: S311  # moments of death
-    for aim in sorted(dice.sample(range(PHOTOS // 200), KILLS)):
+    for aim in sorted(dice.sample(range(IMAGES // 200), KILLS)):
         process = bulk.start(url, crops, broken, "--part-size", "200")
         bulk.kill_when(process, lambda aim=aim: bulk.parts(broken) >= aim, timeout_s=3600)
     bulk.finish(bulk.start(url, crops, broken, "--part-size", "200"), timeout_s=3600)
     same(broken, whole)
-    assert pq.read_metadata(broken).num_rows == PHOTOS
+    assert pq.read_metadata(broken).num_rows == IMAGES
 
 
 def test_two_ray_nodes_give_the_same_rows(
     start_server: Callable[..., TritonServer], photos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine changes who asks, not what comes out."""
+    """The engine decides where requests come from, not what the rows hold."""
     pytest.importorskip("ray", reason="the extra ray is not installed")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    crops = bulk.write_crops(tmp_path / "photos", [photos["cat"], photos["coffee"]], 160, side=160)
+    crops = bulk.write_crops(tmp_path / "images", [photos["cat"], photos["coffee"]], 160, side=160)
     url = start_server().grpc_url
     here, spread = tmp_path / "here.parquet", tmp_path / "spread.parquet"
     bulk.finish(bulk.start(url, crops, here, "--part-size", "20"))

@@ -6,24 +6,24 @@ import pyarrow.parquet as pq
 import pytest
 from resnet_client import Client
 
-PHOTOS = 56
+IMAGES = 56
 
 
 @pytest.fixture(scope="module")
 def crops(photos, tmp_path_factory):
-    """Small photos, one of them damaged."""
+    """Small images, one of them damaged."""
     scenes = [photos[name] for name in ("cat", "coffee", "flower")]
-    return bulk.write_crops(tmp_path_factory.mktemp("bulk") / "photos", scenes, PHOTOS, side=160)
+    return bulk.write_crops(tmp_path_factory.mktemp("bulk") / "images", scenes, IMAGES, side=160)
 
 
 def test_a_run_killed_twice_has_the_same_rows(server, crops, tmp_path):
-    """SIGKILL in the middle, twice: one row for each photo, the same answers, one error."""
+    """SIGKILL in the middle, twice: one row for each image, the same answers, one error."""
     whole, broken = tmp_path / "whole.parquet", tmp_path / "broken.parquet"
     bulk.finish(bulk.start(server.grpc_url, crops, whole))
     for aim in (2, 5):
         process = bulk.start(server.grpc_url, crops, broken, "--part-size", "8")
         bulk.kill_when(process, lambda aim=aim: bulk.parts(broken) >= aim)
-    assert f"{PHOTOS} photos, 1 failed" in bulk.finish(bulk.start(server.grpc_url, crops, broken, "--part-size", "8"))
+    assert f"{IMAGES} images, 1 failed" in bulk.finish(bulk.start(server.grpc_url, crops, broken, "--part-size", "8"))
     expected, rows = pq.read_table(whole), pq.read_table(broken)
     assert rows["photo"].to_pylist() == sorted(map(str, crops.iterdir()))
     for column in ("photo", "error", "index", "label", "model_version"):
@@ -32,12 +32,12 @@ def test_a_run_killed_twice_has_the_same_rows(server, crops, tmp_path):
 
 
 def test_features_are_those_of_embed(server, crops, tmp_path):
-    """A row of the file is what ``embed`` returns for the photo."""
-    photo, output = crops / "000000.jpg", tmp_path / "features.parquet"
-    process = bulk.start(server.grpc_url, photo, output, "--embed")
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+    """A row of the file is what ``embed`` returns for the image."""
+    image, output = crops / "000000.jpg", tmp_path / "features.parquet"
+    process = bulk.start(server.grpc_url, image, output, "--embed")
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 0, printed
     (features,) = pq.read_table(output)["features"].to_pylist()
     with Client(server.grpc_url) as client:
-        assert np.allclose(features, client.embed(photo), atol=1e-4)
+        assert np.allclose(features, client.embed(image), atol=1e-4)
     assert len(features) == 2048

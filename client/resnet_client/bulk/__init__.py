@@ -1,0 +1,13 @@
+"""Bulk runs: classify or embed millions of images into Parquet; a run that is killed resumes where it stopped.
+
+::
+
+    sources ──sources.py──▶ units ──images.py──▶ images ──parts.py──▶ parts ──resume.py──▶ results.parquet
+                           (inventory)                              (one file each)
+
+A unit is a list of image files, a tar archive or a row group of a Parquet file. Its images have a fixed order, so the
+number of finished parts of a unit tells how many of its images are done. ``run.py`` puts the steps together;
+``ray_engine.py`` runs ``parts.py`` on a Ray cluster.
+
+The extra ``bulk`` installs pyarrow, fsspec and filelock; the extra ``ray`` the Ray engine.
+"""
