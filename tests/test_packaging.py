@@ -32,8 +32,6 @@ def test_the_wheel_holds_files_for_links(wheel: Path) -> None:
         for source in sources:
             for folder in ("resnet_client/_photo", "resnet_build/python_models/preprocess/photo"):
                 assert archive.read(f"{folder}/{source.name}") == source.read_bytes()
-        winograd = (ROOT / "serve/resnet_serve/backends/openvino/winograd.py").read_bytes()
-        assert archive.read("resnet_build/variants/winograd.py") == winograd
     assert "resnet_serve/backends/onnxruntime/model.py" in names
     tops = {name.split("/")[0] for name in names if not name.startswith("resnet50_triton-")}
     assert tops == {"resnet_build", "resnet_client", "resnet_loadtest", "resnet_serve"}

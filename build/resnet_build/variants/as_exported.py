@@ -3,8 +3,7 @@
 BF16: bfloat16 has the range of 32-bit floats with fewer digits, so nothing needs to be scaled, learned or checked for
 overflow. OpenVINO rounds the weights when it loads them, and takes 32 bits on a processor without bfloat16.
 
-FP32: the same function as in ONNX Runtime. Under load, both variants compute pairs of photos with fewer multiplications
-(:mod:`resnet_build.variants.winograd`), of which the file knows nothing.
+FP32: the same function as in ONNX Runtime.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import openvino
 
 from resnet_build.options import OPENVINO_VARIANTS
 from resnet_build.tensors import FEATURES, PIXELS, PROBABILITIES
-from resnet_build.variants import winograd
 from resnet_build.variants.calibration import Pixels
 
 Floats = npt.NDArray[np.float32]
@@ -30,21 +29,7 @@ def open_network(name: str, artifact: Path) -> Network:
         name: ``onnx`` or a variant, which decides on the engine and its precision.
         artifact: an ONNX file.
     """
-    return _openvino(artifact, _precision(name)) if name in OPENVINO_VARIANTS else _onnx_runtime(artifact)
-
-
-def open_least_exact(name: str, artifact: Path, network: Network) -> Network:
-    """Open an artifact as it will be served where that is least like the float network.
-
-    Under load, OpenVINO's float networks compute pairs of photos with fewer multiplications, and with other sums.
-
-    Args:
-        name: of the variant.
-        artifact: an ONNX file.
-        network: what :func:`open_network` made of them; it is returned where it is served as it is.
-    """
-    pairs = winograd.for_pairs(openvino.Core().read_model(artifact)) if name in OPENVINO_VARIANTS else None
-    return _by_pairs(_compiled(pairs, _precision(name))) if pairs else network
+    return _openvino(artifact, name) if name in OPENVINO_VARIANTS else _onnx_runtime(artifact)
 
 
 @functools.cache
@@ -73,34 +58,15 @@ def _onnx_runtime(artifact: Path) -> Network:
     return run
 
 
-def _openvino(artifact: Path, precision: openvino.Type) -> Network:
-    return _compiled(openvino.Core().read_model(artifact), precision)
-
-
-def _precision(name: str) -> openvino.Type:
-    return openvino.Type.bf16 if name == "bf16" and has_brain_float() else openvino.Type.f32
-
-
-def _compiled(model: openvino.Model, precision: openvino.Type) -> Network:
+def _openvino(artifact: Path, name: str) -> Network:
+    precision = openvino.Type.bf16 if name == "bf16" and has_brain_float() else openvino.Type.f32
     properties = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1}
-    request = openvino.Core().compile_model(model, _CPU, properties).create_infer_request()
+    request = openvino.Core().compile_model(artifact, _CPU, properties).create_infer_request()
 
     def run(pixels: Pixels) -> tuple[Floats, Floats]:
         held = np.ascontiguousarray(pixels)  # by this name until it is computed: OpenVINO does not hold it
         request.set_tensor(PIXELS, openvino.Tensor(held, shared_memory=True))
         request.infer()
         return request.get_tensor(PROBABILITIES).data.copy(), request.get_tensor(FEATURES).data.copy()
-
-    return run
-
-
-def _by_pairs(network: Network) -> Network:
-    """Have a network of two photos compute any number; of an odd one, the last photo twice."""
-
-    def run(pixels: Pixels) -> tuple[Floats, Floats]:
-        whole = np.concatenate([pixels, pixels[-1:]])[: len(pixels) + len(pixels) % winograd.TOGETHER]
-        parts = [network(pair) for pair in np.split(whole, len(whole) // winograd.TOGETHER)]
-        probabilities, features = (np.concatenate(rows)[: len(pixels)] for rows in zip(*parts, strict=True))
-        return probabilities, features
 
     return run
