@@ -1,4 +1,4 @@
-"""Opens a network on this machine's CPU with the engine that will serve it, to judge and to time what is served."""
+"""Opens a network on this machine's CPU with the engine that will serve it, to evaluate and time what is served."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import onnxruntime
 import openvino
 
 from resnet_build.options import OPENVINO_VARIANTS
+from resnet_build.quantize.calibration import Pixels
 from resnet_build.tensors import FEATURES, PIXELS, PROBABILITIES
-from resnet_build.variants.calibration import Pixels
 
 Floats = npt.NDArray[np.float32]
-# uint8 pixels of shape (N, 224, 224, 3) → probabilities (N, classes) and features (N, 2048).
-Network = Callable[[Pixels], tuple[Floats, Floats]]
+# Probabilities, shape (N, classes), and features, shape (N, 2048).
+Outputs = tuple[Floats, Floats]
+# uint8 pixels of shape (N, 224, 224, 3) → its outputs.
+Network = Callable[[Pixels], Outputs]
 
 _CPU = "CPU"
 
@@ -26,14 +28,14 @@ def open_network(name: str, artifact: Path) -> Network:
     """Open an artifact.
 
     Args:
-        name: ``onnx`` or a variant, which decides on the engine and its precision.
+        name: ``onnx`` or a variant, which determines the engine and its precision.
         artifact: an ONNX file.
     """
-    return _openvino(artifact, name) if name in OPENVINO_VARIANTS else _onnx_runtime(artifact)
+    return _openvino(name, artifact) if name in OPENVINO_VARIANTS else _onnx_runtime(artifact)
 
 
 @functools.cache
-def has_brain_float() -> bool:
+def has_bfloat16() -> bool:
     """Whether this processor computes in bfloat16; OpenVINO takes 32 bits where it does not."""
     return "BF16" in openvino.Core().get_property(_CPU, "OPTIMIZATION_CAPABILITIES")
 
@@ -51,20 +53,20 @@ def _onnx_runtime(artifact: Path) -> Network:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
 
-    def run(pixels: Pixels) -> tuple[Floats, Floats]:
+    def run(pixels: Pixels) -> Outputs:
         probabilities, features = session.run([PROBABILITIES, FEATURES], {PIXELS: pixels})
         return probabilities, features
 
     return run
 
 
-def _openvino(artifact: Path, name: str) -> Network:
-    precision = openvino.Type.bf16 if name == "bf16" and has_brain_float() else openvino.Type.f32
+def _openvino(name: str, artifact: Path) -> Network:
+    precision = openvino.Type.bf16 if name == "bf16" and has_bfloat16() else openvino.Type.f32
     properties = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1}
     request = openvino.Core().compile_model(artifact, _CPU, properties).create_infer_request()
 
-    def run(pixels: Pixels) -> tuple[Floats, Floats]:
-        held = np.ascontiguousarray(pixels)  # by this name until it is computed: OpenVINO does not hold it
+    def run(pixels: Pixels) -> Outputs:
+        held = np.ascontiguousarray(pixels)  # OpenVINO reads it in place and does not hold it
         request.set_tensor(PIXELS, openvino.Tensor(held, shared_memory=True))
         request.infer()
         return request.get_tensor(PROBABILITIES).data.copy(), request.get_tensor(FEATURES).data.copy()
