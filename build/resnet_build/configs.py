@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build.errors import BuildError
 from resnet_build.options import PLAIN, ServingOptions
-from resnet_build.python_models.preprocess.photo import Limits, Recipe
+from resnet_build.python_models.preprocess.photo import Recipe
 from resnet_build.schedule import schedule
 from resnet_build.tensors import FEATURE_COUNT, FEATURES, IMAGE, PIXELS, PROBABILITIES
 
@@ -233,14 +233,3 @@ def _outputs(classes: int) -> list[pb.ModelOutput]:
         pb.ModelOutput(name=PROBABILITIES, data_type=pb.TYPE_FP32, dims=[classes], label_filename=LABELS_FILENAME),
         pb.ModelOutput(name=FEATURES, data_type=pb.TYPE_FP32, dims=[FEATURE_COUNT]),
     ]
-
-
-def recipe_of(config: pb.ModelConfig) -> Recipe:
-    """Read the recipe that a configuration carries."""
-    parameters: Mapping[str, pb.ModelParameter] = config.parameters
-    return Recipe.from_json(parameters["recipe"].string_value)
-
-
-def limits_of(config: pb.ModelConfig) -> Limits:
-    """Read the limits on photos that a configuration carries."""
-    return Limits.from_parameters({name: value.string_value for name, value in config.parameters.items()})
