@@ -117,7 +117,7 @@ lock:  ## pin all dependencies anew in constraints.txt
 	  --no-emit-index-url --no-emit-find-links --unsafe-package resnet50-triton --unsafe-package pip --unsafe-package setuptools --upgrade --output-file constraints.txt pyproject.toml
 
 clean:  ## remove the environment, caches and artifacts; downloads stay in the user's cache
-	rm -rf $(VENV) $(VENV)-audit $(VENV)-bench .test-repository .bench-repository benchmarks/results
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-bench .test-repository .test-repository-variants .bench-repository benchmarks/results
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf $(foreach variant,int8 bf16 fp32 fp16,model_repository/network_$(variant) model_repository/resnet50_$(variant))
 	rm -rf model_repository/resnet50_onnx

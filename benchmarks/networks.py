@@ -77,26 +77,7 @@ def _onnx_runtime(file: Path, threads: int, *, spin: bool) -> Run:
     return run
 
 
-def open_pairs(name: str, file: Path, threads: int) -> Run:
-    """Open one of OpenVINO's float networks as an instance of the server computes an even number of photos."""
-    import openvino as ov
-    from resnet_serve.backends.openvino import winograd
-
-    two = _compiled(winograd.for_pairs(ov.Core().read_model(file)), name, threads)
-
-    def run(pixels: Pixels) -> npt.NDArray[np.float32]:
-        return np.concatenate([two(pair) for pair in np.split(pixels, len(pixels) // winograd.TOGETHER)])
-
-    return run
-
-
 def _openvino(name: str, file: Path, threads: int) -> Run:
-    import openvino as ov
-
-    return _compiled(ov.Core().read_model(file), name, threads)
-
-
-def _compiled(model: Any, name: str, threads: int) -> Run:
     import openvino as ov
 
     properties: dict[str, Any] = {
@@ -106,7 +87,7 @@ def _compiled(model: Any, name: str, threads: int) -> Run:
         # Pinned, the threads of several networks would share the first core.
         "ENABLE_CPU_PINNING": False,
     }
-    request = ov.Core().compile_model(model, "CPU", properties).create_infer_request()
+    request = ov.Core().compile_model(file, "CPU", properties).create_infer_request()
 
     def run(pixels: Pixels) -> npt.NDArray[np.float32]:
         # OpenVINO computes where the array lies and does not hold it: a name must.

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from resnet_build import photos
+from resnet_client import example_images
 
 # The usual size of a photo in ImageNet.
 STANDARD_SIZE = (500, 375)
@@ -43,7 +43,7 @@ def random_pixels(count: int) -> npt.NDArray[np.uint8]:
 
 
 def _originals() -> list[Image.Image]:
-    found = photos.shipped_photos()
+    found = example_images.everyday()
     if not found:
         raise SystemExit("no photos are installed: pip install 'resnet50-triton[photos]'")
     return [Image.open(path).convert("RGB") for path in found]

@@ -20,8 +20,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from google.protobuf import text_format
-from resnet_build.photos import shipped_photos
 from resnet_client import Client
+from resnet_client.example_images import everyday as shipped_photos
 from resnet_serve import ServerConfig, TritonServer
 from tritonclient.grpc import model_config_pb2 as pb
 

@@ -44,8 +44,17 @@ class LabelledPhoto:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """Build the default repository with real weights, once; later runs find it up to date."""
-    folder = ROOT / ".test-repository"
-    command = [sys.executable, "-m", "resnet_build", "--weights", "keras-v1", "--repository", str(folder)]
+    return _built(ROOT / ".test-repository")
+
+
+@pytest.fixture(scope="session")
+def variant_repository() -> Path:
+    """Build a repository with all variants for CPUs, whose ``resnet50`` ends in BF16, once; tests leave it as it is."""
+    return _built(ROOT / ".test-repository-variants", "--variant=int8", "--variant=fp32", "--door=bf16")
+
+
+def _built(folder: Path, *options: str) -> Path:
+    command = [sys.executable, "-m", "resnet_build", "--weights", "keras-v1", "--repository", str(folder), *options]
     subprocess.run(command, check=True, timeout=600)
     return folder
 
@@ -60,10 +69,10 @@ def server(repository: Path) -> Iterator[TritonServer]:
 @pytest.fixture(scope="session")
 def photos() -> dict[str, Path]:
     """Photos that scikit-image and scikit-learn ship, by name."""
-    from resnet_build.photos import shipped_photos
+    from resnet_client.example_images import everyday
 
     names = {"chelsea": "cat"}
-    found = {names.get(path.stem, path.stem): path for path in shipped_photos()}
+    found = {names.get(path.stem, path.stem): path for path in everyday()}
     assert {"cat", "coffee", "rocket", "flower"} <= found.keys()
     return found
 

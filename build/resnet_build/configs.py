@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from google.protobuf import text_format
-from resnet_client.preprocessing import Limits, Recipe
+from resnet_client.preprocessing import Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build.errors import BuildError
@@ -232,14 +232,3 @@ def _outputs(classes: int) -> list[pb.ModelOutput]:
         pb.ModelOutput(name=PROBABILITIES, data_type=pb.TYPE_FP32, dims=[classes], label_filename=LABELS_FILENAME),
         pb.ModelOutput(name=FEATURES, data_type=pb.TYPE_FP32, dims=[FEATURE_COUNT]),
     ]
-
-
-def recipe_of(config: pb.ModelConfig) -> Recipe:
-    """Read the recipe that a configuration carries."""
-    parameters: Mapping[str, pb.ModelParameter] = config.parameters
-    return Recipe.from_json(parameters["recipe"].string_value)
-
-
-def limits_of(config: pb.ModelConfig) -> Limits:
-    """Read the limits on photos that a configuration carries."""
-    return Limits.from_parameters({name: value.string_value for name, value in config.parameters.items()})

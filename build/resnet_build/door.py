@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
+from resnet_build.accuracy import Fidelity
 from resnet_build.configs import DOOR, network_of
+from resnet_build.engines import Network, has_bfloat16, open_network, processor
 from resnet_build.errors import BuildError
 from resnet_build.options import AUTO, OPENVINO_VARIANTS, PLAIN
+from resnet_build.quantize.calibration import Pixels
 from resnet_build.variants import Built
-from resnet_build.variants.calibration import Pixels
-from resnet_build.variants.engines import Network, has_brain_float, open_network, processor
-from resnet_build.variants.fidelity import Fidelity
 
 _LEAST_AGREEMENT = 0.99
 # What the dynamic batcher makes of some callers at once.
@@ -47,7 +47,7 @@ class Wish:
     def candidates(self) -> tuple[str, ...]:
         """The variants that have to be built; of those in floats, only what is fastest on this processor."""
         if self.requested == AUTO and self.previous is None:
-            return () if torch.cuda.is_available() else ("int8", "bf16" if has_brain_float() else "fp32")
+            return () if torch.cuda.is_available() else ("int8", "bf16" if has_bfloat16() else "fp32")
         return tuple(name for name in OPENVINO_VARIANTS if name == (self.previous or self.requested))
 
 

@@ -68,12 +68,7 @@ def make_resnet50(architecture: Architecture, classes: int) -> ResNet:
 
 
 def load_network(architecture: Architecture, state_dict: dict[str, torch.Tensor]) -> ResNet:
-    """Put weights into a ResNet-50.
-
-    Raises:
-        BuildError: the weights belong to another network.
-    """
-    check_shapes(state_dict)
+    """Put weights that passed :func:`check_shapes` into a ResNet-50."""
     net = make_resnet50(architecture, state_dict["fc.bias"].numel())
     net.load_state_dict(state_dict, strict=False)
     return net

@@ -30,8 +30,8 @@ from resnet_build import (
 from resnet_build.errors import BuildError, LateInterrupt, UsageError
 from resnet_build.network import ServedNetwork, check_shapes, fold_batch_norms, load_network, move_strides_up
 from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
+from resnet_build.quantize import calibration
 from resnet_build.repository import Publication, is_unfinished, locked, publication
-from resnet_build.variants import calibration
 from resnet_build.weights import FileOptions, Weights, check, load
 
 Report = Callable[[str], None]
@@ -121,7 +121,7 @@ def _check(options: BuildOptions) -> None:
         wish = _wish(options, manifest.read(options.repository))
         if "int8" not in {*options.all_variants, *wish.candidates}:
             raise UsageError("--calibration-images is for --variant int8")
-        calibration.photos_of(options.calibration_images)
+        calibration.images_of(options.calibration_images)
 
 
 def _build(options: BuildOptions, report: Report) -> bool:
@@ -136,10 +136,10 @@ def _build(options: BuildOptions, report: Report) -> bool:
     _refuse_mixture(options, record, found)
     names = _variants_to_make(inputs, wish)
     # Before the export, which takes longer than to find that a photo is missing.
-    learned_from = _calibration_set(inputs, found) if names else None
+    images = _calibration_set(inputs, found) if names else None
     with tempfile.TemporaryDirectory(prefix="resnet-build-") as folder:
         exported, results = _export_and_check(found, options.serving.max_batch_size, Path(folder), report)
-        made, decision = _vary(names, wish, learned_from, exported["network_onnx"], report)
+        made, decision = _vary(names, wish, images, exported["network_onnx"], report)
         # Candidates that lose stay out.
         made = {name: built for name, built in made.items() if name in {*inputs["variants"], decision.variant}}
         exported |= {configs.network_of(name): variant.path for name, variant in made.items()}
@@ -317,14 +317,14 @@ def _calibration_set(inputs: Mapping[str, Any], found: Weights) -> calibration.C
 def _vary(
     names: Mapping[str, bool],
     wish: door.Wish,
-    learned_from: calibration.CalibrationSet | None,
+    images: calibration.CalibrationSet | None,
     source: Path,
     report: Report,
 ) -> tuple[dict[str, variants.Built], door.Decision]:
     """Make the variants, and decide what the default door ends in."""
     made, pixels = {}, None
-    if learned_from is not None:
-        made, pixels = variants.build(names, source, learned_from, source.parent, report), learned_from.judged
+    if images is not None:
+        made, pixels = variants.build(names, source, images, source.parent, report), images.evaluation
     decision = door.decide(wish, source, made, pixels)
     report(str(decision))
     return made, decision

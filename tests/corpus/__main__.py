@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from resnet_build.photos import shipped_photos
+from resnet_client.example_images import everyday
 
 from corpus.hostile import hostile_photos
 from corpus.odd import odd_photos
@@ -14,7 +14,7 @@ from corpus.odd import odd_photos
 
 def main(folder: Path) -> None:
     """Write ``good/`` and ``refused/``."""
-    scene = Image.open(shipped_photos()[0]).convert("RGB")
+    scene = Image.open(everyday()[0]).convert("RGB")
     scene.thumbnail((320, 320))
     for name, photos in (("good", odd_photos(scene)), ("refused", hostile_photos(scene))):
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from resnet_serve import TritonServer
 
-from benchmarks import gpu_network, in_turns, many_callers, pairs, triton_requests
+from benchmarks import gpu_network, in_turns, many_callers, triton_requests
 from benchmarks.closed_loop import answers
 from benchmarks.doors import ClientDoor, GrpcDoor, HttpDoor
 
@@ -54,22 +54,6 @@ def test_repositories_are_called_in_turns(repository: Path, capsys: pytest.Captu
     assert all(float(rate) > 0 and 0 < float(p50) <= float(p95) for _, _, rate, _, p50, p95 in rows)
     assert [row[3] for row in rows[::2]] == ["1.00 [1.00, 1.00]"] * 2
     assert all(low <= middle <= high for low, middle, high in map(_numbers, [row[3] for row in rows]))
-
-
-def test_pairs_are_timed_beside_the_network(
-    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A line for each network and number of threads, with a ratio of positive times."""
-    for name in ("network_fp32", "network_bf16"):
-        (tmp_path / name).symlink_to(repository / "network_onnx")
-    assert pairs.main(["--repository", str(tmp_path), "--rounds", "2", "--photos", "2", "--threads", "1"]) == 0
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
-    assert [row[:2] for row in rows] == [["FP32 on OpenVINO", "1"], ["BF16 on OpenVINO", "1"]]
-    for _, _, plain, by_pairs, share in rows:
-        assert float(plain) > 0
-        assert float(by_pairs) > 0
-        low, middle, high = _numbers(share)
-        assert 0 < low <= middle <= high
 
 
 def _numbers(share: str) -> list[float]:

@@ -54,7 +54,7 @@ def test_served_maps_are_torchvisions(built: Path, photos: dict[str, Path], tmp_
     """Through the real server, preprocessed there or here, over gRPC and HTTP; and each map by its own name."""
     found = load("random:0", cache=tmp_path, file_options=FileOptions(), report=print)
     config = configs.parse((built / "resnet50_backbone/config.pbtxt").read_text())
-    recipe: Recipe = configs.recipe_of(config)
+    recipe = Recipe.from_json(config.parameters["recipe"].string_value)
     pixels = crop_pixels(Image.open(photos["cat"]).convert("RGB"), recipe)
     eager = backbone.load_network(found.architecture, found.state_dict)
     expected = backbone.maps_of(eager, torch.from_numpy(pixels.copy())[None])

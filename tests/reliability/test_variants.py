@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from resnet_build import door
+from resnet_build import configs, door
+from resnet_build.accuracy import predict
+from resnet_build.engines import Network, has_bfloat16, open_network
 from resnet_build.options import OPENVINO_VARIANTS, PLAIN
-from resnet_build.variants import calibration, int8
-from resnet_build.variants.engines import Network, has_brain_float, open_network
-from resnet_build.variants.fidelity import answers
 from resnet_client.preprocessing import Recipe, prepare
 
 if TYPE_CHECKING:
@@ -28,24 +27,12 @@ BATCH = 8
 
 
 @pytest.fixture(scope="module")
-def float_network(repository: Path) -> Path:
-    """The exported float network with real weights."""
-    return repository / "network_onnx/1/model.onnx"
-
-
-@pytest.fixture(scope="module")
-def integer_network(float_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It in 8 bits, by the photos that packages ship."""
-    path = tmp_path_factory.mktemp("int8") / "model.onnx"
-    int8.convert(float_network, path, calibration.load(None, RECIPE).learned)
-    return path
-
-
-@pytest.fixture(scope="module")
-def networks(float_network: Path, integer_network: Path) -> dict[str, Network]:
-    """The float network and the variants, each with its engine."""
-    artifacts = {PLAIN: float_network, "int8": integer_network, "bf16": float_network, "fp32": float_network}
-    return {name: open_network(name, artifact) for name, artifact in artifacts.items()}
+def networks(variant_repository: Path) -> dict[str, Network]:
+    """The FP32 network and the variants, each with its engine."""
+    return {
+        name: open_network(name, variant_repository / configs.network_of(name) / "1/model.onnx")
+        for name in (PLAIN, *OPENVINO_VARIANTS)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +47,9 @@ def test_variants_lose_next_to_nothing(
     imagenet_sample: list[LabelledPhoto],
     figure: Callable[[str], None],
 ) -> None:
-    """Top-1 on ImageNet photos, none of which was learned from: half a point less at most, the same on 98 %."""
+    """Top-1 on ImageNet photos, none of them used for calibration: half a point less at most, the same on 98 %."""
     expected = np.array([photo.class_index for photo in imagenet_sample])
-    top1 = {name: answers(network, pixels)[0].argmax(axis=1) for name, network in networks.items()}
+    top1 = {name: predict(network, pixels)[0].argmax(axis=1) for name, network in networks.items()}
     right = {name: 100 * float((guess == expected).mean()) for name, guess in top1.items()}
     same = {name: 100 * float((guess == top1[PLAIN]).mean()) for name, guess in top1.items()}
     for name in OPENVINO_VARIANTS:
@@ -75,17 +62,21 @@ FEATURES_OF = """
 import sys
 import numpy as np
 from pathlib import Path
-from resnet_build.variants.engines import open_network
+from resnet_build.engines import open_network
 np.save(sys.argv[3], open_network("int8", Path(sys.argv[1]))(np.load(sys.argv[2]))[1])
 """
 
 
-def test_no_pair_of_products_overflows(integer_network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+def test_no_pair_of_products_overflows(variant_repository: Path, pixels: np.ndarray, tmp_path: Path) -> None:
     """Kernels without VNNI, which add pairs in 16 bits, give the answers of those that cannot overflow."""
     np.save(tmp_path / "pixels.npy", pixels[:16])
     found = []
     for instructions in ("AVX2", "DEFAULT"):
-        arguments = [integer_network, tmp_path / "pixels.npy", tmp_path / f"{instructions}.npy"]
+        arguments = [
+            variant_repository / "network_int8/1/model.onnx",
+            tmp_path / "pixels.npy",
+            tmp_path / f"{instructions}.npy",
+        ]
         environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
         command = [sys.executable, "-c", FEATURES_OF, *map(str, arguments)]
         subprocess.run(command, env=environment, check=True, timeout=300)
@@ -100,5 +91,5 @@ def test_variants_are_faster(networks: dict[str, Network], pixels: np.ndarray, f
         figure(f"{name} executes a batch of {BATCH} {speeds[name] / speeds[PLAIN]:.2f} times as fast as float")
     assert speeds["int8"] > 1.1 * speeds[PLAIN]
     assert speeds["fp32"] > 0.95 * speeds[PLAIN]
-    if has_brain_float():
+    if has_bfloat16():
         assert speeds["bf16"] > 1.1 * speeds[PLAIN]

@@ -74,9 +74,9 @@ class ModelConfig:
             raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, neither true nor false")
         return text in ("true", "1")
 
-    def is_yes(self, name: str, *, default: bool) -> bool:
-        """Return a switch of ``parameters``, written as the C++ backend of OpenVINO reads it."""
-        text = self.parameter(name, "yes" if default else "no").lower()
+    def is_yes(self, name: str) -> bool:
+        """Return a switch of ``parameters``, written as the C++ backend of OpenVINO reads it; by default it is off."""
+        text = self.parameter(name, "no").lower()
         if text not in ("yes", "no"):
             raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, neither yes nor no")
         return text == "yes"

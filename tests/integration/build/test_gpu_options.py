@@ -26,7 +26,7 @@ def served(repository_copy) -> Iterator[TritonServer]:
     for model in MODELS:
         repository_copy.add(model)
     texts = {model: (folder / model / "config.pbtxt").read_text() for model in MODELS}
-    recipe = configs.recipe_of(configs.parse(texts["resnet50"]))
+    recipe = preprocessing.Recipe.from_json(configs.parse(texts["resnet50"]).parameters["recipe"].string_value)
     options = gpu.GpuOptions(accelerator="tensorrt", preprocessing="dali")
     texts = gpu.adapt(with_warmup(texts), options)
     files = {f"{model}/config.pbtxt": text for model, text in texts.items()}

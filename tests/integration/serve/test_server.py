@@ -146,22 +146,6 @@ def test_openvino_computes_the_same(server: TritonServer, repository: Path, tmp_
         assert max(callers.map(difference, [pixels(count) for count in (1, 3, 2, 1, 5, 1)])) < 1e-3
 
 
-def test_openvino_computes_pairs_with_fewer_multiplications(repository: Path, tmp_path: Path) -> None:
-    """Their last digits tell, and an odd one's are those of a lone photo; ``WINOGRAD`` switches it off."""
-    batch = pixels(2 * 2 + 1)
-    features = {}
-    for switch in ("yes", "no"):
-        folder = on_openvino(repository, tmp_path / switch, INFERENCE_NUM_THREADS="1", WINOGRAD=switch)
-        with TritonServer(ServerConfig(folder, port=0)) as running:
-            features[switch], odd = (
-                infer(running.grpc_url, "network_onnx", rows, ["FEATURES__1"]).as_numpy("FEATURES__1")
-                for rows in (batch, batch[-1:])
-            )
-            np.testing.assert_array_equal(features[switch][-1:], odd)
-    np.testing.assert_allclose(features["yes"], features["no"], atol=1e-3)
-    assert (features["yes"] != features["no"]).any(axis=1).tolist() == [True] * 4 + [False]
-
-
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
 @pytest.mark.parametrize("threads", [0, 1])
 def test_an_instance_alone_has_the_threads_of_all(repository: Path, tmp_path: Path, threads: int) -> None:
@@ -192,7 +176,6 @@ def test_an_instance_alone_has_the_threads_of_all(repository: Path, tmp_path: Pa
         ("NUM_STREAMS", "several"),
         ("PERFORMANCE_HINT", "haste"),
         ("HINT_BF16", "maybe"),
-        ("WINOGRAD", "false"),
     ],
 )
 def test_openvino_reads_its_keys(repository: Path, tmp_path: Path, key: str, value: str) -> None:

@@ -39,7 +39,7 @@ def test_configs_are_those_of_the_default_with_other_outputs(wire: backbone.Wire
         assert shapes == {**backbone.MAPS, "MAPS__4": (1_505_280,)}
         assert {output.data_type for output in config.output} == {kind}
         assert config.max_batch_size == 8
-        assert configs.recipe_of(config) == Recipe(resize=232, crop=224)
+        assert config.parameters["recipe"].string_value == Recipe(resize=232, crop=224).to_json()
     assert network.parameters["intra_op_thread_count"].string_value == "3"
     assert [warmup.batch_size for warmup in network.model_warmup] == [1, 2, 4, 8]
     assert max(network.dynamic_batching.preferred_batch_size, default=0) <= network.max_batch_size

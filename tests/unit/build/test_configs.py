@@ -41,16 +41,17 @@ def test_committed_configs_are_what_the_build_renders() -> None:
 def test_every_model_carries_the_recipe() -> None:
     """Server and client read it there, so they cannot drift apart."""
     for config in rendered().values():
-        assert configs.recipe_of(config) == DEFAULT_RECIPE
+        assert config.parameters["recipe"].string_value == DEFAULT_RECIPE.to_json()
         assert config.parameters["recipe_sha256"].string_value == DEFAULT_RECIPE.sha256
 
 
 def test_every_model_carries_the_limits_on_photos() -> None:
     """The client, whichever model it asks, refuses what the server would."""
     options = {"max_photo_bytes": 1_000_000, "max_photo_pixels": 2_000_000, "max_photo_frames": 3}
-    for config in rendered(**options).values():
-        assert configs.limits_of(config) == Limits(1_000_000, 2_000_000, 3)
-    assert configs.limits_of(rendered()["preprocess"]) == Limits()
+    models = [(config, Limits(1_000_000, 2_000_000, 3)) for config in rendered(**options).values()]
+    for config, limits in [*models, (rendered()["preprocess"], Limits())]:
+        written = {name: config.parameters[name].string_value for name in limits.to_parameters()}
+        assert written == limits.to_parameters()
 
 
 def test_the_door_refuses_what_is_too_much_and_no_queue_does() -> None:

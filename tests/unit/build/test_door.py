@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from resnet_build import door, pipeline, variants
+from resnet_build.accuracy import Fidelity
+from resnet_build.engines import Network
 from resnet_build.errors import BuildError
 from resnet_build.options import AUTO, PLAIN, ServingOptions
 from resnet_build.pipeline import BuildOptions
+from resnet_build.quantize.calibration import CalibrationSet
 from resnet_build.variants import Built
-from resnet_build.variants.calibration import CalibrationSet
-from resnet_build.variants.engines import Network
-from resnet_build.variants.fidelity import Fidelity
 from resnet_build.weights import FileOptions
 
 PIXELS = np.zeros((16, 4, 4, 3), dtype=np.uint8)
@@ -91,12 +91,12 @@ def test_what_is_asked_for_must_be_close_enough() -> None:
     assert (plain.variant, plain.record["requested"]) == (PLAIN, PLAIN)
 
 
-@pytest.mark.parametrize(("has_brain_float", "floats"), [(True, "bf16"), (False, "fp32")])
+@pytest.mark.parametrize(("has_bfloat16", "floats"), [(True, "bf16"), (False, "fp32")])
 def test_a_processor_without_bfloat16_has_another_candidate(
-    monkeypatch: pytest.MonkeyPatch, has_brain_float: bool, floats: str
+    monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, floats: str
 ) -> None:
     """There `bf16` would compute in 32 bits and say otherwise; asked for by name it is built all the same."""
-    monkeypatch.setattr(door, "has_brain_float", lambda: has_brain_float)
+    monkeypatch.setattr(door, "has_bfloat16", lambda: has_bfloat16)
     assert door.Wish(AUTO).candidates == ("int8", floats)
     assert door.Wish("bf16").candidates == ("bf16",)
 
@@ -127,26 +127,26 @@ def test_later_builds_ask_for_what_was_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_required", [True, False])
-def test_a_candidate_that_is_too_far_is_left_out(
+def test_a_candidate_that_differs_too_much_is_left_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_required: bool
 ) -> None:
     """It fails the build only if somebody asked for it by name."""
 
     def make(name: str, *_: object) -> Built:
         if name == "bf16":
-            raise BuildError("the variant bf16 is too far from the float network")
+            raise BuildError("the variant bf16 differs too much")
         (tmp_path / name / variants.FILENAME).write_bytes(b"")
         return built(1.0, SLOW_S)
 
     monkeypatch.setattr(variants, "_build", make)
     monkeypatch.setattr(variants, "open_network", lambda *_: network(0))
-    monkeypatch.setattr(variants, "answers", lambda *_: (PIXELS, PIXELS))
-    photos = CalibrationSet("nowhere", PIXELS, PIXELS)
+    monkeypatch.setattr(variants, "predict", lambda *_: (PIXELS, PIXELS))
+    images = CalibrationSet("nowhere", PIXELS, PIXELS)
     said: list[str] = []
     wanted = {"int8": False, "bf16": is_required}
     if is_required:
-        with pytest.raises(BuildError, match="too far"):
-            variants.build(wanted, tmp_path / "float.onnx", photos, tmp_path, said.append)
+        with pytest.raises(BuildError, match="too much"):
+            variants.build(wanted, tmp_path / "float.onnx", images, tmp_path, said.append)
     else:
-        assert variants.build(wanted, tmp_path / "float.onnx", photos, tmp_path, said.append).keys() == {"int8"}
-        assert said[-1] == "left out: the variant bf16 is too far from the float network"
+        assert variants.build(wanted, tmp_path / "float.onnx", images, tmp_path, said.append).keys() == {"int8"}
+        assert said[-1] == "left out: the variant bf16 differs too much"

@@ -77,7 +77,7 @@ def test_photos_for_dali_pass_a_door_and_batch_whatever_their_length() -> None:
     assert (dali.input[0].data_type, list(dali.input[0].dims)) == (pb.TYPE_UINT8, [-1])
     assert dali.input[0].allow_ragged_batch
     assert dali.HasField("dynamic_batching")
-    assert configs.recipe_of(dali) == RECIPE
+    assert dali.parameters["recipe"].string_value == RECIPE.to_json()
 
 
 def test_what_is_not_given_stays_as_it_was_built() -> None:

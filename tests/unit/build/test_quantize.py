@@ -10,17 +10,16 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from resnet_build import configs
+from resnet_build import accuracy, configs, quantize, variants
+from resnet_build.accuracy import Bounds, compare, predict
+from resnet_build.engines import open_network
 from resnet_build.errors import BuildError
 from resnet_build.options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
+from resnet_build.quantize import calibration, fp16
+from resnet_build.quantize.activations import measure
+from resnet_build.quantize.graph import Graph
+from resnet_build.quantize.weights import equalise, fold_normalisation, scales_of
 from resnet_build.tensors import FEATURES, PIXELS, PROBABILITIES
-from resnet_build.variants import as_exported, calibration, half, int8
-from resnet_build.variants.engines import open_network
-from resnet_build.variants.equalise import equalise
-from resnet_build.variants.fidelity import Bounds, answers, compare, hold
-from resnet_build.variants.graph import Graph
-from resnet_build.variants.pixel_input import fold_normalisation
-from resnet_build.variants.statistics import measure
 from resnet_client.preprocessing import Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -103,7 +102,7 @@ def test_shared_and_missing_biases_become_each_nodes_own(network: Path, pixels: 
         assert len(names) == len(set(names)) == 4
         np.testing.assert_array_equal(run(graph.model, pixels)[1], before[1])
         onnx.save(model, tmp_path / "sparing.onnx")
-        int8.convert(tmp_path / "sparing.onnx", tmp_path / "int8.onnx", pixels)
+        quantize.convert(tmp_path / "sparing.onnx", tmp_path / "int8.onnx", pixels)
 
 
 def test_pixels_without_normalisation_give_the_same_answers(network: Path, pixels: np.ndarray) -> None:
@@ -131,7 +130,7 @@ def test_equalising_changes_ranges_and_no_answers(network: Path, pixels: np.ndar
 
 def test_the_integer_network_keeps_the_contract(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
     """Same tensors, no neighbours that overflow, pixels unscaled into the first convolution, similar answers."""
-    int8.convert(network, tmp_path / "int8.onnx", pixels)
+    quantize.convert(network, tmp_path / "int8.onnx", pixels)
     model, original = onnx.load(tmp_path / "int8.onnx"), onnx.load(network)
     assert list(model.graph.input) == list(original.graph.input)
     assert list(model.graph.output) == list(original.graph.output)
@@ -155,7 +154,7 @@ def test_the_integer_network_keeps_the_contract(network: Path, pixels: np.ndarra
 
 def test_a_channel_without_weights_has_a_scale() -> None:
     """Pruned channels are all zero, and a scale of zero would make them NaN."""
-    assert [float(scale) for scale in int8.weight_scales(np.zeros((2, 3, 1, 1), dtype=np.float32))] == [1, 1]
+    assert [float(scale) for scale in scales_of(np.zeros((2, 3, 1, 1), dtype=np.float32))] == [1, 1]
 
 
 def test_biases_make_up_for_rounded_weights(
@@ -163,9 +162,9 @@ def test_biases_make_up_for_rounded_weights(
 ) -> None:
     """On average over the photos the features are nearer to the float network's than without the correction."""
     errors = []
-    for correction in (int8.correct_biases, lambda *_: None):
-        monkeypatch.setattr(int8, "correct_biases", correction)
-        int8.convert(network, tmp_path / "int8.onnx", pixels)
+    for correction in (quantize.weights.correct_biases, lambda *_: None):
+        monkeypatch.setattr(quantize.weights, "correct_biases", correction)
+        quantize.convert(network, tmp_path / "int8.onnx", pixels)
         error = run(tmp_path / "int8.onnx", pixels)[1].mean(0) - run(network, pixels)[1].mean(0)
         errors.append(float(np.abs(error).mean()))
     assert errors[0] < errors[1]
@@ -173,7 +172,7 @@ def test_biases_make_up_for_rounded_weights(
 
 def test_the_half_network_keeps_the_contract(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
     """Inside are 16 bits only, outside the same tensors and answers."""
-    half.convert(network, tmp_path / "half.onnx", NO_PIXELS)
+    fp16.convert(network, tmp_path / "half.onnx", NO_PIXELS)
     model, original = onnx.load(tmp_path / "half.onnx"), onnx.load(network)
     assert list(model.graph.input) == list(original.graph.input)
     assert list(model.graph.output) == list(original.graph.output)
@@ -188,10 +187,10 @@ def test_what_16_bits_cannot_hold_is_refused(network: Path, tmp_path: Path) -> N
     Graph(model).set_constant("b2", np.full(CHANNELS, 1e6, dtype=np.float32))
     onnx.save(model, network)
     with pytest.raises(BuildError, match="b2 holds values beyond 65504"):
-        half.convert(network, tmp_path / "half.onnx", NO_PIXELS)
+        fp16.convert(network, tmp_path / "half.onnx", NO_PIXELS)
 
 
-def test_the_gate_stops_a_network_that_answers_otherwise(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+def test_check_refuses_a_network_that_answers_otherwise(network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
     """The same network passes; one with another last layer is refused, with figures."""
     model = onnx.load(network)
     clear = 8 * np.eye(CLASSES, dtype=np.float32)
@@ -199,11 +198,11 @@ def test_the_gate_stops_a_network_that_answers_otherwise(network: Path, pixels: 
         Graph(model).set_constant("b3", bias)
         onnx.save(model, path)
     bounds = Bounds(agreement=0.97, similarity=0.99)
-    expected = answers(open_network("onnx", network), pixels)
-    found = hold("int8", answers(open_network("int8", network), pixels), expected, bounds)
+    expected = predict(open_network("onnx", network), pixels)
+    found = accuracy.check("int8", predict(open_network("int8", network), pixels), expected, bounds)
     assert (found.photos, found.agreement, found.clear_agreement) == (16, 1, 1)
-    with pytest.raises(BuildError, match=r"variant int8 is too far .*the same top-1 on .* it was not written"):
-        hold("int8", answers(open_network("int8", tmp_path / "other.onnx"), pixels), expected, bounds)
+    with pytest.raises(BuildError, match=r"variant int8 differs too much .*the same top-1 on .* it was not written"):
+        accuracy.check("int8", predict(open_network("int8", tmp_path / "other.onnx"), pixels), expected, bounds)
 
 
 def test_photos_that_could_be_either_do_not_count_as_clear() -> None:
@@ -225,26 +224,26 @@ def test_a_single_class_is_always_clear() -> None:
 
 
 def test_crops_are_the_same_every_time() -> None:
-    """A build can be repeated; learned and judged photos have none in common."""
+    """A build can be repeated; calibration and evaluation have no crop in common."""
     first, second = calibration.load(None, RECIPE), calibration.load(None, RECIPE)
     assert first.sha256 == second.sha256
-    assert first.learned.shape == (calibration.CALIBRATION_COUNT, 224, 224, 3)
-    assert first.learned.dtype == np.uint8
-    crops = {row.tobytes() for row in (*first.learned, *first.judged)}
-    assert len(crops) == len(first.learned) + len(first.judged)
+    assert first.calibration.shape == (calibration.CALIBRATION_COUNT, 224, 224, 3)
+    assert first.calibration.dtype == np.uint8
+    crops = {row.tobytes() for row in (*first.calibration, *first.evaluation)}
+    assert len(crops) == len(first.calibration) + len(first.evaluation)
 
 
 def test_a_folder_is_spread_out_and_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many photos, in order of their classes, some of every part are taken."""
     monkeypatch.setattr(calibration, "CALIBRATION_COUNT", 4)
-    monkeypatch.setattr(calibration, "JUDGED_COUNT", 4)
+    monkeypatch.setattr(calibration, "EVALUATION_COUNT", 4)
     (tmp_path / "class").mkdir()
     for value in range(20):
         Image.new("RGB", (30, 30), (10 * value, 0, 0)).save(tmp_path / "class" / f"{value:02}.png")
     found = calibration.load(tmp_path, RECIPE)
-    assert found.learned[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
-    assert found.judged[:, 0, 0, 0].tolist() == [20, 70, 120, 170]
-    assert found.source == f"8 photos of {tmp_path.resolve()}"
+    assert found.calibration[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
+    assert found.evaluation[:, 0, 0, 0].tolist() == [20, 70, 120, 170]
+    assert found.source == f"8 images of {tmp_path.resolve()}"
 
 
 def test_bad_folders_are_told(tmp_path: Path) -> None:
@@ -252,10 +251,10 @@ def test_bad_folders_are_told(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="there is no folder"):
         calibration.load(tmp_path / "missing", RECIPE)
     for number in range(8):
-        with pytest.raises(BuildError, match=f"holds {number} photos"):
+        with pytest.raises(BuildError, match=f"holds {number} images"):
             calibration.load(tmp_path, RECIPE)
         (tmp_path / f"{number}.jpg").write_bytes(b"nothing")
-    with pytest.raises(BuildError, match=r"the calibration photo .*0\.jpg cannot be used"):
+    with pytest.raises(BuildError, match=r"the calibration image .*0\.jpg cannot be used"):
         calibration.load(tmp_path, RECIPE)
 
 
@@ -301,7 +300,7 @@ def test_some_variants_are_the_float_network(
 ) -> None:
     """Their precision is the engine's business: answers near the float network's, the file the same."""
     copy = tmp_path / "model.onnx"
-    as_exported.convert(network, copy, NO_PIXELS)
+    variants.copy(network, copy, NO_PIXELS)
     assert copy.read_bytes() == network.read_bytes()
     for values, true in zip(open_network(name, copy)(pixels), run(network, pixels), strict=True):
         np.testing.assert_allclose(values, true, rtol=2.5 * tolerance, atol=tolerance)

@@ -4,10 +4,7 @@ Reads the same keys of ``config.pbtxt``: ``INFERENCE_NUM_THREADS``, ``NUM_STREAM
 ``PERFORMANCE_HINT``, ``HINT_BF16``, ``CPU_EXTENSION_PATH`` and ``default_model_filename``. The C++ backend knows one
 batch size only, ``max_batch_size``, and pads smaller batches where ``ENABLE_BATCH_PADDING`` allows it; here every
 batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served. Of several
-instances, one that is alone computes with the threads of all.
-
-``WINOGRAD`` is of this backend only: by default, ``YES``, an instance with one thread computes photos two by two with
-fewer multiplications. Odd ones, and those of an instance that is alone or of a quantised network, are not.
+instances, one that computes alone uses the threads of all.
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ import openvino as ov
 import triton_python_backend_utils as pb_utils
 
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
-from resnet_serve.backends.openvino import winograd
 from resnet_serve.backends.shared_cores import SharedCores
 
 _DEVICE = "CPU"
@@ -29,7 +25,7 @@ _STREAMS = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.stream
 
 
 class TritonPythonModel(NetworkBackend):
-    """One inference request with the threads of this instance, one with those of all, one for pairs of photos."""
+    """One inference request with the threads of this instance, and one with those of all instances."""
 
     default_filename = "model.xml"
 
@@ -44,19 +40,16 @@ class TritonPythonModel(NetworkBackend):
         threads = self.config.threads(_THREADS)
         threads_alone = min(self.config.number(_THREADS, 0) * self.config.instances or cores, cores)
 
-        def request(model: ov.Model, threads: int) -> ov.InferRequest:
+        model = core.read_model(self.config.artifact)
+
+        def request(threads: int) -> ov.InferRequest:
             return core.compile_model(model, _DEVICE, self._properties(core, threads)).create_infer_request()
 
-        model = core.read_model(self.config.artifact)
-        by_pairs = self.config.is_yes("WINOGRAD", default=True) and self.config.batches
-        # Several threads would wait for each other after each of the many small operations.
-        pairs = winograd.for_pairs(model.clone()) if by_pairs and (threads or cores) == 1 else None
-        self._request_for_pairs = pairs and request(pairs, threads)
-        shares_cores = self.config.instances > 1 and threads_alone > threads
-        self._request_alone = request(model, threads_alone if shares_cores else threads)
-        # An odd photo is no reason to hold the weights a third time.
-        self._request = request(model, threads) if shares_cores and not pairs else self._request_alone
-        self._cores = SharedCores(self.config.repository) if shares_cores else None
+        self._request = self._request_alone = request(threads)
+        self._cores = None
+        if self.config.instances > 1 and threads_alone > threads:
+            self._request_alone = request(threads_alone)
+            self._cores = SharedCores(self.config.repository)
 
     def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
         # Threads that are bound to cores: those of several instances, or servers, would be bound to the same ones.
@@ -74,7 +67,7 @@ class TritonPythonModel(NetworkBackend):
 
     def _precision(self, core: ov.Core) -> ov.Type:
         """32 bits unless the configuration wants 16: OpenVINO's own choice depends on the processor."""
-        if not self.config.is_yes("HINT_BF16", default=False):
+        if not self.config.is_yes("HINT_BF16"):
             return ov.Type.f32
         if "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"):
             return ov.Type.bf16
@@ -84,20 +77,9 @@ class TritonPythonModel(NetworkBackend):
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run one batch, on the inputs where they lie; the outputs are valid until the next one."""
         if self._cores is None:
-            return self._infer_by_pairs(inputs, outputs)
-        with self._cores.computing() as is_alone:
-            return _infer(self._request_alone, inputs, outputs) if is_alone else self._infer_by_pairs(inputs, outputs)
-
-    def _infer_by_pairs(self, inputs: Arrays, outputs: list[str]) -> Arrays:
-        rows = len(next(iter(inputs.values())))
-        if self._request_for_pairs is None or rows < winograd.TOGETHER:
             return _infer(self._request, inputs, outputs)
-        parts = []
-        for start in range(0, rows, winograd.TOGETHER):
-            part = {name: array[start : start + winograd.TOGETHER] for name, array in inputs.items()}
-            request = self._request_for_pairs if start + winograd.TOGETHER <= rows else self._request
-            parts.append({name: array.copy() for name, array in _infer(request, part, outputs).items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+        with self._cores.computing() as is_alone:
+            return _infer(self._request_alone if is_alone else self._request, inputs, outputs)
 
     def finalize(self) -> None:
         """Let the shared folder go; Triton calls this when it unloads the model."""

@@ -1,4 +1,4 @@
-"""The pixels from which a quantisation learns the ranges, and those on which it is judged."""
+"""The images that ranges are taken from, and those that variants are evaluated on."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from resnet_client import example_images
 from resnet_client.preprocessing import InvalidImageError, Recipe, decode, prepare
 
-from resnet_build import photos
 from resnet_build.errors import BuildError, UsageError
 
 Pixels = npt.NDArray[np.uint8]
 
-# More photos teach the ranges nothing more, and each costs two executions of the network.
+# More images do not change the ranges, and each costs two executions of the network.
 CALIBRATION_COUNT = 64
-JUDGED_COUNT = 64
+EVALUATION_COUNT = 64
 _FEWEST = 8
 _SEED = 20150512
 _SMALLEST_AREA = 0.15
@@ -31,48 +31,46 @@ class CalibrationSet:
     """Prepared pixels, uint8, each of shape (N, 224, 224, 3), RGB.
 
     Attributes:
-        source: where they come from, for the manifest and the screen.
-        learned: those that set the ranges.
-        judged: others, on which the result is compared with the float network: of a folder other photos, of the shipped
-            photos other crops of the same.
+        source: where they come from, for the manifest and the terminal.
+        calibration: those that the ranges are taken from.
+        evaluation: others, on which the result is compared with the FP32 network: other images of a folder, or other
+            crops of the bundled images.
     """
 
     source: str
-    learned: Pixels
-    judged: Pixels
+    calibration: Pixels
+    evaluation: Pixels
 
     @property
     def sha256(self) -> str:
         """Hex SHA-256 of all pixels."""
-        return hashlib.sha256(self.learned.tobytes() + self.judged.tobytes()).hexdigest()
+        return hashlib.sha256(self.calibration.tobytes() + self.evaluation.tobytes()).hexdigest()
 
 
 def load(folder: Path | None, recipe: Recipe) -> CalibrationSet:
-    """Prepare the photos of a folder, or crops of the photos that packages ship.
-
-    A folder's photos are learned from or judged by; the shipped ones are too few for that, and are cut for both.
+    """Prepare the images of a folder, or crops of the images that packages bundle.
 
     Args:
-        folder: with photos like those that will be served, also in folders below; None for the shipped ones.
-        recipe: how photos are prepared for this network.
+        folder: with images like those that will be served, also in folders below; None for the bundled ones.
+        recipe: how images are preprocessed for this network.
 
     Raises:
-        BuildError: no photos, too few, or one that cannot be read.
+        BuildError: no images, too few, or one that cannot be read.
     """
-    return _shipped(recipe.crop) if folder is None else _of_folder(folder, recipe)
+    return _bundled(recipe.crop) if folder is None else _of_folder(folder, recipe)
 
 
-def _shipped(size: int) -> CalibrationSet:
-    images = [decode(path.read_bytes()) for path in photos.calibration_photos()]
+def _bundled(size: int) -> CalibrationSet:
+    images = [decode(path.read_bytes()) for path in (*example_images.everyday(), *example_images.unusual())]
     if not images:
         raise BuildError(
-            "quantisation needs photos: name a folder with --calibration-images, or install scikit-image, which "
-            "ships some (pip install 'resnet50-triton[build]' does)"
+            "quantisation needs images: name a folder with --calibration-images, or install scikit-image, which "
+            "bundles some (pip install 'resnet50-triton[build]' does)"
         )
     rng = np.random.default_rng(_SEED)
-    count = CALIBRATION_COUNT + JUDGED_COUNT
+    count = CALIBRATION_COUNT + EVALUATION_COUNT
     crops = np.stack([_random_crop(images[index % len(images)], size, rng) for index in range(count)])
-    source = f"crops of {len(images)} photos that scikit-image and scikit-learn ship"
+    source = f"crops of {len(images)} images that scikit-image and scikit-learn bundle"
     return CalibrationSet(source, crops[:CALIBRATION_COUNT], crops[CALIBRATION_COUNT:])
 
 
@@ -88,34 +86,34 @@ def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pix
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels  # noqa: PLR2004  # a coin
 
 
-def photos_of(folder: Path) -> list[Path]:
-    """Return the photos of a folder and of those below it, in order.
+def images_of(folder: Path) -> list[Path]:
+    """Return the images of a folder and of those below it, in order.
 
     Raises:
-        UsageError: there is no such folder, or there are too few.
+        UsageError: the folder is missing, or holds too few.
     """
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder} with calibration photos")
+        raise UsageError(f"there is no folder {folder} with calibration images")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     if len(paths) < _FEWEST:
         raise UsageError(
-            f"{folder} holds {len(paths)} photos ({', '.join(sorted(_SUFFIXES))}), and at least {_FEWEST} are "
-            "needed to learn from one half and judge by the other; 100 or more of all classes are better"
+            f"{folder} holds {len(paths)} images ({', '.join(sorted(_SUFFIXES))}); at least {_FEWEST} are needed, half "
+            "of them for calibration and half for evaluation; 100 or more of all classes are better"
         )
     return paths
 
 
 def _of_folder(folder: Path, recipe: Recipe) -> CalibrationSet:
-    paths = photos_of(folder)
+    paths = images_of(folder)
     # Spread over the whole folder, whose order is often that of the classes.
-    step = max(1.0, len(paths) / (CALIBRATION_COUNT + JUDGED_COUNT))
+    step = max(1.0, len(paths) / (CALIBRATION_COUNT + EVALUATION_COUNT))
     chosen = [paths[int(index * step)] for index in range(int(len(paths) / step))]
     pixels = np.stack([_prepared(path, recipe) for path in chosen])
-    return CalibrationSet(f"{len(chosen)} photos of {folder.resolve()}", pixels[::2], pixels[1::2])
+    return CalibrationSet(f"{len(chosen)} images of {folder.resolve()}", pixels[::2], pixels[1::2])
 
 
 def _prepared(path: Path, recipe: Recipe) -> Pixels:
     try:
         return prepare(path.read_bytes(), recipe)
     except (OSError, InvalidImageError) as exc:
-        raise BuildError(f"the calibration photo {path} cannot be used: {exc}") from exc
+        raise BuildError(f"the calibration image {path} cannot be used: {exc}") from exc

@@ -13,9 +13,9 @@ import onnx
 from onnx import TensorProto
 
 from resnet_build.errors import BuildError
+from resnet_build.quantize.calibration import Pixels
+from resnet_build.quantize.graph import Graph, Node, check
 from resnet_build.tensors import FEATURES
-from resnet_build.variants.calibration import Pixels
-from resnet_build.variants.graph import Graph, Node, check
 
 METHOD = "weights and activations in 16 bits, softmax in 32"
 
@@ -24,18 +24,18 @@ def convert(source: Path, destination: Path, _: Pixels) -> None:
     """Convert the exported network.
 
     Args:
-        source: the float ONNX artifact.
+        source: the FP32 ONNX artifact.
         destination: file to write; inputs and outputs are those of ``source``.
 
     Raises:
-        BuildError: a weight lies beyond what 16 bits can hold.
+        BuildError: a weight is beyond what 16 bits can hold.
     """
     graph = Graph(onnx.load(source))
     _halve_constants(graph)
     for attribute in graph.only("Cast").attribute:
         if attribute.name == "to":
             attribute.i = TensorProto.FLOAT16
-    # The last layer goes on with the 16 bits that the caller of the features does not see.
+    # The last layer reads the 16 bits that the caller of the features does not see.
     _cast_back(graph, FEATURES, in_half=tuple(graph.consumers()[FEATURES]))
     _cast_back(graph, graph.only("Softmax").input[0])
     del graph.model.graph.value_info[:]

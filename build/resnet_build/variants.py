@@ -1,0 +1,128 @@
+"""Variants of the network that trade a bounded part of its accuracy for speed or memory.
+
+Each is made from the exported FP32 ONNX, keeps the tensor contract, and is served beside the others as
+``network_<variant>`` and ``resnet50_<variant>``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from resnet_build import accuracy, quantize
+from resnet_build.accuracy import Bounds, Fidelity, predict
+from resnet_build.engines import Network, Outputs, open_network
+from resnet_build.errors import BuildError
+from resnet_build.options import PLAIN
+from resnet_build.quantize import fp16
+from resnet_build.quantize.calibration import CalibrationSet, Pixels
+
+FILENAME = "model.onnx"
+
+
+def copy(source: Path, destination: Path, _: Pixels) -> None:
+    """Copy the exported network: OpenVINO takes its precision from the configuration and rounds weights as it loads."""
+    shutil.copyfile(source, destination)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Variant:
+    """How a variant is made and evaluated.
+
+    Attributes:
+        method: for the manifest.
+        convert: makes it, from the FP32 artifact, a file to write, and calibration images.
+        bounds: docs/variants.md has the measurements. A broken variant is far below, a sound one well above.
+        images: number of images to evaluate on; None for all.
+    """
+
+    method: str
+    convert: Callable[[Path, Path, Pixels], None]
+    bounds: Bounds
+    images: int | None = None
+
+
+_VARIANTS = {
+    "int8": _Variant(quantize.METHOD, quantize.convert, Bounds(agreement=0.97, similarity=0.99)),
+    "bf16": _Variant(
+        "weights and activations in bfloat16 where the processor has it, sums in 32 bits",
+        copy,
+        Bounds(agreement=0.97, similarity=0.9995),
+    ),
+    "fp32": _Variant("32 bits throughout, by OpenVINO", copy, Bounds(agreement=1, similarity=0.99999)),
+    # ONNX Runtime emulates 16 bits on a CPU.
+    "fp16": _Variant(fp16.METHOD, fp16.convert, Bounds(agreement=1, similarity=0.9999), images=8),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A variant that is accurate enough.
+
+    Attributes:
+        path: its artifact.
+        network: it, opened as it will be served on a CPU.
+        fidelity: how near it is to the FP32 network.
+        record: for the manifest: method, calibration, fidelity.
+    """
+
+    path: Path
+    network: Network
+    fidelity: Fidelity
+    record: dict[str, Any]
+
+
+def build(
+    names: Mapping[str, bool],
+    source: Path,
+    images: CalibrationSet,
+    folder: Path,
+    report: Callable[[str], None],
+) -> dict[str, Built]:
+    """Make variants and compare each with the FP32 network.
+
+    Args:
+        names: some of ``options.VARIANTS`` → whether it must succeed; others are left out if they differ too much.
+        source: the FP32 ONNX artifact.
+        images: for calibration and evaluation.
+        folder: where to write, a folder for each.
+        report: receives one message per variant.
+
+    Raises:
+        BuildError: one that must succeed differs too much from the FP32 network.
+    """
+    expected = predict(open_network(PLAIN, source), images.evaluation)
+    made = {}
+    for name, is_required in names.items():
+        started = time.monotonic()
+        path = folder / name / FILENAME
+        path.parent.mkdir()
+        try:
+            built = made[name] = _build(name, source, path, images, expected)
+        except BuildError as exc:
+            if is_required:
+                raise
+            report(f"left out: {exc}")
+            continue
+        seconds = time.monotonic() - started
+        report(f"variant {name}: {path.stat().st_size / 1e6:.0f} MB, {built.fidelity} ({seconds:.1f} s)")
+    return made
+
+
+def _build(name: str, source: Path, path: Path, images: CalibrationSet, expected: Outputs) -> Built:
+    variant = _VARIANTS[name]
+    variant.convert(source, path, images.calibration)
+    network, some = open_network(name, path), slice(variant.images)
+    probabilities, features = expected
+    got = predict(network, images.evaluation[some])
+    found = accuracy.check(name, got, (probabilities[some], features[some]), variant.bounds)
+    record = {
+        "method": variant.method,
+        "calibration": {"source": images.source, "sha256": images.sha256},
+        "fidelity": dataclasses.asdict(found),
+    }
+    return Built(path, network, found, record)

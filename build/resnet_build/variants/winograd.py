@@ -1,1 +1,0 @@
-../../../serve/resnet_serve/backends/openvino/winograd.py
