@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks run``, ``sweep``, ``report``."""
+"""The command line: ``python -m benchmarks run`` and ``sweep``."""
 
 from __future__ import annotations
 

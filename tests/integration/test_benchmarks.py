@@ -1,15 +1,32 @@
-"""The benchmark's requests, made without the client, ask for what the client asks for."""
+"""The benchmarks' requests ask for what the client asks for, and the scripts that docs name run."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
+from PIL import Image
 from resnet_serve import TritonServer
 
-from benchmarks import gpu_network, in_turns, many_callers, triton_requests
+from benchmarks import triton_requests
 from benchmarks.closed_loop import answers
 from benchmarks.doors import ClientDoor, GrpcDoor, HttpDoor
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script from the checkout; wide enough for its tables."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
+def rows(output: str, separator: str) -> list[list[str]]:
+    """The cells of a printed table, without the rules."""
+    return [[cell.strip() for cell in line.split(separator)[1:-1]] for line in output.splitlines() if separator in line]
 
 
 def test_all_doors_give_the_same_classes(server: TritonServer, photos: dict[str, Path]) -> None:
@@ -23,40 +40,38 @@ def test_all_doors_give_the_same_classes(server: TritonServer, photos: dict[str,
     assert over_client == [triton_requests.top1_of_http(answer) for answer in over_http]
 
 
-def test_settings_of_the_gpu_are_measured_on_the_networks_of_a_repository(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without a GPU it says what is missing; told to use the CPU it measures the same networks there."""
-    assert gpu_network.main(["--repository", str(repository)]) == 1
-    assert "onnxruntime-gpu" in capsys.readouterr().err
-    assert gpu_network.main(["--repository", str(repository), "--cpu", "--repeats", "1"]) == 0
-    assert "network_on" in capsys.readouterr().out
+def test_gpu_settings_are_measured_on_the_networks_of_a_repository(repository: Path) -> None:
+    """Without a GPU the script names what is missing; with --cpu it measures the same networks there."""
+    without = run("gpu", "settings", "--repository", repository)
+    assert without.returncode == 1
+    assert "onnxruntime-gpu" in without.stderr
+    measured = run("gpu", "settings", "--repository", repository, "--cpu", "--repeats", 1)
+    (row,) = rows(measured.stdout, "│")
+    assert row[:2] == ["network_onnx", "CPU"]
+    assert all(float(speed) > 0 for speed in row[2:5])
 
 
-def test_callers_of_several_processes_are_answered(server: TritonServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Doors get photos and networks pixels, and a server that refuses is told."""
-    port = server.http_url.rpartition(":")[2]
-    few = ["--port", port, "--callers", "3", "--processes", "2", "--seconds", "0.5"]
-    assert many_callers.main(["resnet50", "network_onnx", *few]) == 0
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
-    assert [row[:2] for row in rows] == [["resnet50", "3"], ["network_onnx", "3"]]
-    assert all(0 < float(p50) <= float(p99) and float(rate) > 0 for _, _, rate, p50, p99 in rows)
-    assert many_callers.main(["nobody", *few]) == 1
-    assert "nobody, 3 callers: the server answered 4" in capsys.readouterr().err
+def test_gpu_callers_of_several_processes_are_answered(server: TritonServer) -> None:
+    """Ensembles get images and networks pixels, and the error of a server that refuses is shown."""
+    few = ["--port", server.http_url.rpartition(":")[2], "--callers", 3, "--processes", 2, "--seconds", 0.5]
+    measured = rows(run("gpu", "callers", "resnet50", "network_onnx", *few).stdout, "│")
+    assert [row[:2] for row in measured] == [["resnet50", "3"], ["network_onnx", "3"]]
+    assert all(0 < float(p50) <= float(p99) and float(rate) > 0 for _, _, rate, p50, p99 in measured)
+    refused = run("gpu", "callers", "missing", *few)
+    assert refused.returncode == 1
+    assert "missing, 3 callers: the server answered 4" in refused.stderr
 
 
-def test_repositories_are_called_in_turns(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each number of callers has a line for each repository, and the first is what the others are compared with."""
-    few = ["--callers", "1", "2", "--rounds", "2", "--turn-s", "0.3"]
-    assert in_turns.main([str(repository), str(repository), *few]) == 0
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
-    assert [row[:2] for row in rows] == [[callers, str(repository)] for callers in ("1", "1", "2", "2")]
-    assert all(float(rate) > 0 and 0 < float(p50) <= float(p95) for _, _, rate, _, p50, p95 in rows)
-    assert [row[3] for row in rows[::2]] == ["1.00 [1.00, 1.00]"] * 2
-    assert all(low <= middle <= high for low, middle, high in map(_numbers, [row[3] for row in rows]))
-
-
-def _numbers(share: str) -> list[float]:
-    """Lowest, middle and highest of ``middle [lowest, highest]``."""
-    middle, low, high = (float(part.strip("[],")) for part in share.split())
-    return [low, middle, high]
+def test_preprocessing_is_timed_and_compared(repository: Path, photos: dict[str, Path], tmp_path: Path) -> None:
+    """A row for each format and way, and pixels near torchvision's; the network agrees."""
+    for name in ("cat", "coffee"):
+        Image.open(photos[name]).convert("RGB").save(tmp_path / f"{name}.jpg")
+    common = ["--images", tmp_path, "--every", 1, "--size", "0.2"]
+    _, _, *timed = rows(run("preprocessing", "speed", *common, "--rounds", 1).stdout, "|")
+    assert [(row[1], row[3]) for row in timed] == [
+        (form, way) for form in ("baseline", "progressive") for way in ("as served", "whole image")
+    ]
+    assert all(float(row[5]) < 1 for row in timed)
+    network = repository / "network_onnx/1/model.onnx"
+    _, _, (*_, images, same, _, _) = rows(run("preprocessing", "agreement", *common, "--network", network).stdout, "|")
+    assert (images, same) == ("2", "100.0%")
