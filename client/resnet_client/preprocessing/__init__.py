@@ -14,14 +14,5 @@ from .limits import InvalidImageError, Limits
 from .pixels import decode, opened, orientation, prepare, to_rgb
 from .recipe import Recipe
 
-__all__ = [
-    "InvalidImageError",
-    "Limits",
-    "Recipe",
-    "crop_pixels",
-    "decode",
-    "opened",
-    "orientation",
-    "prepare",
-    "to_rgb",
-]
+__all__ = ["InvalidImageError", "Limits", "Recipe", "crop_pixels", "decode", "opened", "orientation", "prepare"]
+__all__ += ["to_rgb"]

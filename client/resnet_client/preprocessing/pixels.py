@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,8 @@ def prepare(data: bytes, recipe: Recipe, limits: Limits = _DEFAULTS) -> npt.NDAr
     """
     with opened(data, limits) as (image, checked):
         size = _reduce(image, recipe.least_side)
-        with _loaded(image, checked, limits):
+        with _taken(image, checked, limits):
+            image.load()
             return crop_pixels(_rgb_or_grey(image), recipe, orientation(image), size)
 
 
@@ -61,11 +62,12 @@ def decode(data: bytes, limits: Limits = _DEFAULTS) -> Image.Image:
     Raises:
         InvalidImageError: empty, not an image, damaged, truncated, or above a limit.
     """
-    with opened(data, limits) as (image, checked), _loaded(image, checked, limits):
+    with opened(data, limits) as (image, checked), _taken(image, checked, limits):
+        image.load()
         return upright(_rgb_or_grey(image).convert("RGB"), orientation(image))
 
 
-@contextlib.contextmanager
+@contextmanager
 def opened(data: bytes, limits: Limits) -> Iterator[tuple[ImageFile.ImageFile, containers.Checked]]:
     """Open an image that keeps all limits; nothing is decoded yet.
 
@@ -84,13 +86,9 @@ def opened(data: bytes, limits: Limits) -> Iterator[tuple[ImageFile.ImageFile, c
     except (InvalidImageError, MemoryError):
         raise
     except UnidentifiedImageError as exc:  # whose own message holds an address in memory
-        raise InvalidImageError(
-            f"the image is damaged or truncated: the header of this {checked.format} is wrong"
-        ) from exc
+        raise InvalidImageError(f"the image is damaged or truncated: its {checked.format} header is wrong") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-        raise InvalidImageError(
-            f"the image has too many pixels, more than the {limits.max_pixels} allowed: {exc}"
-        ) from exc
+        raise InvalidImageError(f"the image has more pixels than the {limits.max_pixels} allowed: {exc}") from exc
     except Exception as exc:  # Pillow's decoders raise many types on damaged files
         raise InvalidImageError(f"the image is damaged or truncated: {_reason(exc)}") from exc
 
@@ -105,12 +103,9 @@ def _check_coding(image: ImageFile.ImageFile) -> None:
         raise InvalidImageError(f"the image is damaged: its {len(extents)} parts cover it more than once")
 
 
-@contextlib.contextmanager
-def _loaded(image: Image.Image, checked: containers.Checked, limits: Limits) -> Iterator[None]:
-    """Decode the image, and hold room for its pixels during the block."""
-    with _room.take(max(image.width * image.height, checked.held_pixels), limits):
-        image.load()
-        yield
+def _taken(image: Image.Image, checked: containers.Checked, limits: Limits) -> AbstractContextManager[None]:
+    """Hold room for the image's pixels during the block."""
+    return _room.take(max(image.width * image.height, checked.held_pixels), limits)
 
 
 def _reduce(image: Image.Image, least_side: int | None) -> Size:

@@ -59,7 +59,7 @@ def first_page(data: bytes, limits: Limits) -> bytes:
 
 def _check(numbers: dict[int, tuple[int, ...]], size: int, limits: Limits) -> None:
     width, height, tile_width, tile_height = (max(1, numbers.get(tag, (1,))[0]) for tag in _SIDES)
-    # huge-tile.tiff: libtiff decodes whole tiles.
+    # tall-tiles.tiff: libtiff decodes whole tiles, however little of them is in the image.
     limits.check_pixels(math.ceil(width / tile_width) * tile_width, math.ceil(height / tile_height) * tile_height)
     # strips-of-nothing.tiff: libtiff, which decodes what is compressed, reads the same bytes for each strip.
     claimed = sum(numbers.get(_STRIP_BYTES, ())) + sum(numbers.get(_TILE_BYTES, ()))
@@ -68,7 +68,7 @@ def _check(numbers: dict[int, tuple[int, ...]], size: int, limits: Limits) -> No
 
 
 def _count_pages(data: bytes, order: str, start: int, limits: Limits) -> int:
-    """Count as far as the limit; for too-many-pages.tiff Pillow takes a time that grows with their square."""
+    """Count as far as the limit: of the pages of too-many-pages.tiff, Pillow compares each with each."""
     seen: set[int] = set()
     while start and start not in seen and len(seen) <= limits.max_frames and start + 2 <= len(data):
         seen.add(start)

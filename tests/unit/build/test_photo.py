@@ -21,6 +21,7 @@ from resnet_client.preprocessing import (
     Recipe,
     crop_pixels,
     decode,
+    pixels,
     prepare,
     to_rgb,
 )
@@ -172,16 +173,24 @@ def test_the_corpus_is_answered_or_refused(corpus: list[Photo]) -> None:
     wrong = []
     for photo in corpus:
         try:
-            pixels = prepare(photo.data, V1)
+            found = prepare(photo.data, V1)
         except InvalidImageError as exc:
             if photo.seen or not re.search(photo.cause, str(exc)) or "image" not in str(exc):
                 wrong.append(f"{photo.name} is refused: {exc}")
         else:
             seen = torchvision_pixels(photo.seen, V1).astype(int) if photo.seen else 999
-            if (difference := np.abs(pixels - seen).mean()) > photo.tolerance:
+            if (difference := np.abs(found - seen).mean()) > photo.tolerance:
                 wrong.append(f"{photo.name} is accepted; its pixels differ by {difference}")
     assert not wrong
     assert len({photo.name for photo in corpus}) == len(corpus) > 250
+
+
+def test_checks_name_files_of_the_corpus(corpus: list[Photo]) -> None:
+    """Each check that Pillow makes necessary says which file shows that, and the corpus has it."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(pixels.__file__).parent.glob("*.py"))
+    named = set(re.findall(r"[\w-]+\.(?:avif|bmp|gif|jpg|png|tiff|webp)\b", sources))
+    assert named - {photo.name for photo in corpus} == set()
+    assert len(named) > 15
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's, about its own plain opening
