@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from google.protobuf import text_format
+from resnet_client.model_configs import MADE_BY_BUILD
 from resnet_client.preprocessing import Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -19,8 +20,6 @@ from resnet_build.schedule import schedule
 from resnet_build.tensors import FEATURE_COUNT, FEATURES, IMAGE, PIXELS, PROBABILITIES
 
 LABELS_FILENAME = "labels.txt"
-# Written by `resnet-loadtest tune`, in each model's folder.
-TUNED_FILENAME = "configs/tuned.pbtxt"
 PREPROCESS = "preprocess"
 DOOR = "resnet50"
 # Ensemble → the network it ends in, where nothing else was decided.
@@ -70,8 +69,8 @@ _ENGINES = {
     "network_fp16": _ONNX_RUNTIME,
 }
 
-_HEADER = """\
-# Rendered by resnet-build from Triton's protobuf; `resnet-build --help` lists what can be changed.
+_HEADER = f"""\
+{MADE_BY_BUILD} from Triton's protobuf; `resnet-build --help` lists what can be changed.
 # What is absent has Triton's default: an instance group is KIND_AUTO (GPUs if there are any, else the CPU).
 # No model has a queue policy: `preprocess` refuses what is too much (max_backlog; docs/serving.md tells why).
 """

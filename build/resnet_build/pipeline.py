@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from resnet_client.model_configs import TUNED, named_config
 
 from resnet_build import (
     backbone,
@@ -371,10 +372,9 @@ def _remove_stale_tuned_configs(files: Publication, repository: Path, rendered: 
     stale = []
     for model, text in rendered.items():
         path = repository / model / "config.pbtxt"
-        if (repository / model / configs.TUNED_FILENAME).exists() and not (
-            path.exists() and path.read_text(encoding="utf-8") == text
-        ):
-            files.remove(f"{model}/{configs.TUNED_FILENAME}")
+        tuned = named_config(repository, model, TUNED)
+        if tuned.exists() and not (path.exists() and path.read_text(encoding="utf-8") == text):
+            files.remove(str(tuned.relative_to(repository)))
             stale.append(model)
     return stale
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from resnet_client.model_configs import THREADS
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build.options import ServingOptions
 from resnet_build.tensors import PIXELS
 
-# Backend → its parameter with the number of threads.
-_THREAD_KEYS = {
-    "onnxruntime": "intra_op_thread_count",
-    "openvino": "INFERENCE_NUM_THREADS",
-    "pytorch": "INTRA_OP_THREAD_COUNT",
-}
 # Two share the cores, so that neither waits for a photo that is decoded on one of them; alone, each has all.
 _INSTANCES = {"openvino": 2}
 # Then each leaves photos to the other: one that took all would keep them on half of the cores while others overtake.
@@ -43,7 +38,7 @@ def schedule(config: pb.ModelConfig, options: ServingOptions) -> None:
         del config.model_warmup[:]
         config.model_warmup.extend(warmup(size) for size in warmup_batches(options))
         if options.threads:
-            config.parameters[_THREAD_KEYS[config.backend]].string_value = str(options.threads)
+            config.parameters[THREADS[config.backend]].string_value = str(options.threads)
 
 
 def instances(options: ServingOptions, backend: str) -> int:

@@ -6,16 +6,11 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
+from resnet_client.model_configs import THREADS
 from tritonclient.grpc import model_config_pb2 as pb
 
 # The present setting is replaced by one that is ahead in every round, and by more than this in the median.
 MARGIN = 0.03
-# Backend → its parameter with the number of CPU threads.
-THREADS = {
-    "onnxruntime": "intra_op_thread_count",
-    "openvino": "INFERENCE_NUM_THREADS",
-    "pytorch": "INTRA_OP_THREAD_COUNT",
-}
 _SMALL_BATCH = 4
 _DELAY_US = 1000
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from google.protobuf import json_format
 from resnet_client import ClientConfig
 from resnet_client.admin import ModelControl
+from resnet_client.model_configs import THREADS
 from rich.console import Console
 from rich.table import Table
 from tritonclient.grpc import model_config_pb2 as pb
@@ -24,7 +25,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from resnet_loadtest import runner, tuned_config
 from resnet_loadtest.errors import LoadTestError, UsageError
 from resnet_loadtest.options import Options
-from resnet_loadtest.settings import MARGIN, THREADS, Setting, candidates, choose
+from resnet_loadtest.settings import MARGIN, Setting, candidates, choose
 from resnet_loadtest.slo import Objective
 
 _MET, _MISSED = 0, 1

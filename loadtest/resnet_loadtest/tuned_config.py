@@ -14,18 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
+from resnet_client.model_configs import MADE_BY_BUILD, TUNED, named_config
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_loadtest.errors import UsageError
-
-NAME = "tuned"
-# How each config.pbtxt of resnet-build begins.
-MADE_BY_BUILD = "# Rendered by resnet-build"
-
-
-def path_of(repository: Path, model: str) -> Path:
-    """Return where a model's tuned config lies."""
-    return repository / model / "configs" / f"{NAME}.pbtxt"
 
 
 def read_base(repository: Path, model: str) -> pb.ModelConfig:
@@ -46,7 +38,7 @@ def read_base(repository: Path, model: str) -> pb.ModelConfig:
 
 def read_next(repository: Path, model: str) -> pb.ModelConfig:
     """Read the config that the next ``resnet-serve`` uses."""
-    tuned = path_of(repository, model)
+    tuned = named_config(repository, model, TUNED)
     path = tuned if tuned.exists() else repository / model / "config.pbtxt"
     return text_format.Parse(path.read_bytes(), pb.ModelConfig())
 
@@ -56,7 +48,7 @@ def write(repository: Path, configs: Mapping[str, pb.ModelConfig], provenance: I
     comment = "".join(f"# {line}\n" for line in provenance)
     paths = []
     for model, config in configs.items():
-        path = path_of(repository, model)
+        path = named_config(repository, model, TUNED)
         path.parent.mkdir(exist_ok=True)
         staged = path.with_suffix(".tmp")
         staged.write_text(comment + text_format.MessageToString(config), encoding="utf-8")
@@ -72,7 +64,7 @@ def provenance(command: Sequence[str], measured: Iterable[str]) -> list[str]:
         measured: what was measured, one line for each setting.
     """
     return [
-        f"Written by resnet-loadtest tune. Triton uses it with --model-config-name={NAME}.",
+        f"Written by resnet-loadtest tune. Triton uses it with --model-config-name={TUNED}.",
         f"Date: {datetime.datetime.now().astimezone().date()}",
         f"Command: {shlex.join(['resnet-loadtest', *command])}",
         f"Machine: {_processor()}, {len(os.sched_getaffinity(0))} cores",

@@ -10,6 +10,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+from resnet_client.model_configs import TUNED, named_config
+
 from resnet_serve.config import ServerConfig
 from resnet_serve.errors import UnservableError
 
@@ -21,7 +23,6 @@ _PACKAGES = {
     "dali": "DALI's backend",
 }
 _BACKEND = re.compile(r'^backend: "(\w+)"', re.MULTILINE)
-_TUNED = "tuned"  # of `resnet-loadtest tune`
 _STEP = re.compile(r'^\s+model_name: "([^"]+)"', re.MULTILINE)
 
 
@@ -82,10 +83,11 @@ def model_config_name(config: ServerConfig) -> str:
     if any(flag.startswith("--model-config-name") for flag in config.triton_args):
         return ""
     if config.model_config_name is None:
-        return _TUNED if models_with_config(_TUNED, Path(config.repository)) else ""
+        return TUNED if models_with_config(TUNED, Path(config.repository)) else ""
     return config.model_config_name
 
 
 def models_with_config(name: str, repository: Path) -> list[str]:
     """Return the models that have a config of this name, sorted."""
-    return sorted(path.parent.parent.name for path in repository.glob(f"*/configs/{glob.escape(name)}.pbtxt"))
+    pattern = named_config(Path(), "*", glob.escape(name))
+    return sorted(path.parent.parent.name for path in repository.glob(str(pattern)))

@@ -14,6 +14,7 @@ import pytest
 from google.protobuf import text_format
 from resnet_client import ClientConfig
 from resnet_client.admin import ModelControl
+from resnet_client.model_configs import TUNED, named_config
 from resnet_loadtest import tuned_config
 from resnet_serve import ServerConfig, TritonServer
 from tritonclient.grpc import model_config_pb2 as pb
@@ -182,7 +183,7 @@ def test_tune_starts_a_server_and_the_next_one_uses_what_it_wrote(slow, tmp_path
     code, output = tune(own, environment=environment)
     assert code == 0, output
     assert tuned_files(own) == ["network_onnx", "preprocess"]
-    text = tuned_config.path_of(own, "network_onnx").read_text()
+    text = named_config(own, "network_onnx", TUNED).read_text()
     assert "# Command: resnet-loadtest tune --repository" in text
     assert "# Median of images/s with 2 callers (1 x 0.5 s):" in text
     tuned = text_format.Parse(text, pb.ModelConfig())

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resnet_build import configs
 from resnet_build.options import ServingOptions
-from resnet_build.schedule import _THREAD_KEYS
 from resnet_client.preprocessing import Recipe
-from resnet_loadtest.settings import THREADS, Setting, candidates, choose
+from resnet_loadtest.settings import Setting, candidates, choose
 from tritonclient.grpc import model_config_pb2 as pb
 
 PRESENT = Setting(instances=1, threads=0, batch=32, delay_us=0, preprocess=1)
@@ -24,11 +23,6 @@ def rendered(**options):
     """The configs of a build, by model."""
     texts = configs.render_all(ServingOptions(**options), Recipe(resize=232, crop=224), 1000, ["int8"])
     return {name: text_format.Parse(text, pb.ModelConfig()) for name, text in texts.items()}
-
-
-def test_thread_keys_are_those_of_the_build():
-    """The parts share no code, so the table is written twice."""
-    assert THREADS == _THREAD_KEYS
 
 
 @given(

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from resnet_build import configs
+from resnet_client.model_configs import TUNED, named_config
 from resnet_loadtest import tuned_config
 from resnet_loadtest.errors import UsageError
-from resnet_serve import selection
 from tritonclient.grpc import model_config_pb2 as pb
 
 REPOSITORY = Path(__file__).resolve().parents[3] / "model_repository"
@@ -23,13 +22,6 @@ def repository(tmp_path):
     return tmp_path
 
 
-def test_names_are_those_of_the_other_parts():
-    """The build removes the file, the server selects it; the parts share no code."""
-    assert tuned_config.path_of(Path(), "m") == Path("m", configs.TUNED_FILENAME)
-    assert selection._TUNED == tuned_config.NAME
-    assert configs._HEADER.startswith(tuned_config.MADE_BY_BUILD)
-
-
 def test_tuned_config_is_written_whole_and_used_next(repository):
     """A comment tells date, command and machine; below it is the config in text format, and no other file is left."""
     config = tuned_config.read_base(repository, "network_onnx")
@@ -37,7 +29,7 @@ def test_tuned_config_is_written_whole_and_used_next(repository):
     config.instance_group[0].count = 5
     lines = tuned_config.provenance(["tune", "--slo", "p99<=100ms"], ["images/s:", "  12.0  one"])
     (path,) = tuned_config.write(repository, {"network_onnx": config}, lines)
-    assert path == tuned_config.path_of(repository, "network_onnx")
+    assert path == named_config(repository, "network_onnx", TUNED)
     assert list(path.parent.iterdir()) == [path]
     assert tuned_config.read_next(repository, "network_onnx") == config
     text = path.read_text()
