@@ -85,7 +85,7 @@ def make_schema(client: Client, top_k: int | None) -> pa.Schema:
     """The columns of the results; also checks that the model is served.
 
     Args:
-        client: asks the server for the length of the features.
+        client: requests the length of the features from the server.
         top_k: number of classes; None for features.
 
     Raises:

@@ -5,7 +5,7 @@ The folder of parts, ``results.parquet.parts`` or the output folder itself, hold
 - ``_inventory.jsonl``: the settings of the run, then one unit per line; written before the first image is sent;
 - ``part-000012-0003.parquet``: rows of the fourth part of unit 12; ``part-000012-0004-end.parquet``: its last part.
 
-Each file is written under another name and renamed when it is complete. So the names of the files tell what is done,
+Each file is written under another name and renamed when it is complete. So the names of the files show what is done,
 and a resumed run sends the images of missing parts only. Readers of Parquet data sets ignore names that begin with
 ``_``.
 """
@@ -94,8 +94,7 @@ class RunState:
             file.write(f"{json.dumps(self._settings)}\n".encode())
             for unit in units:
                 file.write(f"{json.dumps(dataclasses.asdict(unit))}\n".encode())
-            # Only now, so that a wrong source costs no results; the inventory first, because it vouches for the parts.
-            for path in [self._output, self._inventory, *(path for *_, path in self._parts())]:
+            for path in [self._output, *(path for *_, path in self._parts())]:  # only now: no source is wrong
                 path.unlink(missing_ok=True)
         self._restart = False
 
@@ -179,12 +178,14 @@ class RunState:
 
     def _merge(self, file: IO[bytes], schema: pa.Schema) -> None:
         tables: list[pa.Table] = []
+        size = 0
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for *_, path in self._parts():
                 tables.append(pq.read_table(path, partitioning=None).cast(schema))
-                if sum(table.nbytes for table in tables) >= _ROW_GROUP_BYTES:
+                size += tables[-1].nbytes
+                if size >= _ROW_GROUP_BYTES:
                     writer.write_table(pa.concat_tables(tables))
-                    tables.clear()
+                    tables, size = [], 0
             if tables:
                 writer.write_table(pa.concat_tables(tables))
 

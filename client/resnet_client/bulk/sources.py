@@ -36,7 +36,7 @@ class Unit:
     Attributes:
         kind: ``files``: each name is an image; ``tar``: an archive; ``parquet``: a row group.
         names: paths or URLs of the images; of the one archive or Parquet file for the other kinds.
-        count: number of images; None for an archive, which tells only when it is read.
+        count: number of images; None for an archive, where it is known only after reading.
         column: that holds the images of a Parquet file.
         row_group: number of the row group in its Parquet file.
         first_row: number of its first row in the file.

@@ -138,6 +138,15 @@ def test_unavailable_servers_are_waited_for(bulk, one, served):
     assert len(served.received) == 5
 
 
+def test_outage_during_a_run_costs_no_row(bulk, folder, served):
+    """Images that were in flight are sent again; the order stays."""
+    served.fail = lambda _: UNAVAILABLE if 5 < len(served.received) <= 15 else None
+    rows = bulk("images", "--max-attempts", 1)
+    assert rows["error"].null_count == 25
+    assert rows["index"].to_pylist() == list(range(1, 26))
+    assert len(served.received) == 35
+
+
 def test_refused_request_is_a_row(bulk, one, served):
     """The server does not accept this image."""
     served.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "too odd")]
