@@ -1,7 +1,7 @@
 """Decides which network the default door `resnet50` ends in, by measurement within a bound on accuracy.
 
-Only what gives the float network's top-1 on 99 % of the judged photos may stand for it; of those, the one that
-executes most photos a second on this machine is taken. Every figure goes into the manifest, and the choice is said.
+Only a variant with the FP32 network's top-1 on 99 % of the evaluation images may replace it; among those, the one that
+computes most images per second on this machine is chosen. All numbers go into the manifest, and the choice is printed.
 On a machine with a GPU it is the float network, whose configuration says KIND_AUTO.
 """
 

@@ -84,12 +84,13 @@ def test_no_pair_of_products_overflows(variant_repository: Path, pixels: np.ndar
     assert np.abs(found[0] - found[1]).mean() < 0.002 * np.abs(found[1]).mean()
 
 
-def test_variants_are_faster(networks: dict[str, Network], pixels: np.ndarray, figure: Callable[[str], None]) -> None:
+def test_variants_in_fewer_bits_are_faster(
+    networks: dict[str, Network], pixels: np.ndarray, figure: Callable[[str], None]
+) -> None:
     """In turns in one run, so that whatever else the machine does falls on all."""
     speeds = door.measure(networks, pixels[:BATCH])
     for name in OPENVINO_VARIANTS:
         figure(f"{name} executes a batch of {BATCH} {speeds[name] / speeds[PLAIN]:.2f} times as fast as float")
     assert speeds["int8"] > 1.1 * speeds[PLAIN]
-    assert speeds["fp32"] > 0.95 * speeds[PLAIN]
     if has_bfloat16():
         assert speeds["bf16"] > 1.1 * speeds[PLAIN]
