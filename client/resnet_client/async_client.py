@@ -443,14 +443,14 @@ class AsyncClient(BaseClient):
                 if pause_s is None:
                     raise
                 log_retry(exc, pause_s, request)
-            await asyncio.sleep(pause_s)
+            await self._sleep(pause_s)
 
     async def _pick(self, deadline: Deadline, tried: Collection[Server] = ()) -> Server:
         """The server for the next attempt; waits until names have been resolved for the first time."""
         self._start_checks()
         while (server := self._pool.pick(tried)) is None:
             self._check_resolved_by(deadline)
-            await asyncio.sleep(NAME_POLL_S)
+            await self._sleep(NAME_POLL_S)
         return server
 
     async def _send_once(self, server: Server, request: Request, deadline: Deadline) -> Any:
@@ -475,6 +475,11 @@ class AsyncClient(BaseClient):
         if (transport := self._transports.get(endpoint)) is None:
             transport = self._transports[endpoint] = connect_async(self._config, endpoint)
         return transport
+
+    async def _sleep(self, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        if self._is_closed:
+            raise ClosedError("the client was closed while it waited")
 
     def _start_checks(self) -> None:
         """Have a task check several servers while there are calls."""

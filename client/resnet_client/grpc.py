@@ -36,6 +36,8 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
     # It is also how long an attempt to connect may take, by default 20 s.
     ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT_S * 1000)),
+    # gRPC would use http_proxy even for 127.0.0.1; HTTP here uses no proxy either.
+    ("grpc.enable_http_proxy", 0),
     # Clients of one process would otherwise share one connection.
     ("grpc.use_local_subchannel_pool", 1),
 ]

@@ -184,6 +184,8 @@ HEALTH_CALLS = {"server_live": "is_server_live", "server_ready": "is_server_read
 def probe(config: ClientConfig) -> Inference:
     """The request that shows whether a server answers: a real image through the real model.
 
-    Triton's ready flags stay true when a model's worker is dead.
+    Triton's ready flags stay true when a model's worker is dead. A network that takes pixels refuses the image, which
+    is an answer as well.
     """
-    return Target.of(config).inference(golden(), PROBABILITIES, class_count=1)
+    image = np.array([[golden()]], dtype=np.object_)
+    return Inference(config.model, config.model_version or "", IMAGE, image, PROBABILITIES, class_count=1)

@@ -51,7 +51,7 @@ def _tracer() -> Any:
 def call(name: str, model: str, server: str) -> Iterator[Span]:
     """Record the block as one call; an error that leaves it is recorded, too.
 
-    It does not become the current span, because flows of several calls take turns in one thread.
+    It does not become the current span, because several tasks take turns in one thread.
 
     Args:
         name: the client's method.

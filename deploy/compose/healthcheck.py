@@ -19,7 +19,7 @@ from PIL import Image
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 MODEL = "v2/models/resnet50"
 TIMEOUT_S = 10
-# How the model `preprocess` starts a message with the status 503; as in resnet_client/_transports/_errors.py.
+# How the model `preprocess` starts a message with the status 503; as in resnet_client/error_mapping.py.
 OVERLOAD_PREFIX = "[overload] "
 # Its own container is never reached through a proxy, and urllib takes no networks such as 127.0.0.0/8 from `no_proxy`.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))

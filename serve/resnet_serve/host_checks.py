@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from resnet_client.model_configs import THREADS
 
 from resnet_serve.models import ModelStatus
 
@@ -14,19 +17,15 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton and its workers 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIPS = Path("/proc/self/cgroup")
 _ENOUGH_SHARED_MEMORY_MB = 256
-# Backend → the parameter with the number of threads of each instance.
-_THREADS = {
-    "onnxruntime": "intra_op_thread_count",
-    "openvino": "INFERENCE_NUM_THREADS",
-    "pytorch": "INTRA_OP_THREAD_COUNT",
-}
 
 
 def warnings(models: Iterable[ModelStatus]) -> list[str]:
     """Return one message for each problem of this host with these models, which are served on it."""
-    found = [*_shared_memory()]
-    for model in models:
-        found += [*_threads(model), *_engine_caches(model)]
+    found: list[str] = []
+    with contextlib.suppress(OSError, ValueError):  # a host without these files gets no warning
+        found += _shared_memory()
+        for model in models:
+            found += [*_threads(model), *_engine_caches(model)]
     return found
 
 
@@ -45,11 +44,11 @@ def _instances(model: ModelStatus, kind: str) -> int:
 
 def _threads(model: ModelStatus) -> Iterator[str]:
     instances = _instances(model, "KIND_CPU")
-    if instances == 0 or model.backend not in _THREADS:
+    if instances == 0 or model.backend not in THREADS:
         return
-    parameter = model.config.get("parameters", {}).get(_THREADS[model.backend], {})
+    number = model.config.get("parameters", {}).get(THREADS[model.backend], {}).get("string_value", "")
     # Instances without a number of threads divide the cores.
-    threads = instances * int(parameter.get("string_value", 0)) or len(os.sched_getaffinity(0))
+    threads = instances * int(number) if number.isdecimal() and int(number) else len(os.sched_getaffinity(0))
     if threads > (limit := cpu_limit()):
         yield (
             f"{model.name} computes with {threads} threads, but this process may use {limit} CPUs: "

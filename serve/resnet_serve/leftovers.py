@@ -15,13 +15,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from resnet_serve import watchdog
+from resnet_serve.errors import ServerError
 
 _PREFIX = "resnet_serve_"
+# As `folder` names them; users may have other folders that begin so.
+_NAME = re.compile(rf"{_PREFIX}\d+_[a-z0-9_]{{8}}")
 
 
 @contextlib.contextmanager
@@ -29,7 +33,12 @@ def folder() -> Iterator[tuple[Path, int]]:
     """Make a locked folder, and remove it in the end; yields its path and the descriptor that holds the lock."""
     # Named so that the next start takes it for a server's only after it is locked.
     new = Path(tempfile.mkdtemp(prefix=f"new_{_PREFIX}{os.getpid()}_"))
-    with _locked(new, fcntl.LOCK_SH) as lock:
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(_locked(new, fcntl.LOCK_SH))
+        except OSError as exc:
+            new.rmdir()
+            raise ServerError(f"{new.parent} cannot be locked ({exc.strerror}): set TMPDIR to another folder") from exc
         made = new.rename(new.with_name(new.name.removeprefix("new_")))
         try:
             yield made, lock
@@ -40,6 +49,8 @@ def folder() -> Iterator[tuple[Path, int]]:
 def remove_abandoned() -> None:
     """Remove what servers of this user have left whose process and watchdog were killed."""
     for found in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if not _NAME.fullmatch(found.name):
+            continue
         # Locked by a living process, gone meanwhile, or of another user, who could give it the name of a living one.
         with contextlib.suppress(OSError), _locked(found, fcntl.LOCK_EX):
             if found.lstat().st_uid == os.getuid():

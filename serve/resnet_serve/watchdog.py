@@ -83,23 +83,32 @@ class Api:
 
 def workers_of(server: int) -> dict[int, tuple[str, str]]:
     """Return model and version of each living worker of a server, by process id."""
+    return {child: served for child in _children(server) if (served := _served_by(child))}
+
+
+def _children(server: int) -> list[int]:
     threads = f"/proc/{server}/task"
     children: list[bytes] = []
     with contextlib.suppress(OSError):  # the server has ended
         for thread in os.listdir(threads):  # noqa: PTH208  # a server has hundreds; pathlib takes four times as long
             with contextlib.suppress(OSError), open(f"{threads}/{thread}/children", "rb") as stream:  # noqa: PTH123
                 children += stream.read().split()
-    return {worker: served for worker in map(int, children) if (served := _served_by(worker))}
+    return list(map(int, children))
+
+
+def _command_line(process: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""
 
 
 def _served_by(process: int) -> tuple[str, str] | None:
     """Model and version of a worker, whose first argument is ``…/<model>/<version>/<file>``; a dead one has none."""
-    with contextlib.suppress(OSError):
-        program, *arguments = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-        if program.endswith(b"triton_python_backend_stub"):
-            version = Path(os.fsdecode(arguments[0])).parent
-            return version.parent.name, version.name
-    return None
+    program, *arguments = _command_line(process).split(b"\0")
+    if not program.endswith(b"triton_python_backend_stub"):
+        return None
+    version = Path(os.fsdecode(arguments[0])).parent
+    return version.parent.name, version.name
 
 
 class WorkerWatcher:
@@ -115,6 +124,7 @@ class WorkerWatcher:
         self.has_replaced = False
         self._server, self._api, self._report = server, api, report
         self._workers: dict[int, tuple[str, str]] = {}
+        self._is_one_starting = False
         self._incomplete: set[str] = set()
         # Model → when it may be loaded next, and the pause before that.
         self._next_load: dict[str, tuple[float, float]] = {}
@@ -125,7 +135,7 @@ class WorkerWatcher:
         look_until_s = 0.0
         while not self.stopping.wait(_LOOK_EVERY_S):
             processes = set(os.listdir("/proc"))  # noqa: PTH208  # a tenth of the time of workers_of
-            if not processes <= known:
+            if self._is_one_starting or not processes <= known:
                 look_until_s = time.monotonic() + _LOOK_AFTER_NEW_PROCESS_S
             known = processes
             has_ended = any(_served_by(worker) is None for worker in self._workers)
@@ -134,7 +144,10 @@ class WorkerWatcher:
 
     def look(self) -> None:
         """Find workers that have ended; load their models again where that is due."""
-        living = workers_of(self._server)
+        children = _children(self._server)
+        living = {child: served for child in children if (served := _served_by(child))}
+        # A child is a copy of the server until it executes the worker; a dead one has no command line.
+        self._is_one_starting = any(_command_line(child) for child in children if child not in living)
         self._incomplete |= {model for worker, (model, _) in self._workers.items() if worker not in living}
         self._workers = living
         for model in sorted(self._incomplete):
@@ -193,7 +206,9 @@ def _watch_grpc(
     host, _, port = address.rpartition(":")
     while not stopping.wait(timeout_s / 6):
         try:
+            end_s = time.monotonic() + timeout_s
             with socket.create_connection((host, int(port)), timeout_s) as connection:
+                connection.settimeout(max(0.01, end_s - time.monotonic()))
                 connection.recv(1)  # HTTP/2 begins with the server's SETTINGS
         except TimeoutError:
             if not stopping.is_set():
@@ -282,7 +297,8 @@ def remove(folder: Path) -> None:
 def remove_shared_memory(folder: Path) -> None:
     """Remove the shared memory of the server with this temporary folder, whose name begins the regions' names."""
     for region in Path("/dev/shm").glob(f"{folder.name}_*"):  # noqa: S108  # where Triton's Python backend keeps them
-        region.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another user may have made a file of this name
+            region.unlink()
 
 
 def _report(log: str | None, line: str) -> None:

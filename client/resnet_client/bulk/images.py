@@ -157,5 +157,8 @@ def _parquet_cell(row_name: str, cell: Any, archives: dict[str, Any]) -> Image:
     if isinstance(cell, bytes):
         return Image(row_name, lambda: cell)
     if isinstance(cell, str):
-        return _image_file(row_name, cell, archives)
+        try:
+            return _image_file(row_name, cell, archives)
+        except ConfigurationError as exc:
+            return _failed(row_name, str(exc))
     return _failed(row_name, "there is no image in this row")

@@ -18,7 +18,14 @@ from resnet_client.bulk.images import Image, read_images
 from resnet_client.bulk.resume import part_name
 from resnet_client.bulk.sources import Unit
 from resnet_client.client import Client
-from resnet_client.errors import ConfigurationError, ImageError, RequestError, ServerError
+from resnet_client.errors import (
+    ConfigurationError,
+    ImageError,
+    OverloadedError,
+    RequestError,
+    ServerError,
+    UnavailableError,
+)
 from resnet_client.results import Classification
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 
 _FEATURES = "FEATURES__1"
 _FIRST_PAUSE_S = 0.1
+_OWN_FAULT_S = 5.0
 _LONGEST_PAUSE_S = 5.0
 
 _Send: TypeAlias = Callable[[Iterable[Any]], Iterator[Any]]
@@ -122,9 +130,12 @@ def _retry(client: Client, send: _Send, outcome: Any, timeout_s: float) -> Any:
     while not outcome.ok and not isinstance(outcome.error, ImageError | RequestError):
         if not isinstance(outcome.error, ServerError):
             raise outcome.error
-        if time.monotonic() - started_s > timeout_s:
-            if client.is_ready():  # the model answers a test image, so this image is the cause
-                break
+        waited_s = time.monotonic() - started_s
+        is_own_fault = not isinstance(outcome.error, UnavailableError | OverloadedError)
+        # A model that answers a test image shows that this image is the cause, and others wait behind it.
+        if (waited_s > timeout_s or (is_own_fault and waited_s > _OWN_FAULT_S)) and client.is_ready():
+            break
+        if waited_s > timeout_s:
             raise outcome.error
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -165,7 +165,10 @@ class RunState:
         if not self._inventory.exists():
             return None
         with self._inventory.open(encoding="utf-8") as lines:
-            return json.loads(next(lines))
+            saved = json.loads(next(lines))
+        if not saved.keys() >= self._settings.keys() and not self._restart:
+            raise ConfigurationError(f"{self._output} was begun by another version; discard it with --restart")
+        return saved
 
     def _units(self) -> Iterator[Unit]:
         with self._inventory.open(encoding="utf-8") as lines:

@@ -18,7 +18,7 @@ import numpy as np
 from resnet_client.client import Client, connect
 from resnet_client.config import ClientConfig
 from resnet_client.endpoints import Endpoint
-from resnet_client.errors import ModelNotFoundError, RequestError, ResnetClientError
+from resnet_client.errors import ConfigurationError, ModelNotFoundError, RequestError, ResnetClientError
 from resnet_client.requests import IMAGE, PIXELS, PROBABILITIES, Call
 from resnet_client.results import Classification, ModelStatistics
 
@@ -192,6 +192,8 @@ def _probes(ask: Ask, client: Client, default: str, configs: Mapping[str, Json])
                 model=name,
                 preprocessing="server" if tensor(config, PIXELS) is None else "client",
             )
+        except ConfigurationError:  # a network whose config is restricted: how to make its pixels is unknown
+            continue
         except ResnetClientError as exc:
             result = exc
         probes[name] = Probe(is_ready, result)

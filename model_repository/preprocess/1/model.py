@@ -26,7 +26,7 @@ from backlog import Backlog
 
 _IMAGE = "IMAGE"
 _PIXELS = "PIXELS__0"
-# By these the client tells errors apart; as in resnet_client/_transports/_errors.py.
+# By these the client tells errors apart; as in resnet_client/error_mapping.py.
 IMAGE_PREFIX, OVERLOAD_PREFIX = "[image] ", "[overload] "
 
 

@@ -16,6 +16,7 @@ from resnet_client.images import find
 
 _SEED = 20
 _SMALLEST_CROP = 0.6
+_SUM_TOLERANCE = 0.01  # the server sends six decimals of each
 # More than one, so that the network also computes batches.
 MAX_IN_FLIGHT = 4
 
@@ -121,6 +122,8 @@ def probabilities(
             raise ResponseError(
                 f"{model} answers {answer.min():.3g} to {answer.max():.3g}, which are not probabilities"
             )
+        if classes > 1 and abs(answer.sum() - 1) > _SUM_TOLERANCE:
+            raise ResponseError(f"{model} answers probabilities that add up to {answer.sum():.3f} instead of 1")
     return answers
 
 

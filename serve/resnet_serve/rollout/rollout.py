@@ -124,6 +124,10 @@ class Rollout:
             if files is not None:
                 raise RolloutError(f"{network.directory / str(new)} exists: omit --artifact, or move it away")
             files = {f"{new}/{network.filename}": artifact.read_bytes()}
+        if higher := [version for version in network.versions() if version > max(new, network.old)]:
+            raise RolloutError(
+                f"{network.directory} has version {higher[-1]}, which a restart serves: roll it out, or move it away"
+            )
         return None if files is None else dataclasses.replace(network, files=files)
 
     def _images(self, network: Network) -> list[Pixels]:
@@ -192,7 +196,7 @@ class Rollout:
         self._report(f"{network.name}: {'going back' if network.files is None else 'switching'} to version {new}")
         with _refuses(network, _CANNOT_BE_LOADED):
             self._control.load(network.name, network.serving(*((old, new) if old < new else (new,))))
-        if self._loaded()[network.name][-1] != new:
+        if self._loaded().get(network.name, [0])[-1] != new:
             raise RolloutError(
                 f"the repository of {self._control.url} has no {network.name}/{new}: put it there, and repeat"
             )
@@ -232,7 +236,14 @@ class Rollout:
 
     def _set_aside(self, network: Network, *versions: int) -> None:
         for version in versions:
-            if path := network.set_aside(version):
+            try:
+                path = network.set_aside(version)
+            except OSError as exc:
+                self._report(
+                    f"  {network.directory / str(version)} could not be renamed, and a restart serves it: {exc}"
+                )
+                continue
+            if path:
                 self._report(
                     f"  {path.with_name(str(version))} is now {path.name}, so that no restart serves it; "
                     "rename it in other copies of the repository, too"

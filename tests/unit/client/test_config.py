@@ -99,7 +99,6 @@ def test_every_option_has_a_variable(name, certificate, own):
         "timeout_s": 2.5,
         "max_attempts": 9,
         "retry_overload": True,
-        "shared_memory": True,
         "admin_token": "s3",
         "ca_certificate": Path(certificate),
         "client_certificate": own[0],

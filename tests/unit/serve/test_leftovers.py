@@ -27,7 +27,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def region(temporary: Path) -> Iterator[Path]:
     """Shared memory of a server that was killed together with its watchdog; its folder is there, too."""
-    folder = temporary / f"resnet_serve_{os.getpid()}_killed"
+    folder = temporary / f"resnet_serve_{os.getpid()}_killed01"
     (folder / "backends").mkdir(parents=True)
     made = SHARED_MEMORY / f"{folder.name}_region"
     made.touch()
@@ -47,11 +47,12 @@ def test_a_folder_ends_with_its_block(temporary: Path) -> None:
 
 def test_what_killed_processes_left_is_removed(temporary: Path, region: Path) -> None:
     """The folder that no process has locked, and its shared memory; other files stay."""
-    other = temporary / "resnet-serve-1.log"
-    other.touch()
+    others = {temporary / "resnet-serve-1.log", temporary / "resnet_serve_logs"}
+    for other in others:
+        other.mkdir()
     leftovers.remove_abandoned()
     assert not region.exists()
-    assert list(temporary.iterdir()) == [other]
+    assert set(temporary.iterdir()) == others
 
 
 # Waits to be killed, and so does a child with the lock, until its standard input closes.
@@ -87,7 +88,7 @@ def test_a_folder_in_use_stays(temporary: Path) -> None:
 def test_a_link_is_not_followed(temporary: Path, region: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A link with the name of a server's folder does not lead to another folder's removal."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    (temporary / "resnet_serve_1_link").symlink_to(elsewhere)
+    (temporary / "resnet_serve_1_link0001").symlink_to(elsewhere)
     leftovers.remove_abandoned()
     assert elsewhere.exists()
 
