@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import statistics
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import json_format
-from resnet_client import ClientConfig
+from resnet_client import ClientConfig, ResnetClientError
 from resnet_client.admin import ModelControl
 from resnet_client.model_configs import THREADS
 from rich.console import Console
@@ -24,13 +25,17 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_loadtest import runner, tuned_config
 from resnet_loadtest.errors import LoadTestError, UsageError
+from resnet_loadtest.metrics import Metrics, of_stage
 from resnet_loadtest.options import Options
+from resnet_loadtest.schedule import Stage
 from resnet_loadtest.settings import MARGIN, Setting, candidates, choose
 from resnet_loadtest.slo import Objective
 
 _MET, _MISSED = 0, 1
-# The first batch of each size takes longer, so each candidate is called for this long before it is measured.
+# The first batch of each size takes longer, so the requests of the first second do not count.
 _WARM_UP_S = 1.0
+# A measurement lasts for so many response times of the present setting: one alone depends on how batches fall.
+_RESPONSE_TIMES = 5
 # Latencies are compared at this share of the present setting's throughput unless a rate is given.
 _RATE_SHARE = 0.7
 # A Poisson process sends fewer requests than expected at times.
@@ -42,13 +47,13 @@ class Plan:
     """What to measure.
 
     Attributes:
-        options: of the load test. With an objective, ``rate`` is the rate at which latencies are compared; None for a
-            share of the present setting's throughput.
+        options: of the load test, for users that send one image per request. With an objective, ``rate`` is the rate
+            at which latencies are compared; None for a share of the present setting's throughput.
         repository: the model repository that the server serves.
         objective: on the latency; None to compare throughput.
         callers: users of the closed loop.
         rounds: in each, every candidate is measured once.
-        round_s: length of a measurement in seconds; a percentile may need more.
+        round_s: shortest measurement in seconds.
         dry_run: whether to write nothing.
         command: the arguments of resnet-loadtest.
     """
@@ -63,12 +68,13 @@ class Plan:
     command: Sequence[str]
 
     def closed_loop(self, duration_s: float) -> Options:
-        """The load test's options for callers that send when they have their answer."""
+        """The load test's options for callers that send their next request when they have a response."""
         return dataclasses.replace(self.options, rate=None, users=self.callers, duration_s=duration_s)
 
-    def at_rate(self, rate: float, objective: Objective) -> Options:
-        """The load test's options for a Poisson process that is long enough for the objective."""
-        duration_s = max(self.round_s, _SPARE_REQUESTS * objective.smallest_sample / rate)
+    def at_rate(self, rate: float, duration_s: float) -> Options:
+        """The load test's options for requests at random times, as many as the objective needs."""
+        needed = self.objective.smallest_sample if self.objective else 0
+        duration_s = max(duration_s, _SPARE_REQUESTS * needed / rate)
         return dataclasses.replace(self.options, rate=rate, users=None, duration_s=duration_s)
 
 
@@ -125,20 +131,21 @@ def tune(plan: Plan, console: Console) -> int:
         served = _served(control, plan.options.model)
         base = {name: tuned_config.read_base(plan.repository, name) for name in served}
         settings = _candidates(*served.values())
-        _print(console, f"{plan.options.model}: {' and '.join(served)}, now with {settings[0]}")
         with _restoring(control, served, console) as load:
             comparison = _compare(plan, settings, load, console)
-    _show(comparison, console)
+    console.print(_table(comparison))
     chosen = comparison.chosen
     if not comparison.is_met_by(chosen):
-        _print(console, "no setting meets the objective; nothing was written")
+        _print(console, "no setting clearly meets the objective; nothing was written")
         return _MISSED
+    if chosen == comparison.present:
+        _print(console, f"the present setting stays: no other is over {MARGIN:.0%} better and ahead in every round")
     if plan.dry_run:
         _print(console, "nothing was written (--dry-run)")
     elif Setting.of(*(tuned_config.read_next(plan.repository, name) for name in base)) == chosen:
         _print(console, "the repository has this setting; nothing was written")
     else:
-        measured = [f"Median of {comparison.title} ({plan.rounds} x {plan.round_s:g} s):"]
+        measured = [f"Median (rounds: {plan.rounds}), {comparison.title}:"]
         measured += [f"  {median:>9}  {setting}  {remark}".rstrip() for setting, median, _, remark in comparison.rows()]
         configs = {name: chosen.applied_to(config) for name, config in base.items()}
         for path in tuned_config.write(plan.repository, configs, tuned_config.provenance(plan.command, measured)):
@@ -175,41 +182,49 @@ def _restoring(
     """Yield a function that loads a setting; the served configs are loaded again at the end."""
     loaded: dict[str, pb.ModelConfig] = {}
 
-    def load(setting: Setting) -> None:
-        for name, config in served.items():
-            if (wanted := setting.applied_to(config)) != loaded.get(name):
-                loaded[name] = wanted
-                control.load(name, json_format.MessageToDict(wanted, preserving_proto_field_name=True))
+    def load(configs: Mapping[str, pb.ModelConfig]) -> None:
+        for name, config in configs.items():
+            if config != loaded.get(name):
+                loaded[name] = config
+                control.load(name, json_format.MessageToDict(config, preserving_proto_field_name=True))
 
+    load(served)  # nothing new, but refused by a server without model control
     try:
-        yield load
+        yield lambda setting: load({name: setting.applied_to(config) for name, config in served.items()})
     finally:
-        _print(console, "the server loads its own configs again")
         # A second Ctrl-C must not leave a candidate in the server.
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        for name in loaded:
-            control.load(name, json_format.MessageToDict(served[name], preserving_proto_field_name=True))
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        try:
+            _print(console, "the server loads its own configs again")
+            _restore(load, served)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _restore(load: Callable[[Mapping[str, pb.ModelConfig]], None], served: Mapping[str, pb.ModelConfig]) -> None:
+    failures = []
+    for name, config in served.items():
+        try:
+            load({name: config})
+        except ResnetClientError as exc:
+            failures.append(f"{name} still has a measured setting ({exc})")
+    if failures:
+        raise LoadTestError(f"{'; '.join(failures)}: restart the server")
 
 
 def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], None], console: Console) -> Comparison:
     """Measure every setting once a round, in alternating order, so that what else the machine does hits all."""
-    load(settings[0])
-    options, title = plan.closed_loop(plan.round_s), f"images/s with {plan.callers} callers"
-    if plan.objective is not None:
-        rate = plan.options.rate or _RATE_SHARE * runner.run(options).whole.throughput
-        if not rate:
-            raise LoadTestError("the server answered nothing with its present setting")
-        options, title = plan.at_rate(rate, plan.objective), f"{plan.objective.text} at {rate:.1f} requests/s"
+    _print(console, f"{plan.options.model} has {settings[0]}")
+    options, title = _load_to_compare(plan)
     _print(console, f"{len(settings)} settings, {plan.rounds} x {options.duration_s:.3g} s each: {title}")
     comparison = Comparison(title, plan.objective, {setting: [] for setting in settings})
     warnings: list[str] = []
     for number in range(plan.rounds):
         for setting in settings[:: -1 if number % 2 else 1]:
             load(setting)
-            value, warning = _measure(plan, options)
-            comparison.rounds[setting].append(value)
+            measured, warning = _measure(options)
+            comparison.rounds[setting].append(_value(measured, plan))
             warnings += warning
         values = ", ".join(comparison.show(values[-1]) for values in comparison.rounds.values())
         _print(console, f"round {number + 1} of {plan.rounds}: {values}")
@@ -219,21 +234,40 @@ def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], 
     return comparison
 
 
-def _measure(plan: Plan, options: Options) -> tuple[float, list[str]]:
-    """Return images per second, or what the objective bounds, in seconds; and a warning about the generator, if any."""
-    runner.run(plan.closed_loop(_WARM_UP_S))
-    run = runner.run(options)
-    value = run.whole.throughput if plan.objective is None else plan.objective.measured(run.whole)
-    return value, list(run.generator_warnings[:1])
+def _load_to_compare(plan: Plan) -> tuple[Options, str]:
+    """Return the options of a measurement and what it measures, after a look at the present setting."""
+    response_s = _measure(plan.closed_loop(plan.round_s), warm_up_s=0.0)[0].mean_service_s
+    if math.isnan(response_s):
+        raise LoadTestError("the server answered no request with its present setting")
+    duration_s = max(plan.round_s, _RESPONSE_TIMES * response_s)
+    if plan.objective is None:
+        return plan.closed_loop(duration_s), f"images/s with {plan.callers} callers"
+    rate = plan.options.rate or _RATE_SHARE * plan.callers / response_s
+    return plan.at_rate(rate, duration_s), f"{plan.objective.text} at {rate:.1f} requests/s"
 
 
-def _show(comparison: Comparison, console: Console) -> None:
+def _measure(options: Options, warm_up_s: float = _WARM_UP_S) -> tuple[Metrics, list[str]]:
+    """Return what the load test measured, and its warning if the generator was the limit."""
+    run = runner.run(dataclasses.replace(options, duration_s=warm_up_s + (options.duration_s or 0.0)))
+    counted = Stage("counted", warm_up_s, options.duration_s or 0.0, options.level, options.level)
+    return of_stage(counted, run.samples), list(run.generator_warnings[:1])
+
+
+def _value(measured: Metrics, plan: Plan) -> float:
+    """Return images per second, or what the objective is about in seconds."""
+    if plan.objective is not None:
+        return plan.objective.measured(measured)
+    if measured.error_rate or not measured.requests:
+        return measured.throughput
+    # Each caller always waits for one response (Little's law). A count would come in steps of a whole batch.
+    return plan.callers / measured.mean_service_s
+
+
+def _table(comparison: Comparison) -> Table:
     table = Table("setting", "median", "range", "", title=comparison.title, title_justify="left", box=None)
     for row in comparison.rows():
         table.add_row(*row)
-    console.print(table)
-    if comparison.chosen == comparison.present:
-        _print(console, f"the present setting stays: no other is over {MARGIN:.0%} better and ahead in every round")
+    return table
 
 
 def _print(console: Console, line: str) -> None:

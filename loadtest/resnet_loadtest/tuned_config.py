@@ -33,14 +33,21 @@ def read_base(repository: Path, model: str) -> pb.ModelConfig:
         raise UsageError(f"{exc}; --repository is the model repository that the server serves") from exc
     if not text.startswith(MADE_BY_BUILD):
         raise UsageError(f"{model} cannot be tuned: resnet-build did not write {path}")
-    return text_format.Parse(text.encode(), pb.ModelConfig())
+    return _parse(path, text)
 
 
 def read_next(repository: Path, model: str) -> pb.ModelConfig:
     """Read the config that the next ``resnet-serve`` uses."""
     tuned = named_config(repository, model, TUNED)
     path = tuned if tuned.exists() else repository / model / "config.pbtxt"
-    return text_format.Parse(path.read_bytes(), pb.ModelConfig())
+    return _parse(path, path.read_text(encoding="utf-8"))
+
+
+def _parse(path: Path, text: str) -> pb.ModelConfig:
+    try:
+        return text_format.Parse(text.encode(), pb.ModelConfig())
+    except text_format.ParseError as exc:
+        raise UsageError(f"{path} is not a model config: {exc}") from exc
 
 
 def write(repository: Path, configs: Mapping[str, pb.ModelConfig], provenance: Iterable[str]) -> list[Path]:

@@ -27,7 +27,7 @@ HELP = (
     "with --model-config-name=tuned"
 )
 
-_OPTIONS = ("url", "model", "images", "mix", "processes")
+_OPTIONS = ("url", "model", "images", "processes")
 _NO_START = "--no-start"
 _LATENCIES = ("response", "service", "mean", "max")
 
@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     plan = Plan(
         options=dataclasses.replace(
             options,
+            mix="ClassifyGrpc",
             profile="steady",
             arrivals="poisson",
             warm_up_s=0.0,
