@@ -48,6 +48,18 @@ _LARGE_AVIF = base64.b64decode(
     "MWFHTR0XrJRZ5dkwcJot8Wj+LP7d78oyredHvrzokxO/ZHXU9+/6fdP0ryeKXGLRL2mwIt9en4HSS65viwDYuwuA"
 )
 
+# The first frame of an animation of 8000x8000 black pixels; everything but its own header says 64x64.
+_LARGE_FRAME = base64.b64decode(
+    # pragma: allowlist nextline secret
+    "eNpjYGCQSSupLEgsy0xjAAIQnZuZZpibmQjiP8lNLUlkgADFjJScIiiboSAzuYQBDfAVZJbkglmMQKycmZmXBueJAjmpTFBeYpmBIYiZkVlQVACkPTML"
+    # pragma: allowlist nextline secret
+    "kvOBtEhmcUEq1DAHKAYaWpEJ1scBJHgSywydG+VlQALCyfk5RXnJORVAI3kZ2BqAQuKZBbkw5zIyMLI0NjW3AJlymTn5ySAxF7AwxBEg8xgfAPGL3JTE"
+    # pragma: allowlist nextline secret
+    "Ei5+oOhvA/YH9mX7fFhMpBqMzjALMT//b28g//A/UBWD+ZcP4pe+Fc9gDJsSI/vx5hXWvU2Sf1yNfbkLK6M7csqeME/s3225aUPdl0ta8p369w8+sVVb"
+    # pragma: allowlist nextline secret
+    "/+3/XbEC+ms0xaexxH7vdt7wu6Ee4WcXnuBX5JN7y1W+xf/pt9wNZuTZJ0BvfeT4rgAA36gabA=="
+)
+
 
 def hostile_photos(scene: Image.Image) -> Iterator[Photo]:
     """All of them; the damaged ones are made of one RGB picture of a few hundred pixels a side."""
@@ -177,6 +189,7 @@ def _lies(scene: Image.Image) -> Iterator[Photo]:
         # The container says 64x64; the stream in it has 8000x8000.
         large = zlib.decompress(_LARGE_AVIF)
         yield Photo("larger-inside.avif", patched(large, large.index(b"ispe") + 8, ">II", 64, 64), cause=_PIXELS)
+        yield Photo("larger-frame.avif", zlib.decompress(_LARGE_FRAME), cause=_PIXELS)
         still = encoded(Image.new("RGB", (4_000, 4_000)), "AVIF", speed=10)
         yield Photo("many-frames.avif", avif_of_frames(still, 40), cause="640000000 pixels in all its frames")
 

@@ -124,7 +124,7 @@ def _leb128(stream: bytes, position: int) -> tuple[int, int]:
 
 
 def _size(header: bytes) -> tuple[int, int]:
-    """Read width and height from an AV1 sequence header (section 5.5 of its specification)."""
+    """Read the largest width and height from an AV1 sequence header (section 5.5 of its specification)."""
     bits, left = int.from_bytes(header.ljust(_HEADER_BYTES, b"\0"), "big"), 8 * _HEADER_BYTES
 
     def take(count: int) -> int:
@@ -133,7 +133,8 @@ def _size(header: bytes) -> tuple[int, int]:
         return bits >> left & (1 << count) - 1
 
     take(4)
-    if take(1):  # the short header of still images
+    is_still = take(1)
+    if is_still:
         take(5)
     else:
         if take(1):
@@ -146,4 +147,7 @@ def _size(header: bytes) -> tuple[int, int]:
             if has_delay and take(1):
                 take(4)
     width_bits, height_bits = take(4) + 1, take(4) + 1
-    return take(width_bits) + 1, take(height_bits) + 1
+    if is_still:
+        return take(width_bits) + 1, take(height_bits) + 1
+    # larger-frame.avif: here each frame may have a size of its own, as large as the numbers have bits for.
+    return 1 << width_bits, 1 << height_bits
