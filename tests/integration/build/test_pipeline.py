@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from resnet_build import configs, manifest, pipeline
+from resnet_build import manifest, pipeline
 from resnet_build import repository as repository_module
 from resnet_build.__main__ import main
 from resnet_build.network import make_resnet50
@@ -51,7 +51,7 @@ def content(repository: Path) -> dict[str, tuple[int, int]]:
 
 def write_tuned_config(repository: Path, model: str) -> Path:
     """What ``resnet-loadtest tune`` leaves."""
-    path = repository / model / configs.TUNED_FILENAME
+    path = repository / model / "configs/tuned.pbtxt"
     path.parent.mkdir(exist_ok=True)
     path.write_text((repository / model / "config.pbtxt").read_text())
     return path
@@ -180,7 +180,7 @@ def test_builds_wait_for_each_other(built: Path) -> None:
         (("--weights", __file__, "--labels", "missing.txt"), "the label file missing.txt cannot be read"),
         (("--weights", __file__, "--resize", "0"), "--resize 0: "),
         (("--variant", "int8", "--calibration-images", "missing"), "there is no folder missing with calibration"),
-        (("--variant", "int8", "--calibration-images", "."), ". holds 0 photos"),
+        (("--variant", "int8", "--calibration-images", "."), ". holds 0 images"),
         (("--variant", "fp16", "--calibration-images", "."), "--calibration-images is for --variant int8"),
         (("--queue-size", "5000000000"), "--queue-size must lie between 0 and"),
         (("--instances", "65"), "--instances must lie between 0 and 64"),
