@@ -102,10 +102,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _objective(text: str) -> Objective | None:
-    try:
-        found = parse(text)
-    except ValueError as exc:
-        raise UsageError(f"--slo {exc}") from exc
+    found = parse(text)
     if len(found) > 1 or any(objective.metric not in _LATENCIES for objective in found):
         raise UsageError(f"invalid --slo {text!r}: expected one objective on the latency, such as p99<=100ms")
     return found[0] if found else None
