@@ -63,14 +63,16 @@ class Objective:
         """How many requests it takes to evaluate the objective."""
         return 1 if self.percent is None else smallest_sample(self.percent)
 
-    def describe(self, measured: float) -> str:
-        """A measured value with its unit, or why there is none."""
+    def show(self, measured: float) -> str:
+        """A measured value with its unit."""
         if self.metric == "error_rate":
-            return f"measured {measured:.3%}"
-        if self.metric == "throughput":
-            return f"measured {measured:.2f}/s"
+            return f"{measured:.3%}"
+        return f"{measured:.2f}/s" if self.metric == "throughput" else milliseconds(measured)
+
+    def describe(self, measured: float) -> str:
+        """A measured value, or why there is none."""
         if not math.isinf(measured):
-            return f"measured {milliseconds(measured)}"
+            return f"measured {self.show(measured)}"
         if self.percent is None:
             return f"a request failed, so there is no {self.metric}"
         return f"over {100 - self.percent:g} % of requests failed, so there is no p{self.percent:g}"

@@ -92,7 +92,7 @@ class Search:
         )
         run = runner.run(options)
         self._trials.append(Trial(repeat, rate, run))
-        measured = ", ".join(check.objective.describe(check.measured) for check in run.checks)
+        measured = ", ".join(check.objective.show(check.measured) for check in run.checks)
         self._console.print(
             f"  search {repeat}  {rate:8.2f}/s  {options.duration_s or 0:4.0f} s  {run.verdict.name:<8} {measured}",
             highlight=False,
