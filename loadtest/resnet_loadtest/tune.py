@@ -109,7 +109,7 @@ class Comparison:
 
     def show(self, value: float) -> str:
         """Return a value for people."""
-        return f"{value:.1f}" if self.objective is None else self.objective.describe(value).removeprefix("measured ")
+        return f"{value:.1f}" if self.objective is None else self.objective.show(value)
 
     def rows(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield setting, median, range and remark, for people."""
