@@ -96,8 +96,8 @@ class Running:
         try:
             Api(self.url("HTTP"), "").request("v2/models/preprocess/infer", {"inputs": [tensor]}, timeout_s=5)
         except OSError as exc:
-            return "photo" in str(exc)
-        raise AssertionError("text was taken for a photo")
+            return "[image]" in str(exc)
+        raise AssertionError("text was taken for an image")
 
 
 def children(pid: int) -> list[int]:
