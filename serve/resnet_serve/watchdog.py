@@ -144,10 +144,9 @@ class WorkerWatcher:
 
     def look(self) -> None:
         """Find workers that have ended; load their models again where that is due."""
-        children = _children(self._server)
-        living = {child: served for child in children if (served := _served_by(child))}
+        living = workers_of(self._server)
         # A child is a copy of the server until it executes the worker; a dead one has no command line.
-        self._is_one_starting = any(_command_line(child) for child in children if child not in living)
+        self._is_one_starting = any(child not in living and _command_line(child) for child in _children(self._server))
         self._incomplete |= {model for worker, (model, _) in self._workers.items() if worker not in living}
         self._workers = living
         for model in sorted(self._incomplete):
