@@ -45,7 +45,7 @@ def random_pixels(count: int) -> npt.NDArray[np.uint8]:
 def _originals() -> list[Image.Image]:
     found = example_images.everyday()
     if not found:
-        raise SystemExit("no photos are installed: pip install 'resnet50-triton[photos]'")
+        raise SystemExit(f"no photos are installed: {example_images.INSTALL}")
     return [Image.open(path).convert("RGB") for path in found]
 
 

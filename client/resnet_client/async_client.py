@@ -33,7 +33,6 @@ from resnet_client.progress import bar
 from resnet_client.requests import (
     BACKBONE,
     FEATURES,
-    HEALTH_CALLS,
     MAPS,
     PROBABILITIES,
     Call,
@@ -412,10 +411,8 @@ class AsyncClient(BaseClient):
         found: dict[str, Any] = {}
         try:
             server = await self._pick(deadline.at_most(POLL_TIMEOUT_S))
-            for name, method in HEALTH_CALLS.items():
-                found[name] = await self._send_once(
-                    server, target.health_call(method), deadline.at_most(POLL_TIMEOUT_S)
-                )
+            for name, request in target.health_calls().items():
+                found[name] = await self._send_once(server, request, deadline.at_most(POLL_TIMEOUT_S))
             check_ready(found, server, target)
             image = await self._inference(golden(), target, deadline, PROBABILITIES, class_count=1)
             found["answer"] = read_classification(await self._send_once(server, image, deadline))

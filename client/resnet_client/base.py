@@ -17,6 +17,7 @@ from resnet_client.errors import (
 )
 from resnet_client.images import describe, is_one, naming
 from resnet_client.pool import Pool
+from resnet_client.requests import Inference
 from resnet_client.results import Outcome
 from resnet_client.retry import Deadline, RetryPolicy
 
@@ -107,7 +108,7 @@ class BaseClient:
 def log_retry(error: ServerError, pause_s: float, request: Request) -> None:
     """Log a failed attempt that is followed by another one, and add it to the call's trace."""
     LOGGER.warning("%s; trying again in %.2f s", error, pause_s)
-    if hasattr(request, "span"):
+    if isinstance(request, Inference):
         request.span.retries(error, pause_s)
 
 

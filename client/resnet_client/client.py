@@ -33,7 +33,6 @@ from resnet_client.progress import bar
 from resnet_client.requests import (
     BACKBONE,
     FEATURES,
-    HEALTH_CALLS,
     MAPS,
     PROBABILITIES,
     Call,
@@ -404,8 +403,7 @@ class Client(BaseClient):
         found: dict[str, Any] = {}
         try:
             server = self._pick(deadline.at_most(POLL_TIMEOUT_S))
-            for name, method in HEALTH_CALLS.items():
-                request = target.health_call(method)
+            for name, request in target.health_calls().items():
                 found[name] = self._send_once(server, request, deadline.at_most(POLL_TIMEOUT_S))
             check_ready(found, server, target)
             image = self._inference(golden(), target, deadline, PROBABILITIES, class_count=1)

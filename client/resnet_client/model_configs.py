@@ -8,7 +8,7 @@ TUNED = "tuned"
 """The named config that ``resnet-loadtest tune`` writes; ``resnet-serve`` selects it with ``--model-config-name``."""
 
 MADE_BY_BUILD = "# Rendered by resnet-build"
-"""How each ``config.pbtxt`` of ``resnet-build`` begins; models with another one belong to somebody else."""
+"""How each ``config.pbtxt`` of ``resnet-build`` begins; other models are left alone."""
 
 THREADS = {
     "onnxruntime": "intra_op_thread_count",

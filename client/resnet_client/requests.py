@@ -152,9 +152,13 @@ class Target:
         """A request about this model."""
         return Call(method, {"model_name": self.model, "model_version": self.model_version})
 
-    def health_call(self, method: str) -> Call:
-        """A request of :data:`HEALTH_CALLS`."""
-        return self.call(method) if method == "is_model_ready" else Call(method)
+    def health_calls(self) -> dict[str, Call]:
+        """Field of :class:`Health` → request that answers it, in the order in which they are sent."""
+        return {
+            "server_live": Call("is_server_live"),
+            "server_ready": Call("is_server_ready"),
+            "model_ready": self.call("is_model_ready"),
+        }
 
     def inference(
         self, content: bytes | npt.NDArray[np.uint8], output_name: str, class_count: int = _RAW, span: Span = SILENT
@@ -175,10 +179,6 @@ class Target:
 def microseconds(timeout_s: float) -> int:
     """The timeout in the server's unit: it drops requests from its queue that no caller waits for any more."""
     return max(1, round(timeout_s * 1_000_000))
-
-
-HEALTH_CALLS = {"server_live": "is_server_live", "server_ready": "is_server_ready", "model_ready": "is_model_ready"}
-"""Field of :class:`Health` → request that answers it, in the order in which they are sent."""
 
 
 def probe(config: ClientConfig) -> Inference:

@@ -45,7 +45,7 @@ class Answer:
 
 
 def check_ready(found: Mapping[str, Any], server: Server, target: Target) -> None:
-    """Raise ``ModelNotFoundError`` if the answers to :data:`HEALTH_CALLS` say that the model is not ready."""
+    """Raise ``ModelNotFoundError`` if the answers to :meth:`Target.health_calls` say that the model is not ready."""
     if not found["model_ready"]:
         raise ModelNotFoundError(f"{server.endpoint}: {target.model} is not served, or not ready yet")
 

@@ -147,7 +147,7 @@ class Attempts:
             self._round += 1
         return pause_s
 
-    def _is_worth_it(self, error: ServerError, is_untried: bool) -> bool:  # private
+    def _is_worth_it(self, error: ServerError, is_untried: bool) -> bool:
         if isinstance(error, OverloadedError):
             return self._policy.retry_overload and self._policy.budget.spend()
         if isinstance(error, ResponseError):

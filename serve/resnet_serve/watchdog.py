@@ -83,17 +83,18 @@ class Api:
 
 def workers_of(server: int) -> dict[int, tuple[str, str]]:
     """Return model and version of each living worker of a server, by process id."""
-    return {child: served for child in _children(server) if (served := _served_by(child))}
+    return {child: served for child, served in _children(server).items() if served is not None}
 
 
-def _children(server: int) -> list[int]:
+def _children(server: int) -> dict[int, tuple[str, str] | None]:
+    """What each child of a server serves; None for those that are not workers."""
     threads = f"/proc/{server}/task"
     children: list[bytes] = []
     with contextlib.suppress(OSError):  # the server has ended
         for thread in os.listdir(threads):  # noqa: PTH208  # a server has hundreds; pathlib takes four times as long
             with contextlib.suppress(OSError), open(f"{threads}/{thread}/children", "rb") as stream:  # noqa: PTH123
                 children += stream.read().split()
-    return list(map(int, children))
+    return {child: _served_by(child) for child in map(int, children)}
 
 
 def _command_line(process: int) -> bytes:
@@ -144,9 +145,10 @@ class WorkerWatcher:
 
     def look(self) -> None:
         """Find workers that have ended; load their models again where that is due."""
-        living = workers_of(self._server)
+        children = _children(self._server)
+        living = {child: served for child, served in children.items() if served is not None}
         # A child is a copy of the server until it executes the worker; a dead one has no command line.
-        self._is_one_starting = any(child not in living and _command_line(child) for child in _children(self._server))
+        self._is_one_starting = any(served is None and _command_line(child) for child, served in children.items())
         self._incomplete |= {model for worker, (model, _) in self._workers.items() if worker not in living}
         self._workers = living
         for model in sorted(self._incomplete):

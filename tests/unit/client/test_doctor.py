@@ -18,11 +18,14 @@ from resnet_client.endpoints import Endpoint
 from tritonclient.grpc import model_config_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[3]
+# Those in git: a checkout may have other models that were built there.
+MODELS = ("network_onnx", "network_torchscript", "preprocess", "resnet50", "resnet50_torchscript")
 CONFIGS = {
-    path.parent.name: MessageToDict(
-        text_format.Parse(path.read_text(), pb.ModelConfig()), preserving_proto_field_name=True
+    name: MessageToDict(
+        text_format.Parse((ROOT / "model_repository" / name / "config.pbtxt").read_text(), pb.ModelConfig()),
+        preserving_proto_field_name=True,
     )
-    for path in ROOT.glob("model_repository/*/config.pbtxt")
+    for name in MODELS
 }
 LABELLED = Classification((Prediction(285, "Egyptian cat", 0.9),), "resnet50", "1")
 

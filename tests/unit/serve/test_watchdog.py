@@ -150,7 +150,7 @@ class Scene:
         self.loaded: list[str] = []
         self.error: str | None = None
         self.reported: list[str] = []
-        monkeypatch.setattr(watchdog, "workers_of", lambda _: dict(self.workers))
+        monkeypatch.setattr(watchdog, "_children", lambda _: dict(self.workers))
         monkeypatch.setattr(watchdog.time, "monotonic", lambda: self.now_s)
         self.watcher = WorkerWatcher(1, self, self.reported.append)  # type: ignore[arg-type]
         self.watcher.look()
