@@ -6,18 +6,23 @@ import csv
 import dataclasses
 import os
 import secrets
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from corpus import Photo
 from corpus.hostile import hostile_photos
 from corpus.odd import odd_photos
+from google.protobuf import text_format
 from hypothesis import settings
 from PIL import Image
 from resnet_serve import ServerConfig, TritonServer
+from tritonclient.grpc import model_config_pb2 as pb
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT.parent / "shared" / "imagenet-sample"
@@ -93,3 +98,46 @@ def imagenet_sample() -> list[LabelledPhoto]:
         pytest.skip("no ImageNet photos here: ../shared/imagenet-sample is missing")
     with table.open(newline="", encoding="utf-8") as stream:
         return [LabelledPhoto(SAMPLE / row["file"], int(row["class_index"])) for row in csv.DictReader(stream)]
+
+
+class RepositoryCopy:
+    """Models of the built repository in a folder of the test's own; artifacts are linked where they can be.
+
+    Warm-up is left out: it takes most of a start.
+    """
+
+    def __init__(self, source: Path, folder: Path) -> None:
+        self.folder = folder
+        self._source = source
+
+    def add(self, model: str, name: str = "", change: Callable[[pb.ModelConfig], None] | None = None) -> None:
+        """Copy a model, under another name if one is given, and change its configuration."""
+        target = self.folder / (name or model)
+        shutil.copytree(self._source / model, target, copy_function=_link, ignore=lambda *_: {"config.pbtxt"})
+        config = text_format.Parse((self._source / model / "config.pbtxt").read_text(), pb.ModelConfig())
+        config.name = target.name
+        del config.model_warmup[:]
+        if change is not None:
+            change(config)
+        (target / "config.pbtxt").write_text(text_format.MessageToString(config))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
+@pytest.fixture(scope="module")
+def repository_copy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> RepositoryCopy:
+    """An empty folder that models of the built repository can be copied into."""
+    return RepositoryCopy(repository, tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port without a listener."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,10 +1,8 @@
 """One face for four clients, so that every case runs over gRPC and HTTP, blocking and asyncio."""
 
 import asyncio
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import pytest
 from resnet_client import AsyncClient, Client, ResnetClientError
@@ -124,13 +122,6 @@ def settled(client):
             return counts
         last = counts
         time.sleep(0.3)
-
-
-@pytest.fixture
-def free_port():
-    """A port where nobody listens."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -129,10 +127,3 @@ def loadtest(tmp_path, image):
         return finished.returncode, finished.stdout + finished.stderr, document
 
     return run
-
-
-@pytest.fixture
-def free_port():
-    """A port without a listener."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return listener.getsockname()[1]
