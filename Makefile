@@ -122,5 +122,5 @@ clean:  ## remove the environment, caches and artifacts; downloads stay in the u
 	rm -rf $(foreach variant,int8 bf16 fp32 fp16,model_repository/network_$(variant) model_repository/resnet50_$(variant))
 	rm -rf model_repository/resnet50_onnx
 	rm -rf model_repository/network_backbone model_repository/resnet50_backbone
-	rm -f model_repository/manifest.json model_repository/*/configs/tuned.pbtxt model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt
+	rm -f model_repository/manifest.json model_repository/*/configs/*.pbtxt model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt
 	find model_repository -mindepth 2 -type d -empty -delete

@@ -13,6 +13,7 @@ import torch
 from google.protobuf import text_format
 from resnet_build import manifest, weights
 from resnet_build.network import ServedNetwork, load_network
+from resnet_client.model_configs import config_files, default_name
 from resnet_client.preprocessing import Recipe, crop_pixels, decode
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -56,8 +57,8 @@ class Subject:
     def doors(self) -> dict[str, str]:
         """Each ensemble that is compared, and the name of its network here; of two with the same, the first."""
         configs = {}
-        for path in self.repository.glob("*/config.pbtxt"):
-            configs[path.parent.name] = text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
+        for model, path in config_files(self.repository, default_name(self.repository)).items():
+            configs[model] = text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
         found: dict[str, str] = {}
         for name, config in sorted(configs.items()):
             steps = [step.model_name for step in config.ensemble_scheduling.step]

@@ -21,6 +21,7 @@ from corpus.odd import odd_photos
 from google.protobuf import text_format
 from hypothesis import settings
 from PIL import Image
+from resnet_client.model_configs import config_files, default_name
 from resnet_serve import ServerConfig, TritonServer
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -100,6 +101,17 @@ def imagenet_sample() -> list[LabelledPhoto]:
         return [LabelledPhoto(SAMPLE / row["file"], int(row["class_index"])) for row in csv.DictReader(stream)]
 
 
+@pytest.fixture(scope="session")
+def plain_repository(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built repository without named configs, for copies: ``config.pbtxt`` is what ``resnet-serve`` uses."""
+    folder = tmp_path_factory.mktemp("plain") / "repository"
+    ignored = shutil.ignore_patterns("configs", "config.pbtxt", ".*")
+    shutil.copytree(repository, folder, copy_function=_link, ignore=ignored)
+    for model, path in config_files(repository, default_name(repository)).items():
+        shutil.copyfile(path, folder / model / "config.pbtxt")
+    return folder
+
+
 class RepositoryCopy:
     """Models of the built repository in a folder of the test's own; artifacts are linked where they can be.
 
@@ -130,9 +142,9 @@ def _link(source: str, target: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def repository_copy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> RepositoryCopy:
+def repository_copy(plain_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> RepositoryCopy:
     """An empty folder that models of the built repository can be copied into."""
-    return RepositoryCopy(repository, tmp_path_factory.mktemp("repository"))
+    return RepositoryCopy(plain_repository, tmp_path_factory.mktemp("repository"))
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from tritonclient.grpc import model_config_pb2 as pb
 from resnet_build.errors import BuildError
 from resnet_build.options import PLAIN, ServingOptions
 from resnet_build.schedule import schedule
-from resnet_build.tensors import FEATURE_COUNT, FEATURES, IMAGE, PIXELS, PROBABILITIES
+from resnet_build.tensors import FEATURE_COUNT, FEATURES, IMAGE, IMAGENET_CLASSES, PIXELS, PROBABILITIES
 
 LABELS_FILENAME = "labels.txt"
+DEFAULT_RECIPE = Recipe(resize=232, crop=224)
 PREPROCESS = "preprocess"
 DOOR = "resnet50"
 # Ensemble → the network it ends in, where nothing else was decided.
@@ -134,6 +135,11 @@ def render_all(
             config.parameters[name].string_value = value
         rendered[config.name] = to_text(config)
     return rendered
+
+
+def render_default() -> dict[str, str]:
+    """Render the configs of the default networks with torchvision's weights and default options, as committed."""
+    return render_all(ServingOptions(), DEFAULT_RECIPE, IMAGENET_CLASSES)
 
 
 def to_text(config: pb.ModelConfig) -> str:

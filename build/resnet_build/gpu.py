@@ -82,11 +82,10 @@ def small_files(recipe: Recipe, max_batch_size: int) -> Iterator[tuple[str, str]
 
 
 def file_names(options: GpuOptions) -> tuple[str, ...]:
-    """Return files without which the added models are not whole."""
+    """Return files, in addition to configs, without which the added models are not whole."""
     if options.preprocessing != "dali":
         return ()
-    own = (f"{CHECK}/1/model.py", f"{DALI}/1/dali.py", f"{DALI}/1/recipe.json")
-    return (*own, *(f"{model}/config.pbtxt" for model in MODELS))
+    return (f"{CHECK}/1/model.py", f"{DALI}/1/dali.py", f"{DALI}/1/recipe.json")
 
 
 def _accelerate(config: pb.ModelConfig, engine_cache: str) -> None:

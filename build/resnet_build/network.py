@@ -12,10 +12,10 @@ from torchvision.models import ResNet, resnet50
 from torchvision.models.resnet import Bottleneck
 
 from resnet_build.errors import BuildError
+from resnet_build.tensors import IMAGENET_CLASSES
 
 Architecture = Literal["v1", "v1.5"]
 
-IMAGENET_CLASSES = 1000
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from resnet_client.model_configs import TUNED, named_config
+from resnet_client.model_configs import GPU, LOCAL, TUNED, models_with, named_config
 
 from resnet_build import (
     backbone,
@@ -131,7 +131,11 @@ def _build(options: BuildOptions, report: Report) -> bool:
     found = _find_weights(options, record, report)
     check_shapes(found.state_dict)  # before its values are hashed
     inputs = _inputs(options, record, found)
-    if not options.force and wish.requested == _requested_before(record) and _up_to_date(options, record, inputs):
+    if (
+        not options.force
+        and wish.requested == _requested_before(record)
+        and is_up_to_date(options, found, record, inputs)
+    ):
         report(f"{options.repository} is up to date ({found.name}); --force builds it again")
         return False
     _refuse_mixture(options, record, found)
@@ -227,7 +231,8 @@ def _wire_there(record: manifest.Manifest) -> backbone.Wire | None:
     return next((wire for wire in ("fp32", "fp16") if wire in wires), None)
 
 
-def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[str, Any]) -> bool:
+def is_up_to_date(options: BuildOptions, found: Weights, record: manifest.Manifest, inputs: dict[str, Any]) -> bool:
+    """Whether the repository is what a build with these inputs would write."""
     if is_unfinished(options.repository):
         return False
     entry = record["versions"].get(str(options.model_version))
@@ -237,7 +242,8 @@ def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[s
     if wanted != gpu.chosen(record, {}):
         return False
     # The small files only have to exist: who edits a configuration by hand must not lose that to the next build.
-    small_files = (*_small_files(inputs, _variant(record)), *gpu.file_names(wanted))
+    texts = config_files(options, found, record)
+    small_files = (*texts, *_small_files(inputs, _variant(record)), *gpu.file_names(wanted))
     if not all((options.repository / name).exists() for name in small_files):
         return False
     recorded = {options.repository / name: digest for name, digest in entry["artifacts"].items()}
@@ -245,14 +251,10 @@ def _up_to_date(options: BuildOptions, record: manifest.Manifest, inputs: dict[s
 
 
 def _small_files(inputs: Mapping[str, Any], door_variant: str) -> list[str]:
-    """Everything that a repository needs beside the artifacts."""
+    """Everything that a repository needs in addition to artifacts and configs."""
     ensembles = configs.ensembles(inputs["variants"], door_variant)
-    labelled = (*ensembles.values(), *ensembles)
-    unlabelled = (backbone.NETWORK, backbone.ENSEMBLE) if inputs["backbone"] else ()
     return [
-        *(f"{model}/config.pbtxt" for model in unlabelled),
-        *(f"{model}/config.pbtxt" for model in (configs.PREPROCESS, *labelled)),
-        *(f"{model}/{configs.LABELS_FILENAME}" for model in labelled),
+        *(f"{model}/{configs.LABELS_FILENAME}" for model in (*ensembles.values(), *ensembles)),
         *(f"{configs.PREPROCESS}/1/{name}" for name in _PYTHON_FILES),
         *(f"{ensemble}/1" for ensemble in ensembles),
     ]
@@ -334,7 +336,7 @@ def _vary(
 def _publish(
     options: BuildOptions, found: Weights, artifacts: Mapping[str, Path], record: manifest.Manifest
 ) -> list[str]:
-    """Write the repository; return the models whose tuned config no longer fits."""
+    """Write the repository; return the models whose tuned config was removed because it no longer fits."""
     labels = "".join(f"{label}\n" for label in found.labels)
     made, door_variant = record["versions"][str(options.model_version)]["inputs"]["variants"], _variant(record)
     ensembles = configs.ensembles(made, door_variant)
@@ -345,13 +347,12 @@ def _publish(
             files.copy(f"{configs.PREPROCESS}/1/{name}", source)
         for ensemble in ensembles:
             files.folder(f"{ensemble}/1")
-        rendered = _rendered(options, found, record)
-        stale = _remove_stale_tuned_configs(files, options.repository, rendered)
-        texts = {f"{model}/config.pbtxt": text for model, text in rendered.items()}
+        texts = config_files(options, found, record)
+        stale = _remove_old_configs(files, options.repository, texts)
         texts |= {f"{model}/{configs.LABELS_FILENAME}": labels for model in (*ensembles, *ensembles.values())}
-        if backbone.ENSEMBLE in rendered:
+        if f"{backbone.ENSEMBLE}/config.pbtxt" in texts:
             files.folder(f"{backbone.ENSEMBLE}/1")
-        if gpu.DOOR in rendered:
+        if f"{gpu.DOOR}/config.pbtxt" in texts:
             files.folder(f"{gpu.DOOR}/1")
             texts |= {f"{gpu.DOOR}/{configs.LABELS_FILENAME}": labels}
             texts |= dict(gpu.small_files(found.recipe, options.serving.max_batch_size))
@@ -367,24 +368,38 @@ def _publish(
     return stale
 
 
-def _remove_stale_tuned_configs(files: Publication, repository: Path, rendered: Mapping[str, str]) -> list[str]:
-    """Remove tuned configs that were made from another ``config.pbtxt``; return their models."""
-    stale = []
-    for model, text in rendered.items():
-        path = repository / model / "config.pbtxt"
-        tuned = named_config(repository, model, TUNED)
-        if tuned.exists() and not (path.exists() and path.read_text(encoding="utf-8") == text):
-            files.remove(str(tuned.relative_to(repository)))
-            stale.append(model)
+def _remove_old_configs(files: Publication, repository: Path, texts: Mapping[str, str]) -> list[str]:
+    """Remove named configs that this build does not write; return the models whose tuned config is among them.
+
+    A tuned config is a copy of another one, with a setting that was measured while all others were as they were.
+    """
+    named = {str(named_config(Path(), model, name)) for name in (LOCAL, GPU) for model in models_with(repository, name)}
+    old = named - texts.keys()
+    changed = old or not all(_has(repository / path, text) for path, text in texts.items())
+    stale = models_with(repository, TUNED) if changed else []
+    for path in (*old, *(str(named_config(Path(), model, TUNED)) for model in stale)):
+        files.remove(path)
     return stale
 
 
-def _rendered(options: BuildOptions, found: Weights, record: manifest.Manifest) -> dict[str, str]:
-    """Every model's configuration, by the model's name."""
+def _has(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
+
+
+def config_files(options: BuildOptions, found: Weights, record: manifest.Manifest) -> dict[str, str]:
+    """Every config, path in the repository → text.
+
+    ``config.pbtxt`` of the models that every repository has is always the same, as it is committed. What these weights
+    and options need instead has a name, ``local``, and with what is for GPU hosts only, ``gpu``.
+    """
     inputs = record["versions"][str(options.model_version)]["inputs"]
-    rendered = configs.render_all(
-        options.serving, found.recipe, len(found.labels), inputs["variants"], _variant(record)
-    )
+    local = configs.render_all(options.serving, found.recipe, len(found.labels), inputs["variants"], _variant(record))
     if wire := inputs["backbone"]:
-        rendered |= backbone.render(rendered, options.serving, wire)
-    return gpu.adapt(rendered, gpu.GpuOptions(**record["gpu"]))
+        local |= backbone.render(local, options.serving, wire)
+    for_gpu = gpu.adapt(local, gpu.chosen(record, {}))
+    default = {**for_gpu, **local, **configs.render_default()}
+    texts = {f"{model}/config.pbtxt": text for model, text in default.items()}
+    for name, rendered in ((LOCAL, local), (GPU, for_gpu)):
+        named = {model: text for model, text in rendered.items() if text != default[model]}
+        texts |= {str(named_config(Path(), model, name)): text for model, text in named.items()}
+    return texts

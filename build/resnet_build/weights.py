@@ -21,8 +21,9 @@ from torchvision.models import ResNet50_Weights
 
 from resnet_build import keras_v1, manifest, state_files
 from resnet_build.errors import BuildError, UsageError
-from resnet_build.network import IMAGENET_CLASSES, Architecture, make_resnet50
+from resnet_build.network import Architecture, make_resnet50
 from resnet_build.state_files import StateDict
+from resnet_build.tensors import IMAGENET_CLASSES
 
 Report = Callable[[str], None]
 

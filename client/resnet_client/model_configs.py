@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
-TUNED = "tuned"
-"""The named config that ``resnet-loadtest tune`` writes; ``resnet-serve`` selects it with ``--model-config-name``."""
+TUNED, LOCAL, GPU = "tuned", "local", "gpu"
+"""The named configs, ``<model>/configs/<name>.pbtxt``; Triton takes them with ``--model-config-name=<name>``.
+
+``config.pbtxt`` is the same in every repository. ``resnet-build`` writes ``local`` where the weights or its options
+need another config, and ``gpu`` with what is for GPU hosts only; ``resnet-loadtest tune`` writes ``tuned``. Triton
+takes one name for all models, so each model that has a ``local`` config has a ``gpu`` one and, once tuned, ``tuned``.
+"""
+
+BY_DEFAULT = (TUNED, LOCAL)
+"""What ``resnet-serve`` takes if it is not given a name: the first of these that a model of the repository has."""
 
 MADE_BY_BUILD = "# Rendered by resnet-build"
 """How each ``config.pbtxt`` of ``resnet-build`` begins; other models are left alone."""
@@ -21,3 +30,26 @@ THREADS = {
 def named_config(repository: Path, model: str, name: str) -> Path:
     """Where Triton looks for a model's named config."""
     return repository / model / "configs" / f"{name}.pbtxt"
+
+
+def models_with(repository: Path, name: str) -> list[str]:
+    """Return the models that have a config of this name, sorted."""
+    pattern = named_config(Path(), "*", glob.escape(name))
+    return sorted(path.parent.parent.name for path in repository.glob(str(pattern)))
+
+
+def default_name(repository: Path) -> str:
+    """Return the first of :data:`BY_DEFAULT` that a model has; empty if ``config.pbtxt`` holds for all."""
+    return next((name for name in BY_DEFAULT if models_with(repository, name)), "")
+
+
+def config_file(repository: Path, model: str, name: str) -> Path:
+    """Return the file that Triton reads with ``--model-config-name=<name>``."""
+    named = named_config(repository, model, name)
+    return named if name and named.exists() else repository / model / "config.pbtxt"
+
+
+def config_files(repository: Path, name: str) -> dict[str, Path]:
+    """Return each model's :func:`config_file`, by model."""
+    models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+    return {model: config_file(repository, model, name) for model in models}

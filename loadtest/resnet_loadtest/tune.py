@@ -18,7 +18,7 @@ from pathlib import Path
 from google.protobuf import json_format
 from resnet_client import ClientConfig, ResnetClientError
 from resnet_client.admin import ModelControl
-from resnet_client.model_configs import THREADS
+from resnet_client.model_configs import GPU, LOCAL, THREADS
 from rich.console import Console
 from rich.table import Table
 from tritonclient.grpc import model_config_pb2 as pb
@@ -129,8 +129,9 @@ def tune(plan: Plan, console: Console) -> int:
     """
     with ModelControl(ClientConfig.resolve({"url": plan.options.url_for("grpc")})) as control:
         served = _served(control, plan.options.model)
-        base = {name: tuned_config.read_base(plan.repository, name) for name in served}
-        settings = _candidates(*served.values())
+        base_name = GPU if _is_on_gpu(served) else LOCAL
+        base = {name: tuned_config.read_base(plan.repository, name, base_name) for name in served}
+        settings = _candidates(*served.values(), has_gpu=_is_on_gpu(served))
         with _restoring(control, served, console) as load:
             comparison = _compare(plan, settings, load, console)
     console.print(_table(comparison))
@@ -145,12 +146,21 @@ def tune(plan: Plan, console: Console) -> int:
     elif Setting.of(*(tuned_config.read_next(plan.repository, name) for name in base)) == chosen:
         _print(console, "the repository has this setting; nothing was written")
     else:
-        measured = [f"Median (rounds: {plan.rounds}), {comparison.title}:"]
-        measured += [f"  {median:>9}  {setting}  {remark}".rstrip() for setting, median, _, remark in comparison.rows()]
         configs = {name: chosen.applied_to(config) for name, config in base.items()}
-        for path in tuned_config.write(plan.repository, configs, tuned_config.provenance(plan.command, measured)):
+        for path in tuned_config.write(plan.repository, configs, _provenance(plan, comparison), base=base_name):
             _print(console, f"wrote {path}")
     return _MET
+
+
+def _provenance(plan: Plan, comparison: Comparison) -> list[str]:
+    measured = [f"Median (rounds: {plan.rounds}), {comparison.title}:"]
+    measured += [f"  {median:>9}  {setting}  {remark}".rstrip() for setting, median, _, remark in comparison.rows()]
+    return tuned_config.provenance(plan.command, measured)
+
+
+def _is_on_gpu(served: Mapping[str, pb.ModelConfig]) -> bool:
+    groups = [group for config in served.values() for group in config.instance_group]
+    return any(group.kind == pb.ModelInstanceGroup.KIND_GPU for group in groups)
 
 
 def _served(control: ModelControl, ensemble: str) -> dict[str, pb.ModelConfig]:
@@ -166,12 +176,12 @@ def _served(control: ModelControl, ensemble: str) -> dict[str, pb.ModelConfig]:
     return found
 
 
-def _candidates(preprocess: pb.ModelConfig, network: pb.ModelConfig) -> list[Setting]:
+def _candidates(preprocess: pb.ModelConfig, network: pb.ModelConfig, *, has_gpu: bool) -> list[Setting]:
     return candidates(
         Setting.of(preprocess, network),
         max_batch_size=network.max_batch_size,
         cores=len(os.sched_getaffinity(0)),
-        has_gpu=any(group.kind == pb.ModelInstanceGroup.KIND_GPU for group in network.instance_group),
+        has_gpu=has_gpu,
     )
 
 

@@ -1,6 +1,8 @@
 """The named model config that ``tune`` writes: ``<model>/configs/tuned.pbtxt``.
 
-Triton uses it with ``--model-config-name=tuned``; models without that file use their ``config.pbtxt``.
+It is the config that ``resnet-build`` wrote, with the chosen setting. Triton uses it with
+``--model-config-name=tuned``; models without that file use their ``config.pbtxt``, so a model that has a config named
+``local`` (or ``gpu``) and was not tuned gets a copy of that.
 """
 
 from __future__ import annotations
@@ -14,19 +16,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
-from resnet_client.model_configs import MADE_BY_BUILD, TUNED, named_config
+from resnet_client.model_configs import MADE_BY_BUILD, TUNED, config_file, default_name, models_with, named_config
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_loadtest.errors import UsageError
 
 
-def read_base(repository: Path, model: str) -> pb.ModelConfig:
-    """Read a model's ``config.pbtxt``, which the tuned config is a copy of but for the setting.
+def read_base(repository: Path, model: str, name: str) -> pb.ModelConfig:
+    """Read the config that the tuned one is a copy of but for the setting.
+
+    Args:
+        repository: the model repository.
+        model: name of the model.
+        name: ``local`` or ``gpu``, the named config to read if the model has it; else its ``config.pbtxt``.
 
     Raises:
         UsageError: resnet-build did not write it, so it is left alone; or it cannot be read.
     """
-    path = repository / model / "config.pbtxt"
+    path = config_file(repository, model, name)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as exc:
@@ -38,8 +45,7 @@ def read_base(repository: Path, model: str) -> pb.ModelConfig:
 
 def read_next(repository: Path, model: str) -> pb.ModelConfig:
     """Read the config that the next ``resnet-serve`` uses."""
-    tuned = named_config(repository, model, TUNED)
-    path = tuned if tuned.exists() else repository / model / "config.pbtxt"
+    path = config_file(repository, model, default_name(repository))
     return _parse(path, path.read_text(encoding="utf-8"))
 
 
@@ -50,17 +56,31 @@ def _parse(path: Path, text: str) -> pb.ModelConfig:
         raise UsageError(f"{path} is not a model config: {exc}") from exc
 
 
-def write(repository: Path, configs: Mapping[str, pb.ModelConfig], provenance: Iterable[str]) -> list[Path]:
-    """Write the tuned configs of models, each file whole or not at all; return their paths."""
+def write(
+    repository: Path, configs: Mapping[str, pb.ModelConfig], provenance: Iterable[str], *, base: str
+) -> list[Path]:
+    """Write the tuned configs of models, each file whole or not at all; return their paths.
+
+    Args:
+        repository: the model repository.
+        configs: model to its tuned config.
+        provenance: lines for a comment.
+        base: ``local`` or ``gpu``: other models that have this named config get a copy of it as ``tuned``.
+    """
     comment = "".join(f"# {line}\n" for line in provenance)
-    paths = []
-    for model, config in configs.items():
-        path = named_config(repository, model, TUNED)
-        path.parent.mkdir(exist_ok=True)
-        staged = path.with_suffix(".tmp")
-        staged.write_text(comment + text_format.MessageToString(config), encoding="utf-8")
-        paths.append(staged.replace(path))
-    return paths
+    texts = {model: comment + text_format.MessageToString(config) for model, config in configs.items()}
+    for model in models_with(repository, base):
+        if model not in texts and not named_config(repository, model, TUNED).exists():
+            copied = named_config(repository, model, base).read_text(encoding="utf-8")
+            texts[model] = f"# Copy of {base}.pbtxt: Triton takes one name for all models.\n{copied}"
+    return [_write(named_config(repository, model, TUNED), text) for model, text in texts.items()]
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    staged = path.with_suffix(".tmp")
+    staged.write_text(text, encoding="utf-8")
+    return staged.replace(path)
 
 
 def provenance(command: Sequence[str], measured: Iterable[str]) -> list[str]:

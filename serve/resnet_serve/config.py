@@ -33,7 +33,8 @@ class ServerConfig:
         tls_key: PEM file of its private key, without a passphrase.
         tls_client_ca: PEM file of authorities; only clients with a certificate of theirs are let in.
         model_config_name: name of the model configs to use: ``<model>/configs/<name>.pbtxt`` where a model has that
-            file, else its ``config.pbtxt``. None for ``tuned`` if a model has one; empty for ``config.pbtxt`` only.
+            file, else its ``config.pbtxt``. None for ``tuned`` if a model has one, else ``local``; empty for
+            ``config.pbtxt`` only.
         triton_args: Triton's own flags, passed through after ours.
     """
 

@@ -62,19 +62,19 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
         # The build writes whole configurations; completing them would start every worker twice.
         "--disable-auto-complete-config",
         *regions,
-        *_control(config.triton_args, repository),
+        *_control(config),
         *([f"--model-config-name={name}"] if (name := selection.model_config_name(config)) else []),
         *_tls(config),
         *config.triton_args,
     ]
 
 
-def _control(triton_args: tuple[str, ...], repository: Path) -> list[str]:
+def _control(config: ServerConfig) -> list[str]:
     """Models can be loaded while it runs, which the watchdog and rollouts need, unless the caller decides otherwise."""
-    if any(flag.startswith("--model-control-mode") for flag in triton_args):
+    if any(flag.startswith("--model-control-mode") for flag in config.triton_args):
         return []
-    is_chosen = any(flag.startswith("--load-model") for flag in triton_args)
-    chosen = () if is_chosen else selection.servable(repository)
+    is_chosen = any(flag.startswith("--load-model") for flag in config.triton_args)
+    chosen = () if is_chosen else selection.servable(config)
     return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in chosen)]
 
 

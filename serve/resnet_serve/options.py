@@ -50,6 +50,8 @@ class _Parser(argparse.ArgumentParser):
         found = super().parse_args(args, namespace)
         if found.exit_after and not found.then:
             self.error("--exit-after stops after the command of --then: name one, or leave it out")
+        if any(flag.startswith("--model-config-name") for flag in found.triton_args):
+            self.error("--model-config-name is an option of resnet-serve: write it before --")
         return found
 
 
@@ -87,7 +89,7 @@ def _add_server(parser: argparse.ArgumentParser, default: ServerConfig) -> None:
         type=_model_config_name,
         metavar="NAME",
         help="use <model>/configs/NAME.pbtxt instead of config.pbtxt for each model that has this file; none: for no "
-        "model (default: tuned, which resnet-loadtest tune writes, if a model has it)",
+        "model (default: tuned, from resnet-loadtest tune, if a model has it; else local, from resnet-build)",
     )
     parser.add_argument(
         "--host",

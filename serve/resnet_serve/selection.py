@@ -5,12 +5,11 @@ A CPU image need not hold torch to serve ONNX.
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import re
 from pathlib import Path
 
-from resnet_client.model_configs import TUNED, named_config
+from resnet_client.model_configs import config_files, default_name
 
 from resnet_serve.config import ServerConfig
 from resnet_serve.errors import UnservableError
@@ -46,16 +45,14 @@ def check(repository: Path) -> None:
             )
 
 
-def without_package(repository: Path) -> dict[str, str]:
+def without_package(config: ServerConfig) -> dict[str, str]:
     """Return the models that need a package which is not installed, ensembles around them included.
-
-    Args:
-        repository: a model repository as `resnet-build` writes it.
 
     Returns:
         Model name → name of the package, sorted by models.
     """
-    configs = {path.parent.name: path.read_text(encoding="utf-8") for path in repository.glob("*/config.pbtxt")}
+    files = config_files(Path(config.repository), model_config_name(config))
+    configs = {model: path.read_text(encoding="utf-8") for model, path in files.items()}
     missing = {}
     for name, text in configs.items():
         found = _BACKEND.search(text)
@@ -69,25 +66,17 @@ def without_package(repository: Path) -> dict[str, str]:
     return dict(sorted(missing.items()))
 
 
-def servable(repository: Path) -> tuple[str, ...]:
+def servable(config: ServerConfig) -> tuple[str, ...]:
     """Return what to name to ``--load-model``: ``*``, or the models that can be loaded if some cannot."""
-    missing = without_package(repository)
+    missing = without_package(config)
     if not missing:
         return ("*",)
-    names = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
-    return tuple(name for name in names if name not in missing)
+    models = config_files(Path(config.repository), "")
+    return tuple(model for model in models if model not in missing)
 
 
 def model_config_name(config: ServerConfig) -> str:
-    """Return what to pass as ``--model-config-name``; empty for nothing, or if the caller passes it to Triton."""
-    if any(flag.startswith("--model-config-name") for flag in config.triton_args):
-        return ""
+    """Return what to pass as ``--model-config-name``; empty for ``config.pbtxt``."""
     if config.model_config_name is None:
-        return TUNED if models_with_config(TUNED, Path(config.repository)) else ""
+        return default_name(Path(config.repository))
     return config.model_config_name
-
-
-def models_with_config(name: str, repository: Path) -> list[str]:
-    """Return the models that have a config of this name, sorted."""
-    pattern = named_config(Path(), "*", glob.escape(name))
-    return sorted(path.parent.parent.name for path in repository.glob(str(pattern)))

@@ -203,6 +203,8 @@ class TritonServer:
                     watchdog.TOKEN_VARIABLE: self._token,
                     # The model `preprocess` counts there what waits.
                     "RESNET_METRICS_URL": f"http://{metrics_host}:{self._ports[2]}/metrics",
+                    # A backend reads there whether the config insists on a GPU.
+                    "RESNET_MODEL_CONFIG_NAME": selection.model_config_name(self.config),
                 },
                 stdin=subprocess.PIPE,  # the parent pipe
                 stdout=subprocess.DEVNULL,

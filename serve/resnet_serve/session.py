@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from resnet_client.model_configs import models_with
+
 from resnet_serve import diagnosis, host_checks, selection
 from resnet_serve.config import ServerConfig
 from resnet_serve.errors import ServerError, StopRequested, UnservableError
@@ -56,7 +58,7 @@ class Session:
         self._report(f"starting tritonserver on {self._server.config.repository} …")
         self._server.start()
         self._show_models()
-        for name, package in selection.without_package(Path(self._server.config.repository)).items():
+        for name, package in selection.without_package(self._server.config).items():
             self._report(f"  {name:<22} is not served: {package} is not installed")
         self._show_model_config()
         self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
@@ -83,7 +85,7 @@ class Session:
     def _show_model_config(self) -> None:
         config = self._server.config
         if name := selection.model_config_name(config):
-            models = selection.models_with_config(name, Path(config.repository))
+            models = models_with(Path(config.repository), name)
             self._report(f"  model config {name}: {', '.join(models) or 'no model has it; all use config.pbtxt'}")
 
     def run(self, command: list[str]) -> int:

@@ -135,14 +135,14 @@ class Service:
 @pytest.fixture(scope="module", params=sorted(ENSEMBLES))
 def service(
     request: pytest.FixtureRequest,
-    repository: Path,
+    plain_repository: Path,
     photos: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """Version 1 of one network, in service behind its ensemble, as resnet-serve does it by default."""
     folder = tmp_path_factory.mktemp("rollout")
     for model in ("preprocess", request.param, ENSEMBLES[request.param]):
-        shutil.copytree(repository / model, folder / model)
+        shutil.copytree(plain_repository / model, folder / model)
     # Each load warms up with all batches of the configuration; two of them show as much as six.
     path = folder / request.param / "config.pbtxt"
     config = configs.parse(path.read_text())

@@ -41,6 +41,13 @@ class ModelConfig:
             raise pb_utils.TritonModelException(f"the artifact {self.artifact} is missing: run resnet-build")
 
     @property
+    def _file(self) -> Path:
+        """The file that Triton read; what it passes to a backend has KIND_AUTO replaced."""
+        model, name = Path(self._args["model_repository"]), os.environ.get("RESNET_MODEL_CONFIG_NAME")
+        named = model / "configs" / f"{name}.pbtxt"
+        return named if named.exists() else model / "config.pbtxt"
+
+    @property
     def kind(self) -> str:
         """Where this instance belongs: ``CPU`` or ``GPU``."""
         return self._args["model_instance_kind"]
@@ -55,9 +62,8 @@ class ModelConfig:
             return None
         if usable:
             return int(self._args["model_instance_device_id"])
-        written = Path(self._args["model_repository"], "config.pbtxt").read_text(encoding="utf-8")
         sentence = f"the installed {package} cannot use the GPU"
-        if "KIND_GPU" in written:
+        if "KIND_GPU" in self._file.read_text(encoding="utf-8"):
             raise pb_utils.TritonModelException(f"{sentence}, and the configuration insists on KIND_GPU")
         pb_utils.Logger.log_warn(f"{self.artifact}: {sentence}; it runs on the CPU")
         return None

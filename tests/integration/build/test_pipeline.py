@@ -13,13 +13,13 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from resnet_build import manifest, pipeline
+from resnet_build import configs, manifest, pipeline
 from resnet_build import repository as repository_module
 from resnet_build.__main__ import main
 from resnet_build.network import make_resnet50
 from resnet_build.options import ServingOptions
 from resnet_build.repository import locked
-from resnet_build.weights import FileOptions
+from resnet_build.weights import FileOptions, Weights
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer
 
@@ -107,17 +107,23 @@ def test_nothing_is_done_when_nothing_changed(built: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "missing", ["network_onnx/labels.txt", "preprocess/1/preprocessing/limits.py", "resnet50/config.pbtxt"]
+    "missing",
+    [
+        "network_onnx/labels.txt",
+        "preprocess/1/preprocessing/limits.py",
+        "resnet50/config.pbtxt",
+        "network_onnx/configs/local.pbtxt",
+    ],
 )
 def test_a_missing_small_file_is_noticed(built: Path, missing: str) -> None:
     """Up to date means that everything is there that a server needs."""
     path = built / missing
     aside = path.rename(built / "aside")
     try:
-        assert not pipeline._up_to_date(*_state(built))
+        assert not pipeline.is_up_to_date(*_state(built))
     finally:
         aside.rename(path)
-    assert pipeline._up_to_date(*_state(built))
+    assert pipeline.is_up_to_date(*_state(built))
 
 
 def test_a_killed_publication_is_noticed(built: Path) -> None:
@@ -125,24 +131,25 @@ def test_a_killed_publication_is_noticed(built: Path) -> None:
     mark = built / repository_module._MARK
     mark.touch()
     try:
-        assert not pipeline._up_to_date(*_state(built))
+        assert not pipeline.is_up_to_date(*_state(built))
     finally:
         mark.unlink()
-    assert pipeline._up_to_date(*_state(built))
+    assert pipeline.is_up_to_date(*_state(built))
 
 
-def _state(repository: Path) -> tuple[pipeline.BuildOptions, manifest.Manifest, dict[str, Any]]:
+def _state(repository: Path) -> tuple[pipeline.BuildOptions, Weights, manifest.Manifest, dict[str, Any]]:
     """What was built, asked for once more."""
     options = pipeline.BuildOptions("random:0", FileOptions(), ServingOptions(max_batch_size=2), repository, repository)
     record = manifest.read(repository)
-    return options, record, record["versions"]["1"]["inputs"]
+    found = Weights("random:0", "", "v1.5", {}, ("label",) * 1000, configs.DEFAULT_RECIPE)
+    return options, found, record, record["versions"]["1"]["inputs"]
 
 
 def test_other_serving_options_are_noticed(built: Path) -> None:
     """Configurations are common to all versions; other options ask for a new build of any of them."""
-    options, record, inputs = _state(built)
+    options, *state = _state(built)
     other = dataclasses.replace(options, serving=ServingOptions(max_batch_size=3))
-    assert not pipeline._up_to_date(other, record, inputs)
+    assert not pipeline.is_up_to_date(other, *state)
 
 
 def test_builds_wait_for_each_other(built: Path) -> None:
@@ -212,10 +219,10 @@ def test_a_damaged_artifact_is_noticed(built: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     try:
-        assert not pipeline._up_to_date(*_state(built))
+        assert not pipeline.is_up_to_date(*_state(built))
     finally:
         path.write_bytes(content)
-    assert pipeline._up_to_date(*_state(built))
+    assert pipeline.is_up_to_date(*_state(built))
 
 
 def test_a_failing_build_leaves_everything_as_it_was(built: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from google.protobuf import text_format
 from resnet_client import ClientConfig
 from resnet_client.admin import ModelControl
-from resnet_client.model_configs import TUNED, named_config
+from resnet_client.model_configs import LOCAL, TUNED, models_with, named_config
 from resnet_loadtest import tuned_config
 from resnet_serve import ServerConfig, TritonServer
 from tritonclient.grpc import model_config_pb2 as pb
@@ -32,14 +32,14 @@ QUICK = ("--rounds", "1", "--round-s", "1", "--callers", "2")
 
 
 @pytest.fixture(scope="module")
-def slow(repository, tmp_path_factory):
+def slow(plain_repository, tmp_path_factory):
     """A repository whose network lets batches wait."""
     folder = tmp_path_factory.mktemp("tune") / "repository"
     for model in ("preprocess", "network_onnx", "resnet50"):
         shutil.copytree(
-            repository / model, folder / model, copy_function=os.link, ignore=lambda *_: {"config.pbtxt", "configs"}
+            plain_repository / model, folder / model, copy_function=os.link, ignore=lambda *_: {"config.pbtxt"}
         )
-        text = (repository / model / "config.pbtxt").read_text()
+        text = (plain_repository / model / "config.pbtxt").read_text()
         config = text_format.Parse(text, pb.ModelConfig())
         del config.model_warmup[:]
         config.max_batch_size = 4
@@ -102,8 +102,8 @@ def wait_for(condition):
 
 
 def tuned_files(repository):
-    """The named configs in a repository."""
-    return sorted(path.parent.parent.name for path in repository.glob("*/configs/*"))
+    """The models of a repository that have a tuned config."""
+    return models_with(repository, TUNED)
 
 
 def test_dry_run_writes_nothing_and_the_server_gets_its_configs_back(slow, slow_server, environment):
@@ -194,7 +194,7 @@ def test_tune_starts_a_server_and_the_next_one_uses_what_it_wrote(slow, tmp_path
     tuned = text_format.Parse(text, pb.ModelConfig())
     assert tuned.dynamic_batching.max_queue_delay_microseconds == 0
     tuned.dynamic_batching.max_queue_delay_microseconds = DELAY_US
-    assert tuned == tuned_config.read_base(own, "network_onnx")
+    assert tuned == tuned_config.read_base(own, "network_onnx", LOCAL)
     for name, delay_us in ((None, 0), ("", DELAY_US)):
         with TritonServer(ServerConfig(own, port=0, model_config_name=name)) as server:
             batching = served(server)["network_onnx"]["dynamic_batching"]

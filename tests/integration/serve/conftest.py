@@ -153,10 +153,10 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def one_model(repository: Path, tmp_path: Path) -> Path:
+def one_model(plain_repository: Path, tmp_path: Path) -> Path:
     """A repository that starts quickly: the preprocessing model alone."""
     folder = tmp_path / "one_model"
-    shutil.copytree(repository / "preprocess", folder / "preprocess")
+    shutil.copytree(plain_repository / "preprocess", folder / "preprocess")
     return folder
 
 

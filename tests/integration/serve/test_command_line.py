@@ -27,9 +27,9 @@ def test_one_clean_line_per_model_and_the_urls(serving: Callable, one_model: Pat
             assert running.listens(name)
 
 
-def test_limits_of_the_host_are_warned_of(serving: Callable, repository: Path, tmp_path: Path) -> None:
+def test_limits_of_the_host_are_warned_of(serving: Callable, plain_repository: Path, tmp_path: Path) -> None:
     """More threads than cores; serving goes on."""
-    shutil.copytree(repository / "network_onnx", tmp_path / "models/network_onnx")
+    shutil.copytree(plain_repository / "network_onnx", tmp_path / "models/network_onnx")
     threads = len(os.sched_getaffinity(0)) + 1
     with (tmp_path / "models/network_onnx/config.pbtxt").open("a") as config:
         config.write(f'parameters {{ key: "intra_op_thread_count" value {{ string_value: "{threads}" }} }}')
@@ -114,11 +114,11 @@ def test_a_server_that_ends_by_itself_is_told(serving: Callable, alive: Callable
 
 
 def test_sigterm_lets_running_requests_finish(
-    serving: Callable, wait_for: Callable, repository: Path, photos: dict[str, Path], tmp_path: Path
+    serving: Callable, wait_for: Callable, plain_repository: Path, photos: dict[str, Path], tmp_path: Path
 ) -> None:
     """Photos that the server has accepted are answered while it stops."""
     for model in ("resnet50", "preprocess", "network_onnx"):
-        shutil.copytree(repository / model, tmp_path / "onnx" / model)
+        shutil.copytree(plain_repository / model, tmp_path / "onnx" / model)
     with serving(tmp_path / "onnx") as running, Client(running.url("gRPC"), max_attempts=1) as client:
         outcomes = client.classify_many([photos["cat"]] * 32, max_in_flight=32)
         first = next(outcomes)
@@ -150,9 +150,9 @@ def test_a_missing_repository_is_one_sentence(run: Callable, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("what", ["version", "artifact"])
-def test_a_missing_artifact_is_one_sentence(run: Callable, repository: Path, tmp_path: Path, what: str) -> None:
+def test_a_missing_artifact_is_one_sentence(run: Callable, plain_repository: Path, tmp_path: Path, what: str) -> None:
     """Exit code 3 and «run resnet-build», for a missing version folder as for a missing file in it."""
-    shutil.copytree(repository / "network_onnx", tmp_path / "network_onnx")
+    shutil.copytree(plain_repository / "network_onnx", tmp_path / "network_onnx")
     if what == "version":
         shutil.rmtree(tmp_path / "network_onnx/1")
     else:
@@ -162,9 +162,9 @@ def test_a_missing_artifact_is_one_sentence(run: Callable, repository: Path, tmp
     assert "missing: run resnet-build" in result.stderr.splitlines()[0]
 
 
-def test_a_damaged_artifact_shows_the_logs_errors(run: Callable, repository: Path, tmp_path: Path) -> None:
+def test_a_damaged_artifact_shows_the_logs_errors(run: Callable, plain_repository: Path, tmp_path: Path) -> None:
     """Exit code 3, and the message holds Triton's own error."""
-    shutil.copytree(repository / "network_onnx", tmp_path / "network_onnx")
+    shutil.copytree(plain_repository / "network_onnx", tmp_path / "network_onnx")
     (tmp_path / "network_onnx/1/model.onnx").write_bytes(b"no protobuf")
     result = run(tmp_path, "--port", "0")
     assert result.returncode == 3

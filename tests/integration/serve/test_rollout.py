@@ -354,9 +354,9 @@ def test_an_interrupted_rollout_changes_nothing(service: Service, number: signal
     service.assert_unchanged()
 
 
-def test_a_server_without_model_control_is_reported(repository: Path, tmp_path: Path) -> None:
+def test_a_server_without_model_control_is_reported(plain_repository: Path, tmp_path: Path) -> None:
     """Exit code 3, and the flags that allow it; the directory stays where it is."""
-    shutil.copytree(repository / "network_onnx", tmp_path / "network_onnx")
+    shutil.copytree(plain_repository / "network_onnx", tmp_path / "network_onnx")
     config = tmp_path / "network_onnx/config.pbtxt"
     config.write_text(config.read_text().partition("model_warmup")[0] + 'backend: "onnxruntime"\n')
     with (

@@ -27,9 +27,9 @@ def test_models_are_listed(server: TritonServer) -> None:
     assert models["resnet50"].backend == "ensemble"
 
 
-def test_two_servers_side_by_side(server: TritonServer, repository: Path, tmp_path: Path) -> None:
+def test_two_servers_side_by_side(server: TritonServer, plain_repository: Path, tmp_path: Path) -> None:
     """Free ports and own shared memory keep servers apart; a stopped one can be started again."""
-    shutil.copytree(repository / "preprocess", tmp_path / "preprocess")
+    shutil.copytree(plain_repository / "preprocess", tmp_path / "preprocess")
     second = TritonServer(ServerConfig(tmp_path, port=0))
     for _ in range(2):
         with second:
@@ -39,9 +39,9 @@ def test_two_servers_side_by_side(server: TritonServer, repository: Path, tmp_pa
         second.wait()
 
 
-def test_a_stop_returns_the_exit_code(repository: Path, tmp_path: Path) -> None:
+def test_a_stop_returns_the_exit_code(plain_repository: Path, tmp_path: Path) -> None:
     """0 after a clean end."""
-    shutil.copytree(repository / "preprocess", tmp_path / "preprocess")
+    shutil.copytree(plain_repository / "preprocess", tmp_path / "preprocess")
     running = TritonServer(ServerConfig(tmp_path, port=0))
     running.start()
     assert running.wait(timeout_s=0.01) is None
@@ -87,9 +87,9 @@ def test_a_wrong_shape_is_refused_by_triton(server: TritonServer) -> None:
         infer(server.grpc_url, "network_onnx", pixels(1)[:, :100], ["FEATURES__1"])
 
 
-def edited(repository: Path, target: Path, model: str, **parameters: str) -> Path:
+def edited(plain_repository: Path, target: Path, model: str, **parameters: str) -> Path:
     """Copy one model of the repository with other ``parameters``."""
-    shutil.copytree(repository / model, target / model)
+    shutil.copytree(plain_repository / model, target / model)
     path = target / model / "config.pbtxt"
     config: pb.ModelConfig = configs.parse(path.read_text())
     for name, value in parameters.items():
@@ -108,18 +108,18 @@ def edited(repository: Path, target: Path, model: str, **parameters: str) -> Pat
         ("network_torchscript", "DISABLE_OPTIMIZED_EXECUTION", "perhaps"),
     ],
 )
-def test_backends_read_their_keys(repository: Path, tmp_path: Path, model: str, key: str, value: str) -> None:
+def test_backends_read_their_keys(plain_repository: Path, tmp_path: Path, model: str, key: str, value: str) -> None:
     """A value that makes no sense stops the start and is named, so the key is read."""
     with (
         pytest.raises(ServerError, match=f"{key} is '{value}'"),
-        TritonServer(ServerConfig(edited(repository, tmp_path, model, **{key: value}), port=0)),
+        TritonServer(ServerConfig(edited(plain_repository, tmp_path, model, **{key: value}), port=0)),
     ):
         pass
 
 
-def on_openvino(repository: Path, target: Path, *, instances: int = 1, **parameters: str) -> Path:
+def on_openvino(plain_repository: Path, target: Path, *, instances: int = 1, **parameters: str) -> Path:
     """Copy the float network and have OpenVINO serve it."""
-    path = edited(repository, target, "network_onnx", **parameters) / "network_onnx/config.pbtxt"
+    path = edited(plain_repository, target, "network_onnx", **parameters) / "network_onnx/config.pbtxt"
     config: pb.ModelConfig = configs.parse(path.read_text())
     config.backend, config.platform, config.default_model_filename = "openvino", "", "model.onnx"
     config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
@@ -129,14 +129,16 @@ def on_openvino(repository: Path, target: Path, *, instances: int = 1, **paramet
 
 
 @pytest.mark.parametrize("instances", [1, 2])
-def test_openvino_computes_the_same(server: TritonServer, repository: Path, tmp_path: Path, instances: int) -> None:
+def test_openvino_computes_the_same(
+    server: TritonServer, plain_repository: Path, tmp_path: Path, instances: int
+) -> None:
     """At any batch size, for callers at once as for one alone, and with all of its keys."""
     parameters = {
         "INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "latency",
         "ENABLE_BATCH_PADDING": "YES",
     }  # fmt: skip
     names = ["PROBABILITIES__0", "FEATURES__1"]
-    folder = on_openvino(repository, tmp_path, instances=instances, **parameters)
+    folder = on_openvino(plain_repository, tmp_path, instances=instances, **parameters)
     with TritonServer(ServerConfig(folder, port=0)) as running, ThreadPoolExecutor(4) as callers:
 
         def difference(batch: np.ndarray) -> float:
@@ -148,10 +150,10 @@ def test_openvino_computes_the_same(server: TritonServer, repository: Path, tmp_
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
 @pytest.mark.parametrize("threads", [0, 1])
-def test_an_instance_alone_has_the_threads_of_all(repository: Path, tmp_path: Path, threads: int) -> None:
+def test_an_instance_alone_has_the_threads_of_all(plain_repository: Path, tmp_path: Path, threads: int) -> None:
     """While somebody else computes, it has its own: as many as it was given, or its part of the cores."""
     cores = len(os.sched_getaffinity(0))
-    folder = on_openvino(repository, tmp_path, instances=2, INFERENCE_NUM_THREADS=str(threads))
+    folder = on_openvino(plain_repository, tmp_path, instances=2, INFERENCE_NUM_THREADS=str(threads))
     with TritonServer(ServerConfig(folder, port=0)) as running, contextlib.closing(SharedCores(folder)) as sibling:
 
         def computing_threads() -> int:
@@ -178,19 +180,19 @@ def test_an_instance_alone_has_the_threads_of_all(repository: Path, tmp_path: Pa
         ("HINT_BF16", "maybe"),
     ],
 )
-def test_openvino_reads_its_keys(repository: Path, tmp_path: Path, key: str, value: str) -> None:
+def test_openvino_reads_its_keys(plain_repository: Path, tmp_path: Path, key: str, value: str) -> None:
     """A value that makes no sense stops the start and is told."""
     with (
         pytest.raises(ServerError, match=f"(?i){value}"),
-        TritonServer(ServerConfig(on_openvino(repository, tmp_path, **{key: value}), port=0)),
+        TritonServer(ServerConfig(on_openvino(plain_repository, tmp_path, **{key: value}), port=0)),
     ):
         pass
 
 
 @pytest.mark.parametrize("network", ["network_onnx", "network_torchscript"])
-def test_a_damaged_artifact_is_told(repository: Path, tmp_path: Path, network: str) -> None:
+def test_a_damaged_artifact_is_told(plain_repository: Path, tmp_path: Path, network: str) -> None:
     """With its path, the engine's reason, and what helps."""
-    folder = edited(repository, tmp_path, network)
+    folder = edited(plain_repository, tmp_path, network)
     artifact = next((folder / network / "1").iterdir())
     artifact.write_bytes(artifact.read_bytes()[:1_000_000])
     with (
@@ -200,10 +202,10 @@ def test_a_damaged_artifact_is_told(repository: Path, tmp_path: Path, network: s
         pass
 
 
-def test_one_thread_is_one_thread(repository: Path, tmp_path: Path) -> None:
+def test_one_thread_is_one_thread(plain_repository: Path, tmp_path: Path) -> None:
     """``intra_op_thread_count`` 1 leaves the worker without compute threads beside its own."""
     for threads in ("1", "2"):
-        folder = edited(repository, tmp_path, "network_onnx", intra_op_thread_count=threads)
+        folder = edited(plain_repository, tmp_path, "network_onnx", intra_op_thread_count=threads)
         path = (folder / "network_onnx").rename(folder / f"threads_{threads}") / "config.pbtxt"
         path.write_text(path.read_text().replace('"network_onnx"', f'"threads_{threads}"'))
     with TritonServer(ServerConfig(tmp_path, port=0)) as running:
@@ -214,11 +216,11 @@ def test_one_thread_is_one_thread(repository: Path, tmp_path: Path) -> None:
     assert counts[1] == counts[0] + 1
 
 
-def test_instances_divide_the_cores(repository: Path, tmp_path: Path) -> None:
+def test_instances_divide_the_cores(plain_repository: Path, tmp_path: Path) -> None:
     """Two without a number of threads have as many each as one that is told half of the cores."""
     cores = len(os.sched_getaffinity(0))
     for model, count, threads in (("one", 1, max(1, cores // 2)), ("two", 2, 0)):
-        folder = edited(repository, tmp_path, "network_onnx", intra_op_thread_count=str(threads))
+        folder = edited(plain_repository, tmp_path, "network_onnx", intra_op_thread_count=str(threads))
         path = (folder / "network_onnx").rename(folder / model) / "config.pbtxt"
         config: pb.ModelConfig = configs.parse(path.read_text().replace('"network_onnx"', f'"{model}"'))
         config.instance_group[0].count = count

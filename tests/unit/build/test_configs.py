@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from resnet_build import configs, gpu, manifest
+from resnet_build import configs, gpu, manifest, pipeline, weights
 from resnet_build.errors import BuildError
 from resnet_build.options import ServingOptions
 from resnet_client.preprocessing import Limits, Recipe
@@ -15,6 +16,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT_RECIPE = Recipe(resize=232, crop=224)
+DEFAULT_MODELS = {"preprocess", "network_onnx", "network_torchscript", "resnet50", "resnet50_torchscript"}
 
 
 def rendered(variants: Sequence[str] = (), **options: int) -> dict[str, pb.ModelConfig]:
@@ -23,19 +25,52 @@ def rendered(variants: Sequence[str] = (), **options: int) -> dict[str, pb.Model
     return {name: configs.parse(text) for name, text in texts.items()}
 
 
-def committed(name: str) -> str:
-    """A configuration as it was committed; the working tree may hold what was built here since."""
-    path = f"model_repository/{name}/config.pbtxt"
-    if (ROOT / "model_repository/manifest.json").exists():
-        command = ["git", "-C", str(ROOT), "show", f"HEAD:{path}"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    return (ROOT / path).read_text(encoding="utf-8")
+def files(recipe: Recipe = DEFAULT_RECIPE, serving: ServingOptions | None = None, **gpu_options: str) -> dict[str, str]:
+    """The configs of a whole repository, as the build writes them."""
+    found = weights.Weights("w", "test", "v1.5", {}, ("label",) * 1000, recipe)
+    options = pipeline.BuildOptions("w", weights.FileOptions(), serving or ServingOptions(), ROOT, ROOT)
+    record = {
+        "versions": {"1": {"inputs": {"variants": ["int8"], "backbone": None}}},
+        "gpu": dataclasses.asdict(gpu.GpuOptions(**gpu_options)),
+    }
+    return pipeline.config_files(options, found, record)
+
+
+def named(texts: dict[str, str], name: str) -> set[str]:
+    """The models that have a config of this name."""
+    return {path.partition("/")[0] for path in texts if path.endswith(f"/configs/{name}.pbtxt")}
 
 
 def test_committed_configs_are_what_the_build_renders() -> None:
-    """A visitor reads real files: those of the default build."""
-    for name, text in configs.render_all(ServingOptions(), DEFAULT_RECIPE, 1000).items():
-        assert committed(name) == text, name
+    """Default weights and options need no named config."""
+    texts = files()
+    assert not named(texts, "local")
+    assert not named(texts, "gpu")
+    for name in DEFAULT_MODELS:
+        assert texts[f"{name}/config.pbtxt"] == (ROOT / f"model_repository/{name}/config.pbtxt").read_text(), name
+
+
+@pytest.mark.parametrize("other", [{"recipe": Recipe(resize=256, crop=224)}, {"serving": ServingOptions(threads=2)}])
+def test_other_weights_and_options_go_into_named_configs(other: dict[str, Any]) -> None:
+    """The committed files stay as they are; the config for GPU hosts has the same options."""
+    texts = files(**other)
+    changed = DEFAULT_MODELS if "recipe" in other else {"network_onnx", "network_torchscript"}
+    assert named(texts, "local") == named(texts, "gpu") == changed
+    for name in DEFAULT_MODELS:
+        assert texts[f"{name}/config.pbtxt"] == files()[f"{name}/config.pbtxt"]
+    for name in changed:
+        assert texts[f"{name}/configs/local.pbtxt"] == texts[f"{name}/configs/gpu.pbtxt"]
+    assert texts["network_int8/config.pbtxt"] != files()["network_int8/config.pbtxt"]
+
+
+def test_what_is_for_gpus_only_has_a_name_of_its_own() -> None:
+    """A server on a CPU does not see it."""
+    texts = files(accelerator="tensorrt")
+    assert named(texts, "gpu") == {"network_onnx"}
+    assert not named(texts, "local")
+    assert "tensorrt" in texts["network_onnx/configs/gpu.pbtxt"]
+    both = files(serving=ServingOptions(threads=2), accelerator="tensorrt")
+    assert named(both, "gpu") == named(both, "local") == {"network_onnx", "network_torchscript"}
 
 
 def test_every_model_carries_the_recipe() -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from resnet_build import keras_v1, manifest, pipeline, weights
 from resnet_build.errors import BuildError
-from resnet_build.network import IMAGENET_CLASSES, check_shapes, load_network, make_resnet50
+from resnet_build.network import check_shapes, load_network, make_resnet50
 from resnet_build.options import ServingOptions
 from resnet_build.weights import FileOptions, Weights
 from safetensors.torch import save_file
@@ -218,7 +218,7 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) ->
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that stands for the published weights: every download gets its bytes, its hash is the expected one."""
     path = tmp_path / "published.pth"
-    torch.save(make_resnet50("v1.5", IMAGENET_CLASSES).state_dict(), path)
+    torch.save(make_resnet50("v1.5", 1000).state_dict(), path)
     monkeypatch.setitem(weights._SHA256, "imagenet-v2", manifest.sha256(path))
     monkeypatch.setitem(weights._TORCHVISION["imagenet-v2"].meta, "_file_size", round(path.stat().st_size / 2**20, 3))
     answer = urllib.request.build_opener().open

@@ -13,6 +13,7 @@ from resnet_serve.options import parser
         (("--then", ""), "argument --then: it names no command"),
         (("--then", "sh -c 'true"), "argument --then: No closing quotation"),
         (("--model-config-name", "configs/tuned"), "argument --model-config-name: 'configs/tuned' is not a name"),
+        (("--", "--model-config-name=tuned"), "--model-config-name is an option of resnet-serve: write it before --"),
         *(
             (("--ready-timeout-s", text), f"argument --ready-timeout-s: {text!r} is no number of seconds above 0")
             for text in ("nan", "0", "soon")

@@ -21,14 +21,17 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_everything_is_served_where_everything_is_installed() -> None:
     """Nothing is missing here."""
-    assert selection.without_package(REPOSITORY) == {}
-    assert selection.servable(REPOSITORY) == ("*",)
+    assert selection.without_package(ServerConfig(REPOSITORY)) == {}
+    assert selection.servable(ServerConfig(REPOSITORY)) == ("*",)
 
 
 def test_what_needs_a_missing_package_is_left_out(no_torch: None) -> None:
     """The network, and the ensembles that end in it; the default door stays."""
-    assert selection.without_package(REPOSITORY) == {"network_torchscript": "torch", "resnet50_torchscript": "torch"}
-    served = selection.servable(REPOSITORY)
+    assert selection.without_package(ServerConfig(REPOSITORY)) == {
+        "network_torchscript": "torch",
+        "resnet50_torchscript": "torch",
+    }
+    served = selection.servable(ServerConfig(REPOSITORY))
     assert {"resnet50", "network_onnx", "preprocess"} <= set(served)
     assert not {"network_torchscript", "resnet50_torchscript"} & set(served)
 
@@ -48,18 +51,19 @@ def test_the_server_is_told_what_to_load(no_torch: None, tmp_path: Path) -> None
     [
         ([], [], []),
         ([], ["tuned"], ["--model-config-name=tuned"]),
-        ([], ["other"], []),
+        ([], ["local", "gpu"], ["--model-config-name=local"]),
+        ([], ["local", "tuned"], ["--model-config-name=tuned"]),
+        ([], ["other", "gpu"], []),
         (["--model-config-name", "none"], ["tuned"], []),
         (["--model-config-name", ""], ["tuned"], []),
         (["--model-config-name", "other"], ["tuned"], ["--model-config-name=other"]),
-        (["--", "--model-config-name=mine"], ["tuned"], ["--model-config-name=mine"]),
     ],
 )
 def test_model_config_name_is_passed(tmp_path: Path, arguments: list[str], files: list[str], passed: list[str]) -> None:
-    """A tuned config is used where there is one, unless the caller names another, or none."""
+    """The tuned config is used where there is one, then the local one, unless the caller names another, or none."""
     for name in files:
         path = tmp_path / "models/network_onnx/configs" / f"{name}.pbtxt"
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     args = parser().parse_args(["--repository", str(tmp_path / "models"), *arguments])
     config = config_of(args, tmp_path / "log")
