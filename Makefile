@@ -119,8 +119,4 @@ lock:  ## pin all dependencies anew in constraints.txt
 clean:  ## remove the environment, caches and artifacts; downloads stay in the user's cache
 	rm -rf $(VENV) $(VENV)-audit $(VENV)-bench .test-repository .test-repository-variants .bench-repository benchmarks/results
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	rm -rf $(foreach variant,int8 bf16 fp32 fp16,model_repository/network_$(variant) model_repository/resnet50_$(variant))
-	rm -rf model_repository/resnet50_onnx
-	rm -rf model_repository/network_backbone model_repository/resnet50_backbone
-	rm -f model_repository/manifest.json model_repository/*/configs/*.pbtxt model_repository/*/labels.txt model_repository/*/*/model.onnx model_repository/*/*/model.pt
-	find model_repository -mindepth 2 -type d -empty -delete
+	git clean -dfqX model_repository

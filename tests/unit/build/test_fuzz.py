@@ -268,7 +268,8 @@ def test_manifests(path: Path, text: str) -> None:
         assert "delete it and build again" in refusal
         return
     options = pipeline.BuildOptions("random:1", weights.FileOptions(), ServingOptions(), path.parent, path.parent)
-    assert pipeline._up_to_date(options, record, {"other": "inputs"}) is False
+    found = weights.Weights("w", "test", "v1.5", {}, ("label",), configs.DEFAULT_RECIPE)
+    assert pipeline.is_up_to_date(options, found, record, {"other": "inputs"}) is False
     for parse, arguments in (
         (lambda: ServingOptions(**record.get("serving", {})), ()),
         (gpu.chosen, (record, {})),
