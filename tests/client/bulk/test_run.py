@@ -25,7 +25,7 @@ def one(tmp_path):
     return "7.jpg"
 
 
-def test_row_of_classes(bulk, one):
+def test_bulk_writes_a_row_of_classes(bulk, one):
     """The best class, all that were requested, and the version of the model."""
     (row,) = bulk(one, "--top-k", 2).to_pylist()
     best = {"index": 7, "label": "label 7", "probability": 0.5}
@@ -34,7 +34,7 @@ def test_row_of_classes(bulk, one):
     assert row == expected
 
 
-def test_row_of_features(bulk, one):
+def test_bulk_writes_a_row_of_features(bulk, one):
     """A list of fixed size, as vector databases read it."""
     table = bulk(one, "--embed")
     assert table.schema.field("features").type == pa.list_(pa.float32(), WIDTH)
@@ -42,7 +42,7 @@ def test_row_of_features(bulk, one):
 
 
 @pytest.mark.parametrize(("arguments", "kind"), [([], "classes"), (["--embed"], "`--embed`")])
-def test_page_lists_the_columns(bulk, one, arguments, kind):
+def test_bulk_writes_the_columns_of_the_documentation(bulk, one, arguments, kind):
     """docs/bulk.md names the columns, with and without `--embed`."""
     rows = re.findall(r"^\| (`.*`) \| (all|classes|`--embed`) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     named = [name for names, where in rows if where in ("all", kind) for name in re.findall(r"`(\w+)`", names)]
@@ -50,7 +50,7 @@ def test_page_lists_the_columns(bulk, one, arguments, kind):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--embed"]])
-def test_invalid_image_is_a_row_with_an_error(bulk, tmp_path, arguments):
+def test_bulk_writes_a_row_with_an_error_for_an_invalid_image(bulk, tmp_path, arguments):
     """In its place, its neighbours unharmed; the exit code shows it."""
     for number in (1, 255, 3):
         (tmp_path / f"{number:03d}.png").write_bytes(bytes([number]))
@@ -64,28 +64,18 @@ def test_invalid_image_is_a_row_with_an_error(bulk, tmp_path, arguments):
         assert rows["index"].to_pylist() == [1, 3, None]
 
 
-def test_unreadable_files_are_not_sent(bulk, tmp_path, served):
-    """Broken links, empty files and files that are too large have an error each."""
-    (tmp_path / "gone.jpg").symlink_to("nowhere")
-    (tmp_path / "none.jpg").touch()
-    with (tmp_path / "vast.jpg").open("wb") as file:
-        file.truncate(33_554_433)
-    errors = bulk("*.jpg", code=ExitCode.SOME_FAILED)["error"].to_pylist()
-    assert errors[0] == "the file cannot be read (No such file or directory)"
-    assert "0 bytes" in errors[1]
-    assert "more than the 33554432 allowed" in errors[2]
-    assert not served.received
-
-
-def test_images_of_an_archive_have_the_same_limits(bulk, tmp_path, served):
-    """Empty members and members that are too large have an error each."""
+def test_bulk_sends_no_unreadable_files(bulk, tmp_path, served):
+    """Broken links, empty files and files that are too large have an error each; members of an archive likewise."""
     for name, size in (("none.jpg", 0), ("vast.jpg", 33_554_433)):
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)
-    subprocess.run(["tar", "-cf", "a.tar", "none.jpg", "vast.jpg"], cwd=tmp_path, check=True)
-    errors = bulk("a.tar", code=ExitCode.SOME_FAILED)["error"].to_pylist()
-    assert "0 bytes" in errors[0]
-    assert "more than the 33554432 allowed" in errors[1]
+    subprocess.run(["tar", "-cSf", "a.tar", "none.jpg", "vast.jpg"], cwd=tmp_path, check=True)
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    errors = bulk("*.jpg", "a.tar", code=ExitCode.SOME_FAILED)["error"].to_pylist()
+    assert errors[0] == "the file cannot be read (No such file or directory)"
+    for empty, large in (errors[1:3], errors[3:]):
+        assert "0 bytes" in empty
+        assert "more than the 33554432 allowed" in large
     assert not served.received
 
 
@@ -108,7 +98,7 @@ def damage_header(content):
 
 
 @pytest.mark.parametrize("damage", [cut_header, cut_content, damage_header])
-def test_damaged_archive_gives_what_can_be_read(bulk, tmp_path, damage):
+def test_bulk_reads_a_damaged_archive_as_far_as_it_can(bulk, tmp_path, damage):
     """And one row with the place of the damage."""
     whole = write_tar(tmp_path / "whole.tar", range(1, 9)).read_bytes()
     (tmp_path / "cut.tar").write_bytes(damage(whole))
@@ -119,8 +109,7 @@ def test_damaged_archive_gives_what_can_be_read(bulk, tmp_path, damage):
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
-def test_damaged_compressed_archive_is_a_row_with_an_error(bulk, tmp_path, kind):
-    """Whatever its compression."""
+def test_bulk_reports_damage_of_a_compressed_archive(bulk, tmp_path, kind):
     name = f"a.tar.{kind}"
     whole = bytearray(write_tar(tmp_path / name, range(1, 200), f"w:{kind}").read_bytes())
     whole[len(whole) // 2 :] = b"?" * (len(whole) - len(whole) // 2)
@@ -130,7 +119,14 @@ def test_damaged_compressed_archive_is_a_row_with_an_error(bulk, tmp_path, kind)
     assert "the archive is damaged after" in rows["error"].to_pylist()[-1]
 
 
-def test_unavailable_servers_are_waited_for(bulk, one, served):
+@pytest.fixture
+def hasty(monkeypatch):
+    """Pauses take no time."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_bulk_waits_for_unavailable_servers(bulk, one, served):
     """Their failures get into no row."""
     overloaded = grpc.StatusCode.UNAVAILABLE, "exceeds maximum queue size"
     served.failures = [UNAVAILABLE, overloaded, INTERNAL, (grpc.StatusCode.NOT_FOUND, "no model")]
@@ -138,7 +134,8 @@ def test_unavailable_servers_are_waited_for(bulk, one, served):
     assert len(served.received) == 5
 
 
-def test_outage_during_a_run_costs_no_row(bulk, folder, served):
+@pytest.mark.usefixtures("hasty")
+def test_bulk_loses_no_row_in_an_outage(bulk, folder, served):
     """Images that were in flight are sent again; the order stays."""
     served.fail = lambda _: UNAVAILABLE if 5 < len(served.received) <= 15 else None
     rows = bulk("images", "--max-attempts", 1)
@@ -147,14 +144,13 @@ def test_outage_during_a_run_costs_no_row(bulk, folder, served):
     assert len(served.received) == 35
 
 
-def test_refused_request_is_a_row(bulk, one, served):
-    """The server does not accept this image."""
+def test_bulk_writes_a_row_for_a_refused_request(bulk, one, served):
     served.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "too odd")]
     (error,) = bulk(one, code=ExitCode.SOME_FAILED)["error"].to_pylist()
     assert "too odd" in error
 
 
-def test_unavailable_servers_end_the_run(bulk, one, served, tmp_path):
+def test_bulk_ends_when_servers_stay_unavailable(bulk, one, served, tmp_path):
     """After the timeout, without rows for images that were not answered."""
     served.fail = lambda _: UNAVAILABLE
     bulk(one, "--max-attempts", 1, "--patience-s", 0, code=ExitCode.NOT_READY)
@@ -163,7 +159,7 @@ def test_unavailable_servers_end_the_run(bulk, one, served, tmp_path):
     assert bulk(one)["index"].to_pylist() == [7]
 
 
-def test_image_that_servers_fail_on_does_not_end_the_run(bulk, tmp_path, served):
+def test_bulk_goes_on_after_an_image_that_servers_fail_on(bulk, tmp_path, served):
     """While the model answers others, it becomes a row with an error."""
     served.fail = lambda content: INTERNAL if content[0] == 9 else None
     write_parquet(tmp_path / "in.parquet", [bytes([9])] + [bytes([1])] * 100)
@@ -172,7 +168,7 @@ def test_image_that_servers_fail_on_does_not_end_the_run(bulk, tmp_path, served)
     assert "it fell over" in rows["error"][0].as_py()
 
 
-def test_parts_become_one_file(bulk, tmp_path):
+def test_bulk_writes_one_file(bulk, tmp_path):
     """Row groups of a useful size, and nothing else left behind."""
     write_parquet(tmp_path / "in.parquet", [bytes([n % 200]) for n in range(500)], row_group_size=50)
     rows = bulk("in.parquet", "--part-size", 10)
@@ -182,26 +178,23 @@ def test_parts_become_one_file(bulk, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--top-k", "0"], ["--part-size", "0"], ["--max-in-flight", "0"]])
-def test_options_out_of_range_are_refused(bulk, one, tmp_path, arguments):
-    """Before anything is written."""
+def test_bulk_refuses_options_out_of_range(bulk, one, tmp_path, arguments):
     bulk(one, *arguments, code=ExitCode.USAGE)
     assert [path.name for path in tmp_path.iterdir()] == [one]
 
 
-def test_output_folder_must_exist(bulk, one, capsys):
-    """One message that names it."""
+def test_bulk_refuses_an_output_in_a_missing_folder(bulk, one, capsys):
     bulk(one, output="nowhere/results.parquet", code=ExitCode.USAGE)
     assert capsys.readouterr().err.startswith("resnet-client: nowhere")
 
 
-def test_model_without_features_cannot_embed(bulk, one, served, capsys):
-    """One message, at once."""
+def test_bulk_refuses_to_embed_without_features(bulk, one, served, capsys):
     served.outputs = []
     bulk(one, "--embed", code=ExitCode.USAGE)
     assert "FEATURES__1" in capsys.readouterr().err
 
 
-def test_missing_extra_is_named(one, tmp_path):
+def test_bulk_names_a_missing_extra(one, tmp_path):
     """Without it there is one message, and the rest of the client works."""
     script = "import sys; sys.modules['pyarrow'] = None; from resnet_client.__main__ import main; sys.exit(main())"
     command = [sys.executable, "-c", script, "bulk", one, "--output", "results.parquet"]

@@ -17,17 +17,60 @@ from .conftest import write_parquet, write_tar
 NUMBERS = list(range(1, 26))
 
 
-def test_folder_is_searched(bulk, folder):
-    """Images are known by their suffix, folders below are included; names begin as the source does."""
-    rows = bulk("images", "--part-size", 10)
+@pytest.fixture
+def everywhere(folder, tmp_path):
+    """The same 25 images in a folder, archives, Parquet, and the same behind URLs."""
+    write_tar(tmp_path / "a.tar", NUMBERS)
+    for suffix, mode in (("tar.gz", "w:gz"), ("tgz", "w:gz"), ("tar.xz", "w:xz")):
+        write_tar(tmp_path / f"a.{suffix}", NUMBERS, mode)
+    for shard in range(5):
+        write_tar(tmp_path / f"shard-{shard:03d}.tar", NUMBERS[shard * 5 : shard * 5 + 5])
+    write_parquet(tmp_path / "a.parquet", [bytes([number]) for number in NUMBERS], row_group_size=7)
+    bucket = fsspec.filesystem("memory")
+    for number in NUMBERS:
+        bucket.pipe_file(f"/bucket/images/{number:02d}.jpg", bytes([number]))
+    for name in ("a.tar", "a.parquet"):
+        bucket.pipe_file(f"/bucket/{name}", (tmp_path / name).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("source", "first", "last"),
+    [
+        ("images", "images/01.jpg", "images/below/25.jpg"),
+        *((name, f"{name}/0001.jpg", f"{name}/0025.jpg") for name in ("a.tar", "a.tar.gz", "a.tgz", "a.tar.xz")),
+        ("shard-{000..004}.tar", "shard-000.tar/0001.jpg", "shard-004.tar/0025.jpg"),  # as WebDataset has it
+        ("a.parquet", "a.parquet#0", "a.parquet#24"),  # the only column of bytes is found
+        ("memory://bucket/images", "memory:///bucket/images/01.jpg", "memory:///bucket/images/25.jpg"),
+        ("memory://bucket/a.tar", "memory://bucket/a.tar/0001.jpg", "memory://bucket/a.tar/0025.jpg"),
+        ("memory://bucket/a.parquet", "memory://bucket/a.parquet#0", "memory://bucket/a.parquet#24"),
+    ],
+)
+@pytest.mark.usefixtures("everywhere")
+def test_sources_give_a_row_for_each_image(bulk, source, first, last):
+    """In a stable order; names begin as the source does, and what is not an image is left out."""
+    rows = bulk(source, "--part-size", 4)
     assert rows["index"].to_pylist() == NUMBERS
-    assert rows["photo"][0].as_py() == "images/01.jpg"
-    assert rows["photo"][-1].as_py() == "images/below/25.jpg"
+    assert (rows["photo"][0].as_py(), rows["photo"][-1].as_py()) == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("images/1*.jpg", [f"images/1{number}.jpg" for number in range(10)]),
+        ("images/**/*5.jpg", ["images/05.jpg", "images/15.jpg", "images/below/25.jpg"]),
+        ("memory://bucket/images/2*.jpg", [f"memory:///bucket/images/2{number}.jpg" for number in range(6)]),
+        ("{folder}/03.jpg", ["{folder}/03.jpg"]),  # absolute names stay so
+    ],
+)
+@pytest.mark.usefixtures("everywhere")
+def test_sources_may_be_patterns(bulk, folder, pattern, expected):
+    rows = bulk(pattern.format(folder=folder) if "folder" in pattern else pattern)
+    assert rows["photo"].to_pylist() == [name.format(folder=folder) for name in expected]
 
 
 @pytest.mark.parametrize("source", ["images", "images/*.png", "shard.tar"])
-def test_names_that_are_not_utf8_are_escaped(bulk, tmp_path, source):
-    """As `classify` does it; the image is found by its own name."""
+def test_sources_escape_names_that_are_not_utf8(bulk, tmp_path, source):
+    """As `classify` does; the image is found by its own name."""
     image = tmp_path / "images" / os.fsdecode(b"caf\xe9.png")
     image.parent.mkdir()
     image.write_bytes(b"\7")
@@ -37,14 +80,14 @@ def test_names_that_are_not_utf8_are_escaped(bulk, tmp_path, source):
     assert (row["photo"].removeprefix("shard.tar/"), row["index"]) == (r"images/caf\udce9.png", 7)
 
 
-def test_source_may_have_a_name_that_is_not_utf8(bulk, tmp_path):
-    """The settings of the run hold it, so that a second start recognises it."""
+def test_sources_may_have_names_that_are_not_utf8(bulk, tmp_path):
+    """A second start recognises them."""
     name = os.fsdecode(b"caf\xe9.png")
     (tmp_path / name).write_bytes(b"\7")
     assert bulk(name).equals(bulk(name))
 
 
-def test_local_names_may_hold_double_colons(bulk, tmp_path):
+def test_sources_may_have_double_colons_in_local_names(bulk, tmp_path):
     """They separate file systems in URLs only."""
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a::b.jpg").write_bytes(b"\7")
@@ -52,47 +95,7 @@ def test_local_names_may_hold_double_colons(bulk, tmp_path):
     assert bulk("images/a::b.jpg", output="one.parquet")["index"].to_pylist() == [7]
 
 
-def test_pattern_matches_files(bulk, folder):
-    """What the shell would do, for a pattern in quotes."""
-    rows = bulk("images/1*.jpg")
-    assert rows["photo"].to_pylist() == [f"images/1{number}.jpg" for number in range(10)]
-    rows = bulk("images/**/*5.jpg", output="below.parquet")
-    assert rows["photo"].to_pylist() == ["images/05.jpg", "images/15.jpg", "images/below/25.jpg"]
-
-
-def test_absolute_path_stays_absolute(bulk, folder):
-    """So that rows can be found by the names that the caller uses."""
-    assert bulk(folder / "03.jpg")["photo"].to_pylist() == [str(folder / "03.jpg")]
-
-
-@pytest.mark.parametrize(
-    ("name", "mode"), [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tgz", "w:gz"), ("a.tar.xz", "w:xz")]
-)
-def test_images_of_a_tar_archive(bulk, tmp_path, name, mode):
-    """Named after archive and member; other members are ignored."""
-    write_tar(tmp_path / name, NUMBERS, mode)
-    rows = bulk(name, "--part-size", 10)
-    assert rows["index"].to_pylist() == NUMBERS
-    assert rows["photo"][0].as_py() == f"{name}/0001.jpg"
-
-
-def test_range_of_archives(bulk, tmp_path):
-    """``{000..002}`` is expanded, as WebDataset has it."""
-    for shard in range(3):
-        write_tar(tmp_path / f"shard-{shard:03d}.tar", range(shard * 4 + 1, shard * 4 + 5))
-    rows = bulk("shard-{000..002}.tar", "--part-size", 4)
-    assert rows["index"].to_pylist() == list(range(1, 13))
-
-
-def test_column_of_a_parquet_file(bulk, tmp_path):
-    """The only column of bytes is found; names give the row."""
-    write_parquet(tmp_path / "in.parquet", [bytes([number]) for number in NUMBERS], row_group_size=7)
-    rows = bulk("in.parquet", "--part-size", 5)
-    assert rows["index"].to_pylist() == NUMBERS
-    assert rows["photo"].to_pylist() == [f"in.parquet#{row}" for row in range(25)]
-
-
-def test_parquet_file_of_hugging_face(bulk, tmp_path):
+def test_sources_may_be_parquet_files_of_hugging_face(bulk, tmp_path):
     """A structure of bytes and path; either may be missing."""
     (tmp_path / "2.jpg").write_bytes(b"\2")
     cells = [{"bytes": b"\1", "path": None}, {"bytes": None, "path": str(tmp_path / "2.jpg")}, None]
@@ -101,35 +104,13 @@ def test_parquet_file_of_hugging_face(bulk, tmp_path):
     assert rows["error"].to_pylist() == [None, None, "there is no image in this row"]
 
 
-def test_column_must_be_named_if_it_is_ambiguous(bulk, tmp_path, capsys):
+def test_sources_need_the_name_of_an_ambiguous_column(bulk, tmp_path, capsys):
     """The message lists the columns; a column of text is a list of files."""
     write_parquet(tmp_path / "in.parquet", [str(tmp_path / "1.jpg")])
     assert bulk("in.parquet", code=ExitCode.USAGE) is None
     assert "--column, one of id, image" in capsys.readouterr().err
     (tmp_path / "1.jpg").write_bytes(b"\1")
     assert bulk("in.parquet", "--column", "image", output="out.parquet")["index"].to_pylist() == [1]
-
-
-def test_urls_are_read_through_fsspec(bulk):
-    """A bucket with images and an archive; rows are named by URLs."""
-    bucket = fsspec.filesystem("memory")
-    for number in NUMBERS:
-        bucket.pipe_file(f"/bucket/images/{number:02d}.jpg", bytes([number]))
-    rows = bulk("memory://bucket/images", "--part-size", 10)
-    assert rows["index"].to_pylist() == NUMBERS
-    assert rows["photo"][0].as_py() == "memory:///bucket/images/01.jpg"
-    rows = bulk("memory://bucket/images/2*.jpg", output="pattern.parquet")
-    assert rows["index"].to_pylist() == list(range(20, 26))
-
-
-def test_containers_behind_urls(bulk, tmp_path):
-    """Archives and Parquet files are read where they are."""
-    bucket = fsspec.filesystem("memory")
-    bucket.pipe_file("/bucket/a.tar", write_tar(tmp_path / "a.tar", NUMBERS).read_bytes())
-    bucket.pipe_file("/bucket/b.parquet", write_parquet(tmp_path / "b.parquet", [b"\7"]).read_bytes())
-    rows = bulk("memory://bucket/a.tar", "memory://bucket/b.parquet", "--part-size", 10)
-    assert rows["index"].to_pylist() == [*NUMBERS, 7]
-    assert rows["photo"][-1].as_py() == "memory://bucket/b.parquet#0"
 
 
 class SlowFile(io.FileIO):
@@ -151,7 +132,7 @@ class SlowFileSystem(LocalFileSystem):
 
 
 @pytest.mark.parametrize("protocol", ["zip", "tar"])
-def test_urls_may_be_chained(bulk, tmp_path, served, protocol):
+def test_sources_may_be_chained_urls(bulk, tmp_path, served, protocol):
     """Images in an archive that is not unpacked; each is whole, though many threads send images of the one file."""
     fsspec.register_implementation("slow", SlowFileSystem, clobber=True)
     mixed = grpc.StatusCode.INVALID_ARGUMENT, "mixed with another image"
@@ -168,8 +149,8 @@ def test_urls_may_be_chained(bulk, tmp_path, served, protocol):
     assert rows["photo"][0].as_py() == f"{protocol}://00.jpg::{archive}"
 
 
-def test_no_image_comes_twice(bulk, folder):
-    """Sources may overlap."""
+def test_sources_may_overlap(bulk, folder):
+    """No image comes twice."""
     rows = bulk("images/02.jpg", "images", "images/below/*.jpg", folder)
     assert sorted(rows["index"].to_pylist()) == NUMBERS
 
@@ -177,7 +158,7 @@ def test_no_image_comes_twice(bulk, folder):
 @pytest.mark.parametrize(
     "source", ["nowhere", "nowhere.jpg", "nowhere*.jpg", "notes.txt", "s4://bucket/images", "nowhere.tar", "in.parquet"]
 )
-def test_invalid_source_ends_the_run(bulk, source, tmp_path, capsys):
+def test_sources_that_are_invalid_end_the_run(bulk, source, tmp_path, capsys):
     """One message that names it, and no output."""
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "in.parquet").write_bytes(b"not Parquet")
@@ -188,7 +169,7 @@ def test_invalid_source_ends_the_run(bulk, source, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "notes.txt"]
 
 
-def test_file_system_errors_fail_image_by_image(bulk, folder, monkeypatch):
+def test_sources_retry_errors_of_file_systems(bulk, folder, monkeypatch):
     """HTTP's errors in fsspec are not OSErrors; the file is read again, and then its row has the error."""
     reads = []
 
