@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from resnet_client.__main__ import main
 from resnet_serve import ServerConfig, TritonServer
 from resnet_serve.config import APIS
 from tritonclient import http as triton
@@ -26,24 +24,39 @@ class TritonPythonModel:
 """
 
 
-def run(url: str, *options: str, token: str = "") -> tuple[int, str, str]:
+Run = Callable[..., tuple[int, str, str]]
+Report = Callable[..., tuple[int, dict]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command; returns exit code, standard output and standard error."""
-    environment = {**os.environ, "RESNET_ADMIN_TOKEN": token}
-    command = [sys.executable, "-m", "resnet_client", "doctor", url, *options]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    return result.returncode, result.stdout, result.stderr
+
+    def run(url: str, *options: str, token: str = "") -> tuple[int, str, str]:
+        monkeypatch.setenv("RESNET_ADMIN_TOKEN", token)
+        code = main(["doctor", url, *options])
+        return code, *capsys.readouterr()
+
+    return run
 
 
-def report(url: str, *options: str, token: str = "") -> tuple[int, dict]:
+@pytest.fixture
+def report(run: Run) -> Report:
     """Run the command; returns exit code and report."""
-    code, output, errors = run(url, "--json", *options, token=token)
-    assert errors == ""
-    return code, json.loads(output)
+
+    def report(url: str, *options: str, token: str = "") -> tuple[int, dict]:
+        code, output, errors = run(url, "--json", *options, token=token)
+        assert errors == ""
+        return code, json.loads(output)
+
+    return report
 
 
 @pytest.mark.parametrize("model", ["resnet50", "network_onnx"])
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_finds_nothing_on_the_default_repository(server: TritonServer, protocol: str, model: str) -> None:
+def test_doctor_finds_nothing_on_the_default_repository(
+    server: TritonServer, protocol: str, model: str, report: Report
+) -> None:
     """With the token, everything is checked over both protocols, whether the model takes images or pixels."""
     options = ["--metrics-url", server.metrics_url, "--model", model, *IGNORED]
     code, found = report(getattr(server, f"{protocol}_url"), *options, token=server.admin_token)
@@ -52,7 +65,7 @@ def test_doctor_finds_nothing_on_the_default_repository(server: TritonServer, pr
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_names_what_needs_the_token(server: TritonServer, protocol: str) -> None:
+def test_doctor_names_what_needs_the_token(server: TritonServer, protocol: str, report: Report) -> None:
     """Without the token, restricted APIs are not checked; the rest is, and nothing is found."""
     code, found = report(getattr(server, f"{protocol}_url"), "--metrics-url", server.metrics_url)
     assert (code, found["findings"]) == (0, [])
@@ -60,7 +73,7 @@ def test_doctor_names_what_needs_the_token(server: TritonServer, protocol: str) 
     assert all("--admin-token" in reason for reason in found["not_checked"].values())
 
 
-def test_doctor_finds_a_wrong_token(server: TritonServer) -> None:
+def test_doctor_finds_a_wrong_token(server: TritonServer, report: Report) -> None:
     """A refused token is a finding; the report does not contain it."""
     wrong = "of-another-server"
     code, found = report(server.grpc_url, "--metrics-url", server.metrics_url, token=wrong)
@@ -70,7 +83,7 @@ def test_doctor_finds_a_wrong_token(server: TritonServer) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_finds_a_model_that_is_not_served(server: TritonServer, protocol: str) -> None:
+def test_doctor_finds_a_model_that_is_not_served(server: TritonServer, protocol: str, report: Report) -> None:
     """The model that clients ask for is missing on the server."""
     options = ["--metrics-url", server.metrics_url, "--model", "resnet34", *IGNORED]
     code, found = report(getattr(server, f"{protocol}_url"), *options, token=server.admin_token)
@@ -79,7 +92,9 @@ def test_doctor_finds_a_model_that_is_not_served(server: TritonServer, protocol:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_tests_readiness_where_configs_are_restricted(restricted: TritonServer, protocol: str) -> None:
+def test_doctor_tests_readiness_where_configs_are_restricted(
+    restricted: TritonServer, protocol: str, report: Report
+) -> None:
     """Without the token, a server that shows neither metadata nor configs still answers a test image."""
     code, found = report(getattr(restricted, f"{protocol}_url"), "--metrics-url", restricted.metrics_url)
     assert (code, found["findings"]) == (0, [])
@@ -95,7 +110,7 @@ def restricted(repository: Path) -> Iterator[TritonServer]:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_fails_on_an_unreachable_server(free_port: int, protocol: str) -> None:
+def test_doctor_fails_on_an_unreachable_server(free_port: int, protocol: str, run: Run) -> None:
     """Exit code 3, a message, no report."""
     code, output, errors = run(f"{protocol}://127.0.0.1:{free_port}", "--json")
     assert (code, output) == (3, "")
@@ -182,7 +197,7 @@ def load_damaged_version(server: TritonServer, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_finds_every_fault_of_a_changed_repository(faulty: TritonServer, protocol: str) -> None:
+def test_doctor_finds_every_fault_of_a_changed_repository(faulty: TritonServer, protocol: str, report: Report) -> None:
     """Each fault is found where it is, with cause and fix, and nothing else is found."""
     url = getattr(faulty, f"{protocol}_url")
     code, found = report(url, "--metrics-url", faulty.metrics_url)
@@ -193,7 +208,7 @@ def test_doctor_finds_every_fault_of_a_changed_repository(faulty: TritonServer, 
     assert all(finding["problem"] and finding["cause"] and finding["fix"] for finding in found["findings"])
 
 
-def test_doctor_prints_findings_as_text(faulty: TritonServer) -> None:
+def test_doctor_prints_findings_as_text(faulty: TritonServer, run: Run) -> None:
     """Without --json each finding has three lines; an ignored check is listed as such."""
     code, output, _ = run(faulty.http_url, "--metrics-url", "none", "--ignore", "open-admin-api")
     assert code == 1
