@@ -1,10 +1,10 @@
 """Certificates made on the fly, and a proxy that ends TLS, as nginx would in front of the server."""
 
+import asyncio
 import dataclasses
-import socket
 import ssl
 import threading
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import trustme
@@ -50,53 +50,36 @@ class Identities:
 
 
 @contextmanager
-def terminating(port, identity, *, asks_caller=False):
-    """End TLS and pass everything on to a port of this machine.
-
-    Args:
-        port: where the plain server listens.
-        identity: of the proxy.
-        asks_caller: whether callers must show a certificate of the same authority.
+def terminating(port, identity):
+    """End TLS and pass everything on to a port of this machine; callers must have a certificate of the same authority.
 
     Yields:
         The port of the proxy.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(identity.certificate, identity.key)
-    if asks_caller:
-        context.load_verify_locations(identity.authority)
-        context.verify_mode = ssl.CERT_REQUIRED
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+    context.load_verify_locations(identity.authority)
+    context.verify_mode = ssl.CERT_REQUIRED
 
-        def accept():
-            with suppress(OSError):  # the listener was closed
-                while True:
-                    caller = listener.accept()[0]
-                    threading.Thread(target=_serve, args=(caller, context, port), daemon=True).start()
+    async def relay(reader, writer):
+        inside_reader, inside_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(_pump(reader, inside_writer), _pump(inside_reader, writer))
 
-        thread = threading.Thread(target=accept)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-def _serve(caller, context, port):
-    with (
-        suppress(OSError),
-        caller,
-        context.wrap_socket(caller, server_side=True) as outside,
-        socket.create_connection(("127.0.0.1", port)) as inside,
-    ):
-        back = threading.Thread(target=_pump, args=(inside, outside), daemon=True)
-        back.start()
-        _pump(outside, inside)
-        back.join()
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(asyncio.start_server(relay, "127.0.0.1", 0, ssl=context))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield server.sockets[0].getsockname()[1]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    server.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
 
 
-def _pump(source, target):
+async def _pump(reader, writer):
     with suppress(OSError):
-        while content := source.recv(65536):
-            target.sendall(content)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
+        while content := await reader.read(65536):
+            writer.write(content)
+            await writer.drain()
+    writer.close()

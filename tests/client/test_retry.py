@@ -1,6 +1,7 @@
 """Retries on one and several servers in memory that fail on request, and the checks of servers in the background."""
 
 import asyncio
+import itertools
 import subprocess
 import sys
 import threading
@@ -241,24 +242,26 @@ def test_client_names_a_name_without_address():
         assert "has no address" in str(client.health().error)
 
 
-def test_client_loses_no_image_of_a_server_that_dies(stub):
-    """Many images over three servers, one of which dies on the way and comes back: one result for each."""
+async def test_client_loses_no_image_of_a_server_that_dies(stub):
+    """Many images over three servers, one of which dies on the way and comes back: one result for each.
+
+    The task that checks the servers ends with the client.
+    """
+
+    def check(number, outcome):
+        assert outcome.ok
+        stub.dead = {"b"} if 100 < number < 300 else set()
+
     with Client(THREE.split(",")) as client:
         for number, outcome in enumerate(client.classify_many([b"x"] * 600, max_in_flight=8)):
-            assert outcome.ok
-            stub.dead = {"b"} if 100 < number < 300 else set()
-    assert stub.closed == {"a", "b", "c"}
+            check(number, outcome)
     assert min(map(stub.order.count, "abc")) > 20
-
-
-async def test_async_client_loses_no_image_of_a_server_that_dies(stub):
-    """The same for tasks; the task that checks the servers ends with the client."""
+    stub.order.clear()
     async with AsyncClient(THREE) as client:
-        number = 0
+        numbers = itertools.count()
         async for outcome in client.classify_many([b"x"] * 600, max_in_flight=8):
-            number += 1
-            assert outcome.ok
-            stub.dead = {"b"} if 100 < number < 300 else set()
+            check(next(numbers), outcome)
+    assert stub.closed == {"a", "b", "c"}
     assert min(map(stub.order.count, "abc")) > 20
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

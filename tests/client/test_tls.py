@@ -42,7 +42,7 @@ def ports(repository, identities):
     arguments = tuple(f"--{name}={value}" for name, value in flags.items())
     with TritonServer(ServerConfig(repository, port=0, triton_args=arguments)) as running:
         grpc, http = (int(url.rsplit(":", 1)[1]) for url in (running.grpc_url, running.http_url))
-        with terminating(http, theirs, asks_caller=True) as port:
+        with terminating(http, theirs) as port:
             yield {"grpc": grpc, "http": port}
 
 

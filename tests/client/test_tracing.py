@@ -1,7 +1,5 @@
 """Traces from the client's call through every step of the ensemble."""
 
-from __future__ import annotations
-
 import contextlib
 import http.server
 import json
@@ -9,9 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,10 +15,10 @@ import tritonclient.grpc as tritongrpc
 import tritonclient.http as tritonhttp
 import yaml
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, StatusCode
 from resnet_client import AsyncClient, Client, UnavailableError
 from resnet_serve import ServerConfig, TritonServer
@@ -39,17 +35,17 @@ STEPS = {"InferRequest", "resnet50", "preprocess", "network_onnx"}
 class Receiver(http.server.ThreadingHTTPServer):
     """Takes spans by OTLP over HTTP, which Triton writes as JSON, as a collector does."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.spans: list[dict] = []
-        self.nudge: Callable[[], object] = lambda: None
+        self.spans = []
+        self.nudge = lambda: None
 
     @property
-    def url(self) -> str:
+    def url(self):
         """Where spans are sent."""
         return f"http://127.0.0.1:{self.server_port}/v1/traces"
 
-    def of_trace(self, trace_id: str, names: set[str]) -> dict[str, dict]:
+    def of_trace(self, trace_id, names):
         """Wait until all these spans of a trace have come; return all of the trace by name.
 
         Triton ends some spans only when the next request comes.
@@ -67,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     server: Receiver
 
-    def do_POST(self) -> None:  # the name that the library calls
+    def do_POST(self):  # the name that the library calls
         """Keep the spans."""
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         for resource in content["resourceSpans"]:
@@ -76,11 +72,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_):
         """Silence."""
 
 
-def whole(receiver: Receiver, exporter: InMemorySpanExporter, call: Callable[[], object]) -> tuple[dict, ReadableSpan]:
+def whole(receiver, exporter, call):
     """Call until a trace has come whole, for an exporter that is late drops spans; return its spans, and ours."""
     for _ in range(ATTEMPTS):
         exporter.clear()
@@ -92,7 +88,7 @@ def whole(receiver: Receiver, exporter: InMemorySpanExporter, call: Callable[[],
 
 
 @pytest.fixture(scope="module")
-def receiver() -> Iterator[Receiver]:
+def receiver():
     """A collector of spans."""
     with Receiver() as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -101,7 +97,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def traced(repository_copy, receiver: Receiver, photos: dict[str, Path]) -> Iterator[TritonServer]:
+def traced(repository_copy, receiver, photos):
     """A server with the flags of the compose file, tracing switched on."""
     for model in ("resnet50", "preprocess", "network_onnx"):
         repository_copy.add(model)
@@ -122,7 +118,7 @@ def traced(repository_copy, receiver: Receiver, photos: dict[str, Path]) -> Iter
 
 
 @contextlib.contextmanager
-def untraced(server: TritonServer, photo: Path) -> Iterator[Callable[[], object]]:
+def untraced(server, photo):
     """A function that sends an image over either protocol as a program without traces does."""
     content = np.array([[photo.read_bytes()]], dtype=object)
     clients = {
@@ -130,7 +126,7 @@ def untraced(server: TritonServer, photo: Path) -> Iterator[Callable[[], object]
         tritonhttp: tritonhttp.InferenceServerClient(server.http_url.removeprefix("http://")),
     }
 
-    def send() -> None:
+    def send():
         for protocol, client in clients.items():
             image = protocol.InferInput("IMAGE", content.shape, "BYTES")
             image.set_data_from_numpy(content)
@@ -146,15 +142,15 @@ class Switch(Sampler):
 
     now: Sampler = ALWAYS_OFF
 
-    def should_sample(self, *arguments: Any, **options: Any) -> SamplingResult:
+    def should_sample(self, *arguments, **options):
         return self.now.should_sample(*arguments, **options)
 
-    def get_description(self) -> str:
+    def get_description(self):
         return "switch"
 
 
 @pytest.fixture(scope="session")
-def provider() -> TracerProvider:
+def provider():
     """What a program has that traces: an SDK, whose spans are exported at once."""
     made = TracerProvider(sampler=Switch())
     trace.set_tracer_provider(made)
@@ -162,7 +158,7 @@ def provider() -> TracerProvider:
 
 
 @pytest.fixture(scope="session")
-def kept(provider: TracerProvider) -> InMemorySpanExporter:
+def kept(provider):
     """The spans of the client."""
     made = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(made))
@@ -170,7 +166,7 @@ def kept(provider: TracerProvider) -> InMemorySpanExporter:
 
 
 @pytest.fixture
-def exporter(kept: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+def exporter(kept, monkeypatch):
     """The spans of the client in this test."""
     monkeypatch.setattr(Switch, "now", ALWAYS_ON)
     kept.clear()
@@ -178,9 +174,7 @@ def exporter(kept: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> InM
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_client_starts_a_trace_through_every_step(
-    traced: TritonServer, receiver: Receiver, exporter: InMemorySpanExporter, photos: dict[str, Path], protocol: str
-) -> None:
+def test_client_starts_a_trace_through_every_step(traced, receiver, exporter, photos, protocol):
     """Client, ensemble and both steps share a trace id; the parent of the server's first span is the client's."""
     with Client(getattr(traced, f"{protocol}_url")) as client:
         theirs, ours = whole(receiver, exporter, lambda: client.classify(photos["cat"]))
@@ -191,9 +185,7 @@ def test_client_starts_a_trace_through_every_step(
     assert {ids[theirs[step]["parentSpanId"]] for step in ("preprocess", "network_onnx")} == {"resnet50"}
 
 
-async def test_async_client_starts_a_trace_for_each_call(
-    traced: TritonServer, receiver: Receiver, exporter: InMemorySpanExporter, photos: dict[str, Path]
-) -> None:
+async def test_async_client_starts_a_trace_for_each_call(traced, receiver, exporter, photos):
     """Calls that take turns in one thread have a trace each."""
     async with AsyncClient(traced.grpc_url) as client:
         async for outcome in client.classify_many([photos["cat"], photos["coffee"]]):
@@ -206,13 +198,7 @@ async def test_async_client_starts_a_trace_for_each_call(
     assert ids & {span["traceId"] for span in receiver.spans}
 
 
-def test_client_leaves_calls_untraced_that_are_not_sampled(
-    traced: TritonServer,
-    receiver: Receiver,
-    exporter: InMemorySpanExporter,
-    monkeypatch: pytest.MonkeyPatch,
-    photos: dict[str, Path],
-) -> None:
+def test_client_leaves_calls_untraced_that_are_not_sampled(traced, receiver, exporter, monkeypatch, photos):
     """A sampler that drops the call costs the server nothing."""
     # Of the traces of other tests, spans may come still.
     before = {span["traceId"] for span in receiver.spans}
@@ -222,7 +208,7 @@ def test_client_leaves_calls_untraced_that_are_not_sampled(
             patch.setattr(Switch, "now", ALWAYS_OFF)
             client.classify(photos["cat"])
 
-        def call() -> None:
+        def call():
             client.classify(photos["cat"])
             ours.add(f"{exporter.get_finished_spans()[-1].context.trace_id:032x}")
 
@@ -231,7 +217,7 @@ def test_client_leaves_calls_untraced_that_are_not_sampled(
     assert {span["traceId"] for span in receiver.spans} - before <= ours
 
 
-def test_client_records_retries_as_events(exporter: InMemorySpanExporter, free_port: int) -> None:
+def test_client_records_retries_as_events(exporter, free_port):
     """A call that fails records how often it tried, and why."""
     url = f"grpc://127.0.0.1:{free_port}"
     with Client(url, max_attempts=2, timeout_s=10) as client, pytest.raises(UnavailableError):
@@ -243,7 +229,7 @@ def test_client_records_retries_as_events(exporter: InMemorySpanExporter, free_p
     assert span.events[0].attributes["pause_s"] > 0
 
 
-def test_client_sends_no_trace_without_opentelemetry() -> None:
+def test_client_sends_no_trace_without_opentelemetry():
     program = """
 import sys
 sys.modules["opentelemetry"] = None

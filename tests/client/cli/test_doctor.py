@@ -1,9 +1,5 @@
 """`resnet-client doctor`: its URLs."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 from resnet_client import UnavailableError, doctor
 from resnet_client.__main__ import main
@@ -19,13 +15,11 @@ from resnet_client.__main__ import main
         (["grpc://h:8001"], "none", None),
     ],
 )
-def test_doctor_prefers_argument_to_environment_to_default_metrics_url(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str], variable: str, expected: str | None
-) -> None:
+def test_doctor_prefers_argument_to_environment_to_default_metrics_url(monkeypatch, arguments, variable, expected):
     """``resnet-serve --then`` sets the variable."""
     urls = []
 
-    def take(_: Any, metrics_url: str | None) -> doctor.Snapshot:
+    def take(_, metrics_url):
         urls.append(metrics_url)
         raise UnavailableError("stop here")
 
@@ -38,7 +32,7 @@ def test_doctor_prefers_argument_to_environment_to_default_metrics_url(
 @pytest.mark.parametrize(
     "arguments", [["grpc://a:8001,grpc://b:8001"], ["dns:///a:8001"], ["grpc://a:8001", "--metrics-url", "a:8002"]]
 )
-def test_doctor_refuses_urls_that_it_cannot_use(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_refuses_urls_that_it_cannot_use(arguments, capsys):
     """Several servers, or metrics that are not at an HTTP URL, are a usage error."""
     assert main(["doctor", *arguments]) == 2
     assert "URL" in capsys.readouterr().err

@@ -1,13 +1,9 @@
 """Faults that no real server of the tests can have; the others are in ``test_doctor.py``."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from google.protobuf import text_format
@@ -29,7 +25,7 @@ CONFIGS = {
 LABELLED = Classification((Prediction(285, "Egyptian cat", 0.9),), "resnet50", "1")
 
 
-def statistics(model: str, **changes: Any) -> ModelStatistics:
+def statistics(model, **changes):
     """Counts of a model in batches of four, of whose requests a few failed."""
     nothing = dict.fromkeys((field.name for field in dataclasses.fields(ModelStatistics)), 0)
     counts = {"success_count": 4000, "failure_count": 20, "queue_ns": 10, "compute_infer_ns": 40}
@@ -38,7 +34,7 @@ def statistics(model: str, **changes: Any) -> ModelStatistics:
     )
 
 
-def snapshot(**changes: Any) -> doctor.Snapshot:
+def snapshot(**changes):
     """The default repository on a healthy server where everything can be read."""
     healthy = doctor.Snapshot(
         endpoint=Endpoint.parse("grpc://127.0.0.1:8001"),
@@ -59,22 +55,22 @@ def snapshot(**changes: Any) -> doctor.Snapshot:
     return dataclasses.replace(healthy, **changes)
 
 
-def with_config(name: str, change: Callable[[dict[str, Any]], Any], **changes: Any) -> doctor.Snapshot:
+def with_config(name, change, **changes):
     """The default repository with one config changed."""
     configs = copy.deepcopy(CONFIGS)
     change(configs[name])
     return snapshot(configs=configs, **changes)
 
 
-def with_counts(model: str, **changes: Any) -> doctor.Snapshot:
+def with_counts(model, **changes):
     """The healthy server with other counts of one model."""
     return snapshot(statistics=(statistics(model, **changes),))
 
 
-def on_gpu(**options: Any) -> Callable[[dict[str, Any]], None]:
+def on_gpu(**options):
     """Run a model on the GPU, in the backend of NVIDIA's image unless the options name another."""
 
-    def change(config: dict[str, Any]) -> None:
+    def change(config):
         config.update({"runtime": "libtriton_onnxruntime.so", "instance_group": [{"kind": "KIND_GPU"}]} | options)
 
     return change
@@ -101,7 +97,7 @@ TENSORRT = {"execution_accelerators": {"gpu_execution_accelerator": [{"name": "t
         ("plaintext", "http://10.0.0.7:8000", snapshot(endpoint=Endpoint.parse("http://10.0.0.7:8000"))),
     ],
 )
-def test_examine_finds_one_fault_once(check: str, subject: str, seen: doctor.Snapshot) -> None:
+def test_examine_finds_one_fault_once(check, subject, seen):
     assert [(check, subject)] == [(finding.check, finding.subject) for finding in doctor.examine(seen).findings]
 
 
@@ -123,21 +119,21 @@ def test_examine_finds_one_fault_once(check: str, subject: str, seen: doctor.Sna
         snapshot(endpoint=Endpoint.parse("http://[::1]:8000")),
     ],
 )
-def test_examine_finds_nothing_in_what_resembles_a_fault(seen: doctor.Snapshot) -> None:
+def test_examine_finds_nothing_in_what_resembles_a_fault(seen):
     assert doctor.examine(seen).findings == ()
 
 
 @pytest.mark.parametrize(
     "attribute", ["configs", "index", "statistics", "open_apis", "metrics", "metrics_url", "version"]
 )
-def test_examine_gives_the_reason_for_what_it_cannot_check(attribute: str) -> None:
+def test_examine_gives_the_reason_for_what_it_cannot_check(attribute):
     """What could not be read is no finding."""
     report = doctor.examine(snapshot(**{attribute: None}, unread={attribute: "restricted"}))
     assert report.findings == ()
     assert set(report.not_checked.values()) == {"restricted"}
 
 
-def test_checks_are_those_of_the_documentation() -> None:
+def test_checks_are_those_of_the_documentation():
     """docs/doctor.md has one row for each check, in the order of reports."""
     page = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z-]+)` \| (error|performance|security) \|", page, re.MULTILINE)

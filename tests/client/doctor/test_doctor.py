@@ -1,9 +1,6 @@
 """The doctor on the real server: no findings on the default repository, and each fault of a changed one is found."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,6 @@ from resnet_client.__main__ import main
 from resnet_serve import ServerConfig, TritonServer
 from resnet_serve.config import APIS
 from tritonclient import http as triton
-from tritonclient.grpc import model_config_pb2 as pb
 
 # Other tests overload the shared server and send invalid images on purpose.
 OF_OTHER_TESTS = ("many-failures", "never-batched")
@@ -24,15 +20,11 @@ class TritonPythonModel:
 """
 
 
-Run = Callable[..., tuple[int, str, str]]
-Report = Callable[..., tuple[int, dict]]
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(capsys, monkeypatch):
     """Run the command; returns exit code, standard output and standard error."""
 
-    def run(url: str, *options: str, token: str = "") -> tuple[int, str, str]:
+    def run(url, *options, token=""):
         monkeypatch.setenv("RESNET_ADMIN_TOKEN", token)
         code = main(["doctor", url, *options])
         return code, *capsys.readouterr()
@@ -41,10 +33,10 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def report(run: Run) -> Report:
+def report(run):
     """Run the command; returns exit code and report."""
 
-    def report(url: str, *options: str, token: str = "") -> tuple[int, dict]:
+    def report(url, *options, token=""):
         code, output, errors = run(url, "--json", *options, token=token)
         assert errors == ""
         return code, json.loads(output)
@@ -54,9 +46,7 @@ def report(run: Run) -> Report:
 
 @pytest.mark.parametrize("model", ["resnet50", "network_onnx"])
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_finds_nothing_on_the_default_repository(
-    server: TritonServer, protocol: str, model: str, report: Report
-) -> None:
+def test_doctor_finds_nothing_on_the_default_repository(server, protocol, model, report):
     """With the token, everything is checked over both protocols, whether the model takes images or pixels."""
     options = ["--metrics-url", server.metrics_url, "--model", model, *IGNORED]
     code, found = report(getattr(server, f"{protocol}_url"), *options, token=server.admin_token)
@@ -65,7 +55,7 @@ def test_doctor_finds_nothing_on_the_default_repository(
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_names_what_needs_the_token(server: TritonServer, protocol: str, report: Report) -> None:
+def test_doctor_names_what_needs_the_token(server, protocol, report):
     """Without the token, restricted APIs are not checked; the rest is, and nothing is found."""
     code, found = report(getattr(server, f"{protocol}_url"), "--metrics-url", server.metrics_url)
     assert (code, found["findings"]) == (0, [])
@@ -73,7 +63,7 @@ def test_doctor_names_what_needs_the_token(server: TritonServer, protocol: str, 
     assert all("--admin-token" in reason for reason in found["not_checked"].values())
 
 
-def test_doctor_finds_a_wrong_token(server: TritonServer, report: Report) -> None:
+def test_doctor_finds_a_wrong_token(server, report):
     """A refused token is a finding; the report does not contain it."""
     wrong = "of-another-server"
     code, found = report(server.grpc_url, "--metrics-url", server.metrics_url, token=wrong)
@@ -83,7 +73,7 @@ def test_doctor_finds_a_wrong_token(server: TritonServer, report: Report) -> Non
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_finds_a_model_that_is_not_served(server: TritonServer, protocol: str, report: Report) -> None:
+def test_doctor_finds_a_model_that_is_not_served(server, protocol, report):
     """The model that clients ask for is missing on the server."""
     options = ["--metrics-url", server.metrics_url, "--model", "resnet34", *IGNORED]
     code, found = report(getattr(server, f"{protocol}_url"), *options, token=server.admin_token)
@@ -92,9 +82,7 @@ def test_doctor_finds_a_model_that_is_not_served(server: TritonServer, protocol:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_tests_readiness_where_configs_are_restricted(
-    restricted: TritonServer, protocol: str, report: Report
-) -> None:
+def test_doctor_tests_readiness_where_configs_are_restricted(restricted, protocol, report):
     """Without the token, a server that shows neither metadata nor configs still answers a test image."""
     code, found = report(getattr(restricted, f"{protocol}_url"), "--metrics-url", restricted.metrics_url)
     assert (code, found["findings"]) == (0, [])
@@ -103,14 +91,14 @@ def test_doctor_tests_readiness_where_configs_are_restricted(
 
 
 @pytest.fixture(scope="module")
-def restricted(repository: Path) -> Iterator[TritonServer]:
+def restricted(repository):
     """A server that opens nothing but health, inference and metrics to unauthenticated clients."""
     with TritonServer(ServerConfig(repository, port=0, open_apis=())) as server:
         yield server
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_fails_on_an_unreachable_server(free_port: int, protocol: str, run: Run) -> None:
+def test_doctor_fails_on_an_unreachable_server(free_port, protocol, run):
     """Exit code 3, a message, no report."""
     code, output, errors = run(f"{protocol}://127.0.0.1:{free_port}", "--json")
     assert (code, output) == (3, "")
@@ -134,33 +122,33 @@ FAULTS = {
 }
 
 
-def remove_backlog_limit(config: pb.ModelConfig) -> None:
+def remove_backlog_limit(config):
     """Let any number of requests wait."""
     del config.parameters["max_backlog"]
 
 
-def edit_network(config: pb.ModelConfig) -> None:
+def edit_network(config):
     """Turn dynamic batching off and edit the preprocessing config."""
     config.ClearField("dynamic_batching")
     config.parameters["recipe"].string_value = config.parameters["recipe"].string_value.replace("224", "200")
 
 
-def remove_parameters(config: pb.ModelConfig) -> None:
+def remove_parameters(config):
     """Remove the preprocessing config and all limits."""
     for parameter in list(config.parameters):
         del config.parameters[parameter]
 
 
-def call_broken_step(config: pb.ModelConfig) -> None:
+def call_broken_step(config):
     """Have the ensemble call a model that fails."""
     config.ensemble_scheduling.step[0].model_name = "broken_step"
 
 
 @pytest.fixture(scope="module")
-def faulty(repository_copy) -> Iterator[TritonServer]:
+def faulty(repository_copy):
     """One server with many faults."""
     folder: Path = repository_copy.folder
-    models: list[tuple[str, str, Callable[[pb.ModelConfig], None] | None]] = [
+    models = [
         ("preprocess", "", remove_backlog_limit),
         ("preprocess", "broken_step", remove_parameters),
         ("network_onnx", "", edit_network),
@@ -177,14 +165,14 @@ def faulty(repository_copy) -> Iterator[TritonServer]:
         yield server
 
 
-def replace(path: Path, change: Callable[[str], str]) -> None:
+def replace(path, change):
     """Change a file of the copy, which is a hard link to the original."""
     text = path.read_text()
     path.unlink()
     path.write_text(change(text))
 
 
-def load_damaged_version(server: TritonServer, folder: Path) -> None:
+def load_damaged_version(server, folder):
     """Try to load a new version of the network; the old one stays."""
     (folder / "network_onnx/2").mkdir()
     (folder / "network_onnx/2/model.onnx").write_bytes(b"damaged")
@@ -197,7 +185,7 @@ def load_damaged_version(server: TritonServer, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_finds_every_fault_of_a_changed_repository(faulty: TritonServer, protocol: str, report: Report) -> None:
+def test_doctor_finds_every_fault_of_a_changed_repository(faulty, protocol, report):
     """Each fault is found where it is, with cause and fix, and nothing else is found."""
     url = getattr(faulty, f"{protocol}_url")
     code, found = report(url, "--metrics-url", faulty.metrics_url)
@@ -208,7 +196,7 @@ def test_doctor_finds_every_fault_of_a_changed_repository(faulty: TritonServer, 
     assert all(finding["problem"] and finding["cause"] and finding["fix"] for finding in found["findings"])
 
 
-def test_doctor_prints_findings_as_text(faulty: TritonServer, run: Run) -> None:
+def test_doctor_prints_findings_as_text(faulty, run):
     """Without --json each finding has three lines; an ignored check is listed as such."""
     code, output, _ = run(faulty.http_url, "--metrics-url", "none", "--ignore", "open-admin-api")
     assert code == 1

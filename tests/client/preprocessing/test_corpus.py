@@ -1,21 +1,16 @@
 """Odd and hostile images, here and at the real server: the same pixels, or the same message, and no other effect."""
 
-from __future__ import annotations
-
 import io
 import re
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus import Photo
 from corpus.served import Preprocess, send_raw, worker
 from PIL import Image, ImageOps
 from resnet_client import Client, InvalidImageError, preprocessing
 from resnet_client.preprocessing import Recipe, prepare
-from resnet_serve import TritonServer
 from resnet_serve.watchdog import Api
 
 from .expected import torchvision_pixels
@@ -25,14 +20,14 @@ CALLERS = 8
 
 
 @pytest.fixture
-def preprocess(server: TritonServer) -> Iterator[Preprocess]:
+def preprocess(server):
     """The served `preprocess`."""
     served = Preprocess(server)
     yield served
     served.close()
 
 
-def test_prepare_answers_or_refuses_the_corpus(corpus: list[Photo]) -> None:
+def test_prepare_answers_or_refuses_the_corpus(corpus):
     """Every odd image gives the pixels of what a person sees in it; every hostile one its message."""
     wrong = []
     for photo in corpus:
@@ -50,7 +45,7 @@ def test_prepare_answers_or_refuses_the_corpus(corpus: list[Photo]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's, about its own plain opening
-def test_prepare_sees_in_the_corpus_what_pillow_opens(corpus: list[Photo]) -> None:
+def test_prepare_sees_in_the_corpus_what_pillow_opens(corpus):
     """What is accepted has torchvision's pixels of the image that Pillow opens and turns upright."""
     checked = 0
     for photo in corpus:
@@ -67,7 +62,7 @@ def test_prepare_sees_in_the_corpus_what_pillow_opens(corpus: list[Photo]) -> No
     assert checked > 100
 
 
-def test_preprocessing_names_files_of_the_corpus_in_its_checks(corpus: list[Photo]) -> None:
+def test_preprocessing_names_files_of_the_corpus_in_its_checks(corpus):
     """Each check that Pillow makes necessary names a file that shows it, and the corpus has that file."""
     modules = Path(preprocessing.__file__).parent.glob("*.py")
     sources = "".join(path.read_text(encoding="utf-8") for path in modules)
@@ -76,9 +71,7 @@ def test_preprocessing_names_files_of_the_corpus_in_its_checks(corpus: list[Phot
     assert len(named) > 15
 
 
-def test_server_answers_the_corpus_like_the_client(
-    server: TritonServer, preprocess: Preprocess, corpus: list[Photo], photos: dict[str, Path]
-) -> None:
+def test_server_answers_the_corpus_like_the_client(server, preprocess, corpus, photos):
     """Same pixels or same message for each, the same worker after it, and valid images between them unharmed."""
     before = worker(server)
     valid = photos["rocket"].read_bytes()
@@ -98,7 +91,7 @@ def test_server_answers_the_corpus_like_the_client(
     assert worker(server) == before
 
 
-def outcome(prepare: Callable[[bytes], np.ndarray], data: bytes) -> np.ndarray | str:
+def outcome(prepare, data):
     """The pixels of an image, or the message that refuses it."""
     try:
         return prepare(data)
@@ -106,7 +99,7 @@ def outcome(prepare: Callable[[bytes], np.ndarray], data: bytes) -> np.ndarray |
         return str(exc)
 
 
-def test_server_refuses_a_request_without_images(server: TritonServer) -> None:
+def test_server_refuses_a_request_without_images(server):
     """With a message, and the worker lives on."""
     before = worker(server)
     for data in ([], ["not an image"]):
@@ -129,9 +122,7 @@ ODD = (
 
 
 @pytest.mark.parametrize("url", ["grpc_url", "http_url"])
-def test_client_shows_the_same_rules_whichever_side_preprocesses(
-    server: TritonServer, corpus: list[Photo], url: str
-) -> None:
+def test_client_shows_the_same_rules_whichever_side_preprocesses(server, corpus, url):
     """Through the ensemble: hostile images are `InvalidImageError` with one message, odd ones have one answer."""
     found = {photo.name: photo.data for photo in corpus}
     with Client(getattr(server, url)) as client:
@@ -150,9 +141,7 @@ def test_client_shows_the_same_rules_whichever_side_preprocesses(
 LYING = (b"\xff\xff\xff\x7f", b"", b"\x01", b"\4\0\0\0ab")
 
 
-def test_server_refuses_lengths_that_lie_alone(
-    server: TritonServer, preprocess: Preprocess, corpus: list[Photo]
-) -> None:
+def test_server_refuses_lengths_that_lie_alone(server, preprocess, corpus):
     """A BYTES tensor whose length field claims more than there is fails alone, and the worker lives on."""
     before = worker(server)
     valid = next(photo.data for photo in corpus if photo.name == "rgb.png")

@@ -1,7 +1,5 @@
 """What is refused before it is decoded, and how images wait for room in memory."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest
@@ -22,7 +20,7 @@ from strategies import NUMBERS, TEXT
         (Limits(max_frames=1), "has 2 frames, more than the 1 allowed.*--max-photo-frames"),
     ],
 )
-def test_decode_refuses_what_is_above_a_limit(limits: Limits, message: str) -> None:
+def test_decode_refuses_what_is_above_a_limit(limits, message):
     """The message has what was found, the limit and the remedy."""
     second = Image.new("RGB", (200, 100), "white")
     animation = encoded(Image.new("RGB", (200, 100)), "GIF", save_all=True, append_images=[second])
@@ -31,14 +29,14 @@ def test_decode_refuses_what_is_above_a_limit(limits: Limits, message: str) -> N
         decode(animation, limits)
 
 
-def test_decode_counts_scans_of_the_image_only() -> None:
+def test_decode_counts_scans_of_the_image_only():
     """Markers behind the end are no scans; 50 scans pass, 51 do not."""
     assert decode(jpeg_of_scans(64, 50) + b"\xff\xda" * 100).size == (64, 64)
     with pytest.raises(InvalidImageError, match="51 scans, more than the 50 allowed"):
         decode(jpeg_of_scans(64, 51))
 
 
-def test_limits_are_written_as_parameters_of_a_model() -> None:
+def test_limits_are_written_as_parameters_of_a_model():
     """Older configurations have the defaults."""
     limits = Limits(max_bytes=1, max_pixels=2, max_frames=3)
     assert limits.to_parameters() == {"max_photo_bytes": "1", "max_photo_pixels": "2", "max_photo_frames": "3"}
@@ -47,14 +45,14 @@ def test_limits_are_written_as_parameters_of_a_model() -> None:
 
 
 @pytest.mark.parametrize("value", ["many", "", "0", "-1"])
-def test_limits_refuse_a_damaged_parameter(value: str) -> None:
+def test_limits_refuse_a_damaged_parameter(value):
     """It is an error, not a lack of limits."""
     with pytest.raises(ValueError, match=r"."):
         Limits.from_parameters({"max_photo_pixels": value})
 
 
 @given(st.dictionaries(st.sampled_from(sorted(Limits().to_parameters())), NUMBERS.map(repr) | TEXT))
-def test_limits_are_positive_and_read_the_same_again(parameters: dict[str, str]) -> None:
+def test_limits_are_positive_and_read_the_same_again(parameters):
     try:
         limits = Limits.from_parameters(parameters)
     except ValueError:
@@ -66,21 +64,21 @@ def test_limits_are_positive_and_read_the_same_again(parameters: dict[str, str])
 class LookedAt:
     """Limits of 100 pixels that know when they are looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.looked = threading.Event()
 
     @property
-    def max_pixels(self) -> int:
+    def max_pixels(self):
         self.looked.set()
         return 100
 
 
-def test_room_is_taken_in_order() -> None:
+def test_room_is_taken_in_order():
     """Small images share the room; a large one waits for them, and what comes later waits behind it."""
     room, order = Room(), []
 
-    def take(name: str, pixels: int, limits: LookedAt) -> threading.Thread:
-        def run() -> None:
+    def take(name, pixels, limits):
+        def run():
             with room.take(pixels, limits):
                 order.append(name)
 

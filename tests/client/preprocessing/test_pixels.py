@@ -1,9 +1,6 @@
 """From an encoded image to pixels: they are torchvision's, and what is not an image is refused with a message."""
 
-from __future__ import annotations
-
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +16,7 @@ V1, V2 = Recipe(resize=256, crop=224), Recipe(resize=232, crop=224)
 
 
 @pytest.mark.parametrize("recipe", [V1, V2], ids=["v1", "v2"])
-def test_prepare_returns_torchvisions_pixels(photos: dict[str, Path], recipe: Recipe) -> None:
+def test_prepare_returns_torchvisions_pixels(photos, recipe):
     """But for rounding: 0.3 of 255 on average, never above 2."""
     for path in photos.values():
         expected = torchvision_pixels(Image.open(path).convert("RGB"), recipe)
@@ -30,9 +27,7 @@ def test_prepare_returns_torchvisions_pixels(photos: dict[str, Path], recipe: Re
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([V1, V2]), st.integers(0, 99))
-def test_crop_pixels_returns_torchvisions_pixels_for_any_size(
-    width: int, height: int, recipe: Recipe, seed: int
-) -> None:
+def test_crop_pixels_returns_torchvisions_pixels_for_any_size(width, height, recipe, seed):
     """Tiny, odd and narrow sizes included."""
     if max(width, height) > 40 * min(width, height):
         width = height = max(width, height)  # torchvision would make a gigapixel of these
@@ -42,21 +37,21 @@ def test_crop_pixels_returns_torchvisions_pixels_for_any_size(
     assert difference.mean() < 0.5
 
 
-def test_crop_pixels_takes_no_memory_for_a_very_long_image() -> None:
+def test_crop_pixels_takes_no_memory_for_a_very_long_image():
     """A 1x10000 image is cropped without becoming half a gigapixel on the way."""
     image = Image.new("RGB", (1, 10_000), (10, 200, 30))
     assert (crop_pixels(image, V1) == (10, 200, 30)).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_prepare_applies_the_exif_orientation(photos: dict[str, Path], orientation: int) -> None:
+def test_prepare_applies_the_exif_orientation(photos, orientation):
     turned = encoded(Image.open(photos["flower"]), exif=exif(orientation))
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(turned)))
     assert np.abs(prepare(turned, V1) - torchvision_pixels(upright, V1)).mean() < 0.3
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
-def test_decode_converts_every_mode_to_rgb(photos: dict[str, Path], mode: str) -> None:
+def test_decode_converts_every_mode_to_rgb(photos, mode):
     """Grey, palette, transparent, print and 16-bit images become the RGB image that they show."""
     colour = Image.open(photos["coffee"]).convert("RGB")
     if mode == "I;16":
@@ -83,6 +78,6 @@ def test_decode_converts_every_mode_to_rgb(photos: dict[str, Path], mode: str) -
     ],
     ids=["empty", "text", "jpeg header only", "postscript", "svg", "32-bit", "floating-point"],
 )
-def test_decode_refuses_what_is_not_an_image(content: bytes, message: str) -> None:
+def test_decode_refuses_what_is_not_an_image(content, message):
     with pytest.raises(InvalidImageError, match=message):
         decode(content)

@@ -1,9 +1,6 @@
 """How the weights want their images prepared, as the build writes it and server and client read it."""
 
-from __future__ import annotations
-
 import json
-from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -15,7 +12,7 @@ from strategies import JSON, NUMBERS, TEXT
 V1, V2 = Recipe(resize=256, crop=224), Recipe(resize=232, crop=224)
 
 
-def test_recipe_survives_its_json() -> None:
+def test_recipe_survives_its_json():
     assert Recipe.from_json(V2.to_json()) == V2
     assert Recipe.from_json(V2.to_json()).sha256 == V2.sha256
     assert V1.sha256 != V2.sha256
@@ -24,13 +21,13 @@ def test_recipe_survives_its_json() -> None:
 @pytest.mark.parametrize(
     "text", ['{"resize":1}', "[]", "3", '{"resize":200,"crop":224}', "{", '{"resize":9,"crop":9,"interpolation":"x"}']
 )
-def test_recipe_refuses_damaged_json(text: str) -> None:
+def test_recipe_refuses_damaged_json(text):
     """It is an error, not a wrong crop."""
     with pytest.raises(ValueError, match=r"."):
         Recipe.from_json(text)
 
 
-def dumped(value: Any) -> str:
+def dumped(value):
     """JSON without Python's limit to the digits of a number."""
     try:
         return json.dumps(value)
@@ -50,7 +47,7 @@ RECIPES = st.fixed_dictionaries(
 @example('{"resize": 1' + "0" * 400 + ', "crop": 1}')
 @example("[" * 100_000)
 @example('{"resize": 9, "crop": 9, "interpolation": {}}')
-def test_recipe_can_be_used_once_it_is_read(text: str) -> None:
+def test_recipe_can_be_used_once_it_is_read(text):
     """And reads the same again."""
     try:
         recipe = Recipe.from_json(text)

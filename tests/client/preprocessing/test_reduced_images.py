@@ -1,11 +1,7 @@
 """Large JPEGs, which are decoded at a half, a quarter or an eighth: near torchvision's pixels, refused as if whole."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,19 +22,19 @@ HELD = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 7: Image.Tr
 
 
 @pytest.fixture(scope="module")
-def coffee(photos: dict[str, Path]) -> Image.Image:
+def coffee(photos):
     """An image with fine and coarse detail."""
     return Image.open(photos["coffee"]).convert("RGB")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_prepare_keeps_reduced_images_near_torchvision(photos: dict[str, Path], size: tuple[int, int]) -> None:
+def test_prepare_keeps_reduced_images_near_torchvision(photos, size):
     """Enlarged and encoded again, the example images keep torchvision's pixels but for about 1 of 255."""
     for path in photos.values():
         check_reduced(encoded(Image.open(path).convert("RGB").resize(size), "JPEG", quality=85))
 
 
-def check_reduced(data: bytes, recipe: Recipe = RECIPE) -> None:
+def check_reduced(data, recipe=RECIPE):
     """The pixels are near torchvision's for the whole image, and not all equal."""
     difference = np.abs(prepare(data, recipe) - torchvision_pixels(decode(data), recipe)).mean()
     assert (0 if recipe.least_side else -1) < difference < MOST
@@ -57,7 +53,7 @@ JPEGS = {
 
 
 @pytest.mark.parametrize("options", JPEGS.values(), ids=JPEGS)
-def test_prepare_reduces_every_kind_of_jpeg(coffee: Image.Image, options: dict[str, object]) -> None:
+def test_prepare_reduces_every_kind_of_jpeg(coffee, options):
     """Subsampling, colours, scans and quality make no difference."""
     mode = str(options.get("mode", "RGB"))
     rest = {name: value for name, value in options.items() if name != "mode"}
@@ -65,7 +61,7 @@ def test_prepare_reduces_every_kind_of_jpeg(coffee: Image.Image, options: dict[s
 
 
 @pytest.mark.parametrize("orientation", HELD)
-def test_prepare_turns_reduced_images(coffee: Image.Image, orientation: int) -> None:
+def test_prepare_turns_reduced_images(coffee, orientation):
     """They are cut where the upright ones are, to a fraction of a pixel."""
     lying = coffee.resize(SIZES[1]).transpose(HELD[orientation])
     data = encoded(lying, "JPEG", exif=exif(orientation), quality=95)
@@ -73,7 +69,7 @@ def test_prepare_turns_reduced_images(coffee: Image.Image, orientation: int) -> 
     check_reduced(data)
 
 
-def test_prepare_does_not_reduce_images_of_usual_size(coffee: Image.Image) -> None:
+def test_prepare_does_not_reduce_images_of_usual_size(coffee):
     """What leaves less than enough at half its size is decoded whole, to the very same pixels."""
     for side in (300, 500, 2 * RECIPE.least_side - 1):
         data = encoded(coffee.resize((side + 100, side)), "JPEG")
@@ -81,14 +77,14 @@ def test_prepare_does_not_reduce_images_of_usual_size(coffee: Image.Image) -> No
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
-def test_prepare_keeps_reduced_images_near_torchvision_by_every_filter(coffee: Image.Image, interpolation: str) -> None:
+def test_prepare_keeps_reduced_images_near_torchvision_by_every_filter(coffee, interpolation):
     """What a fine-tuned network was trained with decides how much may be left out: for single pixels nothing."""
     recipe = dataclasses.replace(RECIPE, interpolation=interpolation)
     check_reduced(encoded(coffee.resize(SIZES[1]), "JPEG", quality=85), recipe)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_prepare_refuses_truncated_images_as_decode_does(coffee: Image.Image, progressive: bool) -> None:
+def test_prepare_refuses_truncated_images_as_decode_does(coffee, progressive):
     """A part of a large JPEG gets the message that it would get if it were decoded whole."""
     data = encoded(coffee.resize(SIZES[0]), "JPEG", progressive=progressive)
     for tenth in range(1, 10):
@@ -98,7 +94,7 @@ def test_prepare_refuses_truncated_images_as_decode_does(coffee: Image.Image, pr
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_prepare_refuses_damaged_images_as_decode_does(coffee: Image.Image, progressive: bool) -> None:
+def test_prepare_refuses_damaged_images_as_decode_does(coffee, progressive):
     """Bytes that were changed anywhere are refused with the same message, or accepted, at every size."""
     data = encoded(coffee.resize(SIZES[0]), "JPEG", progressive=progressive)
     chance = np.random.default_rng(0)
@@ -112,12 +108,12 @@ def test_prepare_refuses_damaged_images_as_decode_does(coffee: Image.Image, prog
     assert len({whole for whole, _ in outcomes}) > 3
 
 
-def reduced(data: bytes) -> np.ndarray:
+def reduced(data):
     """Prepare an image, which may be decoded at a fraction of its size."""
     return prepare(data, RECIPE)
 
 
-def outcome(read: Callable[[bytes], object], data: bytes) -> str:
+def outcome(read, data):
     """The message that refuses the image; nothing if it is accepted."""
     try:
         read(data)
@@ -126,18 +122,18 @@ def outcome(read: Callable[[bytes], object], data: bytes) -> str:
     return ""
 
 
-def test_prepare_checks_the_size_of_the_whole_image(coffee: Image.Image) -> None:
+def test_prepare_checks_the_size_of_the_whole_image(coffee):
     data = encoded(coffee.resize(SIZES[0]), "JPEG")
     with pytest.raises(InvalidImageError, match="1297x977 pixels, more than the 700000 allowed"):
         prepare(data, RECIPE, Limits(max_pixels=700_000))
 
 
-def test_prepare_takes_room_for_what_is_held_in_memory(coffee: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_takes_room_for_what_is_held_in_memory(coffee, monkeypatch):
     """A reduced JPEG takes less; one in several scans takes what it would whole: libjpeg holds all coefficients."""
     taken = []
 
     @contextlib.contextmanager
-    def take(_: Room, count: int, __: Limits) -> Iterator[None]:
+    def take(_, count, __):
         taken.append(count)
         yield
 

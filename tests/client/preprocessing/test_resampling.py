@@ -1,12 +1,9 @@
 """Resizing in vector instructions: Pillow's pixels but for rounding, and Pillow where that cannot be relied on."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -23,7 +20,7 @@ needs_library = pytest.mark.skipif(
 
 
 @pytest.fixture
-def fresh() -> ModuleType:
+def fresh():
     """The module as another process would import it: it looks for the library again."""
     spec = importlib.util.spec_from_file_location("fresh_resampling", resampling.__file__)
     module = importlib.util.module_from_spec(spec)
@@ -31,15 +28,13 @@ def fresh() -> ModuleType:
     return module
 
 
-def noise(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
+def noise(width, height, mode="RGB", seed=0):
     """What rounding errors show most in."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels).convert(mode)
 
 
-def pillow(
-    image: Image.Image, size: tuple[int, int], box: resampling.Box, interpolation: str = "bilinear"
-) -> np.ndarray:
+def pillow(image, size, box, interpolation="bilinear"):
     """The same by Pillow alone."""
     return np.asarray(image.resize(size, resampling.INTERPOLATIONS[interpolation], box=box)).astype(int)
 
@@ -53,9 +48,7 @@ def pillow(
     st.tuples(*[st.floats(0, 1)] * 4),
     st.sampled_from(["RGB", "L"]),
 )
-def test_resample_returns_pillows_pixels_for_any_part_of_any_image(
-    width: int, height: int, side: int, part: tuple[float, float, float, float], mode: str
-) -> None:
+def test_resample_returns_pillows_pixels_for_any_part_of_any_image(width, height, side, part, mode):
     """Larger and smaller, tiny, narrow, a fraction of a pixel: no value is more than 2 of 255 away."""
     left, right = sorted((part[0] * width, part[1] * width))
     top, bottom = sorted((part[2] * height, part[3] * height))
@@ -68,7 +61,7 @@ def test_resample_returns_pillows_pixels_for_any_part_of_any_image(
 
 
 @needs_library
-def test_resample_is_as_exact_as_pillow() -> None:
+def test_resample_is_as_exact_as_pillow():
     """Neither way of rounding is better, and neither makes images darker."""
     image, side = noise(300, 300), 112
     scale = 300 / side
@@ -89,14 +82,14 @@ def test_resample_is_as_exact_as_pillow() -> None:
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
-def test_resample_leaves_other_filters_to_pillow(interpolation: str) -> None:
+def test_resample_leaves_other_filters_to_pillow(interpolation):
     image = noise(640, 480)
     resized = resampling.resample(image, (50, 40), interpolation, WHOLE)
     assert np.array_equal(np.asarray(resized), pillow(image, (50, 40), WHOLE, interpolation))
 
 
 @needs_library
-def test_resample_does_not_mix_images_of_several_threads() -> None:
+def test_resample_does_not_mix_images_of_several_threads():
     images = [noise(200 + 37 * number, 150 + 11 * number, seed=number) for number in range(12)]
     boxes = [(0.0, 0.0, float(image.width), float(image.height)) for image in images]
     alone = [
@@ -111,7 +104,7 @@ def test_resample_does_not_mix_images_of_several_threads() -> None:
         assert all(np.array_equal(job.result(), alone[number % 12]) for number, job in enumerate(jobs))
 
 
-def test_resample_works_without_the_library(fresh: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resample_works_without_the_library(fresh, monkeypatch):
     """As in Triton's own container: no message, Pillow's very pixels."""
     monkeypatch.setitem(sys.modules, "cykooz_resizer", None)
     image = noise(640, 480)
@@ -120,13 +113,11 @@ def test_resample_works_without_the_library(fresh: ModuleType, monkeypatch: pyte
 
 
 @needs_library
-def test_resample_leaves_out_a_library_that_misreads_images(
-    fresh: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_resample_leaves_out_a_library_that_misreads_images(fresh, monkeypatch, caplog):
     """Another layout in memory would give wrong pixels without an error; so it has to show what it does first."""
     import cykooz_resizer
 
-    def misread(_: object, source: Image.Image, target: Image.Image, options: object) -> None:
+    def misread(_, source, target, options):
         target.paste(source.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize(target.size))
 
     monkeypatch.setattr(cykooz_resizer.Resizer, "resize_pil", misread)
