@@ -20,7 +20,6 @@ class Identity:
 
 
 def issue(authority, folder, *names):
-    """Issue a certificate for these names."""
     folder.mkdir()
     issued = authority.issue_cert(*names)
     authority.cert_pem.write_to_path(folder / "ca.pem")
@@ -39,7 +38,6 @@ class Identities:
 
     @classmethod
     def make(cls, folder):
-        """Issue them all."""
         folder.mkdir()
         ours, theirs = trustme.CA(), trustme.CA()
         return cls(

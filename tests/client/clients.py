@@ -8,7 +8,6 @@ from resnet_client import AsyncClient, Client, ResnetClientError
 
 
 async def collect(outcomes):
-    """All outcomes of an asynchronous run."""
     return [outcome async for outcome in outcomes]
 
 
@@ -23,7 +22,6 @@ class Blocking:
         return getattr(self._client, name)
 
     def many(self, images, **options):
-        """All outcomes as a list."""
         return list(self._client.classify_many(images, **options))
 
     def together(self, calls):
@@ -54,7 +52,6 @@ class Awaited:
         return lambda *args, **options: self._loop.run_until_complete(method(*args, **options))
 
     def many(self, images, **options):
-        """All outcomes as a list."""
         return self._loop.run_until_complete(collect(self._client.classify_many(images, **options)))
 
     def together(self, calls):
@@ -74,7 +71,6 @@ class Awaited:
         return self._loop.run_until_complete(gathered())
 
     def close(self):
-        """Close the client and its loop."""
         self._loop.run_until_complete(self._client.close())
         self._loop.close()
 

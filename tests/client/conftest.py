@@ -62,7 +62,6 @@ class Stub:
             raise failure
 
     def response(self, request):
-        """What a server would answer."""
         if not isinstance(request, Inference):
             counted = {"model_stats": [{"name": "m", "version": "1", "inference_count": 2}]}
             return counted if request.method == "get_inference_statistics" else {}
@@ -79,14 +78,12 @@ class StubTransport:
         self.servers, self.host = servers, endpoint.host
 
     def send(self, request, timeout_s):
-        """Answer when the response is due."""
         with self.servers.request(self.host, request, timeout_s) as response:
             while not self.servers.is_due(request):
                 time.sleep(POLL_S)
         return response
 
     def close(self):
-        """Remember it."""
         self.servers.closed.add(self.host)
 
 
@@ -94,14 +91,12 @@ class AsyncStubTransport(StubTransport):
     """The same for asyncio."""
 
     async def send(self, request, timeout_s):
-        """Answer when the response is due."""
         with self.servers.request(self.host, request, timeout_s) as response:
             while not self.servers.is_due(request):  # noqa: ASYNC110  # the condition is the test's own
                 await asyncio.sleep(POLL_S)
         return response
 
     async def close(self):
-        """Remember it."""
         super().close()
 
 
@@ -134,7 +129,6 @@ def connect(request):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A PEM file of authorities."""
     return shutil.copy(certifi.where(), tmp_path / "ca.pem")
 
 

@@ -28,7 +28,6 @@ def client(connect, server):
 
 @pytest.fixture(scope="module")
 def expected(server, photos):
-    """The answers over gRPC, one by one."""
     with Client(server.grpc_url) as client:
         return {name: client.classify(path) for name, path in photos.items()}
 

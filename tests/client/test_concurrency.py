@@ -2,13 +2,12 @@
 
 import asyncio
 import gc
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from resnet_client import AsyncClient, Client, ClosedError, InvalidImageError
+from resnet_client import AsyncClient, Client, ClosedError
 
 from .clients import settled
 from .misbehaviour import misbehaving, silent
@@ -18,7 +17,6 @@ CALLERS = 16
 
 @pytest.fixture(scope="module")
 def crops(photos):
-    """Distinct images: crops of the examples at different places."""
     arrays = [np.asarray(Image.open(path).convert("RGB")) for path in photos.values()]
     made = []
     for number in range(CALLERS):
@@ -30,7 +28,6 @@ def crops(photos):
 
 @pytest.fixture(scope="module")
 def alone(server, crops):
-    """Each crop's features, computed one after the other."""
     with Client(server.grpc_url) as client:
         return [client.embed(crop) for crop in crops]
 
@@ -79,20 +76,3 @@ def test_classify_many_leaves_nothing_open(server):
         for _ in range(3):
             list(client.classify_many([b"not an image"] * 8, max_in_flight=8))
         assert open_files() <= before + 2
-
-
-def test_client_leaves_nothing_open_for_threads_that_ended(server):
-    """Threads of the caller that used a client over HTTP are cleaned up after."""
-
-    def use(*clients):
-        for client in clients:
-            with pytest.raises(InvalidImageError):
-                client.classify(b"not an image")
-
-    before = open_files()
-    with Client(server.http_url) as one, Client(server.http_url) as other:
-        for _ in range(6):
-            thread = threading.Thread(target=use, args=(one, other))
-            thread.start()
-            thread.join()
-    assert open_files() <= before + 2

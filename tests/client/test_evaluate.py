@@ -21,7 +21,6 @@ def test_read_samples_takes_classes_from_a_file(tmp_path, encoding):
 
 
 def folder_of(tmp_path, names):
-    """A folder with these files."""
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -96,7 +95,6 @@ def test_evaluate_counts_hits_misses_and_failures(stub, tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder for label files."""
     return tmp_path_factory.mktemp("fuzz")
 
 
@@ -104,7 +102,6 @@ ROWS = st.lists(st.lists(TEXT | near("0", "cat.jpg", "-1", "../", "file"), max_s
 
 
 def table(rows):
-    """A label file with these rows."""
     stream = io.StringIO()
     csv.writer(stream).writerows([["file", "class_index"], *rows])
     return stream.getvalue().encode(errors="replace")

@@ -76,7 +76,6 @@ def test_client_reports_an_unreachable_server_quickly(connect, free_port):
 
 
 def test_wait_until_ready_is_bounded(connect, free_port):
-    """Waiting ends in time with the reason."""
     with misbehaving(silent) as silent_port:
         for port, reason in ((free_port, "cannot be reached"), (silent_port, "no answer")):
             started_s = time.monotonic()

@@ -20,7 +20,6 @@ def exit_code(child):
 
 
 def printed(code, *arguments):
-    """What a program prints."""
     command = [sys.executable, "-c", SETUP + code, *map(str, arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=90).stdout
 

@@ -17,13 +17,11 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 @pytest.fixture
 def png():
-    """One image, encoded."""
     return images.encoded(COLOURS)
 
 
 @pytest.fixture
 def file(tmp_path, png):
-    """The same in a file."""
     path = tmp_path / "image.png"
     path.write_bytes(png)
     return path
@@ -63,14 +61,12 @@ ARRAYS = r"\(height, width, 3\), RGB, \(height, width, 4\), .* \(height, width\)
 
 
 def closed_file():
-    """A file object that was closed."""
     stream = io.BytesIO(b"x")
     stream.close()
     return stream
 
 
 def released_memory():
-    """A memoryview that was released."""
     view = memoryview(b"an image")
     view.release()
     return view

@@ -39,7 +39,6 @@ def run(kind, images, method="classify_many", **options):
 
 
 def indexes(outcomes):
-    """The class of each outcome."""
     return [outcome.result.top.index for outcome in outcomes]
 
 
@@ -107,7 +106,6 @@ def test_many_makes_an_outcome_of_a_failing_image(stub, tmp_path, kind, method):
 
 
 def broken():
-    """Three images and an error."""
     yield from (b"\x01", b"\x02", b"\x03")
     raise LookupError("camera unplugged")
 

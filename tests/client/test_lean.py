@@ -21,7 +21,6 @@ ALLOWED_S = 0.0003
 
 @pytest.fixture(params=["grpc", "http"])
 def both(request):
-    """One call by a bare tritonclient, and by ours."""
     protocol = getattr(tritonclient, request.param)
     with (
         subprocess.Popen([sys.executable, STUB, request.param], stdout=subprocess.PIPE, text=True) as server,
@@ -42,7 +41,6 @@ def both(request):
 
 
 def cost_s(call):
-    """Processor time of one call in seconds."""
     started_s = time.process_time()
     for _ in range(CALLS):
         call()

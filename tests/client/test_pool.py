@@ -40,12 +40,10 @@ def servers(clock):
 
 @pytest.fixture
 def named(clock):
-    """Servers behind a name that was not resolved yet."""
     return Pool([NAME], clock)
 
 
 def started(servers, server):
-    """A request that is in flight."""
     request = servers.observe(server)
     request.__enter__()
     return request
@@ -58,19 +56,11 @@ def ended(request, error):
 
 
 def end(servers, server, error):
-    """One request to a server that ends like this."""
     ended(started(servers, server), error)
 
 
 def hosts(servers):
     return sorted(server.endpoint.host for server in servers)
-
-
-def test_pool_picks_servers_in_turn(servers):
-    """Nine requests are three for each, never two in a row for one."""
-    picked = [servers.pick() for _ in range(9)]
-    assert [picked.count(server) for server in servers.servers] == [3, 3, 3]
-    assert picked[:3] * 3 == picked
 
 
 def test_pool_ejects_a_server_that_cannot_be_reached(servers, clock):

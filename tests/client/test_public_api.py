@@ -12,7 +12,6 @@ METHODS = sorted(name for name in vars(Client) if not name.startswith("_"))
 
 
 def test_public_names_are_listed_in_order():
-    """`__all__` is sorted and names exactly what is public."""
     public = {name for name, value in vars(resnet_client).items() if not (name[0] == "_" or inspect.ismodule(value))}
     assert sorted(resnet_client.__all__) == resnet_client.__all__
     assert set(resnet_client.__all__) == public

@@ -22,15 +22,7 @@ from strategies import JSON, NUMBERS, TEXT, attempted, near
 
 
 def answer(*entries):
-    """An answer with these class strings."""
     return Answer(np.array([list(entries)], dtype=object), "resnet50", "1")
-
-
-def test_read_classification_splits_class_strings():
-    """Value, index and label are separated; the label keeps its own colons."""
-    found = read_classification(answer(b"0.250000:7:cock", b"0.750000:3:tiger: shark"))
-    assert found.top == Prediction(3, "tiger: shark", 0.75)
-    assert [p.index for p in found.predictions] == [3, 7]
 
 
 def test_read_classification_shows_the_index_of_a_class_without_label():
@@ -92,7 +84,6 @@ def test_classification_fits_on_a_line():
 
 
 def test_image_error_can_be_pickled():
-    """With its message and source."""
     copy = pickle.loads(pickle.dumps(ImageError("no", source="x.jpg")))  # our own bytes
     assert (str(copy), copy.source) == ("no", "x.jpg")
 

@@ -30,7 +30,6 @@ def test_tensors_parts_of_pixels_are_in_row_order():
 
 @given(st.sampled_from(["BYTES", "FP32", "FP16", "INT7", ""]), st.lists(st.integers(-2, 9), max_size=3), st.binary())
 def test_tensors_read_returns_the_shape_or_refuses(datatype, shape, content):
-    """Whatever a server sends."""
     try:
         found = tensors.read(datatype, shape, content)
     except (ValueError, LookupError):

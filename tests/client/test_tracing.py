@@ -42,7 +42,6 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     @property
     def url(self):
-        """Where spans are sent."""
         return f"http://127.0.0.1:{self.server_port}/v1/traces"
 
     def of_trace(self, trace_id, names):
@@ -64,7 +63,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Receiver
 
     def do_POST(self):  # the name that the library calls
-        """Keep the spans."""
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         for resource in content["resourceSpans"]:
             for scope in resource["scopeSpans"]:
@@ -89,7 +87,6 @@ def whole(receiver, exporter, call):
 
 @pytest.fixture(scope="module")
 def receiver():
-    """A collector of spans."""
     with Receiver() as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield running
@@ -159,7 +156,6 @@ def provider():
 
 @pytest.fixture(scope="session")
 def kept(provider):
-    """The spans of the client."""
     made = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(made))
     return made
@@ -167,7 +163,6 @@ def kept(provider):
 
 @pytest.fixture
 def exporter(kept, monkeypatch):
-    """The spans of the client in this test."""
     monkeypatch.setattr(Switch, "now", ALWAYS_ON)
     kept.clear()
     return kept

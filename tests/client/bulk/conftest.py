@@ -36,7 +36,6 @@ class StubServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.outputs = ["FEATURES__1"]
 
     def ModelInfer(self, request, context):  # noqa: N802  # the service's names
-        """Fail as requested, or answer."""
         content = request.raw_input_contents[0][4:]
         if not content.startswith(PNG):
             self.received.append(content[0])
@@ -57,36 +56,29 @@ class StubServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         return answer
 
     def ServerLive(self, _, __):  # noqa: N802
-        """Yes."""
         return service_pb2.ServerLiveResponse(live=True)
 
     def ServerReady(self, _, __):  # noqa: N802
-        """Yes."""
         return service_pb2.ServerReadyResponse(ready=True)
 
     def ModelReady(self, _, __):  # noqa: N802
-        """Yes."""
         return service_pb2.ModelReadyResponse(ready=True)
 
     def ServerMetadata(self, _, __):  # noqa: N802
-        """A name."""
         return service_pb2.ServerMetadataResponse(name="stub", version="1")
 
     def ModelMetadata(self, _, __):  # noqa: N802
-        """The outputs."""
         answer = service_pb2.ModelMetadataResponse(name="resnet50", versions=["3"])
         for name in self.outputs:
             answer.outputs.add(name=name, datatype="FP32", shape=[-1, WIDTH])
         return answer
 
     def ModelConfig(self, _, __):  # noqa: N802
-        """Without parameters."""
         return service_pb2.ModelConfigResponse()
 
 
 @pytest.fixture
 def served():
-    """The server that runs of the test use."""
     stub = StubServer()
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         server = grpc.server(pool)

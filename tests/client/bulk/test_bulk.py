@@ -11,7 +11,6 @@ IMAGES = 56
 
 @pytest.fixture(scope="module")
 def crops(photos, tmp_path_factory):
-    """Small images, one of them damaged."""
     scenes = [photos[name] for name in ("cat", "coffee", "flower")]
     return bulk.write_crops(tmp_path_factory.mktemp("bulk") / "images", scenes, IMAGES, side=160)
 

@@ -135,7 +135,6 @@ def test_resume_leaves_nothing_of_an_invalid_source(bulk, folder, tmp_path, sour
 
 
 def test_resume_accepts_other_settings_before_the_inventory(bulk, folder):
-    """It has sent nothing yet."""
     with killed_after(0):
         bulk("images")
     assert "features" in bulk("images", "--embed").schema.names

@@ -20,7 +20,6 @@ INTERNAL = grpc.StatusCode.INTERNAL, "it fell over"
 
 @pytest.fixture
 def one(tmp_path):
-    """A single image."""
     (tmp_path / "7.jpg").write_bytes(b"\7")
     return "7.jpg"
 
@@ -83,12 +82,10 @@ SIXTH = 5 * 2048  # where the sixth image of an archive begins
 
 
 def cut_header(content):
-    """End inside the header of the sixth image."""
     return content[: SIXTH + 100]
 
 
 def cut_content(content):
-    """End inside the content of the sixth image."""
     return content[: SIXTH + 513]
 
 
@@ -121,7 +118,6 @@ def test_bulk_reports_damage_of_a_compressed_archive(bulk, tmp_path, kind):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """Pauses take no time."""
     monkeypatch.setattr("time.sleep", lambda _: None)
 
 

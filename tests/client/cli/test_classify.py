@@ -20,7 +20,6 @@ def test_classify_prints_tab_separated_lines(stub, files, capsys):
 
 
 def test_classify_prints_json_objects(stub, files, capsys):
-    """Failures are objects with an error."""
     main(["classify", "--json", *files])
     objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert ["error" in entry for entry in objects] == [False, True, False]

@@ -56,14 +56,12 @@ def snapshot(**changes):
 
 
 def with_config(name, change, **changes):
-    """The default repository with one config changed."""
     configs = copy.deepcopy(CONFIGS)
     change(configs[name])
     return snapshot(configs=configs, **changes)
 
 
 def with_counts(model, **changes):
-    """The healthy server with other counts of one model."""
     return snapshot(statistics=(statistics(model, **changes),))
 
 

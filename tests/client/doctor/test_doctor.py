@@ -34,7 +34,6 @@ def run(capsys, monkeypatch):
 
 @pytest.fixture
 def report(run):
-    """Run the command; returns exit code and report."""
 
     def report(url, *options, token=""):
         code, output, errors = run(url, "--json", *options, token=token)
@@ -123,7 +122,6 @@ FAULTS = {
 
 
 def remove_backlog_limit(config):
-    """Let any number of requests wait."""
     del config.parameters["max_backlog"]
 
 
@@ -134,19 +132,16 @@ def edit_network(config):
 
 
 def remove_parameters(config):
-    """Remove the preprocessing config and all limits."""
     for parameter in list(config.parameters):
         del config.parameters[parameter]
 
 
 def call_broken_step(config):
-    """Have the ensemble call a model that fails."""
     config.ensemble_scheduling.step[0].model_name = "broken_step"
 
 
 @pytest.fixture(scope="module")
 def faulty(repository_copy):
-    """One server with many faults."""
     folder: Path = repository_copy.folder
     models = [
         ("preprocess", "", remove_backlog_limit),

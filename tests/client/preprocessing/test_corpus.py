@@ -21,7 +21,6 @@ CALLERS = 8
 
 @pytest.fixture
 def preprocess(server):
-    """The served `preprocess`."""
     served = Preprocess(server)
     yield served
     served.close()

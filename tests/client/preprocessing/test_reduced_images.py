@@ -23,7 +23,6 @@ HELD = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 7: Image.Tr
 
 @pytest.fixture(scope="module")
 def coffee(photos):
-    """An image with fine and coarse detail."""
     return Image.open(photos["coffee"]).convert("RGB")
 
 

@@ -35,7 +35,6 @@ def noise(width, height, mode="RGB", seed=0):
 
 
 def pillow(image, size, box, interpolation="bilinear"):
-    """The same by Pillow alone."""
     return np.asarray(image.resize(size, resampling.INTERPOLATIONS[interpolation], box=box)).astype(int)
 
 
