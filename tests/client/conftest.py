@@ -1,0 +1,149 @@
+"""Four kinds of clients for the real server; servers in memory for faults and for what order requests come in."""
+
+import asyncio
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+
+import certifi
+import numpy as np
+import pytest
+import trustme
+from resnet_client import ClientConfig, UnavailableError, async_client, client
+from resnet_client.requests import FEATURES, Inference
+from resnet_client.responses import Answer
+
+from .clients import KINDS
+
+POLL_S = 0.001
+UNREACHABLE = UnavailableError("connection refused")
+
+
+class Stub:
+    """Servers in memory: the first byte of an image is its class and each of its features.
+
+    Attributes:
+        sent: requests and their timeouts, in seconds.
+        order: hosts, in the order in which they were asked.
+        dead: hosts that cannot be reached.
+        closed: hosts whose connections were closed.
+        failures: errors of the next requests.
+        fail: gets a host, and returns the error of its request, or None.
+        is_due: gets a request, and returns whether its response may leave.
+        answered: how many responses have left.
+        most_running: how many requests were in flight at once.
+    """
+
+    def __init__(self):
+        self.sent, self.order, self.failures = [], [], []
+        self.dead, self.closed = set(), set()
+        self.fail = lambda _: None
+        self.is_due = lambda _: True
+        self.answered = self.most_running = self._running = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def request(self, host, request, timeout_s):
+        """Count a request while it is in flight; fail, or yield the response."""
+        with self._lock:
+            self.sent.append((request, timeout_s))
+            self.order.append(host)
+            self._running += 1
+            self.most_running = max(self.most_running, self._running)
+            failure = self.failures.pop(0) if self.failures else UNREACHABLE if host in self.dead else self.fail(host)
+        try:
+            yield None if failure else self.response(request)
+        finally:
+            with self._lock:
+                self._running -= 1
+                self.answered += 1
+        if failure:
+            raise failure
+
+    def response(self, request):
+        if not isinstance(request, Inference):
+            counted = {"model_stats": [{"name": "m", "version": "1", "inference_count": 2}]}
+            return counted if request.method == "get_inference_statistics" else {}
+        index = request.tensor[0, 0][0]
+        if request.output_name == FEATURES:
+            return Answer(np.full((1, 8), index, np.float32), request.model, "1")
+        return Answer(np.array([[f"0.5:{index}:label {index}".encode()]], dtype=object), request.model, "1")
+
+
+class StubTransport:
+    """A blocking connection to one server in memory."""
+
+    def __init__(self, servers, endpoint):
+        self.servers, self.host = servers, endpoint.host
+
+    def send(self, request, timeout_s):
+        with self.servers.request(self.host, request, timeout_s) as response:
+            while not self.servers.is_due(request):
+                time.sleep(POLL_S)
+        return response
+
+    def close(self):
+        self.servers.closed.add(self.host)
+
+
+class AsyncStubTransport(StubTransport):
+    """The same for asyncio."""
+
+    async def send(self, request, timeout_s):
+        with self.servers.request(self.host, request, timeout_s) as response:
+            while not self.servers.is_due(request):  # noqa: ASYNC110  # the condition is the test's own
+                await asyncio.sleep(POLL_S)
+        return response
+
+    async def close(self):
+        super().close()
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """The servers in memory that all clients made in the test use."""
+    servers = Stub()
+    monkeypatch.setattr(client, "connect", lambda _, endpoint: StubTransport(servers, endpoint))
+    monkeypatch.setattr(async_client, "connect_async", lambda _, endpoint: AsyncStubTransport(servers, endpoint))
+    return servers
+
+
+@pytest.fixture(params=KINDS)
+def connect(request):
+    """Make a client of one of the four kinds for a port, or for the server's own URL."""
+    protocol, kind = KINDS[request.param]
+    clients = []
+
+    def make(where, url="{protocol}://127.0.0.1:{port}", **options):
+        at_port = isinstance(where, int)
+        whole = url.format(protocol=protocol, port=where) if at_port else getattr(where, f"{protocol}_url")
+        clients.append(kind(whole, **options))
+        return clients[-1]
+
+    make.protocol = protocol
+    yield make
+    for made in clients:
+        made.close()
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    return shutil.copy(certifi.where(), tmp_path / "ca.pem")
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory):
+    """The paths of a certificate for a client and of its key."""
+    folder = tmp_path_factory.mktemp("own")
+    issued = trustme.CA().issue_cert("caller@example.org")
+    issued.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    return folder / "certificate.pem", folder / "key.pem"
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    """Options of the shell that runs the tests must not leak into them; the token is that of the tests' server."""
+    for name in ClientConfig.__dataclass_fields__.keys() - {"admin_token"}:
+        monkeypatch.delenv(f"RESNET_{name.upper()}", raising=False)

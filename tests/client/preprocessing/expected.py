@@ -1,0 +1,11 @@
+"""The pixels that torchvision's own functions make of an image."""
+
+import numpy as np
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
+
+
+def torchvision_pixels(image, recipe):
+    """The steps of ``transforms.ImageClassification`` before normalisation, as integers that can be subtracted."""
+    resized = F.resize(image, [recipe.resize], InterpolationMode(recipe.interpolation), antialias=True)
+    return np.asarray(F.center_crop(resized, [recipe.crop, recipe.crop])).astype(int)

@@ -1,0 +1,83 @@
+"""From an encoded image to pixels: they are torchvision's, and what is not an image is refused with a message."""
+
+import io
+
+import numpy as np
+import pytest
+from corpus.writers import encoded, exif
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+from resnet_client.preprocessing import InvalidImageError, Recipe, crop_pixels, decode, prepare
+
+from .expected import torchvision_pixels
+
+V1, V2 = Recipe(resize=256, crop=224), Recipe(resize=232, crop=224)
+
+
+@pytest.mark.parametrize("recipe", [V1, V2], ids=["v1", "v2"])
+def test_prepare_returns_torchvisions_pixels(photos, recipe):
+    """But for rounding: 0.3 of 255 on average, never above 2."""
+    for path in photos.values():
+        expected = torchvision_pixels(Image.open(path).convert("RGB"), recipe)
+        difference = np.abs(prepare(path.read_bytes(), recipe) - expected)
+        assert difference.mean() < 0.3, path
+        assert difference.max() <= 2, path
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([V1, V2]), st.integers(0, 99))
+def test_crop_pixels_returns_torchvisions_pixels_for_any_size(width, height, recipe, seed):
+    """Tiny, odd and narrow sizes included."""
+    if max(width, height) > 40 * min(width, height):
+        width = height = max(width, height)  # torchvision would make a gigapixel of these
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    difference = np.abs(crop_pixels(image, recipe).astype(int) - torchvision_pixels(image, recipe))
+    assert difference.mean() < 0.5
+
+
+def test_crop_pixels_takes_no_memory_for_a_very_long_image():
+    """A 1x10000 image is cropped without becoming half a gigapixel on the way."""
+    image = Image.new("RGB", (1, 10_000), (10, 200, 30))
+    assert (crop_pixels(image, V1) == (10, 200, 30)).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_prepare_applies_the_exif_orientation(photos, orientation):
+    turned = encoded(Image.open(photos["flower"]), exif=exif(orientation))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(turned)))
+    assert np.abs(prepare(turned, V1) - torchvision_pixels(upright, V1)).mean() < 0.3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
+def test_decode_converts_every_mode_to_rgb(photos, mode):
+    """Grey, palette, transparent, print and 16-bit images become the RGB image that they show."""
+    colour = Image.open(photos["coffee"]).convert("RGB")
+    if mode == "I;16":
+        grey = np.asarray(colour.convert("L")).astype(np.uint16) * 257
+        image, expected = Image.fromarray(grey), colour.convert("L").convert("RGB")
+    else:
+        image = colour.convert(mode)
+        expected = image.convert("RGB")
+    form = "TIFF" if mode == "CMYK" else "PNG"
+    assert np.array_equal(np.asarray(decode(encoded(image, form))), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"hello, I am a text", "not an image in a known format"),
+        (b"\xff\xd8\xff" + b"\0" * 40, "not an image|damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image in a known format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image in a known format"),
+        # 32-bit and floating-point images would be clipped to white or black.
+        (encoded(Image.new("I", (8, 8), 1), "TIFF"), "save it with 8 or 16 bits"),
+        (encoded(Image.new("F", (8, 8), 1), "TIFF"), "save it with 8 or 16 bits"),
+    ],
+    ids=["empty", "text", "jpeg header only", "postscript", "svg", "32-bit", "floating-point"],
+)
+def test_decode_refuses_what_is_not_an_image(content, message):
+    with pytest.raises(InvalidImageError, match=message):
+        decode(content)

@@ -1,0 +1,114 @@
+"""URLs of servers, taken apart; what is not one is refused with the remedy."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from resnet_client import Client, ClientConfig, ConfigurationError
+from resnet_client.endpoints import DEFAULT_PORTS, Endpoint, parse_all
+from strategies import near
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("grpc://localhost:8001", Endpoint("grpc", "localhost", 8001)),
+        ("grpc://localhost", Endpoint("grpc", "localhost", 8001)),
+        ("grpcs://triton.example/", Endpoint("grpcs", "triton.example", 8001)),
+        ("http://10.0.0.1", Endpoint("http", "10.0.0.1", 8000)),
+        ("https://proxy:443/triton/a/", Endpoint("https", "proxy", 443, "triton/a")),
+        ("GRPC://[::1]:9", Endpoint("grpc", "::1", 9)),
+        ("dns:///triton:9", Endpoint("grpc", "triton", 9, is_name=True)),
+        ("grpcs+dns:///triton", Endpoint("grpcs", "triton", 8001, is_name=True)),
+        ("HTTP+DNS:///triton/base", Endpoint("http", "triton", 8000, "base", is_name=True)),
+    ],
+)
+def test_endpoint_is_parsed_from_a_url(url, expected):
+    assert Endpoint.parse(url) == expected
+
+
+def test_endpoint_target_keeps_the_brackets_of_ipv6():
+    assert Endpoint.parse("http://[::1]:9/base").target == "[::1]:9/base"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("localhost:8001", "scheme is missing"),
+        ("", "scheme is missing"),
+        ("ftp://localhost", "'ftp' is unknown"),
+        ("grpc://", "host is missing"),
+        ("grpc://localhost:eight", "port"),
+        ("grpc://localhost:99999", "port"),
+        ("grpc://localhost:0", "port"),
+        ("grpc://localhost/path", "no path"),
+        ("http://me:secret@localhost", "user names"),  # pragma: allowlist secret
+        ("http://localhost?x=1", "no meaning"),
+        ("grpc://[::1", "Invalid IPv6"),
+        ("dns://triton", "three slashes before it, dns:///NAME"),
+        ("dns:///", "host is missing"),
+        ("ftp+dns:///triton", "'ftp[+]dns' is unknown"),
+        ("grpc://a:1,b:2", "scheme is missing"),
+    ],
+)
+def test_endpoint_refuses_an_invalid_url(url, reason):
+    """The message has the fault and a correct form."""
+    with pytest.raises(ConfigurationError, match=reason) as caught:
+        parse_all(url)
+    assert "grpc://HOST:8001" in str(caught.value)
+
+
+def test_endpoint_at_an_address_is_found_by_its_name():
+    """Certificates are made out to the name, connections go to the address."""
+    found = Endpoint.parse("https+dns:///triton:9").at("10.0.0.1")
+    assert (str(found), found.found_by) == ("https://10.0.0.1:9", "triton")
+    assert str(Endpoint.parse("dns:///triton")) == "grpc+dns:///triton:8001"
+
+
+@pytest.mark.parametrize("url", ["grpc://a, http://b,grpc://a", ["grpc://a", "http://b", "grpc://a"]])
+def test_client_takes_several_urls(url):
+    """Commas in a text or items of a list, each server once."""
+    assert [str(endpoint) for endpoint in Client(url).config.endpoints] == ["grpc://a:8001", "http://b:8000"]
+
+
+@pytest.mark.parametrize("url", ["http://me:{}@host", "grpc://{}@host:x", "ftp://a:{}@b", "http://a:{}@[b"])
+def test_endpoint_does_not_repeat_a_password(url):
+    with pytest.raises(ConfigurationError) as caught:
+        ClientConfig(url=url.format("s3cret-w0rd"))
+    assert "s3cret-w0rd" not in str(caught.value)
+
+
+URLS = near(
+    "grpc", "http", "s", "dns", "+", "://", "/", ":", "@", "[", "]", "::1", "host", ".", ",", "?", "#", "%", " "
+)
+
+
+@given(URLS)
+@example("grpc://[::1]:8001")
+@example("grpc://[::1%25eth0]:8001")
+@example("grpc://[v1.x]:8001")
+@example("http://HOST/a//b/")
+@example("grpc://host:" + "9" * 5000)
+@example("grpc://ho\x00st")
+@example("grpc://\u2100host")
+@example("http://host/a b")
+def test_endpoint_parses_what_it_has_written(url):
+    """A URL that is read has a host and a port, and reads the same again."""
+    try:
+        endpoint = Endpoint.parse(url)
+    except ConfigurationError:
+        return
+    assert endpoint.scheme in DEFAULT_PORTS
+    assert endpoint.host
+    assert 1 <= endpoint.port <= 65535
+    assert Endpoint.parse(str(endpoint)) == endpoint
+
+
+@given(st.lists(URLS, max_size=3).map(",".join) | URLS)
+def test_parse_all_lists_each_endpoint_once(urls):
+    """A list that is read has an address for each, each once."""
+    try:
+        endpoints = parse_all(urls)
+    except ConfigurationError:
+        return
+    assert 1 <= len(endpoints) <= urls.count(",") + 1
+    assert len(set(endpoints)) == len(endpoints)

@@ -1,0 +1,139 @@
+"""Errors of gRPC, HTTP and sockets become the client's own."""
+
+import ast
+import http.client
+import ssl
+from pathlib import Path
+from unittest.mock import Mock
+
+import aiohttp
+import grpc
+import pytest
+from resnet_client import error_mapping, errors
+from resnet_client.error_mapping import RefusedError, map_error, mapped
+
+URL = "grpc://h:1"
+FULL = f"{URL} is overloaded: Exceeds maximum queue size; retry later or send fewer images at once"
+TOKEN = "RESNET_ADMIN_TOKEN) opens it"  # noqa: S105  # the remedy
+GRPC_TOKEN = "triton-grpc-protocol-admin-key"  # noqa: S105  # a header
+ROOT = Path(__file__).resolve().parents[2]
+STANDALONE = (
+    "model_repository/preprocess/1/model.py",
+    "build/resnet_build/python_models/preprocess_check/model.py",
+    "deploy/compose/healthcheck.py",
+)
+
+
+class Refused(grpc.RpcError):
+    """A refusal as gRPC raises it."""
+
+    def __init__(self, status, sentence):
+        self._status, self._sentence = status, sentence
+
+    def code(self):
+        return grpc.StatusCode[self._status]
+
+    def details(self):
+        return self._sentence
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "reason", "expected", "message"),
+    [
+        ("NOT_FOUND", "404", "unknown model: 'x'", "ModelNotFoundError", "`resnet-serve` lists its models"),
+        ("INVALID_ARGUMENT", "400", "requested model 'x' is not available", "ModelNotFoundError", "'x'"),
+        ("INVALID_ARGUMENT", "400", "[request id: 7] in ensemble 'r', [image] no", "InvalidImageError", "no"),
+        ("INVALID_ARGUMENT", "400", "unexpected inference input 'x', [image] expected", "RequestError", "'x'"),
+        ("INVALID_ARGUMENT", "400", "unexpected inference input 'IMAGE'", "RequestError", "IMAGE"),
+        ("INVALID_ARGUMENT", "400", "unexpected inference output 'F' for model 'm'", "RequestError", "as 'resnet50'"),
+        ("UNAVAILABLE", "503", "in ensemble 'r', [overload] 64 wait", "OverloadedError", "is overloaded: 64 wait"),
+        ("UNAVAILABLE", "503", "in ensemble 'r', Exceeds maximum queue size", "OverloadedError", FULL),
+        ("UNAVAILABLE", "503", "Request timeout expired", "OverloadedError", "retry later"),
+        ("UNAVAILABLE", "503", "failed to connect to all addresses", "UnavailableError", "connect"),
+        ("UNAVAILABLE", "403", f"it is restricted, expecting header '{GRPC_TOKEN}'", "RequestError", TOKEN),
+        ("PERMISSION_DENIED", "403", "it is restricted, expecting header 'admin-key'", "RequestError", TOKEN),
+        ("PERMISSION_DENIED", "403", "This API is restricted", "RequestError", "restricted"),
+        ("DEADLINE_EXCEEDED", "504", "Deadline Exceeded", "DeadlineExceededError", "timeout_s"),
+        ("INTERNAL", "500", "Stub process 'x' is not healthy.", "ResponseError", "not healthy"),
+        ("UNKNOWN", "418", "?", "ResponseError", "?"),
+    ],
+)
+def test_map_error_is_the_same_for_both_protocols(status, number, reason, expected, message):
+    """A gRPC status and its HTTP number give one error, which has cause and remedy without prefixes for programs."""
+    by_grpc = map_error(Refused(status, reason), URL, 1)
+    by_http = map_error(RefusedError(reason, number), URL, 1)
+    assert type(by_grpc) is type(by_http) is getattr(errors, expected)
+    assert str(by_grpc) == str(by_http)
+    assert message in str(by_grpc)
+    assert expected not in ("InvalidImageError", "OverloadedError") or "[" not in str(by_grpc)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "expected"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), errors.UnavailableError),
+        (TimeoutError(110, "Connection timed out"), errors.UnavailableError),
+        (TimeoutError(), errors.DeadlineExceededError),
+        (TimeoutError("timed out"), errors.UnavailableError),
+        (aiohttp.ConnectionTimeoutError("Connection timeout to host"), errors.UnavailableError),
+        (http.client.RemoteDisconnected("closed without response"), errors.UnavailableError),
+        (http.client.IncompleteRead(b"half"), errors.UnavailableError),
+        (aiohttp.ServerDisconnectedError(), errors.UnavailableError),
+        (RuntimeError("Session is closed"), errors.ClosedError),
+        (ValueError("Cannot invoke RPC on closed channel!"), errors.ClosedError),
+        (KeyError("outputs"), errors.ResponseError),
+    ],
+)
+def test_mapped_keeps_the_cause(foreign, expected):
+    """Sockets, HTTP libraries and unreadable responses each have their error."""
+    with pytest.raises(expected) as caught, mapped(URL, 10):
+        raise foreign
+    assert caught.value.__cause__ is foreign
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        http.client.BadStatusLine("\x00\x00\x18\x04\x1b[31m\r\n"),
+        aiohttp.ClientResponseError(
+            Mock(real_url="http://h:8001"), (), status=400, message="Bad status line:\n b'\\x00\\x00'"
+        ),
+    ],
+)
+def test_map_error_shows_no_control_characters(foreign):
+    """Where HTTP is sent to a gRPC port, the message says so and shows nothing of the response as it is."""
+    error = map_error(foreign, "http://h:8001", 1)
+    assert type(error) is errors.UnavailableError
+    assert "as if this were a port of gRPC" in str(error)
+    assert str(error).isprintable()
+
+
+def test_map_error_names_the_options_for_certificates():
+    error = map_error(ssl.SSLCertVerificationError("certificate verify failed"), "https://h:1", 1)
+    assert "ca_certificate names whom to trust" in str(error)
+
+
+@pytest.mark.parametrize("file", STANDALONE)
+def test_error_mapping_has_the_prefixes_of_the_standalone_files(file):
+    """They run without this package, and write or look for the prefixes that it reads."""
+    assigned = {}
+    for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign):
+            names = node.targets[0].elts if isinstance(node.targets[0], ast.Tuple) else node.targets
+            values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+            assigned |= {name.id: value for name, value in zip(names, values, strict=False)}
+    repeated = {name: ast.literal_eval(assigned[name]) for name in assigned if name.endswith("_PREFIX")}
+    assert repeated == {name: getattr(error_mapping, name) for name in repeated}
+    assert "OVERLOAD_PREFIX" in repeated
+
+
+def test_map_error_takes_a_late_timeout_in_the_queue_for_a_missed_deadline():
+    error = RefusedError("Request timeout expired", "503")
+    assert isinstance(map_error(error, URL, 1, is_late=True), errors.DeadlineExceededError)
+
+
+def test_errors_have_natural_bases():
+    """`TimeoutError` or `ValueError` catches the client's."""
+    assert issubclass(errors.DeadlineExceededError, TimeoutError)
+    assert issubclass(errors.ConfigurationError, ValueError)
+    assert issubclass(errors.ImageError, ValueError)

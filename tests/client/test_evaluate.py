@@ -1,0 +1,124 @@
+"""Reading samples and comparing models."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from resnet_client import Client, ConfigurationError, evaluate
+from strategies import TEXT, near
+
+NAMES = {"crane": [134, 517], "tench": [0], "tiger shark": [3], "cock": [7]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_read_samples_takes_classes_from_a_file(tmp_path, encoding):
+    """The columns `file` and `class_index` count, others do not."""
+    (tmp_path / "labels.csv").write_text("file,class_index,name\na.jpg,3,x\n", encoding=encoding)
+    samples = evaluate.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
+    assert samples == [evaluate.Sample(tmp_path / "a.jpg", 3)]
+
+
+def folder_of(tmp_path, names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_read_samples_takes_classes_from_folders(tmp_path):
+    """A folder is named by class index or by label."""
+    samples = evaluate.read_samples(folder_of(tmp_path, ["7/a.jpg", "tench/a.jpg"]), None, NAMES)
+    assert [sample.class_index for sample in samples] == [7, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["crane/a.jpg"], "name the folder 134 or 517"),
+        (["unicorn/a.jpg"], "neither a class index nor"),
+        (["7/notes.txt"], "there is no photo in .*; expected one folder per class"),
+        (["7/x", "a.jpg"], "has 1 photo, but no folders of classes; expected one folder per class, named by its index"),
+        (["7/x", "a.jpg", "b.png", "notes.txt"], "has 2 photos, but no folders of classes; .* or --labels FILE"),
+    ],
+)
+def test_read_samples_refuses_folders_without_classes(tmp_path, names, message):
+    with pytest.raises(ConfigurationError, match=message):
+        evaluate.read_samples(folder_of(tmp_path, names), None, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file,class_index\n", "labels.csv names no photo"),
+        ("", "needs the columns .* lacks class_index and file"),
+        ("file\na.jpg\n", "needs the columns .* lacks class_index"),
+        ("file;class_index\na.jpg;3\n", "separated by commas"),
+        ("file,class_index\na.jpg,3\nb.jpg,tench\n", "line 3: class_index must be an integer, not 'tench'"),
+        ("file,class_index\na.jpg\n", "line 2: class_index must be an integer, not None"),
+        ("file,class_index\na.jpg,-1\n", "no class -1, only 0 to 517"),
+        ("file,class_index\na.jpg,1000\n", "no class 1000, only 0 to 517"),
+        (f"file,class_index\n{'a' * 200_000},3\n", "field larger than field limit"),
+    ],
+)
+def test_read_samples_refuses_invalid_label_files(tmp_path, content, message):
+    (tmp_path / "labels.csv").write_text(content)
+    with pytest.raises(ConfigurationError, match=message):
+        evaluate.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
+
+
+def test_evaluate_asks_every_model_for_the_version_of_the_client(stub, tmp_path):
+    (tmp_path / "1.png").write_bytes(b"\x01")
+    with Client(model_version="99") as client:
+        evaluate.class_names(client, "a")
+        evaluate.evaluate(client, [evaluate.Sample(tmp_path / "1.png", 1)], ["a", "b"], max_in_flight=1)
+    assert [(request.model, request.model_version) for request, _ in stub.sent] == [
+        ("a", "99"),
+        ("a", "99"),
+        ("b", "99"),
+    ]
+
+
+def test_evaluate_counts_hits_misses_and_failures(stub, tmp_path):
+    samples = []
+    for content, truth in ((1, 1), (2, 9)):
+        (tmp_path / f"{content}.png").write_bytes(bytes([content]))
+        samples.append(evaluate.Sample(tmp_path / f"{content}.png", truth))
+    samples.append(evaluate.Sample(tmp_path / "missing.png", 1))
+    with Client() as client:
+        evaluation = evaluate.evaluate(client, samples, ["a", "b"], max_in_flight=2)
+    assert evaluation.reports[0].top1 == pytest.approx(1 / 3)
+    assert list(evaluation.reports[0].failures) == [str(tmp_path / "missing.png")]
+    assert evaluation.agreement == {"a = b": 1.0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+ROWS = st.lists(st.lists(TEXT | near("0", "cat.jpg", "-1", "../", "file"), max_size=4), max_size=4)
+
+
+def table(rows):
+    stream = io.StringIO()
+    csv.writer(stream).writerows([["file", "class_index"], *rows])
+    return stream.getvalue().encode(errors="replace")
+
+
+@given(ROWS.map(table) | TEXT.map(lambda text: text.encode(errors="replace")) | st.binary())
+@example(b"file,class_index\nx\n")
+@example(b"file,class_index\n" + b'"' + b"x" * 200_000)
+@example(b"file,class_index\nx," + b"9" * 5000)
+@example(b"file,class_index\n\x00,0")
+def test_read_samples_returns_classes_of_the_model(folder, content):
+    """Whatever the label file holds, it is read or refused."""
+    path = folder / "labels.csv"
+    path.write_bytes(content)
+    try:
+        samples = evaluate.read_samples(folder, path, {"cat": [0], "dog": [1]})
+    except ConfigurationError:
+        return
+    assert samples
+    assert all(sample.class_index in (0, 1) for sample in samples)

@@ -1,0 +1,151 @@
+"""What a client is in a child process: its own connections, no lock that stays closed."""
+
+import subprocess
+import sys
+import threading
+from http.server import ThreadingHTTPServer
+
+import pytest
+
+from .stub import Echo
+
+SETUP = """
+import asyncio, multiprocessing, os, signal, sys, threading
+from resnet_client import AsyncClient, Client
+URL, IMAGES = sys.argv[1], sys.argv[2:]
+os.register_at_fork(after_in_child=lambda: signal.alarm(20))  # no child that hangs is left behind
+def exit_code(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+
+def printed(code, *arguments):
+    command = [sys.executable, "-c", SETUP + code, *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=90).stdout
+
+
+@pytest.fixture(scope="module")
+def url():
+    """A server whose answer is the first byte of the image."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_fork_gives_children_of_the_real_server_their_own_responses(server, photos, protocol):
+    """Four children ask for two images in turn with their parent's client."""
+    code = """
+client = Client(URL)
+expected = [client.classify(path).top.index for path in IMAGES]
+def call(number):
+    return client.classify(IMAGES[number]).top.index == expected[number]
+with multiprocessing.get_context("fork").Pool(4) as pool:
+    print(expected[0] != expected[1], pool.map(call, [0, 1] * 8, chunksize=1).count(True), call(0))
+client.close()
+"""
+    assert printed(code, getattr(server, f"{protocol}_url"), photos["cat"], photos["coffee"]) == "True 16 True\n"
+
+
+def test_fork_gives_children_their_own_responses(url):
+    """Two hundred requests by four children at once, more than the real server could answer in time."""
+    code = """
+client = Client(URL)
+assert client.classify(bytes([9])).top.index == 9
+def call(number):
+    return client.classify(bytes([number])).top.index == number
+with multiprocessing.get_context("fork").Pool(4) as pool:
+    print(sum(pool.imap_unordered(call, [1, 2] * 200)), call(3))
+"""
+    assert printed(code, url) == "400 True\n"
+
+
+def test_fork_gives_children_of_asyncio_their_own_responses(url):
+    """An `AsyncClient` is new in a child, in an event loop of the child's own; the parent's works on."""
+    code = """
+client, loop = AsyncClient(URL), asyncio.new_event_loop()
+async def call(number):
+    for _ in range(50):
+        assert (await client.classify(bytes([number]))).top.index == number
+    return number
+loop.run_until_complete(call(9))
+children = []
+for number in (1, 2):
+    if not (child := os.fork()):
+        os._exit(asyncio.run(call(number)))
+    children.append(child)
+print(loop.run_until_complete(call(3)), [exit_code(child) for child in children])
+loop.run_until_complete(client.close())
+"""
+    assert printed(code, url) == "3 [1, 2]\n"
+
+
+def test_fork_leaves_no_lock_closed(url):
+    """Whatever lock was held at the fork, calls and the checks of several servers go on in the child."""
+    code = """
+locks, make = [], threading.Lock
+def recorded():
+    locks.append(make())
+    return locks[-1]
+threading.Lock = recorded
+client = Client([URL, URL.replace("127.0.0.1", "localhost")], retry_overload=True)
+client.classify(bytes([9]))
+client.classify(bytes([9]))
+threading.Lock = make
+held = [lock for lock in locks if lock.acquire(blocking=False)]
+assert len(held) > 4
+if not (child := os.fork()):
+    with client:
+        index = client.classify(bytes([7])).top.index
+        os._exit(index if "resnet-client-checks" in {thread.name for thread in threading.enumerate()} else 1)
+print(exit_code(child))
+for lock in held:
+    lock.release()
+print(client.classify(bytes([8])).top.index)
+client.close()
+"""
+    assert printed(code, url) == "7\n8\n"
+
+
+def test_fork_leaves_room_for_images_of_the_child(url):
+    """What the parent's threads decode at the fork takes no room in a child, and no turn."""
+    code = """
+from PIL import ImageFile
+from resnet_client import images
+from resnet_client.preprocessing import Limits, Recipe
+load, decoding, ended = ImageFile.ImageFile.load, threading.Event(), threading.Event()
+def load_slowly(self):
+    decoding.set()
+    ended.wait()
+    return load(self)
+ImageFile.ImageFile.load = load_slowly
+arguments = images.golden(), Recipe(resize=32, crop=24), Limits(max_pixels=64 * 64)
+threads = [threading.Thread(target=images.pixels, args=arguments) for _ in range(2)]  # one decodes, one waits
+for thread in threads:
+    thread.start()
+decoding.wait()
+if not (child := os.fork()):
+    ImageFile.ImageFile.load = load
+    os._exit(len(images.pixels(*arguments)))
+print(exit_code(child))
+ended.set()
+for thread in threads:
+    thread.join()
+print(len(images.pixels(*arguments)))
+"""
+    assert printed(code, url) == "24\n24\n"
+
+
+def test_fork_leaves_a_closed_client_closed(url):
+    code = """
+client = Client(URL)
+client.close()
+if not (child := os.fork()):
+    os._exit(7 if repr(client).endswith("closed>") else 1)
+print(exit_code(child))
+"""
+    assert printed(code, url) == "7\n"

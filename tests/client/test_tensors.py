@@ -1,0 +1,97 @@
+"""Tensors as they travel: what is written is read again, and what cannot be read is refused."""
+
+import contextlib
+import json
+import threading
+from http.server import ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from resnet_client import Client, ResponseError, tensors
+
+from .stub import Echo
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5))
+def test_tensors_round_trip(texts):
+    """Byte strings of any content are read as they were written."""
+    tensor = np.empty((len(texts), 1), dtype=object)
+    tensor[:, 0] = texts
+    assert tensors.read("BYTES", tensor.shape, b"".join(tensors.parts(tensor))).ravel().tolist() == texts
+
+
+def test_tensors_parts_of_pixels_are_in_row_order():
+    """Pixels are sent row by row, also those of an array with another memory layout."""
+    pixels = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(1, 2, 3, 4)[:, ::-1]
+    assert b"".join(tensors.parts(pixels)) == pixels.tobytes()
+
+
+@given(st.sampled_from(["BYTES", "FP32", "FP16", "INT7", ""]), st.lists(st.integers(-2, 9), max_size=3), st.binary())
+def test_tensors_read_returns_the_shape_or_refuses(datatype, shape, content):
+    try:
+        found = tensors.read(datatype, shape, content)
+    except (ValueError, LookupError):
+        return
+    assert found.size == np.prod(found.shape)
+
+
+@pytest.fixture(scope="module")
+def answering():
+    """A server that answers each request with the header length and the content that it was given, and a client."""
+
+    class Prepared(Echo):
+        def do_POST(self):  # noqa: N802  # the name that the library calls
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            if self.server.header_length is not None:
+                self.send_header("Inference-Header-Content-Length", str(self.server.header_length))
+            self.send_header("Content-Length", str(len(self.server.content)))
+            self.end_headers()
+            self.wfile.write(self.server.content)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Prepared) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with Client(f"http://127.0.0.1:{server.server_port}", max_attempts=1) as client:
+            yield server, client
+        server.shutdown()
+        thread.join()
+
+
+HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["PROBABILITIES__0", "", None]),
+        "datatype": st.sampled_from(["BYTES", "FP32", 1]),
+        "shape": st.lists(st.integers(-1, 3), max_size=2) | st.none(),
+        "parameters": st.dictionaries(st.just("binary_data_size"), st.integers(-9, 99) | st.text(max_size=2)),
+    },
+)
+
+
+@given(st.lists(HEADERS, max_size=2) | st.none(), st.binary(max_size=20), st.integers(-9, 200) | st.none())
+def test_http_refuses_unreadable_responses(answering, outputs, behind, length):
+    """JSON and bytes of any kind are a classification or a `ResponseError`."""
+    server, client = answering
+    header = json.dumps({"outputs": outputs}).encode()
+    server.header_length, server.content = len(header) if length is None else length, header + behind
+    with contextlib.suppress(ResponseError):
+        assert client.classify(b"x").predictions
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"outputs": [{"name": "PROBABILITIES__0", "data": [1]}]}', "KeyError"),  # not as bytes, as requested
+        (b'{"outputs": []}', "without any class"),
+    ],
+)
+def test_http_reads_responses_of_json_only(answering, content, message):
+    """Triton leaves the header length out where no bytes follow."""
+    server, client = answering
+    server.header_length, server.content = None, content
+    with pytest.raises(ResponseError, match=message):
+        client.classify(b"x")

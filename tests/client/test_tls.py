@@ -1,0 +1,182 @@
+"""TLS and mutual TLS: tritonserver's own for gRPC, a proxy's for HTTP; never less than what was requested."""
+
+import os
+import socket
+import ssl
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from resnet_client import AsyncClient, Client, ClientConfig, ConfigurationError, ResponseError, UnavailableError
+from resnet_client.admin import ModelControl
+from resnet_serve import ServerConfig, TritonServer
+
+from .certificates import Identities, terminating
+from .clients import KINDS
+
+SECURE = "{protocol}s://localhost:{port}"
+BY_NAME = "{protocol}s+dns:///localhost:{port}"
+
+
+@pytest.fixture(scope="module")
+def identities(tmp_path_factory):
+    """Certificates of a server, a caller, and a caller of another authority."""
+    return Identities.make(tmp_path_factory.mktemp("identities") / "all")
+
+
+@pytest.fixture(scope="module")
+def ports(repository, identities):
+    """A server that wants certificates of its callers: its gRPC port, and a proxy's port for HTTP."""
+    theirs = identities.server
+    flags = {
+        "grpc-use-ssl": "1",
+        "grpc-use-ssl-mutual": "1",
+        "grpc-server-cert": theirs.certificate,
+        "grpc-server-key": theirs.key,
+        "grpc-root-cert": theirs.authority,
+        "model-control-mode": "explicit",
+        "load-model": "resnet50",
+    }
+    arguments = tuple(f"--{name}={value}" for name, value in flags.items())
+    with TritonServer(ServerConfig(repository, port=0, triton_args=arguments)) as running:
+        grpc, http = (int(url.rsplit(":", 1)[1]) for url in (running.grpc_url, running.http_url))
+        with terminating(http, theirs) as port:
+            yield {"grpc": grpc, "http": port}
+
+
+@pytest.fixture
+def options(identities):
+    """Options of a caller that trusts the server and is trusted by it."""
+    own = identities.caller
+    return {"ca_certificate": own.authority, "client_certificate": own.certificate, "client_key": own.key}
+
+
+@pytest.mark.parametrize("url", [SECURE, BY_NAME])
+def test_tls_authenticates_both_sides(connect, ports, options, photos, url):
+    """An image is classified over mutual TLS; behind a name, the certificate is checked against the name."""
+    client = connect(ports[connect.protocol], url, **options)
+    assert client.classify(photos["cat"]).predictions
+    assert client.metadata()["server"]["name"] == "triton"
+
+
+def test_tls_secures_model_control(ports, options):
+    """``ModelControl`` uses the certificates of its config."""
+    url = SECURE.format(protocol="grpc", port=ports["grpc"])
+    with ModelControl(ClientConfig.resolve({"url": url, **options})) as control:
+        control.load("resnet50")
+        assert "resnet50" in {entry.model for entry in control.index()}
+
+
+@pytest.mark.parametrize("given", ["nothing", "another's"])
+def test_tls_server_refuses_unknown_callers(connect, ports, options, identities, given):
+    """Without a certificate, or with one of another authority; the error names the option."""
+    del options["client_certificate"], options["client_key"]
+    if given != "nothing":
+        options |= {"client_certificate": identities.stranger.certificate, "client_key": identities.stranger.key}
+    with pytest.raises(UnavailableError, match="client_certificate"):
+        connect(ports[connect.protocol], SECURE, max_attempts=1, **options).metadata()
+
+
+@pytest.mark.parametrize("trusted", ["the system's", "another's"])
+def test_tls_refuses_unknown_servers(connect, ports, options, identities, trusted):
+    """By default, and with another authority, the server's certificate is refused; the error names the option."""
+    options["ca_certificate"] = None if trusted == "the system's" else identities.stranger.authority
+    with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED.*ca_certificate"):
+        connect(ports[connect.protocol], SECURE, max_attempts=1, **options).metadata()
+
+
+def test_tls_refuses_a_certificate_of_another_host(connect, ports, options):
+    """The certificate is made out to a name, not to the address."""
+    client = connect(ports[connect.protocol], "{protocol}s://127.0.0.1:{port}", max_attempts=1, **options)
+    with pytest.raises(UnavailableError, match="(?i)hostname verification|IP address mismatch"):
+        client.metadata()
+
+
+def test_tls_port_refuses_a_plain_url(connect, ports):
+    with pytest.raises(UnavailableError, match="is this its URL"):
+        connect(ports[connect.protocol], max_attempts=1).metadata()
+
+
+def test_tls_is_not_given_up_at_a_plain_port(connect, server, identities):
+    port = int(getattr(server, f"{connect.protocol}_url").rsplit(":", 1)[1])
+    with pytest.raises(UnavailableError):
+        connect(port, SECURE, max_attempts=1, ca_certificate=identities.server.authority).metadata()
+
+
+@pytest.mark.parametrize("kind", ["blocking", "awaited"])
+def test_tls_follows_no_redirection(identities, kind):
+    """A server that points to an unencrypted address gets no image."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identities.server.certificate, identities.server.key)
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as plain,
+        closing(socket.create_server(("127.0.0.1", 0))) as pointing,
+    ):
+        plain.settimeout(0)
+        answer = f"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.1:{plain.getsockname()[1]}/\r\nContent-Length: 0\r\n\r\n"
+
+        def point():
+            accepted = context.wrap_socket(pointing.accept()[0], server_side=True)
+            with closing(accepted):
+                accepted.recv(65536)
+                accepted.sendall(answer.encode())
+                accepted.recv(65536)
+
+        thread = threading.Thread(target=point)
+        thread.start()
+        url = f"https://localhost:{pointing.getsockname()[1]}"
+        client = KINDS[f"http-{kind}"][1](url, max_attempts=1, ca_certificate=identities.server.authority)
+        with pytest.raises(ResponseError):
+            client.classify(b"image")
+        client.close()
+        thread.join(5)
+        with pytest.raises(BlockingIOError):
+            plain.accept()
+
+
+class BytesPath:
+    """A path that is bytes, as the protocol of `os.PathLike` allows."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __fspath__(self):
+        return os.fsencode(self._path)
+
+
+@pytest.mark.parametrize("kind", [str, Path, BytesPath])
+def test_tls_takes_any_path(kind, certificate):
+    assert Client("https://h", ca_certificate=kind(certificate)).config.ca_certificate == Path(certificate)
+
+
+@pytest.mark.parametrize("content", ["", "not PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_tls_reads_certificates_at_once(kind, tmp_path, content):
+    """A file without certificates is refused when the client is made, not with its first call."""
+    (tmp_path / "bad.pem").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"bad.pem' cannot be read as a PEM file"):
+        kind("https://localhost", ca_certificate=tmp_path / "bad.pem")
+
+
+@pytest.mark.parametrize("url", ["grpc://localhost", "http://localhost", "grpcs://a,http://b", "dns:///localhost"])
+def test_tls_refuses_certificates_for_a_plain_url(url, certificate, own):
+    for options in ({"ca_certificate": certificate}, {"client_certificate": own[0], "client_key": own[1]}):
+        with pytest.raises(ConfigurationError, match="needs TLS, but .* has none; write grpcs://"):
+            Client(url, **options)
+
+
+def test_tls_refuses_a_key_with_a_passphrase(tmp_path, own):
+    """OpenSSL would ask for it at the terminal."""
+    key = serialization.load_pem_private_key(own[1].read_bytes(), None)
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(*form, encryption))
+    with pytest.raises(ConfigurationError, match="the key is encrypted"):
+        Client("https://h", client_certificate=own[0], client_key=tmp_path / "key.pem")
+
+
+def test_tls_refuses_the_key_of_another_certificate(certificate, own):
+    with pytest.raises(ConfigurationError, match="client_certificate"):
+        Client("https://h", client_certificate=certificate, client_key=own[1])
