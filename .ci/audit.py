@@ -1,4 +1,4 @@
-"""`make audit`: known vulnerabilities of what constraints.txt pins, and secrets in the files of the checkout.
+"""`make audit`: known vulnerabilities of the pinned packages and of Triton, and secrets in the files of the checkout.
 
 Exit codes: 0 nothing was found, 1 something was, 2 it cannot be told from here.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ CLEAN, FOUND, UNKNOWN = 0, 1, 2
 # all were well; only one that knows this release is believed.
 KNOWN_VULNERABLE = "jinja2==2.10"
 _TIMEOUT_S = 600
+
+# Options of resnet-serve.
+_OPENING = re.compile(r"--unsafe-http-host|--open-apis[= ]\S*(all|shared-memory|model-repository)")
 
 # The hash of the recipe in rendered configurations; it has to look random.
 _RECIPE_HASH = re.compile(r'string_value: "[0-9a-f]{64}"')
@@ -64,6 +69,43 @@ def _files(root: Path) -> list[str]:
     return sorted(name for name in listed.split("\0") if name and (root / name).is_file())
 
 
+def triton(root: Path, tag: str | None) -> Iterator[Finding]:
+    """Compare the tritonserver of the wheel, and the container's, with the table of known holes.
+
+    Args:
+        root: the checkout.
+        tag: the container's tag; None for the default of docker-compose.yml.
+    """
+    table = tomllib.loads((root / ".ci/triton_holes.toml").read_text(encoding="utf-8"))
+    version = _only(root / "constraints.txt", r"^nvidia-pytriton==(\S+)$")
+    embedded = table["nvidia-pytriton"].get(version)
+    if embedded is None:
+        yield Finding(f"nvidia-pytriton {version}: .ci/triton_holes.toml does not know its Triton release", UNKNOWN)
+    # In the wheel's server, only HTTP and the APIs that resnet-serve closes have these holes, so loopback is enough.
+    elif embedded < table["oldest_safe"] and (opened := list(_opened(root))):
+        yield from _holes(f"nvidia-pytriton {version} (Triton {embedded}), opened in {', '.join(opened)}", table)
+    tag = tag or _only(root / "docker-compose.yml", r"TRITON_TAG: \$\{TRITON_TAG:-([^}]+)\}")
+    if tag < table["oldest_safe"]:
+        yield from _holes(f"TRITON_TAG {tag} (use {table['oldest_safe']}-py3 or newer)", table)
+
+
+def _only(file: Path, pattern: str) -> str:
+    return re.findall(pattern, file.read_text(encoding="utf-8"), re.MULTILINE)[0]
+
+
+def _opened(root: Path) -> Iterator[str]:
+    """Yield the places that open the HTTP port of the wheel's server, or an administrator's API, to the network."""
+    for file in (root / "docker-compose.yml", *sorted((root / "deploy").rglob("*.*"))):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if _OPENING.search(line):
+                yield f"{file.relative_to(root)}:{number}"
+
+
+def _holes(server: str, table: dict[str, Any]) -> Iterator[Finding]:
+    for hole in table["hole"]:
+        yield Finding(f"{server}: {hole['id']}: {hole['effect']}")
+
+
 def advisories(pins: Path, service: str) -> Iterator[Finding]:
     """Ask an advisory service for all that is pinned."""
     try:
@@ -82,8 +124,8 @@ def advisories(pins: Path, service: str) -> Iterator[Finding]:
         if reason := entry.get("skip_reason"):
             yield Finding(f"{name}: not judged: {reason}", UNKNOWN)
         for found in entry.get("vulns", []):
-            mended = ", ".join(found["fix_versions"]) or "no release yet"
-            yield Finding(f"{name}: {found['id']}; mended in {mended}")
+            fixed = ", ".join(found["fix_versions"]) or "no release yet"
+            yield Finding(f"{name}: {found['id']}; fixed in {fixed}")
 
 
 def _check(service: str) -> None:
@@ -119,6 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     worst = CLEAN
     for title, findings in (
         ("secrets", secrets(ROOT)),
+        ("Triton", triton(ROOT, os.environ.get("TRITON_TAG"))),
         ("vulnerabilities", advisories(ROOT / "constraints.txt", options.advisories)),
     ):
         found = list(findings)

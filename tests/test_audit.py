@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tomllib
+import urllib.request
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from resnet_serve import TritonServer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,6 +88,57 @@ def test_the_hash_of_a_recipe_is_no_secret(audit: ModuleType, checkout: Path) ->
     assert [finding.text for finding in audit.secrets(checkout)] != []
 
 
+@pytest.fixture
+def servers(tmp_path: Path) -> Path:
+    """A checkout with what decides which server runs and who reaches it."""
+    for name in (".ci/triton_holes.toml", "constraints.txt", "docker-compose.yml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    return tmp_path
+
+
+def test_audit_triton_accepts_the_checkout(audit: ModuleType, servers: Path) -> None:
+    """The wheel's server has known holes, but only loopback reaches them; the container's is newer."""
+    assert list(audit.triton(servers, None)) == []
+
+
+@pytest.mark.parametrize("option", ["--unsafe-http-host=0.0.0.0", "--open-apis=shared-memory", "--open-apis all"])
+def test_audit_triton_finds_an_opened_embedded_server(audit: ModuleType, servers: Path, option: str) -> None:
+    """Whoever opens the port gets each hole, with the place that opens it."""
+    compose = servers / "docker-compose.yml"
+    compose.write_text(f"{compose.read_text()}      - {option}\n")
+    found = [finding.text for finding in audit.triton(servers, None)]
+    assert len(found) == (servers / ".ci/triton_holes.toml").read_text().count("[[hole]]")
+    place = f"docker-compose.yml:{len(compose.read_text().splitlines())}"
+    assert all("Triton 24.10" in text and place in text for text in found)
+
+
+def test_audit_triton_finds_an_old_container(audit: ModuleType, servers: Path) -> None:
+    """Whether the tag is the default or comes from the environment."""
+    assert "use 26.09-py3 or newer" in next(audit.triton(servers, "26.03-py3")).text
+    compose = servers / "docker-compose.yml"
+    compose.write_text(compose.read_text().replace("TRITON_TAG:-26.09-py3", "TRITON_TAG:-25.06-py3"))
+    assert "TRITON_TAG 25.06-py3" in next(audit.triton(servers, None)).text
+    assert list(audit.triton(servers, "26.10-py3")) == []
+
+
+def test_audit_triton_wants_each_wheel_in_the_table(audit: ModuleType, servers: Path) -> None:
+    """A new wheel is not safe because nobody has looked at it."""
+    pins = servers / "constraints.txt"
+    pins.write_text(pins.read_text().replace("nvidia-pytriton==0.7.0", "nvidia-pytriton==9.9.9"))
+    (found,) = audit.triton(servers, None)
+    assert (found.code, "9.9.9" in found.text) == (2, True)
+
+
+def test_audit_table_names_the_embedded_release(server: TritonServer) -> None:
+    """What the table says of the installed wheel is what its server reports."""
+    with urllib.request.urlopen(f"{server.http_url}/v2", timeout=10) as answer:  # noqa: S310  # http, on loopback
+        assert json.load(answer)["version"] == "2.51.0"
+    table = tomllib.loads((ROOT / ".ci/triton_holes.toml").read_text())
+    assert table["nvidia-pytriton"][version("nvidia-pytriton")] == "24.10"
+
+
 # A stand-in for pip-audit: answers by the first line of the requirements.
 FAKE = """
 import json, sys
@@ -129,7 +186,7 @@ def ask(audit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         (
             {"canary": KNOWN, "pins": [{"name": "b", "version": "2", "vulns": [{"id": "X-1", "fix_versions": []}]}]},
             1,
-            "b 2: X-1; mended in no release yet",
+            "b 2: X-1; fixed in no release yet",
         ),
     ],
     ids=["clean", "unreachable", "a mirror without advisories", "lost on the way", "one unknown", "vulnerable"],
