@@ -7,6 +7,7 @@ tensors and plain containers out of one and refuses everything else; safetensors
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -85,6 +86,7 @@ def cleaned(state: Mapping[Any, Any]) -> StateDict:
         BuildError: two tensors have the same name without their prefixes.
     """
     cleaned: StateDict = {}
+    used: Counter[int] = Counter()
     for name, value in state.items():
         if isinstance(value, torch.Tensor) and isinstance(name, str) and not name.endswith(_COUNTERS):
             short = _without_prefixes(name)
@@ -93,16 +95,21 @@ def cleaned(state: Mapping[Any, Any]) -> StateDict:
                     f"the state dict holds {short} more than once, with several of the prefixes {', '.join(_PREFIXES)} "
                     "or none, so which is meant cannot be told; save one network only"
                 )
-            cleaned[short] = _plain(value)
+            cleaned[short] = _plain(value, used)
     return cleaned
 
 
-def _plain(value: torch.Tensor) -> torch.Tensor:
+def _plain(value: torch.Tensor, used: Counter[int]) -> torch.Tensor:
+    """Convert to float32; ``used`` counts the bytes that have been taken of each storage, by its address."""
     if value.is_complex() or value.is_quantized or value.is_meta or value.layout != torch.strided:
         raise ValueError(f"one is {value.dtype} on {value.device}, {value.layout}")
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        # A file of a few bytes can so ask for more memory than there is.
-        raise ValueError(f"one of shape {tuple(value.shape)} repeats fewer values; save it with .contiguous()")
+    storage = value.untyped_storage()
+    used[storage.data_ptr()] += value.numel() * value.element_size()
+    if used[storage.data_ptr()] > storage.nbytes():
+        # A small file could otherwise ask for more memory than there is.
+        raise ValueError(
+            f"one of shape {tuple(value.shape)} repeats values of itself or another; save .clone() of each"
+        )
     return value.detach().to(torch.float32)
 
 

@@ -340,7 +340,7 @@ class AsyncClient(BaseClient):
 
     async def _classify(self, image: ImageSource, target: Target, top_k: int) -> Classification:
         with tracing.call("classify", target.model, self._config.url) as span:
-            return read_classification(await self._infer(image, target, PROBABILITIES, top_k, span))
+            return read_classification(await self._infer(image, target, PROBABILITIES, top_k, span), top_k)
 
     async def _embed(self, image: ImageSource, target: Target) -> npt.NDArray[np.float32]:
         with tracing.call("embed", target.model, self._config.url) as span:
@@ -415,7 +415,7 @@ class AsyncClient(BaseClient):
                 found[name] = await self._send_once(server, request, deadline.at_most(POLL_TIMEOUT_S))
             check_ready(found, server, target)
             image = await self._inference(golden(), target, deadline, PROBABILITIES, class_count=1)
-            found["answer"] = read_classification(await self._send_once(server, image, deadline))
+            found["answer"] = read_classification(await self._send_once(server, image, deadline), 1)
         except ServerError as exc:
             found["error"] = exc
         return Health(**found)

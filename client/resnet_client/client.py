@@ -339,7 +339,7 @@ class Client(BaseClient):
 
     def _classify(self, image: ImageSource, target: Target, top_k: int) -> Classification:
         with tracing.call("classify", target.model, self._config.url) as span:
-            return read_classification(self._infer(image, target, PROBABILITIES, top_k, span))
+            return read_classification(self._infer(image, target, PROBABILITIES, top_k, span), top_k)
 
     def _embed(self, image: ImageSource, target: Target) -> npt.NDArray[np.float32]:
         with tracing.call("embed", target.model, self._config.url) as span:
@@ -407,7 +407,7 @@ class Client(BaseClient):
                 found[name] = self._send_once(server, request, deadline.at_most(POLL_TIMEOUT_S))
             check_ready(found, server, target)
             image = self._inference(golden(), target, deadline, PROBABILITIES, class_count=1)
-            found["answer"] = read_classification(self._send_once(server, image, deadline))
+            found["answer"] = read_classification(self._send_once(server, image, deadline), 1)
         except ServerError as exc:
             found["error"] = exc
         return Health(**found)

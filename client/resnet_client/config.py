@@ -49,7 +49,8 @@ class ClientConfig:
         max_attempts: tries per request, the first included, when the server cannot be reached.
         retry_overload: also try again when the server refuses because it is overloaded; at most one retry
             for five requests.
-        admin_token: opens what the server keeps closed, such as its statistics; never sent with photos.
+        admin_token: opens what the server keeps closed, such as its statistics; never sent with images, nor over
+            plain HTTP to another machine.
         ca_certificate: PEM file of the authorities trusted for ``grpcs://`` and ``https://``; None trusts
             those of the system (``https://``) or those that gRPC ships (``grpcs://``).
         client_certificate: PEM file that shows the server who we are, where it asks (mutual TLS).
@@ -102,6 +103,9 @@ class ClientConfig:
     def resolve(cls, arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> ClientConfig:
         """Combine the sources: argument (unless None) > environment (unless empty) > default.
 
+        A token from the environment is for the servers of ``RESNET_URL`` and for this machine, not for a server that
+        only an argument names.
+
         Args:
             arguments: by field name; None stands for "not given".
             environment: instead of ``os.environ``.
@@ -116,12 +120,23 @@ class ClientConfig:
                 values[option.name] = arguments[option.name]
             elif text := environment.get(environment_name(option.name)):
                 values[option.name] = _parsed(option, text)
+        if arguments.get("admin_token") is None and not _goes_where_set(values.get("url"), environment):
+            values.pop("admin_token", None)
         return cls(**values)
 
 
 def environment_name(name: str) -> str:
     """``timeout_s`` → ``RESNET_TIMEOUT_S``."""
     return f"RESNET_{name.upper()}"
+
+
+def _goes_where_set(url: str | None, environment: Mapping[str, str]) -> bool:
+    """Whether a URL leads to servers that the environment names, or to this machine."""
+    known = environment.get(environment_name("url"), "")
+    if url is None or url == known:
+        return True
+    hosts = {endpoint.host for endpoint in parse_all(known)} if known else set()
+    return all(endpoint.is_loopback or endpoint.host in hosts for endpoint in parse_all(url))
 
 
 def _parsed(option: dataclasses.Field[Any], text: str) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import ipaddress
 import re
 import socket
 from urllib.parse import SplitResult, urlsplit
@@ -62,6 +64,13 @@ class Endpoint:
     def is_tls(self) -> bool:
         """Whether the connection is encrypted and the server's certificate verified."""
         return self.scheme.endswith("s")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the server is on this machine, by its address or by the name ``localhost``."""
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(self.host).is_loopback
+        return self.host == "localhost"
 
     @property
     def target(self) -> str:

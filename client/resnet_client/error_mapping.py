@@ -27,6 +27,7 @@ from resnet_client.errors import (
     ServerError,
     UnavailableError,
 )
+from resnet_client.printing import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,7 @@ _RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
     ("FAILED_PRECONDITION", None, RequestError),
     ("OUT_OF_RANGE", None, RequestError),
     ("PERMISSION_DENIED", None, RequestError),
+    ("RESOURCE_EXHAUSTED", "CLIENT: Received message larger", ResponseError),  # the response, not the request
     ("RESOURCE_EXHAUSTED", None, RequestError),
     ("UNAUTHENTICATED", None, RequestError),
     ("UNIMPLEMENTED", None, RequestError),
@@ -91,7 +93,10 @@ _SECURE = (
     "{url} cannot be reached: {reason}; is the server running, and is this its URL? ca_certificate names whom "
     "to trust, client_certificate who we are"
 )
-_CLOSED_API = "{url} refuses the request: {reason}; the admin token (RESNET_ADMIN_TOKEN) opens it"
+_CLOSED_API = (
+    "{url} refuses the request: {reason}; the admin token opens it: admin_token, or RESNET_ADMIN_TOKEN for the servers "
+    "of RESNET_URL and this machine. It is not sent over plain HTTP to another machine"
+)
 
 _WRONG_MODEL = (
     "{url} refuses the request: this model does not answer that ({reason}); classify and embed with one such as "
@@ -163,7 +168,7 @@ def map_error(error: Exception, url: str, timeout_s: float, *, is_late: bool = F
 
 def _words(error: Exception) -> str:
     """What a library says of an answer, without the control characters that may be in it."""
-    words = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error)) or type(error).__name__
+    words = printable(str(error)) or type(error).__name__
     is_status_line = isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected)
     if is_status_line or "Bad status line" in words:  # the latter: aiohttp's
         return _NO_HTTP.format(words=words[:_LONGEST_WORDS])
@@ -171,7 +176,7 @@ def _words(error: Exception) -> str:
 
 
 def _from_server(status: str, words: str | None, url: str, *, is_late: bool) -> ResnetClientError:
-    reason = _ADDRESS.sub("", words or "no reason given")
+    reason = printable(_ADDRESS.sub("", words or "no reason given"), keep="\n")
     for prefix, made in _PREFIXES.items():
         if reason.startswith(prefix):
             return _made(made, status, reason.removeprefix(prefix), url)

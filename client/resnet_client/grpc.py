@@ -16,7 +16,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from resnet_client import forks, tensors
 from resnet_client.error_mapping import mapped
-from resnet_client.requests import CONNECT_TIMEOUT_S, Inference, microseconds
+from resnet_client.requests import CONNECT_TIMEOUT_S, LARGEST_RESPONSE, Inference, microseconds
 from resnet_client.responses import Answer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _UNLIMITED = -1
 _CHANNEL_OPTIONS = [
     # gRPC's default of 4 MB is less than one large image.
     ("grpc.max_send_message_length", _UNLIMITED),
-    ("grpc.max_receive_message_length", _UNLIMITED),
+    ("grpc.max_receive_message_length", LARGEST_RESPONSE),
     # After a failure gRPC answers UNAVAILABLE itself until its next attempt to connect, by default after one second
     # and then longer; our retries must find a server that is back.
     ("grpc.initial_reconnect_backoff_ms", 100),

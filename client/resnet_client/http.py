@@ -17,11 +17,13 @@ from resnet_client import tensors, tls
 from resnet_client.bounded_socket import BoundedSocket
 from resnet_client.error_mapping import RefusedError, mapped
 from resnet_client.errors import ClosedError
-from resnet_client.requests import CONNECT_TIMEOUT_S, Inference, microseconds
+from resnet_client.requests import CONNECT_TIMEOUT_S, LARGEST_RESPONSE, Inference, microseconds
 from resnet_client.responses import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
+
+    import aiohttp
 
     from resnet_client.config import ClientConfig
     from resnet_client.endpoints import Endpoint
@@ -135,7 +137,7 @@ class AsyncHttpTransport:
                     method, self._origin + path, data=body, headers=headers, **self._options
                 ) as response,
             ):
-                content = await response.read()
+                content = b"".join([chunk async for chunk in _bounded_chunks(response.content)])
             return _read(request, response.status, response.headers, content)
 
     async def close(self) -> None:
@@ -156,7 +158,22 @@ class _Connection(http.client.HTTPConnection):
         self.sock.end_s = end_s
         self.request(message.method, message.path, message.body, message.headers)
         with self.getresponse() as response:
-            return response.status, response.headers, response.read()
+            return response.status, response.headers, _bounded(response.read(LARGEST_RESPONSE + 1))
+
+
+def _bounded(content: bytes) -> bytes:
+    if len(content) > LARGEST_RESPONSE:
+        raise ValueError(f"the response has more than {LARGEST_RESPONSE >> 20} MiB")
+    return content
+
+
+async def _bounded_chunks(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    received = 0
+    async for chunk in stream.iter_any():
+        received += len(chunk)
+        if received > LARGEST_RESPONSE:
+            raise ValueError(f"the response has more than {LARGEST_RESPONSE >> 20} MiB")
+        yield chunk
 
 
 class _Message(NamedTuple):
@@ -180,7 +197,9 @@ def _message(config: ClientConfig, endpoint: Endpoint, request: Request, timeout
         encoded = json.dumps(_infer_json(request, sum(map(len, parts)), timeout_s)).encode()
         headers |= {_HEADER_LENGTH: str(len(encoded)), **request.span.headers}
         return _Message("POST", path, headers, b"".join((encoded, *parts)))
-    if config.admin_token is not None and request.is_restricted:
+    # Beyond this machine, whoever listens could read it.
+    is_private = endpoint.is_tls or endpoint.is_loopback
+    if config.admin_token is not None and request.is_restricted and is_private:
         headers["admin-key"] = config.admin_token
     path = base + _path(request.method, request.arguments)
     if request.method in _POSTED:

@@ -33,6 +33,9 @@ _RAW = 0  # a class count of zero asks for the tensor itself
 BACKBONE = "resnet50_backbone"
 """The ensemble that answers with feature maps."""
 
+LARGEST_RESPONSE = 64 << 20
+"""Bytes of a response that are read; the feature maps of an image have 6 MB."""
+
 CONNECT_TIMEOUT_S = 3.0
 """Longest wait for a connection, so that time is left for another attempt; one lost packet costs one second."""
 

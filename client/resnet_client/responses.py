@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from resnet_client.pool import Server
 
 _COMPUTING = ("compute_input", "compute_infer", "compute_output")
+# Rounding may bring a softmax in low precision above 1.
+_LARGEST_PROBABILITY = 1.001
 _DURATIONS = ("success", "queue", *_COMPUTING)
 
 
@@ -50,14 +52,20 @@ def check_ready(found: Mapping[str, Any], server: Server, target: Target) -> Non
         raise ModelNotFoundError(f"{server.endpoint}: {target.model} is not served, or not ready yet")
 
 
-def read_classification(answer: Answer) -> Classification:
+def read_classification(answer: Answer, class_count: int) -> Classification:
     """Read Triton's ``value:index:label`` strings.
 
+    Args:
+        answer: the response.
+        class_count: how many classes were requested.
+
     Raises:
-        ResponseError: there are none, or they read otherwise.
+        ResponseError: there are none, more than requested, or they read otherwise.
     """
     if answer.output is None or answer.output.size == 0:
         raise ResponseError(f"{answer.model} answered without any class; look at the server's log")
+    if answer.output.size > class_count:
+        raise ResponseError(f"{answer.model} answered {answer.output.size} classes, not at most {class_count}")
     try:
         predictions = [_prediction(entry) for entry in answer.output.ravel()]
     except (ValueError, AttributeError) as exc:
@@ -190,8 +198,10 @@ def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
 
 def _prediction(entry: bytes) -> Prediction:
     probability, index, *label = entry.decode().split(":", 2)
-    if not (index.isdecimal() and math.isfinite(float(probability))):
+    if not index.isdecimal():
         raise ValueError(f"{entry!r} is none")
+    if not 0 <= float(probability) <= _LARGEST_PROBABILITY:
+        raise ValueError(f"{entry!r} has a probability outside 0 to 1")
     return Prediction(int(index), label[0] if label and label[0] else index, float(probability))
 
 

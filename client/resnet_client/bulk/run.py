@@ -19,6 +19,7 @@ from resnet_client.bulk import parts, ray_engine, sources
 from resnet_client.bulk.resume import RunState
 from resnet_client.client import Client
 from resnet_client.errors import ConfigurationError
+from resnet_client.printing import warn
 
 _LOG_INTERVAL_S = 30.0
 
@@ -89,7 +90,7 @@ class Progress:
         if self.bar.disable and time.monotonic() - self._logged_s > _LOG_INTERVAL_S:
             self._logged_s = time.monotonic()
             total = "" if self._total is None else f" of {self._total:,}"
-            sys.stderr.write(f"resnet-client: {self.rows:,}{total} images, {self.status()}\n")
+            warn(f"resnet-client: {self.rows:,}{total} images, {self.status()}")
 
     def status(self) -> str:
         """Errors, rate and time left."""

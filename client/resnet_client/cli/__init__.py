@@ -13,6 +13,7 @@ from resnet_client.cli import bulk, classify, doctor, embed, evaluate, server
 from resnet_client.cli.exit_codes import ExitCode, code_of
 from resnet_client.cli.options import build_parser
 from resnet_client.errors import ResnetClientError
+from resnet_client.printing import warn
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _let_go_of_output()
     except OSError as exc:
         what = "the output cannot be written" if exc.filename is None else exc.filename
-        sys.stderr.write(f"resnet-client: {what}: {exc.strerror or exc}\n")
+        warn(f"resnet-client: {what}: {exc.strerror or exc}")
         _let_go_of_output()
         code = ExitCode.USAGE
     return int(code)
@@ -66,7 +67,7 @@ def _code_of(options: argparse.Namespace) -> ExitCode:
     try:
         code: ExitCode = options.run(options)
     except ResnetClientError as exc:
-        sys.stderr.write(f"resnet-client: {exc}\n")
+        warn(f"resnet-client: {exc}")
         return code_of(exc)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
 
 from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.cli.options import add_in_flight, named, open_client
 from resnet_client.errors import ConfigurationError
+from resnet_client.printing import warn
 
 NAME = "bulk"
 HELP = "classify or embed millions of images into a Parquet file; resumes where it stopped"
@@ -45,5 +45,5 @@ def run(options: argparse.Namespace) -> ExitCode:
     given |= {"top_k": None if options.embed else options.top_k}
     with open_client(options) as client:
         summary, failed = run_bulk(client, Options(**given))
-    sys.stderr.write(f"resnet-client: {options.output}: {summary}\n")
+    warn(f"resnet-client: {options.output}: {summary}")
     return ExitCode.SOME_FAILED if failed else ExitCode.OK

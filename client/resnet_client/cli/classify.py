@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_client.cli.exit_codes import ExitCode, code_of_run
 from resnet_client.cli.options import add_photos, open_client, photos, refuse_empty
 from resnet_client.images import describe
+from resnet_client.printing import printable, show, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +24,7 @@ NAME = "classify"
 HELP = "name what photos show"
 COLUMNS = ("photo", "rank", "index", "label", "probability", "error")
 
-_ESCAPES = str.maketrans({"\t": r"\t", "\n": r"\n", "\r": r"\r"})  # a file's name may hold them
+_FORMULA = tuple("=+-@")  # how a spreadsheet's formula begins
 _ROWS_PER_TABLE = 200  # a terminal gets its tables piece by piece: memory does not grow with the run
 
 
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> ExitCode:
         show(counted(outcomes))
     refuse_empty(count, options.paths)
     if errors:
-        sys.stderr.write(f"resnet-client: {len(errors)} of {count} photos failed\n")
+        warn(f"resnet-client: {len(errors)} of {count} photos failed")
     return code_of_run(errors, count)
 
 
@@ -71,7 +72,7 @@ def _show_json(outcomes: Iterable[Outcome[Classification]]) -> None:
             line |= outcome.result.to_dict()
         else:
             line["error"] = str(outcome.error)
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        show(json.dumps(line, ensure_ascii=False))
         sys.stdout.flush()
 
 
@@ -79,14 +80,19 @@ def _show_csv(outcomes: Iterable[Outcome[Classification]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
     for outcome in outcomes:
-        writer.writerows(_rows(outcome))
+        writer.writerows([_as_text(cell) for cell in row] for row in _rows(outcome))
+
+
+def _as_text(cell: Any) -> Any:
+    """Keep a spreadsheet from computing a text: it takes one that begins with ``=`` for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def _show_text(outcomes: Iterator[Outcome[Classification]]) -> None:
     if not sys.stdout.isatty():
         for outcome in outcomes:
-            lines = ("\t".join(str(cell).translate(_ESCAPES) for cell in row) for row in _rows(outcome))
-            sys.stdout.write("\n".join(lines) + "\n")
+            lines = ("\t".join(map(str, row)) for row in _rows(outcome))
+            show("\n".join(lines))
         return
     while piece := list(itertools.islice(outcomes, _ROWS_PER_TABLE)):
         _show_table(piece)
@@ -109,9 +115,9 @@ def _show_table(outcomes: Iterable[Outcome[Classification]]) -> None:
 
 
 def _rows(outcome: Outcome[Classification]) -> Iterator[tuple[Any, ...]]:
-    photo = describe(outcome.source)
+    photo = printable(describe(outcome.source))
     if outcome.result is None:
-        yield photo, "", "", "", "", str(outcome.error)
+        yield photo, "", "", "", "", printable(str(outcome.error))
         return
     for rank, prediction in enumerate(outcome.result.predictions, start=1):
-        yield photo, rank, prediction.index, prediction.label, prediction.probability, ""
+        yield photo, rank, prediction.index, printable(prediction.label), prediction.probability, ""

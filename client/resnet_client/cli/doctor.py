@@ -6,13 +6,13 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 
 from resnet_client import doctor
 from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.config import ClientConfig, environment_name
 from resnet_client.endpoints import Endpoint
 from resnet_client.errors import ConfigurationError
+from resnet_client.printing import show
 
 NAME = "doctor"
 HELP = "find common faults of a server, with cause and fix"
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     snapshot = doctor.take(config, _metrics_url(config.endpoints[0], options.metrics_url))
     report = doctor.examine(snapshot, ignored=options.ignore)
     if options.json:
-        sys.stdout.write(json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False) + "\n")
+        show(json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False))
     else:
         _print(report, config.url)
     return ExitCode.SOME_FAILED if report.findings else ExitCode.OK
@@ -70,14 +70,14 @@ def _metrics_url(endpoint: Endpoint, option: str | None) -> str | None:
 
 def _print(report: doctor.Report, url: str) -> None:
     for finding in report.findings:
-        sys.stdout.write(
+        show(
             f"{finding.kind}\t{finding.subject}: {finding.problem}  [{finding.check}]\n"
             f"\tcause: {finding.cause}\n"
-            f"\tfix:   {finding.fix}\n"
+            f"\tfix:   {finding.fix}"
         )
     for reason in dict.fromkeys(report.not_checked.values()):
         checks = [check for check, why in report.not_checked.items() if why == reason]
-        sys.stdout.write(f"not checked\t{', '.join(checks)}: {reason}\n")
+        show(f"not checked\t{', '.join(checks)}: {reason}")
     count = len(report.findings)
     found = "nothing found" if not count else f"{count} finding{'s' * (count > 1)}"
-    sys.stdout.write(f"{url}: {found} by {len(doctor.CHECKS) - len(report.not_checked)} checks\n")
+    show(f"{url}: {found} by {len(doctor.CHECKS) - len(report.not_checked)} checks")

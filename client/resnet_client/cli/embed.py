@@ -13,6 +13,7 @@ from resnet_client.cli.exit_codes import ExitCode, code_of_run
 from resnet_client.cli.options import add_photos, open_client, photos, refuse_empty
 from resnet_client.errors import ConfigurationError, ResnetClientError
 from resnet_client.images import describe
+from resnet_client.printing import show, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> ExitCode:
             keep(outcome)
             if outcome.error is not None:
                 errors.append(outcome.error)
-                sys.stderr.write(f"resnet-client: {outcome.error}\n")
+                warn(f"resnet-client: {outcome.error}")
     refuse_empty(count, options.paths)
     if len(errors) < count and options.output is not None:
         _save(options.output, collected)
@@ -73,7 +74,7 @@ def _write_line(outcome: Outcome[Vector]) -> None:
         line["error"] = str(outcome.error)
     else:
         line["features"] = outcome.result.tolist()
-    sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+    show(json.dumps(line, ensure_ascii=False))
 
 
 def _save(path: Path, collected: list[tuple[str, Vector | None]]) -> None:

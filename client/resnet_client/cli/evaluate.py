@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from resnet_client import evaluate as accuracy
 from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.cli.options import add_in_flight, named, open_client
+from resnet_client.printing import show, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -55,14 +56,14 @@ def run(options: argparse.Namespace) -> ExitCode:
             client.metadata(model=model, model_version=client.config.model_version)
         evaluation = accuracy.evaluate(client, samples, models, max_in_flight=options.max_in_flight)
     if options.json:
-        sys.stdout.write(json.dumps(evaluation.to_dict(), indent=2) + "\n")
+        show(json.dumps(evaluation.to_dict(), indent=2))
     elif sys.stdout.isatty():
         _show_table(evaluation)
     else:
         _show_lines(evaluation)
     for report in evaluation.reports:
         for sentence in report.failures.values():
-            sys.stderr.write(f"resnet-client: {report.model}: {sentence}\n")
+            warn(f"resnet-client: {report.model}: {sentence}")
     return ExitCode.SOME_FAILED if any(report.failures for report in evaluation.reports) else ExitCode.OK
 
 
@@ -83,9 +84,9 @@ def _rows(evaluation: Evaluation) -> list[list[str]]:
 
 def _show_lines(evaluation: Evaluation) -> None:
     for row in [list(_HEADINGS), *_rows(evaluation)]:
-        sys.stdout.write("\t".join(row) + "\n")
+        show("\t".join(row))
     for pair, share in evaluation.agreement.items():
-        sys.stdout.write(f"agreement\t{pair}\t{share:.4f}\n")
+        show(f"agreement\t{pair}\t{share:.4f}")
 
 
 def _show_table(evaluation: Evaluation) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from resnet_client.cli.exit_codes import ExitCode, code_of
 from resnet_client.cli.options import open_client
 from resnet_client.config import check_timeout
+from resnet_client.printing import show, warn
 
 
 class Health:
@@ -38,12 +38,12 @@ class Health:
         }
         if options.json:
             error = None if health.error is None else str(health.error)
-            sys.stdout.write(json.dumps({**findings, "error": error}) + "\n")
+            show(json.dumps({**findings, "error": error}))
         else:
             for name, found in findings.items():
-                sys.stdout.write(f"{name.replace('_', ' ')}\t{'yes' if found else 'no'}\n")
+                show(f"{name.replace('_', ' ')}\t{'yes' if found else 'no'}")
             if health.error is not None:
-                sys.stderr.write(f"resnet-client: {health.error}\n")
+                warn(f"resnet-client: {health.error}")
         if health.ok:
             return ExitCode.OK
         return code_of(health.error) if health.error is not None else ExitCode.NOT_READY
@@ -64,7 +64,7 @@ class Metadata:
         """Print it."""
         with open_client(options) as client:
             metadata = client.metadata()
-        sys.stdout.write(json.dumps(metadata, indent=2) + "\n")
+        show(json.dumps(metadata, indent=2))
         return ExitCode.OK
 
 

@@ -1,0 +1,201 @@
+"""What a server may answer to the client: nothing gets raw to a terminal, and no answer takes memory without bound."""
+
+import concurrent.futures
+import csv
+import io
+import json
+import resource
+import secrets
+import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import grpc
+import pytest
+from resnet_client import AsyncClient, Client, ClientConfig, ResponseError
+from resnet_client.__main__ import main
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+TOKEN = secrets.token_urlsafe()
+ESCAPES = "\x1b]0;owned\x07\x9b31m"
+CLASSES = [b"0.75:7:cock", b"0.25:3:shark"]
+
+
+def texts(entries):
+    """Byte strings as Triton encodes them."""
+    return b"".join(len(entry).to_bytes(4, "little") + entry for entry in entries)
+
+
+@contextmanager
+def http_server(entries, *, status=200, body=None):
+    """A server that answers every inference with these class strings, or every request with a body."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            seen.append(dict(self.headers))
+            content, header = body, {}
+            if content is None:
+                raw = texts(entries)
+                output = {"name": "PROBABILITIES__0", "datatype": "BYTES", "shape": [1, len(entries)]}
+                output["parameters"] = {"binary_data_size": len(raw)}
+                encoded = json.dumps({"model_version": "1", "outputs": [output]}).encode()
+                content, header = encoded + raw, {"Inference-Header-Content-Length": str(len(encoded))}
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            for name, value in {**header, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def grpc_server(entries):
+    """The same over gRPC."""
+
+    class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
+        def ModelInfer(self, request, _):  # noqa: N802  # gRPC's name
+            response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1")
+            response.outputs.add(name="PROBABILITIES__0", datatype="BYTES", shape=[1, len(entries)])
+            response.raw_output_contents.append(texts(entries))
+            return response
+
+    limits = [("grpc.max_send_message_length", -1)]
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(2), options=limits)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"grpc://127.0.0.1:{port}", []
+    finally:
+        server.stop(None).wait()
+
+
+SERVERS = {"http": http_server, "grpc": grpc_server}
+
+
+@pytest.fixture(params=SERVERS)
+def answering(request):
+    """Start a server of either protocol that answers these class strings."""
+    return SERVERS[request.param]
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([b"-5.0:7:cock"], "outside 0 to 1"),
+        ([b"nan:7:cock"], "outside 0 to 1"),
+        ([b"0.00001:%d:x" % index for index in range(100_000)], "100000 classes, not at most 5"),
+    ],
+    ids=["negative", "nan", "too many"],
+)
+def test_classify_refuses_impossible_classes(answering, photos, entries, reason):
+    """A probability outside 0 to 1 or more classes than requested is an error, over both protocols."""
+    with answering(entries) as (url, _), Client(url) as client, pytest.raises(ResponseError, match=reason):
+        client.classify(photos["cat"])
+
+
+def test_classify_refuses_a_huge_response(answering, photos):
+    """It is not read to its end."""
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with (
+        answering([b"0.5:7:" + b"x" * (150 << 20)]) as (url, _),
+        Client(url, max_attempts=1) as client,
+        pytest.raises(ResponseError, match=r"64 MiB|larger than max"),
+    ):
+        client.classify(photos["cat"])
+    # The server's own copies are in this process, too.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 5 * (150 << 10)
+
+
+async def test_classify_refuses_a_huge_response_in_asyncio(photos):
+    """With aiohttp as with http.client."""
+    with http_server([b"0.5:7:" + b"x" * (65 << 20)]) as (url, _):
+        async with AsyncClient(url, max_attempts=1) as client:
+            with pytest.raises(ResponseError, match="64 MiB"):
+                await client.classify(photos["cat"])
+
+
+@pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)], ids=["text", "json", "csv"])
+def test_classify_command_escapes_control_characters(answering, photos, capsys, form):
+    """A label cannot set colours or a title; JSON stays JSON."""
+    with answering([f"0.75:7:{ESCAPES}".encode()]) as (url, _):
+        assert main(["classify", "--url", url, "--top-k", "1", *form, str(photos["cat"])]) == 0
+    shown = capsys.readouterr().out
+    assert shown.replace("\n", "").replace("\t", "").isprintable()
+    assert r"\u001b]0;owned\u0007\u009b31m" in shown
+    if form == ("--json",):
+        assert json.loads(shown)["predictions"][0]["label"] == ESCAPES
+
+
+def test_classify_command_escapes_what_a_server_says(photos, capsys):
+    """An error of the server is shown without its control characters."""
+    body = json.dumps({"error": f"no {ESCAPES}"}).encode()
+    with http_server([], status=400, body=body) as (url, _):
+        assert main(["classify", "--url", url, str(photos["cat"])]) != 0
+    shown = "".join(capsys.readouterr())
+    assert r"no \u001b]0;owned" in shown
+    assert shown.replace("\n", "").replace("\t", "").isprintable()
+
+
+@pytest.mark.parametrize("label", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_classify_command_neutralises_formulas_in_csv(photos, capsys, label):
+    """A spreadsheet shows the label and does not compute it."""
+    with http_server([f"0.75:7:{label}".encode()]) as (url, _):
+        assert main(["classify", "--url", url, "--top-k", "1", "--csv", str(photos["cat"])]) == 0
+    _, row = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert row[3:5] == [f"'{label}", "0.75"]
+
+
+@pytest.mark.parametrize(
+    ("url", "environment_url", "kept"),
+    [
+        (None, "grpc://triton:8001", True),
+        ("grpc://triton:8001", "grpc://triton:8001", True),
+        ("http://triton:8000", "grpc://triton:8001", True),
+        ("grpc://127.0.0.1:9001", "grpc://triton:8001", True),
+        ("grpc://localhost:9001", "", True),
+        ("grpc://[::1]:9001", "", True),
+        ("grpc://elsewhere:8001", "grpc://triton:8001", False),
+        ("grpc://elsewhere:8001", "", False),
+        ("grpc://triton:8001,grpc://elsewhere:8001", "grpc://triton:8001", False),
+    ],
+)
+def test_config_keeps_a_token_from_other_hosts(url, environment_url, kept):
+    """RESNET_ADMIN_TOKEN is for the servers of RESNET_URL and this machine; an argument is for any server."""
+    environment = {"RESNET_ADMIN_TOKEN": "token-of-the-environment", "RESNET_URL": environment_url}
+    assert (ClientConfig.resolve({"url": url}, environment).admin_token is not None) == kept
+    given = ClientConfig.resolve({"url": url, "admin_token": TOKEN}, environment)
+    assert given.admin_token == TOKEN
+
+
+def test_client_sends_no_token_over_plain_http_to_another_machine(monkeypatch):
+    """On this machine it does."""
+    with http_server([], body=b'{"model_stats": []}') as (url, seen):
+        with Client(url, admin_token=TOKEN) as client:
+            client.statistics()
+        assert seen[-1]["admin-key"] == TOKEN
+        # A name that is not loopback's, for the same server.
+        address = socket.getaddrinfo("127.0.0.1", int(url.rpartition(":")[2]))
+        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: address)
+        with Client(url.replace("127.0.0.1", "server.example"), admin_token=TOKEN) as client:
+            client.statistics()
+    assert len(seen) == 2
+    assert "admin-key" not in seen[-1]
