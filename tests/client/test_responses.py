@@ -26,13 +26,13 @@ def answer(*entries):
 
 
 def test_read_classification_shows_the_index_of_a_class_without_label():
-    assert read_classification(answer(b"0.5:12")).top.label == "12"
+    assert read_classification(answer(b"0.5:12"), 1).top.label == "12"
 
 
 @pytest.mark.parametrize("entries", [(), (b"half",), (b"a:b:c",), (1.5,)])
 def test_read_classification_refuses_other_strings(entries):
     with pytest.raises(ResponseError, match="resnet50"):
-        read_classification(answer(*entries))
+        read_classification(answer(*entries), 5)
 
 
 def test_read_features_returns_a_copy():
@@ -103,7 +103,7 @@ def test_read_classification_orders_whatever_it_accepts(entries):
     """Each class has an index from 0 and a finite probability."""
     output = np.empty((1, len(entries)), dtype=object)
     output[0, :] = entries
-    found, refusal = attempted(read_classification, Answer(output, "resnet50", "1"))
+    found, refusal = attempted(read_classification, Answer(output, "resnet50", "1"), 100)
     if found is None:
         assert "resnet50" in refusal
         return
@@ -121,7 +121,7 @@ def test_read_classification_reads_what_triton_writes(classes):
     """Labels may hold anything, colons and blanks included."""
     classes = [(round(probability, 6), index, label) for probability, index, label in classes]
     entries = [f"{probability:f}:{index}:{label}".encode() for probability, index, label in classes]
-    found = read_classification(Answer(np.array([entries], dtype=object), "resnet50", "1"))
+    found = read_classification(Answer(np.array([entries], dtype=object), "resnet50", "1"), len(entries))
     found_classes = [(prediction.probability, prediction.index, prediction.label) for prediction in found.predictions]
     assert sorted(found_classes) == sorted(classes)
 
