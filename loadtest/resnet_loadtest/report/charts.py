@@ -9,8 +9,7 @@ import numpy as np
 
 from resnet_loadtest.analysis import Verdict
 from resnet_loadtest.metrics import percentile
-from resnet_loadtest.samples import Status, response_s, service_s
-from resnet_loadtest.server_statistics import images_answered
+from resnet_loadtest.samples import Status, images_answered, response_s, service_s
 from resnet_loadtest.slo import parse
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from resnet_loadtest.analysis import Verdict
 from resnet_loadtest.metrics import milliseconds
-from resnet_loadtest.report import charts, tables
+from resnet_loadtest.report import charts, summary
 from resnet_loadtest.workloads import addresses
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def write_run(run: Run, path: Path) -> None:
             (
                 "Stages",
                 "From every request; “failed” means that so many failed that there is no time. CPU is the generator's.",
-                tables.stage_rows(run),
+                summary.stage_rows(run),
             ),
             (
                 "Inside the server",
                 "Difference of the server's own statistics before and after the run; times are means per request.",
-                tables.model_rows(run),
+                summary.model_rows(run),
             ),
         ],
     )
@@ -73,7 +73,7 @@ def write_search(result: Result, path: Path) -> None:
         bottleneck=limits[-1] if limits else "",
         tiles=tiles,
         charts=charts.of_search(result),
-        tables=[("Trials", "In the order in which they ran.", tables.trial_rows(trials))],
+        tables=[("Trials", "In the order in which they ran.", summary.trial_rows(trials))],
     )
 
 

@@ -16,7 +16,7 @@ from resnet_client import AsyncClient, Client, ClosedError
 from .conftest import settled
 
 CALLERS = 32
-STUB = Path(__file__).parents[2] / "unit/loadtest/stub_grpc.py"
+STUB = Path(__file__).parents[2] / "loadtest/stub_grpc.py"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import tritonclient.http
 from resnet_client import Client
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-STUB = Path(__file__).parents[2] / "unit/loadtest/stub_server.py"
+STUB = Path(__file__).parents[2] / "loadtest/stub_server.py"
 PHOTO = bytes(100_000)
 CALLS = 150
 ROUNDS = 5

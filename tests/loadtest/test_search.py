@@ -1,5 +1,6 @@
 """The search for the highest rate."""
 
+import io
 import math
 import statistics
 
@@ -7,38 +8,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resnet_loadtest.options import Options
-from resnet_loadtest.search import Bracket, Result, Trial, bisect, interval
+from resnet_loadtest.search import Bracket, Result, Search, Trial, bisect, interval
+from rich.console import Console
 
-from .conftest import samples_of
+from .conftest import run_of, samples_of
 
 
 @given(st.floats(1, 1000), st.floats(1, 1000), st.sampled_from([0.02, 0.05, 0.1]))
-def test_search_brackets_the_truth(truth, first, precision):
+def test_bisect_brackets_the_truth(truth, first, precision):
     """A server that passes up to some rate is found out, from wherever the search begins."""
     bracket = bisect(lambda rate: rate <= truth, first, precision=precision, most_trials=40)
     assert bracket.passed <= truth < bracket.failed
     assert bracket.is_within(precision)
 
 
-def test_search_ends_without_a_bound():
+def test_bisect_ends_without_a_bound():
     """Where everything passes there is no upper end, and where nothing does no lower."""
     assert bisect(lambda _: True, 10, most_trials=5).failed == math.inf
     assert bisect(lambda _: False, 10, most_trials=5).passed == 0
 
 
 def test_interval_contains_every_bracket():
-    """And grows with the differences between searches."""
-    close = interval([Bracket(95, 100), Bracket(94, 99), Bracket(96, 101)])
-    far = interval([Bracket(95, 100), Bracket(75, 80), Bracket(115, 120)])
-    assert close[0] == pytest.approx(95)
-    assert close[1] <= 94
-    assert close[2] >= 101
-    assert far[2] - far[1] > 3 * (close[2] - close[1])
-
-
-def test_interval_of_one_search_is_its_bracket():
-    """Nothing narrower."""
+    """That of one search is its bracket, and nothing narrower."""
     assert interval([Bracket(95, 100)]) == (95, 95, 100)
+    mean, lower, upper = interval([Bracket(95, 100), Bracket(94, 99), Bracket(96, 101)])
+    assert mean == pytest.approx(95)
+    assert lower <= 94
+    assert upper >= 101
 
 
 @pytest.mark.parametrize(("count", "student"), [(3, 4.303), (11, 2.228), (40, 2.131)])
@@ -53,7 +49,7 @@ def test_interval_is_students(count, student):
 
 
 @pytest.fixture
-def conclude(make_run):
+def conclude():
     """The result of brackets; at their lower ends 100 requests took 10 ms each, at their upper ones 1 s."""
 
     def make(*brackets, late_s=0.0):
@@ -62,7 +58,7 @@ def conclude(make_run):
         for repeat, bracket in enumerate(brackets, start=1):
             for rate, duration_s in ((bracket.passed, 0.01), (bracket.failed, 1.0)):
                 if 0 < rate < math.inf:
-                    run = make_run(samples_of([duration_s] * 100, late_s=late_s), options=options)
+                    run = run_of(samples_of([duration_s] * 100, late_s=late_s), options=options)
                     trials.append(Trial(repeat, rate, run))
         return Result.of(options, trials, brackets)
 
@@ -96,3 +92,22 @@ def test_result_with_a_generator_at_its_limit_proves_nothing(conclude):
     result = conclude(Bracket(95, 100), late_s=1.0)
     assert not result.is_proven
     assert "but that proves nothing: at 100.00/s" in result.message
+
+
+@pytest.mark.parametrize(("invalid", "trials"), [(0, 4), (1, 5)])
+def test_search_repeats_an_invalid_trial(invalid, trials):
+    """A server for 50/s; the generator was late in the first trial or in none."""
+    rates = []
+
+    def run(options):
+        rates.append(options.rate)
+        late_s = 1.0 if len(rates) <= invalid else 0.0
+        duration_s = 0.01 if options.rate <= 50 else 1.0
+        return run_of(samples_of([duration_s] * 100, late_s=late_s), options=options)
+
+    options = Options(rate=1.0, slo="p50<=100ms", duration_s=10.0)
+    search = Search(options, run, repeats=1, precision=0.1, trial_s=1.0, console=Console(file=io.StringIO()))
+    result = search.find(40.0)
+    assert result.is_proven
+    assert result.found[1] <= 50 < result.found[2]
+    assert len(rates) == trials

@@ -14,11 +14,11 @@ def best(document, percent):
 
 
 @pytest.mark.parametrize(("protocol", "user"), [("http", "ClassifyHttp"), ("grpc", "ClassifyGrpc")])
-def test_a_fixed_answer_is_measured_to_a_millisecond(stub, loadtest, image, protocol, user):
+def test_run_measures_a_fixed_response_time_to_a_millisecond(stub, stub_test, image, protocol, user):
     """20 ms: the load test sees what a plain loop around the client sees, and a plain loop sees 20 ms."""
     url = stub("--answer-s", "0.02", protocol=protocol)
-    arguments = "--users", "1", "--mix", user, "--profile", "soak", "--duration", "5s"
-    _, output, document = loadtest("--url", url, *arguments)
+    arguments = "--users", "1", "--mix", user, "--profile", "soak", "--duration", "3s"
+    _, output, document = stub_test("--url", url, *arguments)
     durations = []
     with Client(url) as client:
         for _ in range(60):
@@ -26,44 +26,35 @@ def test_a_fixed_answer_is_measured_to_a_millisecond(stub, loadtest, image, prot
             client.classify(image.read_bytes())
             durations.append(time.perf_counter() - start_s)
     assert best(document, 50) == pytest.approx(sorted(durations)[30], abs=0.001), output
-    # The stub over gRPC is Python, too, and adds to its 20 ms what gRPC costs there.
-    assert 0.020 <= best(document, 50) < (0.021 if protocol == "http" else 0.022)
+    assert 0.020 <= best(document, 50) < 0.025
 
 
-def test_a_stall_shows_in_open_loop_and_hides_in_closed(stub, loadtest):
-    """2 s without an answer, once: 100 callers meet it, but a single user meets it once."""
+def test_run_shows_a_stall_in_open_loop_and_hides_it_in_closed(stub, stub_test):
+    """2 s without a response, once: 100 callers meet it, but a single user meets it once."""
     stall = "--stall-at", "80", "--stall-s", "2"
-    _, output, open_loop = loadtest("--url", stub(*stall), "--rate", "50", "--duration", "5s")
-    _, _, closed_loop = loadtest("--url", stub(*stall), "--users", "1", "--duration", "5s")
+    _, output, open_loop = stub_test("--url", stub(*stall), "--rate", "50", "--duration", "4s")
+    _, _, closed_loop = stub_test("--url", stub(*stall), "--users", "1", "--duration", "3s")
     assert 1.5 < open_loop["whole"]["response_s"]["p99"]["value"] < 2.6, output
     assert closed_loop["whole"]["service_s"]["p99"]["value"] < 0.5
     assert closed_loop["whole"]["max_s"] > 1.9
 
 
-def test_a_failing_server_fails_as_often_as_it_does(stub, loadtest):
+def test_run_counts_the_failures_of_a_failing_server(stub, stub_test):
     """Exactly 3 of every hundred; an objective that is not met gives 1."""
-    code, output, document = loadtest(
-        "--url", stub("--fail", "0.03"), "--users", "2", "--duration", "4s", "--slo", "error_rate<=1%"
+    code, output, document = stub_test(
+        "--url", stub("--fail", "0.03"), "--users", "2", "--duration", "2s", "--slo", "error_rate<=1%"
     )
     assert document["whole"]["error_rate"] == pytest.approx(0.03, abs=0.005), output
     assert document["whole"]["failures"].keys() == {"server_failed"}
     assert (code, document["verdict"]) == (1, "FAIL"), output
 
 
-def test_above_capacity_fails_and_is_not_invalid(stub, loadtest):
+def test_run_above_capacity_fails_and_is_valid(stub, stub_test):
     """60/s on a server for 40/s: the queue grows to the end, and that is the server's fault."""
-    code, output, document = loadtest(
-        "--url",
-        stub("--capacity", "40"),
-        "--rate",
-        "60",
-        "--duration",
-        "4s",
-        "--profile",
-        "soak",
-        "--slo",
-        "p95<=100ms",
-    )
+    code, output, document = stub_test(
+        "--url", stub("--capacity", "40"), "--rate", "60", "--duration", "4s", "--profile", "soak",
+        "--slo", "p95<=100ms",
+    )  # fmt: skip
     medians = [part["response_s"]["p50"]["value"] for part in document["stages"]]
     assert medians == sorted(medians), output
     assert medians[-1] > 0.8
@@ -71,23 +62,23 @@ def test_above_capacity_fails_and_is_not_invalid(stub, loadtest):
     assert (code, document["verdict"]) == (1, "FAIL"), output
 
 
-def test_a_starved_generator_is_invalid(stub, loadtest):
+def test_run_with_a_starved_generator_is_invalid(stub, stub_test):
     """No Python process sends 20,000 per second; a pass would be a lie."""
-    code, output, document = loadtest("--url", stub(), "--rate", "20000", "--duration", "2s", "--slo", "p50<=10s")
+    code, output, document = stub_test("--url", stub(), "--rate", "20000", "--duration", "1s", "--slo", "p50<=10s")
     assert (code, document["verdict"]) == (2, "INVALID"), output
     assert "The load generator" in document["bottleneck"]
 
 
-def test_a_server_that_counts_differently_is_invalid(stub, loadtest):
+def test_run_on_a_server_that_counts_differently_is_invalid(stub, stub_test):
     """One per cent too many in its statistics."""
-    code, output, document = loadtest("--url", stub("--miscount", "0.01"), "--users", "4", "--duration", "2s")
+    code, output, document = stub_test("--url", stub("--miscount", "0.01"), "--users", "4", "--duration", "1s")
     assert (code, document["verdict"]) == (2, "INVALID"), output
     assert any("server counted" in warning for warning in document["warnings"])
 
 
-def test_two_workers_count_like_the_server(stub, loadtest, free_port):
+def test_run_with_two_workers_counts_like_the_server(stub, stub_test, free_port):
     """Closed loop; every sample arrives, none twice."""
-    code, output, document = loadtest(
+    code, output, document = stub_test(
         "--url", stub(), "--users", "4", "--duration", "3s", "--processes", "2", "--master-port", str(free_port)
     )
     server = document["raw"]["server"]["steps"]["resnet50"]
@@ -96,24 +87,19 @@ def test_two_workers_count_like_the_server(stub, loadtest, free_port):
     assert {each["worker"] for each in document["raw"]["generator"]} == {0, 1}
 
 
-def test_without_a_server_nothing_is_evaluated(loadtest, free_port):
-    """3: it could not run."""
-    code, output, _ = loadtest("--url", f"http://127.0.0.1:{free_port}", "--users", "1")
+@pytest.mark.parametrize(
+    ("wait", "messages"), [((), ["does not answer"]), (("--wait", "1s"), ["1 s", "cannot be reached"])]
+)
+def test_run_without_a_server_exits_with_3(stub_test, free_port, wait, messages):
+    """It waits no longer than it is asked to; the message has the time waited and the last error."""
+    code, output, _ = stub_test("--url", f"http://127.0.0.1:{free_port}", "--users", "1", *wait)
     assert code == 3
-    assert "does not answer" in output
+    assert all(message in output for message in messages)
 
 
-def test_a_server_that_never_starts_is_not_waited_for_longer_than_asked(loadtest, free_port):
-    """The message has the time waited and the last error."""
-    code, output, _ = loadtest("--url", f"http://127.0.0.1:{free_port}", "--users", "1", "--wait", "1s")
-    assert code == 3
-    assert "1 s" in output
-    assert "cannot be reached" in output
-
-
-def test_the_search_finds_the_capacity(stub, loadtest):
+def test_find_slo_finds_the_capacity(stub, stub_test):
     """A server for 50/s."""
-    code, output, document = loadtest(
+    code, output, document = stub_test(
         "--url", stub("--capacity", "50"), "--slo", "p80<=250ms", "--trial", "2", "--repeats", "1",
         "--precision", "25", "--start", "40", command="find-slo",
     )  # fmt: skip

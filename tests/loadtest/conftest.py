@@ -1,4 +1,4 @@
-"""Made-up runs for the analysis, and stub servers for whole runs."""
+"""Made-up runs for the analysis, stub servers of known behaviour, and the command in a process of its own."""
 
 import json
 import os
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from resnet_loadtest.analysis import Run
-from resnet_loadtest.generator_metrics import GeneratorMetrics
-from resnet_loadtest.observer import ServerSide
 from resnet_loadtest.options import Options
-from resnet_loadtest.samples import Status, table
+from resnet_loadtest.samples import GeneratorMetrics, Status, table
 from resnet_loadtest.schedule import stages
+from resnet_loadtest.server_metrics import ServerSide
 from resnet_loadtest.server_statistics import Step
 
 STUBS = {"http": Path(__file__).with_name("stub_server.py"), "grpc": Path(__file__).with_name("stub_grpc.py")}
@@ -54,20 +53,14 @@ def measured(seconds, *, cpu=0.1, rss_bytes=10**8):
     return [GeneratorMetrics(0, second + 1.0, cpu, 2 * cpu, rss_bytes, 1.0) for second in seconds]
 
 
-@pytest.fixture
-def make_run():
-    """Make a run out of its samples; all else is as it should be."""
-
-    def make(samples, *, options=None, generator=None, steps=None, duration_s=10.0):
-        options = options or Options(rate=100.0, duration_s=duration_s)
-        course = stages(options.profile, options.level, options.duration_s)
-        answered = int(samples["answered"].sum())
-        steps = {"resnet50": step_of("resnet50", answered)} if steps is None else steps
-        server = ServerSide("stub", steps, (steps,) * len(course), {"resnet50": ""}, frozenset(), (), {})
-        generator = generator or measured(range(int(duration_s)))
-        return Run(options, "2026-01-01T00:00:00+00:00", course, samples, generator, server)
-
-    return make
+def run_of(samples, *, options=None, generator=None, steps=None, duration_s=10.0):
+    """A run made of its samples; all else is as it should be."""
+    options = options or Options(rate=100.0, duration_s=duration_s)
+    course = stages(options.profile, options.level, options.duration_s)
+    steps = {"resnet50": step_of("resnet50", int(samples["answered"].sum()))} if steps is None else steps
+    server = ServerSide("stub", steps, (steps,) * len(course), {"resnet50": ""}, frozenset(), (), {})
+    generator = generator or measured(range(int(duration_s)))
+    return Run(options, "2026-01-01T00:00:00+00:00", course, samples, generator, server)
 
 
 @pytest.fixture
@@ -104,26 +97,32 @@ def image(tmp_path):
 
 
 @pytest.fixture
-def loadtest(tmp_path, image):
-    """Run the command in a process of its own; gives exit code, output and the report as a dictionary."""
+def loadtest(tmp_path):
+    """Run ``run`` or ``find-slo`` in a process of its own; gives exit code, output and the report as a dictionary."""
 
     def run(*arguments, command="run"):
-        fixed = {
-            "run": ["--mix", "ClassifyHttp", "--warm-up", "0.2", "--images", str(image.parent)],
-            "find-slo": ["--mix", "ClassifyHttp", "--warm-up", "0.2", "--images", str(image.parent)],
-        }.get(command, [])
-        out = ["--out", str(tmp_path), "--name", "run"] if fixed else []
-        environment = {name: text for name, text in os.environ.items() if not name.startswith("RESNET_")}
+        environment = {name: text for name, text in os.environ.items() if not name.startswith("RESNET_LOADTEST_")}
         finished = subprocess.run(
-            [sys.executable, "-m", "resnet_loadtest", command, *fixed, *out, *arguments],
+            [sys.executable, "-m", "resnet_loadtest", command, "--out", tmp_path, "--name", "run", *arguments],
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=120,
             env=environment,
             check=False,
         )
         report = tmp_path / "run.json"
         document = json.loads(report.read_text()) if report.exists() else {}
         return finished.returncode, finished.stdout + finished.stderr, document
+
+    return run
+
+
+@pytest.fixture
+def stub_test(loadtest, image):
+    """The same over HTTP with that small image and next to no warm-up, for stub servers."""
+
+    def run(*arguments, command="run"):
+        few = ["--mix", "ClassifyHttp", "--warm-up", "0.2", "--images", image.parent]
+        return loadtest(*few, *arguments, command=command)
 
     return run

@@ -1,8 +1,6 @@
 """Runs as JSON: written, read again, and refused where they are damaged."""
 
 import base64
-import contextlib
-import io
 import json
 import math
 import tracemalloc
@@ -15,15 +13,14 @@ from resnet_loadtest import records
 from resnet_loadtest.__main__ import main
 from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.errors import UsageError
-from resnet_loadtest.observer import ServerSide
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Status
 from resnet_loadtest.schedule import stages
 from resnet_loadtest.search import Result, Trial
-from resnet_loadtest.server_metrics import Reading
+from resnet_loadtest.server_metrics import Reading, ServerSide
 
-from .conftest import measured, samples_of, step_of
-from .test_fuzz import JSON
+from .conftest import measured, run_of, samples_of, step_of
+from .strategies import JSON
 
 
 def finished_run():
@@ -66,15 +63,7 @@ def changed(document, name, value):
     return json.dumps(changed).encode()
 
 
-def command(*arguments):
-    """Exit code and error of the command."""
-    errors = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
-        code = main([str(argument) for argument in arguments])
-    return code, errors.getvalue()
-
-
-def test_round_trip(folder):
+def test_read_returns_what_write_wrote(folder):
     """The same samples bit by bit, the same verdict, and the same file when it is written again."""
     run, again = finished_run(), records.read(folder / "good.json")
     assert again.samples.tobytes() == run.samples.tobytes()
@@ -84,10 +73,10 @@ def test_round_trip(folder):
     assert (folder / "again.json").read_bytes() == (folder / "good.json").read_bytes()
 
 
-def test_infinite_times_are_null(make_run, tmp_path):
+def test_write_has_null_for_infinite_times(tmp_path):
     """JSON has neither infinity nor NaN."""
     statuses = [Status.OVERLOADED] * 50 + [Status.OK] * 50
-    records.write(make_run(samples_of([0.01] * 100, statuses=statuses)), tmp_path / "run.json")
+    records.write(run_of(samples_of([0.01] * 100, statuses=statuses)), tmp_path / "run.json")
     text = (tmp_path / "run.json").read_text()
     whole = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))["whole"]
     assert whole["response_s"]["p99"]["value"] is None
@@ -162,7 +151,7 @@ def test_read_refuses_impossible_samples(folder, good, status):
             records.read(folder / "samples.json")
 
 
-def test_samples_cannot_be_a_bomb(folder, good):
+def test_read_refuses_samples_that_expand_to_gigabytes(folder, good):
     """Some kilobytes of text that stand for a gigabyte are refused before they become one."""
     packer = zlib.compressobj(9)
     bomb = b"".join([*(packer.compress(bytes(1 << 20)) for _ in range(200)), packer.flush()])
@@ -176,8 +165,13 @@ def test_samples_cannot_be_a_bomb(folder, good):
         tracemalloc.stop()
 
 
-def check_commands(folder, content):
+def check_commands(folder, content, capsys):
     """Report it and compare with it: exit codes and messages, never a traceback."""
+
+    def command(*arguments):
+        code = main([str(argument) for argument in arguments])
+        return code, capsys.readouterr().err
+
     path = folder / "spoilt.json"
     path.write_bytes(content)
     code, error = command("report", path)
@@ -215,25 +209,28 @@ def spoil(document, changes):
     return document
 
 
-@settings(max_examples=max(20, settings.default.max_examples // 10), suppress_health_check=[HealthCheck.too_slow])
-@given(spoilt())
-def test_commands_survive_spoilt_records(folder, good, changes):
+@settings(
+    max_examples=max(20, settings.default.max_examples // 10),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(changes=spoilt())
+def test_commands_survive_spoilt_records(folder, good, capsys, changes):
     """A changed file is reported and compared, or refused with its name and a reason."""
-    check_commands(folder, json.dumps(spoil(good, changes)).encode())
+    check_commands(folder, json.dumps(spoil(good, changes)).encode(), capsys)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("stages.0.name", "[/red]{{ charts }}<img src=x>"), ("options.model", "[/]"), ("samples.rows", -1)],
 )
-def test_commands_survive_markup(folder, good, name, value):
+def test_commands_survive_markup(folder, good, capsys, name, value):
     """Names that mean something to rich, Jinja or HTML."""
-    check_commands(folder, changed(good, name, value))
+    check_commands(folder, changed(good, name, value), capsys)
 
 
-def test_write_search(make_run, tmp_path):
+def test_write_search_lists_each_trial(tmp_path):
     """Each trial with its metrics; a bound that is not known is null."""
-    run = make_run(samples_of([0.01] * 500), options=Options(rate=100.0, duration_s=10.0, slo="p90<=20ms"))
+    run = run_of(samples_of([0.01] * 500), options=Options(rate=100.0, duration_s=10.0, slo="p90<=20ms"))
     result = Result(run.options, [Trial(1, 100.0, run)], (100.0, 100.0, math.inf), "search 1 met it at every rate")
     records.write_search(result, tmp_path / "search.json")
     document = json.loads((tmp_path / "search.json").read_text())
@@ -243,7 +240,7 @@ def test_write_search(make_run, tmp_path):
     assert document["warning"]
 
 
-def test_a_closed_loop_run_can_be_read_again(stub, loadtest, tmp_path):
+def test_read_accepts_a_closed_loop_run(stub, stub_test, tmp_path):
     """Its users exist before the run begins, and send nothing until then."""
-    _, output, plain = loadtest("--url", stub(), "--users", "3", "--duration", "1s")
+    _, output, plain = stub_test("--url", stub(), "--users", "3", "--duration", "1s")
     assert records.read(tmp_path / "run.json").whole.requests == plain["whole"]["requests"] > 0, output

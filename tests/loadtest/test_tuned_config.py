@@ -11,7 +11,7 @@ from resnet_loadtest import tuned_config
 from resnet_loadtest.errors import UsageError
 from tritonclient.grpc import model_config_pb2 as pb
 
-REPOSITORY = Path(__file__).resolve().parents[3] / "model_repository"
+REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
 
 
 @pytest.fixture

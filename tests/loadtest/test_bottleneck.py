@@ -49,12 +49,6 @@ def test_describe_names_each_bottleneck(preprocess, network, service_s, message)
     assert found.startswith(message)
 
 
-def test_busy_counts_a_batch_once():
-    """Ten requests that share a batch of 80 ms keep the model busy for 80 ms."""
-    step = step_of("network_onnx", 1000, compute_s=0.08, batch=10)
-    assert step.busy(10.0) == pytest.approx(0.8)
-
-
 def test_describe_ignores_requests_that_were_refused_later():
     """1000 were decoded, but only 200 answered: the network's full queue refused the others."""
     steps = {
