@@ -12,14 +12,14 @@ from benchmarks import ceiling
 
 
 @pytest.mark.parametrize("offset_s", [0.0, 0.25, 1.0])
-def test_runners_count_the_same_in_step_and_out_of_step(offset_s: float) -> None:
+def test_rate_is_the_same_for_runners_in_step_and_out_of_step(offset_s: float) -> None:
     """Two that need half a second for an execution finish four a second, whatever the time between them."""
     first = [0.5 * number for number in range(5)]
     assert ceiling.rate([first, [moment + offset_s for moment in first]]) == pytest.approx(4.0)
 
 
-def test_a_network_that_fails_is_told() -> None:
-    """Instead of being waited for."""
+def test_pipeline_raises_what_the_network_raises() -> None:
+    """Instead of waiting for it."""
 
     def broken(_: object) -> None:
         raise ValueError("no such input")

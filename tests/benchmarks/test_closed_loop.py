@@ -1,4 +1,4 @@
-"""The benchmark's load generator against a server whose answers are known."""
+"""The benchmark's load generator against a server whose responses are known."""
 
 from __future__ import annotations
 
@@ -11,57 +11,56 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from benchmarks.closed_loop import Send, answers, measure
-from benchmarks.doors import HttpDoor
-from benchmarks.triton_requests import plain_http
+from benchmarks.closed_loop import Send, measure, responses
+from benchmarks.senders import HttpSender, post
 
 CALLERS = 4
 
 
 class Batching:
-    """A door behind which all who wait are answered together, 20 ms after the first of them has asked."""
+    """Requests are answered together, 20 ms after the first of them was sent."""
 
-    photos = 3
+    image_count = 3
 
     def __init__(self) -> None:
         self.sent: list[int] = []
         self._waiting: list[asyncio.Future[bytes]] = []
 
     @contextlib.asynccontextmanager
-    async def caller(self) -> AsyncIterator[Send]:
+    async def connect(self) -> AsyncIterator[Send]:
         """Connect."""
 
         async def send(number: int) -> bytes:
             self.sent.append(number)
-            answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-            self._waiting.append(answer)
+            response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            self._waiting.append(response)
             if len(self._waiting) == 1:
                 asyncio.get_running_loop().call_later(0.02, self._reply)
-            return await answer
+            return await response
 
         yield send
 
     def _reply(self) -> None:
         batch, self._waiting = self._waiting, []
-        for answer in batch:
-            answer.set_result(b"")
+        for response in batch:
+            response.set_result(b"")
 
 
-def test_throughput_and_latency_agree() -> None:
-    """Callers who never pause are under way all the time: throughput times latency is their number (Little's law)."""
+def test_measure_obeys_littles_law() -> None:
+    """Callers that never pause always have a request in flight: throughput times latency is their number."""
     sample = measure(Batching(), callers=CALLERS, seconds=0.3, warm_s=0.05)
     assert sample.throughput * float(np.mean(sample.latencies_s)) == pytest.approx(CALLERS, rel=0.05)
 
 
-def test_photos_take_turns() -> None:
-    """Every photo is sent about as often as every other."""
-    door = Batching()
-    measure(door, callers=CALLERS, seconds=0.2, warm_s=0.05)
-    counts = np.bincount(door.sent, minlength=door.photos)
+def test_measure_sends_the_images_in_turns() -> None:
+    """Every image is sent about as often as every other."""
+    sender = Batching()
+    measure(sender, callers=CALLERS, seconds=0.2, warm_s=0.05)
+    counts = np.bincount(sender.sent, minlength=sender.image_count)
     assert counts.min() >= counts.max() - CALLERS
 
 
-def test_looks_while_the_callers_are_calling() -> None:
+def test_measure_calls_back_at_both_ends() -> None:
     """The servers' CPU time is read at both ends of the measured time, once each."""
     looks: list[str] = []
     measure(
@@ -76,12 +75,12 @@ def test_looks_while_the_callers_are_calling() -> None:
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with the body; refuses a body of `no`."""
+    """Responds with the body; refuses a body of `no`."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """Answer."""
+        """Respond."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(503 if body == b"no" else 200)
         self.send_header("Content-Length", str(len(body)))
@@ -89,7 +88,7 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Keep quiet."""
 
 
 @pytest.fixture
@@ -103,13 +102,13 @@ def port() -> Iterator[int]:
         thread.join()
 
 
-def test_answers_are_those_of_the_photos(port: int) -> None:
-    """Over HTTP each request gets its own answer, in order."""
+def test_responses_are_in_the_order_of_the_images(port: int) -> None:
+    """Over HTTP each request gets its own response."""
     bodies = [b"first", b"second"]
-    assert answers(HttpDoor(port, [plain_http("/", body) for body in bodies])) == bodies
+    assert responses(HttpSender(port, [post("/", body) for body in bodies])) == bodies
 
 
-def test_a_refusal_ends_the_measurement(port: int) -> None:
+def test_measure_raises_on_a_refusal(port: int) -> None:
     """A server that refuses is not measured as if it were fast."""
     with pytest.raises(OSError, match="503"):
-        measure(HttpDoor(port, [plain_http("/", b"no")]), callers=2, seconds=0.2, warm_s=0.05)
+        measure(HttpSender(port, [post("/", b"no")]), callers=2, seconds=0.2, warm_s=0.05)

@@ -1,4 +1,4 @@
-"""The benchmarks' requests ask for what the client asks for, and the scripts that docs name run."""
+"""The benchmarks' requests give the client's results, and the scripts that docs name run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 from PIL import Image
 from resnet_serve import TritonServer
 
-from benchmarks import triton_requests
-from benchmarks.closed_loop import answers
-from benchmarks.doors import ClientDoor, GrpcDoor, HttpDoor
+from benchmarks import senders
+from benchmarks.closed_loop import responses
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,15 +28,16 @@ def rows(output: str, separator: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split(separator)[1:-1]] for line in output.splitlines() if separator in line]
 
 
-def test_all_doors_give_the_same_classes(server: TritonServer, photos: dict[str, Path]) -> None:
-    """gRPC, HTTP and the client agree on every photo, so that one check of answers holds for all."""
+def test_senders_get_the_same_classes(server: TritonServer, photos: dict[str, Path]) -> None:
+    """gRPC, HTTP and the client agree on every image, so that one check of the classes holds for all."""
     encoded = [path.read_bytes() for path in photos.values()]
     grpc_port, http_port = (int(url.rpartition(":")[2]) for url in (server.grpc_url, server.http_url))
-    over_client = [int(answer) for answer in answers(ClientDoor(server.grpc_url, "resnet50", encoded))]
-    over_grpc = answers(GrpcDoor(grpc_port, [triton_requests.over_grpc("resnet50", photo) for photo in encoded]))
-    over_http = answers(HttpDoor(http_port, [triton_requests.over_http("resnet50", photo) for photo in encoded]))
-    assert over_client == [triton_requests.top1_of_grpc(answer) for answer in over_grpc]
-    assert over_client == [triton_requests.top1_of_http(answer) for answer in over_http]
+    client = senders.ClientSender(server.grpc_url, "resnet50", encoded)
+    grpc = senders.GrpcSender(grpc_port, [senders.over_grpc("resnet50", image) for image in encoded])
+    http = senders.HttpSender(http_port, [senders.over_http("resnet50", image) for image in encoded])
+    expected = [int(response) for response in responses(client)]
+    assert expected == [senders.top1_of_grpc(response) for response in responses(grpc)]
+    assert expected == [senders.top1_of_http(response) for response in responses(http)]
 
 
 def test_gpu_settings_are_measured_on_the_networks_of_a_repository(repository: Path) -> None:
@@ -45,10 +45,10 @@ def test_gpu_settings_are_measured_on_the_networks_of_a_repository(repository: P
     without = run("gpu", "settings", "--repository", repository)
     assert without.returncode == 1
     assert "onnxruntime-gpu" in without.stderr
-    measured = run("gpu", "settings", "--repository", repository, "--cpu", "--repeats", 1)
+    measured = run("gpu", "settings", "--repository", repository, "--cpu", "--repeats", 1, "--sizes", 1, 2)
     (row,) = rows(measured.stdout, "│")
     assert row[:2] == ["network_onnx", "CPU"]
-    assert all(float(speed) > 0 for speed in row[2:5])
+    assert all(float(speed) > 0 for speed in row[2:4])
 
 
 def test_gpu_callers_of_several_processes_are_answered(server: TritonServer) -> None:

@@ -1,4 +1,4 @@
-"""What is sent: JPEGs that anybody can make again, from photos that packages ship."""
+"""What is sent: JPEGs that can be made again, from images that packages ship."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy.typing as npt
 from PIL import Image
 from resnet_client import example_images
 
-# The usual size of a photo in ImageNet.
+# The usual size of an image in ImageNet.
 STANDARD_SIZE = (500, 375)
 _ASPECT = 4 / 3
 _SMALLEST_AREA = 0.4
 _QUALITY = 90
 _SEED = 20260101
-# Enlarged photos are smooth, and decode too easily; real ones have the noise of their sensor.
+# Enlarged images are smooth, and decode too easily; real ones have the noise of their sensor.
 _NOISE_SIGMA = 3.0
 _NOISE_TILE = 512
 
 
 def standard(count: int = 32) -> list[bytes]:
-    """Make JPEGs of 500×375 pixels, all different: seeded crops of the shipped photos, some of them mirrored."""
+    """Make JPEGs of 500×375 pixels, all different: seeded crops of the shipped images, some of them mirrored."""
     originals = _originals()
     rng = np.random.default_rng(_SEED)
     return [_encoded(_crop(originals[n % len(originals)], rng).resize(STANDARD_SIZE)) for n in range(count)]
@@ -38,14 +38,14 @@ def of_megapixels(megapixels: float, count: int = 4) -> list[bytes]:
 
 
 def random_pixels(count: int) -> npt.NDArray[np.uint8]:
-    """Make prepared pixels of shape (N, 224, 224, 3), for a network whose answers do not matter."""
+    """Make prepared pixels of shape (N, 224, 224, 3), for a network whose results do not matter."""
     return np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), np.uint8)
 
 
 def _originals() -> list[Image.Image]:
     found = example_images.everyday()
     if not found:
-        raise SystemExit(f"no photos are installed: {example_images.INSTALL}")
+        raise SystemExit(f"no images are installed: {example_images.INSTALL}")
     return [Image.open(path).convert("RGB") for path in found]
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from benchmarks.networks import SECOND_ENGINE
-from benchmarks.report.results import Comparison, Figure, read
+from benchmarks.results import SETTINGS, Comparison, Record, Summary, read
 
-SETTINGS = Path(__file__).resolve().parent.parent / "settings.json"
 _PACKAGES = {
     "LitServe": "litserve",
     "BentoML": "bentoml",
@@ -41,22 +38,22 @@ def machine() -> str:
 
 
 def comparison() -> str:
-    """Everybody, with 16 callers and with one."""
-    seen = Comparison()
+    """All candidates, with 16 callers and with one."""
+    found = Comparison()
     rows = []
-    for network in seen.networks():
-        for name in seen.contenders(network):
-            most = seen.figure(name, network, 16, "throughput")
-            share = seen.ratio((name, network), [("ceiling", network)], 16, "throughput")
+    for network in found.networks():
+        for name in found.candidates(network):
+            most = found.summary(name, network, 16, "throughput")
+            share = found.ratio((name, network), [("ceiling", network)], 16, "throughput")
             row = [_named(name), network, most.text(), f"{share.median:.2f}"]
-            row += [_optional(seen, name, network, 16, key) for key in ("p50_ms", "p95_ms", "server_ms")]
-            row.append(_optional(seen, name, network, 1, "latency_ms" if name == "ceiling" else "p50_ms"))
+            row += [_optional(found, name, network, 16, key) for key in ("p50_ms", "p95_ms", "server_ms")]
+            row.append(_optional(found, name, network, 1, "latency_ms" if name == "ceiling" else "p50_ms"))
             rows.append(row)
     return table(
         [
             "",
             "network",
-            "photos/s, 16 callers",
+            "images/s, 16 callers",
             "of the ceiling",
             "p50, ms",
             "p95, ms",
@@ -69,50 +66,50 @@ def comparison() -> str:
 
 def shows() -> str:
     """The ratios that are promised."""
-    seen = Comparison()
-    fp32 = seen.peers("FP32")
-    floats, int8 = (seen.network_of(f"resnet50_{variant}") for variant in ("fp32", "int8"))
+    found = Comparison()
+    fp32 = found.peers("FP32")
+    floats, int8 = (found.network_of(f"resnet50_{variant}") for variant in ("fp32", "int8"))
     rows = []
-    for network in filter(seen.door, seen.networks()):
+    for network in filter(found.ensemble, found.networks()):
         floor = 0.95 if network.startswith("FP32") else 0.90
         # Of the same engine without a server; of ONNX Runtime, too, where it executes the same file.
         for limit in dict.fromkeys((network, network.removesuffix(SECOND_ENGINE))):
-            if seen.rounds("ceiling", limit, 16):
+            if found.rounds("ceiling", limit, 16):
                 what = f"{network}: throughput, of the ceiling" + (f" with {limit}" if limit != network else "")
-                rows.append(_show(seen, what, network, [("ceiling", limit)], floor))
+                rows.append(_show(found, what, network, [("ceiling", limit)], floor))
     # The same file elsewhere: in ONNX Runtime, and in the engine that we serve it with.
     for ours, theirs in dict.fromkeys(
         (("FP32", "FP32"), (floats, "FP32"), (floats, floats), (int8, "INT8"), (int8, int8))
     ):
-        peers = [peer for peer in seen.peers(theirs) if "eager" not in peer[0]]
+        peers = [peer for peer in found.peers(theirs) if "eager" not in peer[0]]
         if peers:
             what = f"{ours} against the best peer with {theirs}"
-            rows.append(_show(seen, f"{what}: throughput", ours, peers, 1.2))
-            rows.append(_show(seen, f"{what}: p50 of one caller", ours, peers, 0.8, at_most=True))
-    default = seen.network_of("resnet50")
+            rows.append(_show(found, f"{what}: throughput", ours, peers, 1.2))
+            rows.append(_show(found, f"{what}: p50 of one caller", ours, peers, 0.8, at_most=True))
+    default = found.network_of("resnet50")
     what = f"`resnet50` ({default}) against the best peer with FP32"
-    rows.append(_show(seen, f"{what}: throughput", default, fp32, 2))
-    rows.append(_show(seen, f"{what}: p50 of one caller", default, fp32, 0.8, at_most=True))
-    rows.append(_show(seen, f"{int8} against the best peer with FP32: throughput", int8, fp32, 3.2))
+    rows.append(_show(found, f"{what}: throughput", default, fp32, 2))
+    rows.append(_show(found, f"{what}: p50 of one caller", default, fp32, 0.8, at_most=True))
+    rows.append(_show(found, f"{int8} against the best peer with FP32: throughput", int8, fp32, 3.2))
     return table(["", "aim", "gRPC", "HTTP"], rows)
 
 
 def checks() -> str:
-    """How often everybody's answers are those of eager PyTorch."""
+    """How often each candidate's class is that of eager PyTorch."""
     rows = [
         [
-            _named(check["contender"]),
+            _named(check["candidate"]),
             check["network"],
-            f"{check['same']:.1%} of {check['photos']}",
+            f"{check['same']:.1%} of {check['images']}",
             f"{check['same_clear']:.1%} of {check['clear']}",
         ]
         for check in Comparison().checks
     ]
-    return table(["", "network", "same class", "same class, of the clear photos"], rows)
+    return table(["", "network", "same class", "same class, of the clear images"], rows)
 
 
 def settings() -> str:
-    """What was best for everybody, and the versions."""
+    """The best settings of all candidates, and the versions."""
     versions = read("comparison")["machine"]["peers"]
     found = json.loads(SETTINGS.read_text(encoding="utf-8"))
     rows = []
@@ -125,16 +122,16 @@ def settings() -> str:
 
 
 def costs() -> str:
-    """Where the core-milliseconds of a photo go in our server, with 16 callers and with one."""
-    seen = Comparison()
+    """Where the core-milliseconds of an image go in our server, with 16 callers and with one."""
+    found = Comparison()
     alone = read("batches")
     network_alone = {
         record["network"]: record["core_ms"] for record in alone["records"] if record["batch"] == _COMPARED_BATCH
     }
     rows = []
-    for network in seen.networks():
+    for network in found.networks():
         for callers in (16, 1):
-            records = seen.rounds(f"{seen.door(network)}, grpc", network, callers)
+            records = found.rounds(f"{found.ensemble(network)}, grpc", network, callers)
             if not records:
                 continue
             cost = _mean_costs(records)
@@ -149,7 +146,7 @@ def costs() -> str:
                     f"{cost[stub]:.2f}",
                     f"{network_alone.get(network, float('nan')):.2f}",
                     f"{cost['triton']:.2f}",
-                    f"{cost['watch']:.2f}",
+                    f"{cost['watchdog']:.2f}",
                     f"{_mean(records, 'generator_ms'):.2f}",
                     _waits(records),
                 ]
@@ -170,15 +167,15 @@ def callers() -> str:
     records = read("callers")["records"]
     counts = sorted({record["callers"] for record in records})
     rows = []
-    for model, protocol in dict.fromkeys((record["contender"], record["protocol"]) for record in records):
-        mine = {r["callers"]: r for r in records if (r["contender"], r["protocol"]) == (model, protocol)}
+    for model, protocol in dict.fromkeys((record["candidate"], record["protocol"]) for record in records):
+        mine = {r["callers"]: r for r in records if (r["candidate"], r["protocol"]) == (model, protocol)}
         cells = [f"{mine[count]['throughput']:.1f} · {mine[count]['p50_ms']:.0f}" for count in counts]
         rows.append([f"`{model}`", protocol, *cells])
     return table(["model", "protocol", *map(str, counts)], rows)
 
 
 def sizes() -> str:
-    """Costs by the size of the photo."""
+    """Costs by the size of the image."""
     rows = [
         [
             f"{record['megapixels']:g}",
@@ -195,7 +192,7 @@ def sizes() -> str:
         "megapixels",
         "kB",
         "decoding alone, core-ms",
-        "photos/s",
+        "images/s",
         "`preprocess`, core-ms",
         "`tritonserver`, core-ms",
     ]
@@ -210,7 +207,7 @@ def batches() -> str:
     for batch in sorted({record["batch"] for record in records}):
         mine = {record["network"]: record for record in records if record["batch"] == batch}
         rows.append([str(batch), *(f"{mine[network]['clock_ms']:.1f}" for network in networks)])
-    return table(["batch", *(f"{network}, ms per photo" for network in networks)], rows)
+    return table(["batch", *(f"{network}, ms per image" for network in networks)], rows)
 
 
 TABLES = {
@@ -230,35 +227,35 @@ def _named(name: str) -> str:
     return f"**{name}**" if name.startswith(("resnet50", "ceiling")) else name
 
 
-def _optional(seen: Comparison, name: str, network: str, callers: int, key: str) -> str:
-    records = seen.rounds(name, network, callers)
-    return f"{Figure.of(record[key] for record in records).median:.1f}" if key in records[0] else "-"
+def _optional(found: Comparison, name: str, network: str, callers: int, key: str) -> str:
+    records = found.rounds(name, network, callers)
+    return f"{Summary.of(record[key] for record in records).median:.1f}" if key in records[0] else "-"
 
 
 def _show(
-    seen: Comparison, what: str, network: str, theirs: list[tuple[str, str]], aim: float, *, at_most: bool = False
+    found: Comparison, what: str, network: str, theirs: list[tuple[str, str]], aim: float, *, at_most: bool = False
 ) -> list[str]:
     cells = []
     for protocol in ("grpc", "http"):
-        ours = (f"{seen.door(network)}, {protocol}", network)
-        ratio = seen.ratio(ours, theirs, 1 if at_most else 16, "p50_ms" if at_most else "throughput")
+        ours = (f"{found.ensemble(network)}, {protocol}", network)
+        ratio = found.ratio(ours, theirs, 1 if at_most else 16, "p50_ms" if at_most else "throughput")
         holds = ratio.median <= aim if at_most else ratio.median >= aim
         cells.append(f"{ratio.text(2)} {'✓' if holds else '✗'}")
     return [what, f"{'≤' if at_most else '≥'} {aim:g}", *cells]
 
 
-def _mean(records: Sequence[dict[str, Any]], key: str) -> float:
-    return Figure.of(record[key] for record in records).median
+def _mean(records: Sequence[Record], key: str) -> float:
+    return Summary.of(record[key] for record in records).median
 
 
-def _mean_costs(records: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _mean_costs(records: Sequence[Record]) -> dict[str, float]:
     names = dict.fromkeys(name for record in records for name in record["core_ms"])
-    return {name: Figure.of(record["core_ms"].get(name, 0.0) for record in records).median for name in names}
+    return {name: Summary.of(record["core_ms"].get(name, 0.0) for record in records).median for name in names}
 
 
-def _waits(records: Sequence[dict[str, Any]]) -> str:
+def _waits(records: Sequence[Record]) -> str:
     """Mean time in the queues before decoder and network."""
     steps = [name for name in records[0]["waiting_ms"] if name == "preprocess" or name.startswith("network_")]
     steps.sort(key=lambda name: name != "preprocess")
-    waits = [Figure.of(record["waiting_ms"].get(step, 0.0) for record in records).median for step in steps]
+    waits = [Summary.of(record["waiting_ms"].get(step, 0.0) for record in records).median for step in steps]
     return ", ".join(f"{wait:.1f}" for wait in waits)

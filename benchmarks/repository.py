@@ -1,4 +1,4 @@
-"""What is served: a built repository, read once."""
+"""The model repository that is served, read once."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from benchmarks.networks import NETWORKS, Network, name_of, of_repository
 
-# Of the others either class is right: the network itself hardly prefers one.
+# Below it either class is right: the network itself hardly prefers one.
 CLEAR_LEAD = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
-    """A model repository, and what its network says of photos when nobody serves it."""
+class Repository:
+    """A model repository, and the results of its network without a server."""
 
-    repository: Path
+    path: Path
 
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:
         """What it was built from."""
-        entry: dict[str, Any] = manifest.read(self.repository)["versions"]["1"]["inputs"]
+        entry: dict[str, Any] = manifest.read(self.path)["versions"]["1"]["inputs"]
         return entry
 
     @property
@@ -41,22 +41,22 @@ class Subject:
 
     @property
     def recipe(self) -> Recipe:
-        """How photos are prepared."""
+        """How images are prepared."""
         return Recipe(**self.inputs["recipe"])
 
     def model(self, network: str) -> Path:
         """The network's file."""
-        return NETWORKS[network].file(self.repository)
+        return NETWORKS[network].file(self.path)
 
     @property
     def networks(self) -> dict[str, Network]:
-        """What of it is compared."""
-        return of_repository(self.repository)
+        """Those of its networks that are compared."""
+        return of_repository(self.path)
 
-    def doors(self) -> dict[str, str]:
+    def ensembles(self) -> dict[str, str]:
         """Each ensemble that is compared, and the name of its network here; of two with the same, the first."""
         configs = {}
-        for path in self.repository.glob("*/config.pbtxt"):
+        for path in self.path.glob("*/config.pbtxt"):
             configs[path.parent.name] = text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
         found: dict[str, str] = {}
         for name, config in sorted(configs.items()):
@@ -65,7 +65,7 @@ class Subject:
                 network = configs[steps[-1]]
                 engine = network.backend or network.platform.partition("_")[0]
                 found.setdefault(name_of(network.name, engine), name)
-        return {door: network for network, door in found.items()}
+        return {ensemble: network for network, ensemble in found.items()}
 
     @functools.cached_property
     def eager(self) -> ServedNetwork:
@@ -79,7 +79,7 @@ class Subject:
         return ServedNetwork(load_network(found.architecture, found.state_dict)).eval()
 
     def expected(self, jpegs: list[bytes]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Top-1 of eager PyTorch, and which photos are clear: the first class leads by 0.1 or more."""
+        """Top-1 of eager PyTorch, and which images are clear: the first class leads by 0.1 or more."""
         pixels = np.stack([crop_pixels(decode(jpeg), self.recipe) for jpeg in jpegs])
         with torch.inference_mode():
             probabilities = self.eager(torch.from_numpy(pixels))[0].numpy()
