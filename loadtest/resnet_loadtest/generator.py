@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gevent
 import gevent.event
@@ -20,6 +19,7 @@ import gevent.queue
 import numpy as np
 import numpy.typing as npt
 from locust.env import Environment
+from resnet_client import Client
 
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Chunk, GeneratorMetrics, Status
@@ -27,9 +27,6 @@ from resnet_loadtest.schedule import sending_times, share, stages
 from resnet_loadtest.session import Session
 from resnet_loadtest.users import attach
 from resnet_loadtest.workloads import WORKLOADS, Workload
-
-if TYPE_CHECKING:
-    from resnet_client import Client
 
 _LOOK_S = 0.05
 _REPORT_S = 1.0

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from resnet_loadtest.samples import (
     NEVER_SENT,
@@ -21,13 +22,7 @@ from resnet_loadtest.samples import (
     response_s,
     service_s,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from resnet_loadtest.schedule import Stage
+from resnet_loadtest.schedule import Stage
 
 _RISK = 0.05
 _IN_SECONDS_FROM_MS = 2000.0

@@ -7,22 +7,20 @@ that name the server keep the names that the client and ``resnet-serve`` have fo
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 import os
 import re
 import socket
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resnet_loadtest.errors import UsageError
 from resnet_loadtest.schedule import PROFILES
 from resnet_loadtest.slo import parse as parse_slo
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Collection, Iterable, Mapping
 
 AUTO_RATE = math.inf
 

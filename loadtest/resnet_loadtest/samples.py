@@ -6,13 +6,11 @@ import base64
 import dataclasses
 import enum
 import zlib
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Samples: TypeAlias = npt.NDArray[np.void]
 Row: TypeAlias = tuple[float, float, float, int, int, int]

@@ -5,6 +5,7 @@ The statistics come through the client. The metrics endpoint, which is Prometheu
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import http.client
@@ -115,14 +116,11 @@ class Observer:
     def conclude(self, samples: Samples) -> ServerSide:
         """Read for the last time, when the server has counted all responses or enough time has passed."""
         deadline_s = time.monotonic() + _SETTLE_S
-        expected = images_answered(samples)
-        before = self._statistics[0]
-        steps = difference(before, self._client.statistics())
-        while requests_served(steps, self._entries) < expected and time.monotonic() < deadline_s:
-            time.sleep(_POLL_S)
-            steps = difference(before, self._client.statistics())
-        settled = self._settled()
-        steps = difference(before, settled)
+        while True:
+            settled = self._settled()
+            steps = difference(self._statistics[0], settled)
+            if requests_served(steps, self._entries) >= images_answered(samples) or time.monotonic() >= deadline_s:
+                break
         return ServerSide(
             name=self._server_name(),
             steps=steps,
@@ -160,12 +158,14 @@ class Observer:
         return f"{server['name']} {server['version']}"
 
 
-def _increase(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    grown = {
-        model: {reason: count - before.get(model, {}).get(reason, 0) for reason, count in sorted(reasons.items())}
+def _increase(
+    before: Mapping[str, Mapping[str, int]], after: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    """Model → reason → failed requests between two readings."""
+    return {
+        model: dict(collections.Counter(dict(sorted(reasons.items()))) - collections.Counter(before.get(model, {})))
         for model, reasons in sorted(after.items())
     }
-    return {model: {reason: n for reason, n in reasons.items() if n > 0} for model, reasons in grown.items()}
 
 
 def fetch(url: str, timeout_s: float = 2.0) -> str:
@@ -200,9 +200,8 @@ def parse_failures(text: str) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for name, labels, value in _lines(text):
         if name == "nv_inference_request_failure":
-            reasons = counts.setdefault(labels.get("model", ""), {})
-            reason = labels.get("reason", "")
-            reasons[reason] = reasons.get(reason, 0) + int(value)
+            reasons = counts.setdefault(labels.get("model", ""), collections.Counter())
+            reasons[labels.get("reason", "")] += int(value)
     return counts
 
 

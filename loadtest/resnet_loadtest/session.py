@@ -8,11 +8,11 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from locust.env import Environment
+from PIL import Image, ImageOps
 from resnet_client import Client, ImageSource, example_images
 from resnet_client.images import find as find_images
 
@@ -20,9 +20,6 @@ from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Row, Samples, Status, table
 from resnet_loadtest.workloads import WORKLOADS, Result, Workload, parse_mix
-
-if TYPE_CHECKING:
-    from locust.env import Environment
 
 _NOT_A_TIME = float("nan")
 _MAX_IMAGES = 1000
@@ -155,7 +152,4 @@ def _as_jpeg(encoded: bytes) -> bytes:
 def _pixels(encoded: bytes) -> npt.NDArray[np.uint8]:
     """Decode an image; uint8, shape (height, width, 3), RGB, its short side 256 pixels long."""
     with Image.open(io.BytesIO(encoded)) as image:
-        small = image.convert("RGB")
-        scale = _SIDE / min(small.size)
-        size = (max(_SIDE, round(small.width * scale)), max(_SIDE, round(small.height * scale)))
-        return np.asarray(small.resize(size))
+        return np.asarray(ImageOps.cover(image.convert("RGB"), (_SIDE, _SIDE)))

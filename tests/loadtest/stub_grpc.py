@@ -7,42 +7,33 @@ import sys
 
 import grpc
 from google.protobuf.json_format import ParseDict
-from stub_server import CLASS, MODEL, RECIPE, TIMER_S, Behaviour, parser
+from stub_server import CLASS, MODEL, RECIPE, Behaviour
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 
 class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """What the client and the load test ask for, and no more."""
+    """What the client and the load test call, and no more."""
 
     def __init__(self, behaviour):
         self._behaviour = behaviour
 
     async def ModelInfer(self, request, context):  # noqa: N802  # the service's names
         """One class, when its time is due."""
-        loop = asyncio.get_running_loop()
-        delay_s, fails = self._behaviour.admit(loop.time())
-        due_s = loop.time() + delay_s
-        await asyncio.sleep(max(0.0, delay_s - TIMER_S))
-        while loop.time() < due_s:
-            pass
-        self._behaviour.count(delay_s, fails=fails)
-        if fails:
+        if await self._behaviour.answer():
             await context.abort(grpc.StatusCode.INTERNAL, "failed on purpose")
-        answer = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1")
-        answer.outputs.add(name="PROBABILITIES__0", datatype="BYTES", shape=[1, 1])
-        answer.raw_output_contents.append(CLASS)
-        return answer
+        response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1")
+        response.outputs.add(name="PROBABILITIES__0", datatype="BYTES", shape=[1, 1])
+        response.raw_output_contents.append(CLASS)
+        return response
 
     async def ModelStatistics(self, _, __):  # noqa: N802
         """The exact counts."""
         return ParseDict(self._behaviour.statistics(), service_pb2.ModelStatisticsResponse())
 
     async def ModelConfig(self, _, __):  # noqa: N802
-        """With the recipe."""
-        answer = service_pb2.ModelConfigResponse()
-        answer.config.name, answer.config.max_batch_size = MODEL, 8
-        answer.config.parameters["recipe"].string_value = RECIPE
-        return answer
+        """With the preprocessing config."""
+        config = {"name": MODEL, "max_batch_size": 8, "parameters": {"recipe": {"string_value": RECIPE}}}
+        return ParseDict({"config": config}, service_pb2.ModelConfigResponse())
 
     async def ModelMetadata(self, _, __):  # noqa: N802
         """A name and a version."""
@@ -53,10 +44,10 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
         return service_pb2.ServerMetadataResponse(name="stub", version="1")
 
 
-async def serve(options):
+async def serve():
     """Serve until the process is ended."""
     server = grpc.aio.server()
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(Behaviour(options)), server)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(Behaviour()), server)
     sys.stdout.write(f"{server.add_insecure_port('127.0.0.1:0')}\n")
     sys.stdout.flush()
     await server.start()
@@ -64,4 +55,4 @@ async def serve(options):
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(parser().parse_args()))
+    asyncio.run(serve())

@@ -15,96 +15,48 @@ def options(slo="", **more):
     return Options(rate=100.0, duration_s=10.0, slo=slo, **more)
 
 
+def run(count=1000, *, slo="", first=(), late_s=0.0, duration_s=0.01, **more):
+    """Requests of 10 ms each; the first have another status."""
+    statuses = [*first, *[Status.OK] * (count - len(first))]
+    samples = samples_of([duration_s] * count, statuses=statuses, late_s=late_s)
+    made = {name: more.pop(name) for name in ("generator", "steps") if name in more}
+    return run_of(samples, options=options(slo, **more), **made)
+
+
 @pytest.mark.parametrize(
-    ("slo", "verdict"),
-    [("p99<=11ms,throughput>=90/s", Verdict.PASS), ("p99<=9ms", Verdict.FAIL), ("", Verdict.MEASURED)],
+    ("verdict", "arguments"),
+    [
+        (Verdict.PASS, {"slo": "p99<=11ms,throughput>=90/s"}),
+        (Verdict.FAIL, {"slo": "p99<=9ms"}),
+        (Verdict.MEASURED, {}),
+        (Verdict.PASS, {"slo": "p99<=1s", "profile": "steps"}),
+        # The server did not keep up: failed, but valid.
+        (Verdict.FAIL, {"slo": "error_rate<=1%", "first": [Status.CAPPED] * 20}),
+        # Lateness that hardly shows: 50 ms on responses of 2 s, and counted in them.
+        (Verdict.PASS, {"slo": "p99<=2.06s,service_p99<=2.01s", "duration_s": 2.0, "late_s": 0.05}),
+    ],
 )
-def test_verdict_of_a_valid_run_follows_from_the_objectives(slo, verdict):
-    """1000 answers of 10 ms each."""
-    assert run_of(samples_of([0.01] * 1000), options=options(slo)).verdict is verdict
+def test_verdict_of_a_valid_run_follows_from_the_objectives(verdict, arguments):
+    """1000 responses of 10 ms each, unless others are given."""
+    assert run(**arguments).verdict is verdict
 
 
-def test_verdict_with_too_few_requests_for_a_percentile_is_invalid():
-    """p99 takes 299 requests."""
-    run = run_of(samples_of([0.01] * 200), options=options("p99<=1s"))
-    assert run.verdict is Verdict.INVALID
-    assert "needs 299 requests" in run.warnings[0]
-
-
-def test_verdict_per_stage_needs_the_sample_in_each_stage():
-    """1000 requests are enough for a run, but not for each of five steps of 200."""
-    asked = options("p99<=1s", profile="steps", slo_per="stage")
-    assert run_of(samples_of([0.01] * 1000), options=asked).verdict is Verdict.INVALID
-    assert run_of(samples_of([0.01] * 1000), options=options("p99<=1s", profile="steps")).verdict is Verdict.PASS
-
-
-def test_verdict_with_a_busy_generator_is_invalid():
-    """Above 90 % of a core."""
-    busy = measured(range(10), cpu=0.95)
-    run = run_of(samples_of([0.01] * 1000), generator=busy, options=options("p99<=1s"))
-    assert run.verdict is Verdict.INVALID
-    assert "95% of its CPU core" in run.warnings[0]
-    assert "The load generator, not the server" in run.bottleneck
-
-
-def test_bottleneck_is_that_of_the_stage_with_the_highest_load():
-    """Four easy steps do not hide that the fifth is more than the server can do."""
-    run = run_of(samples_of([0.01] * 1000), options=options(profile="steps"))
-    full = {"network_onnx": step_of("network_onnx", 200, queue_s=0.008, compute_s=0.01)}
-    easy = {"network_onnx": step_of("network_onnx", 200, compute_s=0.008)}
-    server = dataclasses.replace(run.server, stage_steps=(easy, easy, easy, easy, full))
-    message = dataclasses.replace(run, server=server).bottleneck
-    assert message.startswith("Compute: requests wait for network_onnx 80%")
-    assert message.endswith("Measured at step 100 %.")
-
-
-def test_verdict_with_late_requests_is_invalid():
-    """50 ms late on answers of 10 ms."""
-    run = run_of(samples_of([0.01] * 1000, late_s=0.05), options=options("p99<=1s"))
-    assert run.verdict is Verdict.INVALID
-    assert "sent late" in run.warnings[0]
-
-
-def test_verdict_accepts_lateness_that_hardly_shows():
-    """50 ms late on answers of 2 s, and counted in the response time."""
-    run = run_of(samples_of([2.0] * 1000, late_s=0.05), options=options("p99<=3s"))
-    assert run.verdict is Verdict.PASS
-    assert run.whole.percentile_s(99) == pytest.approx(2.05)
-    assert run.whole.percentile_s(99, of="service") == pytest.approx(2.0)
-
-
-def test_verdict_with_unsent_requests_is_invalid():
-    """2 % were given up by the generator."""
-    statuses = [Status.UNSENT] * 20 + [Status.OK] * 980
-    run = run_of(samples_of([0.01] * 1000, statuses=statuses), options=options())
-    assert run.verdict is Verdict.INVALID
-    assert "only 98.0% of the scheduled" in run.warnings[0]
-
-
-def test_verdict_counts_requests_above_the_cap_as_failed():
-    """The server did not keep up: failed, not invalid."""
-    statuses = [Status.CAPPED] * 20 + [Status.OK] * 980
-    run = run_of(samples_of([0.01] * 1000, statuses=statuses), options=options("error_rate<=1%"))
-    assert run.verdict is Verdict.FAIL
-
-
-@pytest.mark.parametrize(("counted", "shared", "verdict"), [
-    (1000, False, Verdict.MEASURED), (999, False, Verdict.INVALID), (1001, False, Verdict.INVALID),
-    (1001, True, Verdict.MEASURED), (999, True, Verdict.INVALID),
-])  # fmt: skip
-def test_verdict_needs_client_and_server_to_agree(counted, shared, verdict):
-    """To the last image; a shared server may count more."""
-    steps = {"resnet50": step_of("resnet50", counted)}
-    run = run_of(samples_of([0.01] * 1000), steps=steps, options=options(shared_server=shared))
-    assert run.verdict is verdict
-
-
-def test_verdict_accepts_timed_out_requests_counted_or_not():
-    """The server may have answered requests for which the client no longer waited."""
-    statuses = [Status.DEADLINE] * 2 + [Status.OK] * 998
-    for counted in (998, 999, 1000):
-        steps = {"resnet50": step_of("resnet50", counted)}
-        assert run_of(samples_of([0.01] * 1000, statuses=statuses), steps=steps).verdict is Verdict.MEASURED
+@pytest.mark.parametrize(
+    ("warning", "arguments"),
+    [
+        ("needs 299 requests", {"count": 200, "slo": "p99<=1s"}),
+        ("step 20 %: p99<=1s needs 299 requests", {"slo": "p99<=1s", "profile": "steps", "slo_per": "stage"}),
+        ("95% of its CPU core", {"generator": measured(range(10), cpu=0.95)}),
+        ("sent late", {"late_s": 0.05}),
+        ("only 98.0% of the scheduled", {"first": [Status.UNSENT] * 20}),
+    ],
+)
+def test_verdict_is_invalid_with_a_warning(warning, arguments):
+    """Too few requests for a percentile, in the run or a stage; a generator that is busy, late or gives up."""
+    found = run(**arguments)
+    assert found.verdict is Verdict.INVALID
+    assert warning in found.warnings[0]
+    assert found.bottleneck.startswith("The load generator, not the server") == bool(found.generator_warnings)
 
 
 def test_verdict_of_an_empty_run_is_invalid():
@@ -112,8 +64,39 @@ def test_verdict_of_an_empty_run_is_invalid():
     assert run_of(table([])).verdict is Verdict.INVALID
 
 
+@pytest.mark.parametrize(
+    ("counted", "unanswered", "shared", "verdict"),
+    [
+        (1000, 0, False, Verdict.MEASURED),
+        (999, 0, False, Verdict.INVALID),
+        (1001, 0, False, Verdict.INVALID),
+        (1001, 0, True, Verdict.MEASURED),
+        (999, 0, True, Verdict.INVALID),
+        # The server may have answered requests for which the client no longer waited.
+        (998, 2, False, Verdict.MEASURED),
+        (1000, 2, False, Verdict.MEASURED),
+        (1001, 2, False, Verdict.INVALID),
+    ],
+)
+def test_verdict_needs_client_and_server_to_agree(counted, unanswered, shared, verdict):
+    """To the last image; a shared server may count more."""
+    steps = {"resnet50": step_of("resnet50", counted)}
+    assert run(first=[Status.DEADLINE] * unanswered, steps=steps, shared_server=shared).verdict is verdict
+
+
+def test_bottleneck_is_that_of_the_stage_with_the_highest_load():
+    """Four easy steps do not hide that the fifth is more than the server can do."""
+    steps = run(profile="steps")
+    full = {"network_onnx": step_of("network_onnx", 200, queue_s=0.008, compute_s=0.01)}
+    easy = {"network_onnx": step_of("network_onnx", 200, compute_s=0.008)}
+    server = dataclasses.replace(steps.server, stage_steps=(easy, easy, easy, easy, full))
+    message = dataclasses.replace(steps, server=server).bottleneck
+    assert message.startswith("Compute: requests wait for network_onnx 80%")
+    assert message.endswith("Measured at step 100 %.")
+
+
 def test_merged_keeps_every_row_of_the_workers():
-    """Every row once, ordered by intended time."""
+    """Each once, ordered by intended time."""
     whole = samples_of([0.01] * 100)
     assert merged([whole[1::2], whole[0::2]]).tolist() == whole.tolist()
 

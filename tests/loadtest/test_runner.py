@@ -1,5 +1,6 @@
 """Whole runs against servers of known behaviour, to see that the numbers are true."""
 
+import statistics
 import time
 
 import pytest
@@ -19,13 +20,16 @@ def test_run_measures_a_fixed_response_time_to_a_millisecond(stub, stub_test, im
     url = stub("--answer-s", "0.02", protocol=protocol)
     arguments = "--users", "1", "--mix", user, "--profile", "soak", "--duration", "3s"
     _, output, document = stub_test("--url", url, *arguments)
-    durations = []
+    medians = []
     with Client(url) as client:
-        for _ in range(60):
-            start_s = time.perf_counter()
-            client.classify(image.read_bytes())
-            durations.append(time.perf_counter() - start_s)
-    assert best(document, 50) == pytest.approx(sorted(durations)[30], abs=0.001), output
+        for _ in range(5):
+            durations = []
+            for _ in range(20):
+                start_s = time.perf_counter()
+                client.classify(image.read_bytes())
+                durations.append(time.perf_counter() - start_s)
+            medians.append(statistics.median(durations))
+    assert best(document, 50) == pytest.approx(min(medians), abs=0.001), output
     assert 0.020 <= best(document, 50) < 0.025
 
 

@@ -27,28 +27,23 @@ def test_sending_times_are_sorted_inside_the_run_and_repeatable(profile, rate, d
 
 @given(PROFILE, RATE, DURATION, st.integers(1, 7))
 @settings(max_examples=40, deadline=None)
-def test_shares_of_workers_add_up(profile, rate, duration_s, workers):
+def test_share_gives_every_request_to_one_worker(profile, rate, duration_s, workers):
     """Nothing is sent twice, nothing is forgotten."""
     times = sending_times(stages(profile, rate, duration_s), "poisson", 1)
     shares = [share(times, index, workers) for index in range(workers)]
     assert np.array_equal(np.sort(np.concatenate(shares)), times)
 
 
-def test_sending_times_constant():
-    """20 per second means one every 50 ms."""
-    times = sending_times(stages("steady", 20, 10), "constant", 1)
-    assert len(times) == 200
-    assert np.allclose(np.diff(times), 0.05)
+def test_sending_times_have_the_gaps_of_their_arrivals():
+    """20 per second: all gaps are 50 ms, or that is both their mean and their standard deviation."""
+    constant = np.diff(sending_times(stages("steady", 20, 10), "constant", 1))
+    assert len(constant) == 199
+    assert np.allclose(constant, 0.05)
+    poisson = np.diff(sending_times(stages("steady", 20, 2000), "poisson", 1))
+    assert (poisson.mean(), poisson.std()) == pytest.approx((0.05, 0.05), rel=0.05)
 
 
-def test_sending_times_poisson():
-    """Their standard deviation equals their mean, 50 ms."""
-    gaps = np.diff(sending_times(stages("steady", 20, 2000), "poisson", 1))
-    assert gaps.mean() == pytest.approx(0.05, rel=0.03)
-    assert gaps.std() == pytest.approx(0.05, rel=0.05)
-
-
-def test_sending_times_of_a_ramp():
+def test_sending_times_of_a_ramp_grow_denser():
     """From 0 to 100 per second in 10 s: 500 in all, of these a quarter in the first half."""
     times = sending_times(stages("ramp", 100, 10), "constant", 1)
     assert len(times) == 500
@@ -64,6 +59,6 @@ def test_stages_are_back_to_back(profile):
     assert course[-1].end_s == pytest.approx(50)
 
 
-def test_spike_reaches_three_times_the_level():
+def test_stages_of_a_spike_reach_three_times_the_level():
     """Before, spike, after."""
     assert [stage.mean_level for stage in stages("spike", 10)] == [10, 30, 10]

@@ -48,50 +48,33 @@ def test_interval_is_students(count, student):
     assert upper == pytest.approx(max(105.5, statistics.fmean(middles) + half))
 
 
-@pytest.fixture
-def conclude():
+def conclude(*brackets, late_s=0.0):
     """The result of brackets; at their lower ends 100 requests took 10 ms each, at their upper ones 1 s."""
-
-    def make(*brackets, late_s=0.0):
-        options = Options(rate=50.0, slo="p50<=100ms")
-        trials = []
-        for repeat, bracket in enumerate(brackets, start=1):
-            for rate, duration_s in ((bracket.passed, 0.01), (bracket.failed, 1.0)):
-                if 0 < rate < math.inf:
-                    run = run_of(samples_of([duration_s] * 100, late_s=late_s), options=options)
-                    trials.append(Trial(repeat, rate, run))
-        return Result.of(options, trials, brackets)
-
-    return make
-
-
-def test_result_with_closed_brackets_is_proven(conclude):
-    """The message has the rate and its interval."""
-    result = conclude(Bracket(95, 100), Bracket(94, 99))
-    assert result.is_proven
-    assert result.message.startswith("94.50 requests per second meet p50<=100ms (95 % interval ")
+    options = Options(rate=50.0, slo="p50<=100ms")
+    trials = [
+        Trial(repeat, rate, run_of(samples_of([duration_s] * 100, late_s=late_s), options=options))
+        for repeat, bracket in enumerate(brackets, start=1)
+        for rate, duration_s in ((bracket.passed, 0.01), (bracket.failed, 1.0))
+        if 0 < rate < math.inf
+    ]
+    return Result.of(options, trials, brackets)
 
 
 @pytest.mark.parametrize(
-    ("brackets", "message"),
+    ("brackets", "late_s", "is_proven", "message"),
     [
-        ([Bracket(95, 100), Bracket(94, 99), Bracket(0, 7)], "search 3 met it at no rate, down to 7.00"),
-        ([Bracket(95)], "search 1 met it at every rate, up to 95.00/s; raise --start"),
-        ([Bracket(0, 7)], "No rate met p50<=100ms: search 1 met it at no rate, down to 7.00/s"),
+        ([(95, 100), (94, 99)], 0, True, "94.50 requests per second meet p50<=100ms (95 % interval "),
+        ([(95, 100), (94, 99), (0, 7)], 0, False, "search 3 met it at no rate, down to 7.00"),
+        ([(95, math.inf)], 0, False, "search 1 met it at every rate, up to 95.00/s; raise --start"),
+        ([(0, 7)], 0, False, "No rate met p50<=100ms: search 1 met it at no rate, down to 7.00/s"),
+        ([(95, 100)], 1.0, False, "but that proves nothing: at 100.00/s"),
     ],
 )
-def test_result_with_an_open_bracket_proves_nothing(conclude, brackets, message):
-    """A server that broke down, one that never reached its limit, one that always exceeded it."""
-    result = conclude(*brackets)
-    assert not result.is_proven
+def test_result_is_proven_by_closed_brackets(brackets, late_s, is_proven, message):
+    """Not by a server that broke down, never reached its limit or always exceeded it, nor by a late generator."""
+    result = conclude(*(Bracket(*bracket) for bracket in brackets), late_s=late_s)
+    assert result.is_proven is is_proven
     assert message in result.message
-
-
-def test_result_with_a_generator_at_its_limit_proves_nothing(conclude):
-    """The rates above were not evaluated."""
-    result = conclude(Bracket(95, 100), late_s=1.0)
-    assert not result.is_proven
-    assert "but that proves nothing: at 100.00/s" in result.message
 
 
 @pytest.mark.parametrize(("invalid", "trials"), [(0, 4), (1, 5)])

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from resnet_loadtest.analysis import Verdict
-from resnet_loadtest.metrics import milliseconds
+from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.metrics import Metrics, milliseconds
+from resnet_loadtest.options import Options
 from resnet_loadtest.report import charts, summary
+from resnet_loadtest.search import Result
 from resnet_loadtest.workloads import addresses
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from resnet_loadtest.analysis import Run
-    from resnet_loadtest.metrics import Metrics
-    from resnet_loadtest.options import Options
-    from resnet_loadtest.search import Result
 
 
 def write_run(run: Run, path: Path) -> None:
