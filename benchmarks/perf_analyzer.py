@@ -1,4 +1,4 @@
-"""The load test next to NVIDIA's perf_analyzer: two generators that share no code should measure a server alike.
+"""The load test next to NVIDIA's perf_analyzer: two generators that share no code should measure the same.
 
 Both call the same server in turns: closed loop, over gRPC, the same concurrency and the same model. Run it as
 ``python -m benchmarks.perf_analyzer PROGRAM``; docs/load-testing.md says where the program comes from.

@@ -27,6 +27,9 @@ AUTO_RATE = math.inf
 _SHARED = ("url", "grpc_url", "http_url", "metrics_url", "model", "timeout_s")
 _SHORT = {"users": "-u", "spawn_rate": "-r", "duration_s": "-t"}
 _TIME = re.compile(r"^(?P<number>[0-9.]+)(?P<unit>s|m|h|)$")
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600}
+# The client takes URLs apart too, but is imported only after gevent has patched the standard library.
+_URL = re.compile(r"^(grpc|http)(s?)://(.*?)(?::([0-9]+))?/?$")
 _LAST_PORT = 65535
 _PORTS = {"grpc": 1, "http": 0, "metrics": 2}
 
@@ -36,18 +39,18 @@ def _rate(text: str) -> float:
 
 
 def _per_second(text: str) -> float:
-    number = float(text.strip().removesuffix("/s"))
-    if not 0 < number < math.inf:
-        raise ValueError(text)
-    return number
+    return _positive_float(float(text.strip().removesuffix("/s")))
 
 
 def _duration(text: str) -> float:
     found = _TIME.match(text.strip())
-    seconds = float(found["number"]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found["unit"]] if found else 0.0
-    if not 0 < seconds < math.inf:
-        raise ValueError(text)
-    return seconds
+    return _positive_float(float(found["number"]) * _UNIT_S[found["unit"]] if found else 0.0)
+
+
+def _positive_float(number: float) -> float:
+    if not 0 < number < math.inf:
+        raise ValueError(number)
+    return number
 
 
 def _seconds(text: str) -> float:
@@ -57,23 +60,19 @@ def _seconds(text: str) -> float:
 
 
 def _number(text: str) -> int:
-    if (number := int(text)) < 0:
-        raise ValueError(text)
-    return number
-
-
-def _is_port(number: str | int) -> bool:
-    return len(str(number)) <= len(str(_LAST_PORT)) and 0 < int(number) <= _LAST_PORT
-
-
-def _port(text: str) -> int:
-    if not _is_port(text):
-        raise ValueError(text)
-    return int(text)
+    return _within(text, 0)
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
+    return _within(text, 1)
+
+
+def _port(text: str) -> int:
+    return _within(text, 1, _LAST_PORT)
+
+
+def _within(text: str, lowest: int, highest: float = math.inf) -> int:
+    if not lowest <= (number := int(text)) <= highest:
         raise ValueError(text)
     return number
 
@@ -176,18 +175,21 @@ class Options:
         given = {"grpc": self.grpc_url, "http": self.http_url, "metrics": self.metrics_url}[kind]
         if given:
             return given
-        found = re.match(r"^(grpc|http)(s?)://(.*?)(?::([0-9]+))?/?$", self.url)
-        if not found or not found[3] or (found[4] and not _is_port(found[4])):
-            raise UsageError(f"invalid --url {self.url!r}: expected grpc://HOST:8001 or http://HOST:8000")
+        expected = f"invalid --url {self.url!r}: expected grpc://HOST:8001 or http://HOST:8000"
+        if not (found := _URL.match(self.url)) or not found[3]:
+            raise UsageError(expected)
         own, tls, host, port = found.groups()
+        try:
+            first = (_port(port) if port else 8000 + _PORTS[own]) - _PORTS[own]
+        except ValueError as exc:
+            raise UsageError(expected) from exc
         if own == kind:
             return self.url
-        base = int(port or 8000 + _PORTS[own]) - _PORTS[own]
-        if not _is_port(base + _PORTS[kind]):
+        if not 0 < first + _PORTS[kind] <= _LAST_PORT:
             raise UsageError(f"--url {self.url!r} leaves no port for {kind}; add --{kind}-url")
         if kind == "metrics":
-            return f"http://{host}:{base + _PORTS[kind]}/metrics"
-        return f"{kind}{tls}://{host}:{base + _PORTS[kind]}"
+            return f"http://{host}:{first + _PORTS[kind]}/metrics"
+        return f"{kind}{tls}://{host}:{first + _PORTS[kind]}"
 
     def check(self) -> Options:
         """Validate the objectives and options that depend on each other.
