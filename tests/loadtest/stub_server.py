@@ -30,7 +30,6 @@ class Behaviour:
         made.add_argument("--stall-s", type=float, default=2.0, help="for how long nothing is answered then")
         made.add_argument("--fail", type=float, default=0.0, help="share of the requests that fail")
         made.add_argument("--capacity", type=float, default=0.0, help="requests per second; 0 for no limit")
-        made.add_argument("--miscount", type=float, default=0.0, help="share by which the statistics exceed the truth")
         self.options = made.parse_args()
         self.requests = self.succeeded = self.failed = self.busy_ns = 0
         self._free_s = self._stall_until_s = 0.0
@@ -59,7 +58,7 @@ class Behaviour:
 
     def statistics(self):
         """Triton's response to ``/v2/models/stats``."""
-        success = {"count": self.succeeded + int(self.succeeded * self.options.miscount), "ns": self.busy_ns}
+        success = {"count": self.succeeded, "ns": self.busy_ns}
         zero = {"count": self.succeeded, "ns": 0}
         names = ("queue", "compute_input", "compute_output")
         durations = {"success": success, "compute_infer": success, "fail": {"count": self.failed, "ns": 0}}

@@ -33,6 +33,7 @@ def test_run_with_two_workers_and_two_protocols_counts_like_the_server(urls, loa
     assert document["whole"]["error_rate"] == 0
     assert {step["succeeded"] for step in steps.values()} == {document["raw"]["samples"]["rows"]}
     assert steps.keys() == {"resnet50", "preprocess", "network_onnx"}
+    assert {each["worker"] for each in document["raw"]["generator"]} == {0, 1}
 
 
 def test_run_in_open_loop_reports_both_sides(urls, loadtest):

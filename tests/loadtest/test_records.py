@@ -118,6 +118,7 @@ def test_read_refuses_other_files(tmp_path, content, message):
         ("stages.0.duration_s", 1e300, "a stage has an impossible time"),
         ("generator.0.rss_bytes", 0, "a generator has no memory"),
         ("samples", 3, "raw.samples: the table of samples is damaged"),
+        ("samples.rows", -1, "raw.samples: the table of samples is damaged"),
         ("samples.rows", 10**15, "raw.samples: the table of samples does not have"),
         ("samples.zlib_base64", "eJw=", "raw.samples: the table of samples does not have 93 rows"),
         ("samples.zlib_base64", "AAAA", "raw.samples: the table of samples is damaged"),
@@ -211,15 +212,6 @@ def spoil(document, changes):
 def test_commands_survive_spoilt_records(folder, good, capsys, changes):
     """A changed file is reported and compared, or refused with its name and a reason."""
     check_commands(folder, json.dumps(spoil(good, changes)).encode(), capsys)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("stages.0.name", "[/red]{{ charts }}<img src=x>"), ("options.model", "[/]"), ("samples.rows", -1)],
-)
-def test_commands_survive_markup(folder, good, capsys, name, value):
-    """Names that mean something to rich, Jinja or HTML."""
-    check_commands(folder, changed(good, name, value), capsys)
 
 
 def test_write_search_lists_each_trial(tmp_path):

@@ -73,24 +73,6 @@ def test_run_with_a_starved_generator_is_invalid(stub, stub_test):
     assert "The load generator" in document["bottleneck"]
 
 
-def test_run_on_a_server_that_counts_differently_is_invalid(stub, stub_test):
-    """One per cent too many in its statistics."""
-    code, output, document = stub_test("--url", stub("--miscount", "0.01"), "--users", "4", "--duration", "1s")
-    assert (code, document["verdict"]) == (2, "INVALID"), output
-    assert any("server counted" in warning for warning in document["warnings"])
-
-
-def test_run_with_two_workers_counts_like_the_server(stub, stub_test, free_port):
-    """Closed loop; every sample arrives, none twice."""
-    code, output, document = stub_test(
-        "--url", stub(), "--users", "4", "--duration", "3s", "--processes", "2", "--master-port", str(free_port)
-    )
-    server = document["raw"]["server"]["steps"]["resnet50"]
-    assert code == 0, output
-    assert document["raw"]["samples"]["rows"] == server["succeeded"]
-    assert {each["worker"] for each in document["raw"]["generator"]} == {0, 1}
-
-
 @pytest.mark.parametrize(
     ("wait", "messages"), [((), ["does not answer"]), (("--wait", "1s"), ["1 s", "cannot be reached"])]
 )
