@@ -1,6 +1,19 @@
-"""What the server costs: beside the ceiling of the machine, and beside what one would use instead.
+"""What the server costs, compared with the ceiling of the machine and with what one would use instead.
 
 ``python -m benchmarks run`` measures and writes ``benchmarks/results/*.json``; ``python -m benchmarks.report``
-writes figures and charts of ``docs/performance.md`` from these. :mod:`benchmarks.gpu` and
+writes tables and charts of ``docs/performance.md`` from these. :mod:`benchmarks.gpu` and
 :mod:`benchmarks.preprocessing` repeat the numbers of the pages of these names.
 """
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout."""
+
+BENCH_BIN = ROOT / ".venv-bench/bin"
+"""Programs of the peers' own environment."""
+
+CORES = len(os.sched_getaffinity(0))

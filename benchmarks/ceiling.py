@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import queue
 import threading
 import time
@@ -21,14 +20,14 @@ from typing import Any
 import numpy as np
 from resnet_client.preprocessing import Recipe, prepare
 
-from benchmarks import photos
+from benchmarks import CORES, images
 from benchmarks.networks import Pixels, Run, open_network
 
-CORES = len(os.sched_getaffinity(0))
 _QUEUED_BATCHES = 2
 _POLL_S = 0.02
 # Executions of each runner that do not count: the first allocate memory.
 _WARM = 2
+_DECODE_ROUNDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +35,10 @@ class Settings:
     """How the process uses its cores.
 
     Attributes:
-        batch: photos per execution of the network.
+        batch: images per execution of the network.
         runners: executions at once.
         threads: of each execution.
-        decoders: photos decoded at once.
+        decoders: images decoded at once.
         spin: whether idle threads of the network wait in a loop, which is ONNX Runtime's default.
     """
 
@@ -69,7 +68,7 @@ class Pipeline:
         """Decode and classify as fast as the process can.
 
         Returns:
-            ``throughput`` in photos per second, and ``server_ms``, CPU time per photo in core-milliseconds.
+            ``throughput`` in images per second, and ``server_ms``, CPU time per image in core-milliseconds.
 
         Raises:
             RuntimeError: decoding or the network has failed.
@@ -92,7 +91,7 @@ class Pipeline:
         def keep_failure() -> None:
             try:
                 work(*arguments)
-            except Exception as exc:  # noqa: BLE001  # raised by who waits
+            except Exception as exc:  # noqa: BLE001  # raised in the thread that waits
                 self._failures.append(exc)
 
         # Those that wait for one that has failed must not keep the process.
@@ -133,7 +132,7 @@ def rate(finished: Sequence[Sequence[float]]) -> float:
 
 
 def latency_ms(run: Run, jpegs: Sequence[bytes], recipe: Recipe, seconds: float) -> float:
-    """Median time of decoding and classifying one photo after another, in milliseconds."""
+    """Median time of decoding and classifying one image after another, in milliseconds."""
     took: list[float] = []
     deadline = time.perf_counter() + seconds
     turn = 0
@@ -145,6 +144,35 @@ def latency_ms(run: Run, jpegs: Sequence[bytes], recipe: Recipe, seconds: float)
     return 1e3 * float(np.median(took[len(took) // 10 :]))
 
 
+def decode_ms(jpegs: list[bytes], recipe: Recipe) -> float:
+    """Core-milliseconds of preparing an image: mean over the images, median over rounds."""
+    rounds = []
+    for _ in range(_DECODE_ROUNDS):
+        start = time.thread_time()
+        for jpeg in jpegs:
+            prepare(jpeg, recipe)
+        rounds.append(1e3 * (time.thread_time() - start) / len(jpegs))
+    return float(np.median(rounds))
+
+
+def network_ms(name: str, model: Path, batch: int, seconds: float) -> dict[str, float]:
+    """Time per image of a network that has all cores: on the clock, and in core-milliseconds.
+
+    Threads do not spin between executions here, or waiting would count as work.
+    """
+    run = open_network(name, model, CORES, spin=False)
+    pixels = images.random_pixels(batch)
+    run(pixels)
+    clock, core = [], []
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        began, spent = time.perf_counter(), time.process_time()
+        run(pixels)
+        clock.append(1e3 * (time.perf_counter() - began) / batch)
+        core.append(1e3 * (time.process_time() - spent) / batch)
+    return {"clock_ms": float(np.median(clock)), "core_ms": float(np.median(core))}
+
+
 def main() -> None:
     """Measure one setting."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -153,11 +181,11 @@ def main() -> None:
     parser.add_argument("--resize", type=int, required=True)
     parser.add_argument("--settings", type=json.loads, required=True)
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--one", action="store_true", help="latency of one photo after another, not throughput")
+    parser.add_argument("--one", action="store_true", help="latency of one image after another, not throughput")
     args = parser.parse_args()
     settings = Settings(**args.settings)
     recipe = Recipe(resize=args.resize, crop=224)
-    jpegs = photos.standard()
+    jpegs = images.standard()
     count = 1 if args.one else settings.runners
     runs = [open_network(args.network, args.model, settings.threads, spin=settings.spin) for _ in range(count)]
     if args.one:

@@ -1,4 +1,4 @@
-"""The load generator: callers that each send again as soon as they are answered, in one thread."""
+"""The load generator: callers that each send again as soon as they have their response, in one thread."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _POLL_S = 0.1
 Send = Callable[[int], Awaitable[bytes]]
 
 
-class Door(Protocol):
-    """A way into a server."""
+class Sender(Protocol):
+    """What sends images to a server."""
 
     @property
-    def photos(self) -> int:
-        """How many different photos there are to send; they are sent in turns."""
+    def image_count(self) -> int:
+        """How many different images there are to send; they are sent in turns."""
 
-    def caller(self) -> AbstractAsyncContextManager[Send]:
-        """Connect a caller; ``await send(n)`` sends photo ``n`` and returns the answer's bytes."""
+    def connect(self) -> AbstractAsyncContextManager[Send]:
+        """Connect a caller; ``await send(n)`` sends image ``n`` and returns the response's bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What one measurement saw.
+    """The result of one measurement.
 
     Attributes:
-        callers: how many requests were under way at any time.
-        throughput: photos answered per second.
-        latencies_s: of each photo, in seconds.
-        generator_ms: CPU time of the generator per photo, in core-milliseconds.
+        callers: how many requests were in flight at any time.
+        throughput: images answered per second.
+        latencies_s: of each image, in seconds.
+        generator_ms: CPU time of the generator per image, in core-milliseconds.
         window_s: how long was measured; the same time in which the servers' CPU time is read.
     """
 
@@ -51,7 +51,7 @@ class Sample:
 
 
 def measure(
-    door: Door,
+    sender: Sender,
     *,
     callers: int,
     seconds: float,
@@ -61,12 +61,12 @@ def measure(
 ) -> Sample:
     """Call for some seconds.
 
-    Each caller is timed over whole requests of its own, and all go on until the last has its time: an answer comes
-    with the others of its batch, so that counting answers in a window would be wrong by up to a batch.
+    Each caller is timed over whole requests of its own, and all go on until the last has its time: a response comes
+    with the others of its batch, so that counting responses in a window would be wrong by up to a batch.
 
     Args:
-        door: where to send.
-        callers: how many requests are under way at any time.
+        sender: sends the images.
+        callers: how many requests are in flight at any time.
         seconds: how long to measure, after ``warm_s`` seconds that do not count.
         warm_s: seconds of calling before.
         start: called when measuring begins.
@@ -75,21 +75,21 @@ def measure(
     Raises:
         OSError: a request failed; a benchmark has no failures.
     """
-    return asyncio.run(_Run(door, callers, seconds, warm_s).result(start, end))
+    return asyncio.run(_Run(sender, callers, seconds, warm_s).result(start, end))
 
 
-def answers(door: Door, first: int | None = None) -> list[bytes]:
-    """Send each photo once (or only the first ones), one after another, and return the answers."""
+def responses(sender: Sender, first: int | None = None) -> list[bytes]:
+    """Send each image once (or only the first ones), one after another, and return the responses."""
 
-    async def ask() -> list[bytes]:
-        async with door.caller() as send:
-            return [await send(number) for number in range(first or door.photos)]
+    async def call() -> list[bytes]:
+        async with sender.connect() as send:
+            return [await send(number) for number in range(first or sender.image_count)]
 
-    return asyncio.run(ask())
+    return asyncio.run(call())
 
 
-def until_answered(door: Door, timeout_s: float = 60.0) -> None:
-    """Wait until a server answers a photo: one that listens may still be loading.
+def wait_until_answered(sender: Sender, timeout_s: float = 60.0) -> None:
+    """Wait until a server answers a request: one that listens may still be loading.
 
     Raises:
         OSError: it did not in time.
@@ -97,7 +97,7 @@ def until_answered(door: Door, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            answers(door, first=1)
+            responses(sender, first=1)
         except (OSError, EOFError):
             if time.monotonic() > deadline:
                 raise
@@ -107,8 +107,8 @@ def until_answered(door: Door, timeout_s: float = 60.0) -> None:
 
 
 class _Run:
-    def __init__(self, door: Door, callers: int, seconds: float, warm_s: float) -> None:
-        self._door = door
+    def __init__(self, sender: Sender, callers: int, seconds: float, warm_s: float) -> None:
+        self._sender = sender
         self._callers = callers
         self._seconds = seconds
         self._warm_s = warm_s
@@ -138,13 +138,13 @@ class _Run:
 
     async def _call(self, number: int) -> None:
         """One caller: warm up, be measured, go on until all were measured."""
-        async with self._door.caller() as send:
+        async with self._sender.connect() as send:
             turn = number
             first = last = 0.0
             count = 0
             while not self._measured.is_set():
                 sent = time.perf_counter()
-                await send(turn % self._door.photos)
+                await send(turn % self._sender.image_count)
                 answered = time.perf_counter()
                 turn += self._callers
                 if not self._begin.is_set() or last > self._deadline:

@@ -21,10 +21,9 @@ from resnet_build.tensors import PIXELS, PROBABILITIES
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import photos
+from benchmarks import images
 from benchmarks.closed_loop import Sample, measure
-from benchmarks.doors import HttpDoor
-from benchmarks.triton_requests import over_http
+from benchmarks.senders import HttpSender, over_http
 
 _CUDA = "CUDAExecutionProvider"
 # Options of the CUDA provider; None is the CPU.
@@ -38,7 +37,6 @@ _ON_GPU: dict[str, _Options] = {
     "exhaustive search, no TF32": {"use_tf32": "0"},
 }
 _NETWORKS = ("network_fp16", "network_onnx")
-_SIZES = (1, 8, 32)
 # Alternated, so that each batch has another size than the one before.
 _CHANGING = (5, 6)
 
@@ -64,14 +62,14 @@ def _settings(args: argparse.Namespace) -> Table:
         if _CUDA not in ort.get_available_providers():
             raise OSError("this ONNX Runtime has no GPU support: pip install onnxruntime-gpu instead of onnxruntime")
         ort.preload_dlls()
-    table = Table("network", "setting", *(f"images/s at {size}" for size in _SIZES), "ms per change of size")
+    table = Table("network", "setting", *(f"images/s at {size}" for size in args.sizes), "ms per change of size")
     for network in _NETWORKS:
         artifact = args.repository / network / "1/model.onnx"
         if not artifact.exists():
             continue
         for setting, options in (_ON_CPU if args.cpu else _ON_GPU).items():
             session = _session(artifact, options)
-            speeds = [size / _median_s(session, [size], args.repeats) for size in _SIZES]
+            speeds = [size / _median_s(session, [size], args.repeats) for size in args.sizes]
             change_s = _median_s(session, _CHANGING, args.repeats) - _median_s(session, _CHANGING[:1], args.repeats)
             table.add_row(network, setting, *(f"{speed:.0f}" for speed in speeds), f"{1e3 * change_s:.1f}")
     if not table.row_count:
@@ -90,7 +88,7 @@ def _session(artifact: Path, options: _Options) -> ort.InferenceSession:
 
 def _median_s(session: ort.InferenceSession, sizes: Sequence[int], repeats: int) -> float:
     """Time batches of alternating sizes, after one of each and two more of the first that do not count."""
-    batches = [photos.random_pixels(size) for size in sizes]
+    batches = [images.random_pixels(size) for size in sizes]
     for pixels in (*batches, batches[0], batches[0]):
         session.run([PROBABILITIES], {PIXELS: pixels})
     seconds = []
@@ -108,14 +106,14 @@ def _callers(args: argparse.Namespace) -> Table:
         OSError: a request failed.
     """
     paths = sorted(args.images.glob("*.jp*g")) if args.images else []
-    jpegs = [path.read_bytes() for path in paths] or photos.standard()
+    jpegs = [path.read_bytes() for path in paths] or images.standard()
     table = Table("model", "callers", "images/s", "p50 ms", "p99 ms")
     for model in args.models:
-        images = [*photos.random_pixels(8)] if model.startswith("network_") else jpegs
-        door = HttpDoor(args.port, [over_http(model, image) for image in images])
+        sent = [*images.random_pixels(8)] if model.startswith("network_") else jpegs
+        sender = HttpSender(args.port, [over_http(model, image) for image in sent])
         for callers in args.callers:
             try:
-                samples = _samples(door, callers, args.processes, args.seconds)
+                samples = _samples(sender, callers, args.processes, args.seconds)
             except OSError as exc:
                 raise OSError(f"{model}, {callers} callers: {exc}") from exc
             latencies_ms = 1e3 * np.concatenate([sample.latencies_s for sample in samples])
@@ -125,16 +123,16 @@ def _callers(args: argparse.Namespace) -> Table:
     return table
 
 
-def _samples(door: HttpDoor, callers: int, processes: int, seconds: float) -> list[Sample]:
+def _samples(sender: HttpSender, callers: int, processes: int, seconds: float) -> list[Sample]:
     """Divide the callers among forked processes, which start within the warm-up of `measure`."""
     processes = min(processes, callers)
     shares = [callers // processes + (number < callers % processes) for number in range(processes)]
     with multiprocessing.get_context("fork").Pool(processes) as pool:
-        return pool.starmap(_sample, [(door, share, seconds) for share in shares], chunksize=1)
+        return pool.starmap(_sample, [(sender, share, seconds) for share in shares], chunksize=1)
 
 
-def _sample(door: HttpDoor, callers: int, seconds: float) -> Sample:
-    return measure(door, callers=callers, seconds=seconds)
+def _sample(sender: HttpSender, callers: int, seconds: float) -> Sample:
+    return measure(sender, callers=callers, seconds=seconds)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     settings = commands.add_parser("settings", help="ONNX Runtime's settings, without a server")
     settings.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR")
+    settings.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="batch sizes")
     settings.add_argument("--repeats", type=int, default=20, metavar="N", help="runs of each batch size (default: 20)")
     settings.add_argument("--cpu", action="store_true", help="on the CPU instead, where settings make no difference")
     callers = commands.add_parser("callers", help="a running server with many requests in flight")

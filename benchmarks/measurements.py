@@ -1,25 +1,33 @@
-"""What is measured, section by section; each gives the records of one file of results."""
+"""What is measured: the sections of ``run``, each the records of one file of results, and the sweep of settings."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from resnet_client.preprocessing import crop_pixels, decode
 
-from benchmarks import contenders, ours, parts, photos, processes
+from benchmarks import CORES, candidates, ceiling, images, processes, server
 from benchmarks.networks import NETWORKS
-from benchmarks.subject import Subject
-
-Record = dict[str, Any]
+from benchmarks.peers_setup import PEERS, Peer
+from benchmarks.repository import Repository
+from benchmarks.results import Record, keep_settings
 
 _CALLERS = (1, 4, 16, 64)
 _MEGAPIXELS = (0.1, 0.2, 0.5, 1, 2, 4, 8, 12, 24)
 _BATCHES = (1, 2, 4, 8, 16, 32)
+_SWEEP_CALLERS = 16
+# Settings whose throughput is that near count as equal, and the one with the shorter time for a single caller wins.
+_EQUAL = 0.97
+_CEILINGS = tuple(
+    ceiling.Settings(batch=batch, runners=runners, threads=CORES // runners, decoders=decoders, spin=spin)
+    for batch in (8, 16)
+    for runners, decoders, spin in ((1, 1, True), (1, CORES, False), (CORES, 1, False))
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Length:
     """How thorough a run is.
 
     Attributes:
-        rounds: how often everybody has its turn in the comparison.
+        rounds: turns of each candidate in the comparison.
         seconds: of each measurement with many callers; half of it with one.
         curve_s: seconds of each point of a curve.
         sweep_s: seconds of each setting with many callers; half of it with one.
@@ -42,66 +50,65 @@ class Length:
 LENGTHS = {"quick": Length(2, 2.0, 1.0, 1.5), "full": Length(3, 2.4, 2.0, 4.0)}
 
 
-def comparison(subject: Subject, length: Length) -> dict[str, Any]:
-    """Everybody in turns, photos in, with 16 callers and with one."""
-    jpegs = photos.standard()
+def comparison(repository: Repository, length: Length) -> dict[str, Any]:
+    """All candidates in turns, images in, with 16 callers and with one."""
+    jpegs = images.standard()
     records = []
-    with contenders.all_ready(subject, jpegs) as (everybody, checks):
+    with candidates.all_ready(repository, jpegs) as (compared, checks):
         for turn in range(length.rounds):
-            # Another one begins each round, so that nobody always follows the same.
-            order = everybody[turn % len(everybody) :] + everybody[: turn % len(everybody)]
-            for contender, callers in itertools.product(order, (16, 1)):
+            # Another one begins each round, so that none always follows the same.
+            order = compared[turn % len(compared) :] + compared[: turn % len(compared)]
+            for candidate, callers in itertools.product(order, (16, 1)):
                 seconds = length.seconds if callers > 1 else length.seconds / 2
-                seen = contender.measure(callers, seconds)
-                record = {"contender": contender.name, "network": contender.network, "callers": callers, "round": turn}
-                records.append(_said({**record, **seen}))
+                measured = candidate.measure(callers, seconds)
+                record = {"candidate": candidate.name, "network": candidate.network, "callers": callers, "round": turn}
+                records.append(_printed({**record, **measured}))
     return {"records": records, "checks": checks}
 
 
-def callers(subject: Subject, length: Length) -> dict[str, Any]:
-    """Every door over both protocols, and the networks behind them with pixels, with 1 to 64 callers."""
-    jpegs = photos.standard()
-    pixels = [np.ascontiguousarray(crop_pixels(decode(jpeg), subject.recipe)) for jpeg in jpegs]
+def callers(repository: Repository, length: Length) -> dict[str, Any]:
+    """Every ensemble over both protocols, and their networks with pixels, with 1 to 64 callers."""
+    jpegs = images.standard()
+    pixels = [np.ascontiguousarray(crop_pixels(decode(jpeg), repository.recipe)) for jpeg in jpegs]
     records = []
-    with ours.serving(subject.repository) as server:
-        memory = processes.memory_mib(server.pid)
-        doors = subject.doors()
-        models = [*doors, *(NETWORKS[network].served for network in doors.values())]
-        for model, protocol, count in itertools.product(models, ours.PROTOCOLS, _CALLERS):
-            door = server.door(protocol, model, pixels if model.startswith("network_") else jpegs)
-            sample, costs = server.measure(door, callers=count, seconds=length.curve_s)
-            figures = contenders.figures(sample)
-            record = {"contender": model, "network": model, "protocol": protocol, "callers": count}
-            records.append(_said({**record, **figures, **dataclasses.asdict(costs)}))
+    with server.serve(repository.path) as served:
+        memory = processes.memory_mib(served.pid)
+        ensembles = repository.ensembles()
+        models = [*ensembles, *(NETWORKS[network].served for network in ensembles.values())]
+        for model, protocol, count in itertools.product(models, server.PROTOCOLS, _CALLERS):
+            sender = served.sender(protocol, model, pixels if model.startswith("network_") else jpegs)
+            sample, costs = served.measure(sender, callers=count, seconds=length.curve_s)
+            record = {"candidate": model, "network": model, "protocol": protocol, "callers": count}
+            records.append(_printed({**record, **candidates.metrics_of(sample), **dataclasses.asdict(costs)}))
     return {"records": records, "memory_mib": memory}
 
 
-def sizes(subject: Subject, length: Length) -> dict[str, Any]:
-    """How the cost of a photo grows with its size, from 0.1 to 24 megapixels."""
+def sizes(repository: Repository, length: Length) -> dict[str, Any]:
+    """How the cost of an image grows with its size, from 0.1 to 24 megapixels."""
     records = []
-    with ours.serving(subject.repository) as server:
+    with server.serve(repository.path) as served:
         for megapixels in _MEGAPIXELS:
-            jpegs = photos.of_megapixels(megapixels)
-            alone = parts.decode_ms(jpegs, subject.recipe)
-            door = server.door("grpc", "resnet50_int8", jpegs)
-            sample, costs = server.measure(door, callers=8, seconds=length.curve_s)
-            record = {"contender": "resnet50_int8", "network": "INT8", "callers": 8, "megapixels": megapixels}
+            jpegs = images.of_megapixels(megapixels)
+            alone = ceiling.decode_ms(jpegs, repository.recipe)
+            sender = served.sender("grpc", "resnet50_int8", jpegs)
+            sample, costs = served.measure(sender, callers=8, seconds=length.curve_s)
+            record = {"candidate": "resnet50_int8", "network": "INT8", "callers": 8, "megapixels": megapixels}
             record |= {"kilobytes": sum(map(len, jpegs)) / len(jpegs) / 1e3, "decode_ms": alone}
-            records.append(_said({**record, **contenders.figures(sample), **dataclasses.asdict(costs)}))
+            records.append(_printed({**record, **candidates.metrics_of(sample), **dataclasses.asdict(costs)}))
     return {"records": records}
 
 
-def batches(subject: Subject, length: Length) -> dict[str, Any]:
-    """What a photo costs in the network alone, by batch, and in the decoder alone."""
+def batches(repository: Repository, length: Length) -> dict[str, Any]:
+    """What an image costs in the network alone, by batch, and in the decoder alone."""
     records = []
-    for network in subject.networks:
+    for network in repository.networks:
         for batch in _BATCHES:
-            seen = parts.network_ms(network, subject.model(network), batch, length.curve_s)
-            records.append(_said({"contender": "network alone", "network": network, "batch": batch, **seen}))
-    return {"records": records, "decode_ms": parts.decode_ms(photos.standard(), subject.recipe)}
+            measured = ceiling.network_ms(network, repository.model(network), batch, length.curve_s)
+            records.append(_printed({"candidate": "network alone", "network": network, "batch": batch, **measured}))
+    return {"records": records, "decode_ms": ceiling.decode_ms(images.standard(), repository.recipe)}
 
 
-SECTIONS: dict[str, Callable[[Subject, Length], dict[str, Any]]] = {
+SECTIONS: dict[str, Callable[[Repository, Length], dict[str, Any]]] = {
     "comparison": comparison,
     "callers": callers,
     "sizes": sizes,
@@ -109,11 +116,51 @@ SECTIONS: dict[str, Callable[[Subject, Length], dict[str, Any]]] = {
 }
 
 
-def _said(record: Record) -> Record:
-    """Show a record on the screen while the run goes on."""
+def sweep(repository: Repository, only: Sequence[str], networks: Sequence[str], seconds: float) -> list[Record]:
+    """Try every setting of the ceiling and of every peer; keep the best in settings.json; return all records."""
+    jpegs = images.standard()
+    records = []
+    for network in networks:
+        if not only or "ceiling" in only:
+            records += _sweep_ceiling(repository, network, seconds)
+        for peer in PEERS:
+            if peer.served([network]) and (not only or peer.name in only):
+                records += _sweep_peer(peer, network, repository, jpegs, seconds)
+    return records
+
+
+def _sweep_ceiling(repository: Repository, network: str, seconds: float) -> list[Record]:
+    records = []
+    for settings in map(dataclasses.asdict, _CEILINGS):
+        candidate = candidates.Ceiling(network, repository.model(network), repository.recipe.resize, settings)
+        measured = candidate.measure(_SWEEP_CALLERS, seconds)
+        records.append(_printed({"candidate": "ceiling", "network": network, "settings": settings, **measured}))
+    best = max(records, key=lambda record: float(record["throughput"]))
+    keep_settings("ceiling", network, best["settings"])
+    return records
+
+
+def _sweep_peer(peer: Peer, network: str, repository: Repository, jpegs: list[bytes], seconds: float) -> list[Record]:
+    records = []
+    for settings in peer.grid:
+        with candidates.serve_peer(peer, network, repository, jpegs, settings) as served:
+            candidates.check(peer.name, served.sender, peer.top1, repository, jpegs)
+            measured = served.measure(_SWEEP_CALLERS, seconds)
+            measured["p50_one_ms"] = served.measure(1, seconds / 2)["p50_ms"]
+        records.append(_printed({"candidate": peer.name, "network": network, "settings": dict(settings), **measured}))
+    most = max(float(record["throughput"]) for record in records)
+    equal = [record for record in records if record["throughput"] >= _EQUAL * most]
+    keep_settings(peer.name, network, min(equal, key=lambda record: float(record["p50_one_ms"]))["settings"])
+    return records
+
+
+def _printed(record: Record) -> Record:
+    """Print a record while the run goes on."""
     shown = {key: f"{value:.1f}" for key, value in record.items() if isinstance(value, float)}
     where = " ".join(
-        str(record[key]) for key in ("contender", "network", "protocol", "callers", "batch") if key in record
+        str(record[key])
+        for key in ("candidate", "network", "protocol", "callers", "batch", "settings")
+        if key in record
     )
     print(f"{time.strftime('%X')}  {where}: {', '.join(f'{key} {value}' for key, value in shown.items())}", flush=True)
     return record

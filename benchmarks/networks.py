@@ -17,7 +17,7 @@ Run = Callable[[Pixels], npt.NDArray[np.float32]]
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network as somebody serves it.
+    """A network in the engine that serves it.
 
     Attributes:
         served: name of the model in the repository, whose file it is.

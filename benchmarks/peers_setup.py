@@ -1,10 +1,9 @@
-"""How each peer is started, asked and understood, and which of its settings are tried."""
+"""How each peer is started and called, how its response is read, and which of its settings are tried."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,16 +11,13 @@ from pathlib import Path
 import numpy as np
 from tritonclient import http
 
+from benchmarks import BENCH_BIN, CORES, ROOT
 from benchmarks.networks import SECOND_ENGINE
-from benchmarks.triton_requests import plain_http
-
-ROOT = Path(__file__).resolve().parent.parent
-BIN = ROOT / ".venv-bench/bin"
-CORES = len(os.sched_getaffinity(0))
+from benchmarks.senders import post, triton_post
 
 Settings = Mapping[str, int]
 
-# It refuses what it expects to take longer, and expects much of a server that was halted.
+# It refuses what it expects to take longer, and expects a long time after a pause.
 _BENTOML_LATENCY_MS = 10_000
 _BOUNDARY = "boundary-between-parts"
 # All cores for one network, or one core for each of several.
@@ -36,16 +32,16 @@ _BATCHING = (
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """A server that somebody could use instead.
+    """A server that one could use instead.
 
     Attributes:
-        name: what its makers call it.
+        name: as its documentation writes it.
         module: of :mod:`benchmarks.peers`.
         grid: the settings that are tried.
         files: whether it serves the network's file, or eager PyTorch.
-        second_engine: whether it is measured with OpenVINO, too: those that were fastest.
+        second_engine: whether it is measured with OpenVINO too: those that were fastest.
         request: from a JPEG to a complete HTTP request.
-        top1: from an answer to the likeliest class.
+        top1: from a response to the likeliest class.
     """
 
     name: str
@@ -53,8 +49,8 @@ class Peer:
     grid: Sequence[Settings]
     files: bool = True
     second_engine: bool = False
-    request: Callable[[bytes], bytes] = lambda jpeg: plain_http("/classify", jpeg)
-    top1: Callable[[bytes], int] = lambda answer: int(json.loads(answer)["classes"][0]["index"])
+    request: Callable[[bytes], bytes] = lambda jpeg: post("/classify", jpeg)
+    top1: Callable[[bytes], int] = lambda response: int(json.loads(response)["classes"][0]["index"])
 
     def served(self, networks: Iterable[str]) -> list[str]:
         """Which of these networks it serves."""
@@ -67,8 +63,8 @@ class Peer:
         """What starts it."""
         if self.name == "BentoML":
             service = f"benchmarks.peers.{self.module}:Classifier"
-            return [str(BIN / "bentoml"), "serve", service, "--host", "127.0.0.1", "--port", str(port)]
-        return [str(BIN / "python"), "-m", f"benchmarks.peers.{self.module}"]
+            return [str(BENCH_BIN / "bentoml"), "serve", service, "--host", "127.0.0.1", "--port", str(port)]
+        return [str(BENCH_BIN / "python"), "-m", f"benchmarks.peers.{self.module}"]
 
     def environment(
         self, settings: Settings, *, network: str, model: Path, resize: int, weights: str, port: int
@@ -93,20 +89,18 @@ class Peer:
 def _multipart(jpeg: bytes) -> bytes:
     head = (
         f"--{_BOUNDARY}\r\n"
-        'Content-Disposition: form-data; name="images"; filename="photo.jpg"\r\n'
+        'Content-Disposition: form-data; name="images"; filename="image.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     )
     body = head.encode() + jpeg + f"\r\n--{_BOUNDARY}--\r\n".encode()
-    return plain_http("/classify", body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
+    return post("/classify", body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
 
 
 def _pytriton(jpeg: bytes) -> bytes:
-    tensor = http.InferInput("photo", (1, 1), "BYTES")
+    tensor = http.InferInput("image", (1, 1), "BYTES")
     tensor.set_data_from_numpy(np.array([[jpeg]], dtype=np.object_))
     wanted = [http.InferRequestedOutput(name, binary_data=False) for name in ("index", "probability")]
-    body, length = http.InferenceServerClient.generate_request_body([tensor], outputs=wanted)
-    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(length)}
-    return plain_http("/v2/models/classify/infer", body, headers)
+    return triton_post("/v2/models/classify/infer", tensor, wanted)
 
 
 PEERS = (
@@ -116,21 +110,21 @@ PEERS = (
         "bentoml_onnx",
         tuple({**settings, "latency_ms": _BENTOML_LATENCY_MS} for settings in _BATCHING),
         request=_multipart,
-        top1=lambda answer: int(json.loads(answer)[0]["classes"][0]["index"]),
+        top1=lambda response: int(json.loads(response)[0]["classes"][0]["index"]),
     ),
     Peer(
         "mosec",
         "mosec_onnx",
         ({**_BATCHING[0], "decoders": 1}, *({**settings, "decoders": CORES} for settings in _BATCHING)),
         second_engine=True,
-        request=lambda jpeg: plain_http("/inference", jpeg),
+        request=lambda jpeg: post("/inference", jpeg),
     ),
     Peer(
         "PyTriton",
         "pytriton_onnx",
         _BATCHING,
         request=_pytriton,
-        top1=lambda answer: int(json.loads(answer)["outputs"][0]["data"][0]),
+        top1=lambda response: int(json.loads(response)["outputs"][0]["data"][0]),
     ),
     Peer(
         "FastAPI + ONNX Runtime",

@@ -1,4 +1,4 @@
-"""The load test next to NVIDIA's perf_analyzer: two generators that share no code should measure a server alike.
+"""The load test next to NVIDIA's perf_analyzer: two generators that share no code should measure the same.
 
 Both call the same server in turns: closed loop, over gRPC, the same concurrency and the same model. Run it as
 ``python -m benchmarks.perf_analyzer PROGRAM``; docs/load-testing.md says where the program comes from.
@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from resnet_client import Client
 
-from benchmarks import photos
-from benchmarks.report.results import Figure
+from benchmarks import images
+from benchmarks.results import Summary
 
 _MIXES = ("PixelsGrpc", "ClassifyGrpc")
 
@@ -49,19 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for quantity in ("throughput", "p50_ms"):
         mine, other = ([getattr(turn, quantity) for turn in turns] for turns in (ours, theirs))
         # Ratios of neighbouring turns: a machine that changes its speed from round to round does not count.
-        ratios = Figure.of(one / two for one, two in zip(mine, other, strict=True))
-        sys.stdout.write(f"{quantity}\t{Figure.of(mine).text()}\t{Figure.of(other).text()}\t{ratios.text(3)}\n")
+        ratios = Summary.of(one / two for one, two in zip(mine, other, strict=True))
+        sys.stdout.write(f"{quantity}\t{Summary.of(mine).text()}\t{Summary.of(other).text()}\t{ratios.text(3)}\n")
     return 0
 
 
 def _prepare(args: argparse.Namespace, folder: Path) -> str:
     """Write what both send; return the name of the model that gets the requests."""
-    jpegs = photos.standard()
+    jpegs = images.standard()
     for number, jpeg in enumerate(jpegs):
         (folder / f"{number}.jpg").write_bytes(jpeg)
     sends_pixels = args.mix == "PixelsGrpc"
     if sends_pixels:  # the time of a network does not depend on what is in them
-        data = [_tensor("PIXELS__0", one.tobytes(), [*one.shape]) for one in photos.random_pixels(8)]
+        data = [_tensor("PIXELS__0", one.tobytes(), [*one.shape]) for one in images.random_pixels(8)]
     else:
         data = [_tensor("IMAGE", len(jpeg).to_bytes(4, "little") + jpeg, [1]) for jpeg in jpegs]
     (folder / "data.json").write_text(json.dumps({"data": data}), encoding="ascii")

@@ -18,10 +18,11 @@ _POLL_S = 0.1
 _READY_S = 120.0
 _TERMINATE_S = 5.0
 _TAIL = 3000
+_PORT_ATTEMPTS = 100
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], environment: Mapping[str, str], port: int) -> Iterator[int]:
+def serve(command: Sequence[str], environment: Mapping[str, str], port: int) -> Iterator[int]:
     """Run a server until the block ends; gives its process id once something listens on the port.
 
     Raises:
@@ -45,6 +46,23 @@ def serving(command: Sequence[str], environment: Mapping[str, str], port: int) -
             _stop(process)
 
 
+def free_port(consecutive: int = 1) -> int:
+    """The first of some adjacent ports of the loopback address without a listener.
+
+    Raises:
+        OSError: none were found.
+    """
+    for _ in range(_PORT_ATTEMPTS):
+        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
+            first = 0
+            for offset in range(consecutive):
+                probe = stack.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", first + offset if first else 0))
+                first = first or probe.getsockname()[1]
+            return first
+    raise OSError(f"no {consecutive} adjacent ports are free")
+
+
 def cpu_seconds(pid: int) -> dict[str, float]:
     """CPU time so far of a process and all below it, in seconds, by command line."""
     spent: dict[str, float] = {}
@@ -57,7 +75,7 @@ def cpu_seconds(pid: int) -> dict[str, float]:
 
 
 def pause(pid: int) -> None:
-    """Halt a process and all below it, the first one first: some servers poll while nobody asks them."""
+    """Halt a process and all below it, the first one first: some servers poll without requests."""
     for process in _family(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.suspend()

@@ -7,9 +7,9 @@ percentiles, the server's statistics and a verdict.
 
 from __future__ import annotations
 
-from resnet_loadtest import greenlets
+from resnet_loadtest import enable_gevent
 
-greenlets.enable()
+enable_gevent()
 
 from typing import TYPE_CHECKING, Any  # noqa: E402  # gevent comes before everything else
 

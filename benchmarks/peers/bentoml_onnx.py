@@ -1,4 +1,4 @@
-"""BentoML and ONNX Runtime: adaptive batching, photos as PIL images, as in BentoML's own ResNet example."""
+"""BentoML and ONNX Runtime: adaptive batching, images as PIL images, as in BentoML's own ResNet example."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.peers.common import SETTINGS, Network, best, crop
 
 @bentoml.service(workers=SETTINGS["workers"], traffic={"timeout": 60})
 class Classifier:
-    """Photos to classes."""
+    """Images to classes."""
 
     def __init__(self) -> None:
         self._network = Network()

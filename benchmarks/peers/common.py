@@ -1,4 +1,4 @@
-"""What the peers share: the usual way to prepare a photo, and the network in its engine, ONNX Runtime by default.
+"""What the peers share: the usual way to prepare an image, and the network in its engine, ONNX Runtime by default.
 
 Nothing of the project is used here, but for the network's file.
 """
@@ -41,7 +41,7 @@ def prepare(jpeg: bytes) -> npt.NDArray[np.uint8]:
 
 
 def crop(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Decode, resize and crop a photo that Pillow has opened; like :func:`prepare`."""
+    """Decode, resize and crop an image that Pillow has opened; like :func:`prepare`."""
     image = image.convert("RGB")
     width, height = image.size
     short = min(width, height)

@@ -27,7 +27,7 @@ network = Network()
 
 @app.post("/classify")
 async def classify(request: Request) -> dict[str, Any]:
-    """Classify the photo in the body."""
+    """Classify the image in the body."""
     answer: dict[str, Any] = await run_in_threadpool(_answer, await request.body())
     return answer
 

@@ -40,7 +40,7 @@ transforms = v2.Compose(
 
 @app.post("/classify")
 async def classify(request: Request) -> dict[str, Any]:
-    """Classify the photo in the body."""
+    """Classify the image in the body."""
     jpeg = await request.body()
     return await run_in_threadpool(_answer, jpeg) if SETTINGS["threadpool"] else _answer(jpeg)
 

@@ -11,11 +11,11 @@ from fastapi import Body
 
 from benchmarks.peers.common import PORT, SETTINGS, Network, best, prepare
 
-_Photo = Annotated[bytes, Body(media_type="image/jpeg")]
+_Jpeg = Annotated[bytes, Body(media_type="image/jpeg")]
 
 
 class Classifier(litserve.LitAPI):
-    """Photos to classes."""
+    """Images to classes."""
 
     def setup(self, device: str) -> None:
         """Open the network; called once in each worker."""
@@ -23,12 +23,12 @@ class Classifier(litserve.LitAPI):
         self._network = Network()
         self._pool = ThreadPoolExecutor(SETTINGS["decoders"])
 
-    def decode_request(self, request: _Photo) -> bytes:
+    def decode_request(self, request: _Jpeg) -> bytes:
         """Take the body as it is; decoding follows for the whole batch."""
         return request
 
     def batch(self, inputs: list[bytes]) -> npt.NDArray[np.uint8]:
-        """Prepare the photos of a batch."""
+        """Prepare the images of a batch."""
         return np.stack(list(self._pool.map(prepare, inputs)))
 
     def predict(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -13,14 +13,14 @@ from benchmarks.peers.common import PORT, SETTINGS, Network, best, prepare
 
 
 class Preprocess(Worker):
-    """Photos to pixels, one at a time."""
+    """Images to pixels, one at a time."""
 
     def deserialize(self, data: bytes) -> bytes:
         """Take the body as it is."""
         return data
 
     def forward(self, data: bytes) -> npt.NDArray[np.uint8]:
-        """Prepare a photo."""
+        """Prepare an image."""
         return prepare(data)
 
 

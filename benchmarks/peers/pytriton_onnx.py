@@ -12,7 +12,7 @@ from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
 from benchmarks.peers.common import PORT, SETTINGS, TOP, Network, prepare
-from benchmarks.ports import free_port
+from benchmarks.processes import free_port
 
 
 class Classifier:
@@ -23,9 +23,9 @@ class Classifier:
         self._pool = ThreadPoolExecutor(SETTINGS["decoders"])
 
     @batch
-    def __call__(self, photo: npt.NDArray[np.object_]) -> dict[str, npt.NDArray[Any]]:
-        """Classify a batch of encoded photos, shape (N, 1)."""
-        probabilities = self._network(np.stack(list(self._pool.map(prepare, photo[:, 0]))))
+    def __call__(self, image: npt.NDArray[np.object_]) -> dict[str, npt.NDArray[Any]]:
+        """Classify a batch of encoded images, shape (N, 1)."""
+        probabilities = self._network(np.stack(list(self._pool.map(prepare, image[:, 0]))))
         indices = np.argsort(-probabilities, axis=1)[:, :TOP]
         return {"index": indices, "probability": np.take_along_axis(probabilities, indices, axis=1)}
 
@@ -37,7 +37,7 @@ def main() -> None:
         triton.bind(
             model_name="classify",
             infer_func=[Classifier() for _ in range(SETTINGS["workers"])],
-            inputs=[Tensor(name="photo", dtype=bytes, shape=(1,))],
+            inputs=[Tensor(name="image", dtype=bytes, shape=(1,))],
             outputs=[
                 Tensor(name="index", dtype=np.int64, shape=(TOP,)),
                 Tensor(name="probability", dtype=np.float32, shape=(TOP,)),

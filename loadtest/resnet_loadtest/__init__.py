@@ -7,7 +7,25 @@ A program rather than a library; its command is ``resnet-loadtest``. A run passe
                runner          users or open loop, in this process or in workers ──▶ Triton
                   │ samples                                                            │ statistics, metrics
                   ▼                                                                    ▼
-               analysis        metrics, verdict, bottleneck ◀──────────────────── observer
+               analysis        metrics, verdict, bottleneck ◀────────────────── server_metrics
                   ▼
                report/         terminal, HTML, JSON, JUnit
 """
+
+from __future__ import annotations
+
+import os
+
+
+def enable_gevent() -> None:
+    """Patch the standard library (Locust does that when it is imported) and gRPC for gevent.
+
+    Call it before anything opens a connection.
+    """
+    # Between fork and exec, gRPC would restart its poller on a descriptor that is closed by then, and the new process
+    # would die (grpc#43055).
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+    import locust  # noqa: F401  # patches
+    from grpc.experimental import gevent as grpc_gevent
+
+    grpc_gevent.init_gevent()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
 from rich.console import Console
 
-from resnet_loadtest.cli import compare, find_slo, report, run, tune, worker
+from resnet_loadtest.cli import Command, tune
+from resnet_loadtest.cli.find_slo import FIND_SLO
+from resnet_loadtest.cli.report import COMPARE, REPORT
+from resnet_loadtest.cli.run import RUN, WORKER
 from resnet_loadtest.errors import LoadTestError, UsageError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-COMMANDS: tuple[Any, ...] = (run, find_slo, tune, compare, report, worker)
+TUNE = Command(tune.NAME, tune.HELP, tune.add_options, tune.run)
+COMMANDS = (RUN, FIND_SLO, TUNE, COMPARE, REPORT, WORKER)
 
 EXIT_COULD_NOT_RUN, EXIT_USAGE, EXIT_INTERRUPTED = 3, 64, 130
 
@@ -89,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         subparser = subparsers.add_parser(
-            command.NAME, help=command.HELP, description=command.HELP, epilog=_EPILOG, formatter_class=shape
+            command.name, help=command.help, description=command.help, epilog=_EPILOG, formatter_class=shape
         )
         command.add_options(subparser)
         subparser.set_defaults(run=command.run)

@@ -10,15 +10,30 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import ConfigDict, PlainSerializer, PlainValidator
 
-from resnet_loadtest import bottleneck, metrics, validity
-from resnet_loadtest.generator_metrics import GeneratorMetrics, busiest_cpu, mean_in_flight, memory_growth
-from resnet_loadtest.metrics import Metrics
-from resnet_loadtest.observer import ServerSide
+from resnet_loadtest import bottleneck, metrics
+from resnet_loadtest.metrics import Metrics, busiest_cpu, mean_in_flight, memory_growth, percentile
 from resnet_loadtest.options import Options
-from resnet_loadtest.samples import Samples, decode, encode
+from resnet_loadtest.samples import (
+    GeneratorMetrics,
+    Samples,
+    Status,
+    decode,
+    encode,
+    images_answered,
+    images_unanswered,
+    response_s,
+)
 from resnet_loadtest.schedule import Stage
-from resnet_loadtest.server_statistics import disagreement
+from resnet_loadtest.server_metrics import ServerSide
+from resnet_loadtest.server_statistics import requests_served
 from resnet_loadtest.slo import Objective, parse
+
+_CPU_LIMIT = 0.9
+_SENT_LIMIT = 0.99
+# Late is what adds a tenth to the reported response time, and 10 ms. Response times count from the intended sending,
+# so lateness can only make them look worse; below this limit it hardly does.
+_LATE_S = 0.010
+_LATE_SHARE = 0.1
 
 
 class Verdict(enum.Enum):
@@ -110,8 +125,14 @@ class Run:
 
     @functools.cached_property
     def generator_warnings(self) -> list[str]:
-        """Signs that the generator was the limit."""
-        return validity.generator_warnings(self.parts, self.generator, is_open_loop=self.options.is_open_loop)
+        """Signs that the run measured the generator instead of the server."""
+        warnings = []
+        for part in self.parts:
+            if (cpu := self.generator_cpu(part)) > _CPU_LIMIT:
+                warnings.append(f"{part.name}: the generator used {cpu:.0%} of its CPU core; add --processes")
+            if self.options.is_open_loop:
+                warnings += [f"{part.name}: {warning}" for warning in _schedule_warnings(part)]
+        return warnings
 
     @functools.cached_property
     def warnings(self) -> list[str]:
@@ -119,10 +140,14 @@ class Run:
         found = list(self.generator_warnings)
         if not len(self.samples):
             found.append("no request ended during the run")
-        is_shared = self.options.shared_server
-        if counts := disagreement(self.samples, self.server.steps, self.server.entries, is_shared=is_shared):
+        if counts := self._disagreement():
             found.append(counts)
-        return found + validity.sample_warnings(self.evaluated, parse(self.options.slo))
+        for part in self.evaluated:
+            for objective in parse(self.options.slo):
+                if part.requests < objective.smallest_sample:
+                    needs = f"{objective.text} needs {objective.smallest_sample} requests"
+                    found.append(f"{part.name}: {needs}, but there were {part.requests}; run longer")
+        return found
 
     @functools.cached_property
     def verdict(self) -> Verdict:
@@ -175,3 +200,32 @@ class Run:
             return None
         inside = np.minimum(sent["done_s"], part.end_s) - np.maximum(sent["sent_s"], part.start_s)
         return counted, float(np.maximum(inside, 0.0).sum()) / part.duration_s
+
+    def _disagreement(self) -> str:
+        """How the counts of clients and server differ; empty if they agree."""
+        answered, unanswered = images_answered(self.samples), images_unanswered(self.samples)
+        counted = requests_served(self.server.steps, self.server.entries)
+        if counted < answered:
+            return f"the clients received {answered} responses, but the server counted only {counted}"
+        if counted > answered + unanswered and not self.options.shared_server:
+            why = "other clients call it (allow that with --shared-server), or responses were lost"
+            return f"the server counted {counted} responses, but the clients received {answered}: {why}"
+        return ""
+
+
+def _schedule_warnings(part: Metrics) -> list[str]:
+    warnings = []
+    unsent = part.failures.get(Status.UNSENT, 0)
+    sent = 1 - unsent / part.requests if part.requests else 1.0
+    if sent < _SENT_LIMIT:
+        warnings.append(f"only {sent:.1%} of the scheduled requests were sent; add --processes")
+    response = response_s(part.samples[part.samples["status"] == Status.OK])
+    for percent in (50, 99):
+        late_s = part.late_s(percent)
+        limit_s = max(_LATE_S, _LATE_SHARE * percentile(response, percent)) if len(response) else _LATE_S
+        if late_s > limit_s:
+            warnings.append(
+                f"requests were sent late: {100 - percent} % by more than {late_s * 1000:.0f} ms (limit "
+                f"{limit_s * 1000:.0f} ms); add --processes, or use a machine with idle cores"
+            )
+    return warnings

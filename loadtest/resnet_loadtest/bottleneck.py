@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    from resnet_loadtest.server_statistics import Step
+from resnet_loadtest.server_statistics import Step
 
 _DECODING = "preprocess"
 

@@ -1,62 +1,40 @@
-"""One process's part of a run, from loading the images to the last response; the same alone and as a worker."""
+"""One process's part of a run, from loading the images to the last response; the same alone and as a worker.
+
+In closed loop Locust's users send. In open loop requests are sent by the clock, whether or not earlier ones have
+returned: a sender is a greenlet that lives for the whole run and keeps its HTTP connection; the sender that became idle
+last sends next, and a new one is made while all are busy, up to the cap.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
+import gevent.queue
 import numpy as np
+import numpy.typing as npt
+from locust.env import Environment
+from resnet_client import Client
 
-from resnet_loadtest.generator_metrics import GeneratorMetrics
-from resnet_loadtest.open_loop import OpenLoop
-from resnet_loadtest.samples import SAMPLE
+from resnet_loadtest.options import Options
+from resnet_loadtest.samples import Chunk, GeneratorMetrics, Status
 from resnet_loadtest.schedule import sending_times, share, stages
 from resnet_loadtest.session import Session
 from resnet_loadtest.users import attach
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from locust.env import Environment
-
-    from resnet_loadtest.options import Options
-    from resnet_loadtest.samples import Samples
+from resnet_loadtest.workloads import WORKLOADS, Workload
 
 _LOOK_S = 0.05
 _REPORT_S = 1.0
 _GRACE_S = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Chunk:
-    """What one process reports about once a second.
-
-    Attributes:
-        samples: requests that ended since the last chunk.
-        metrics: the generator's own since the last chunk.
-    """
-
-    samples: Samples
-    metrics: list[GeneratorMetrics]
-
-    def to_message(self) -> dict[str, Any]:
-        """For the wire."""
-        return {
-            "samples": self.samples.tobytes(),
-            "metrics": [dataclasses.astuple(each) for each in self.metrics],
-        }
-
-    @classmethod
-    def from_message(cls, message: dict[str, Any]) -> Chunk:
-        """Read what :meth:`to_message` wrote."""
-        metrics = [GeneratorMetrics(*each) for each in message["metrics"]]
-        return cls(np.frombuffer(message["samples"], SAMPLE), metrics)
+_CHANNELS = 8
+_READY_SENDERS = 32
+# A request that is still unsent this long after the end of the run is dropped.
+_OVERTIME_S = 0.5
 
 
 class Generator:
@@ -82,47 +60,49 @@ class Generator:
         """
         self._options = options
         self._report = report
-        self._stages = stages(options.profile, options.level, options.duration_s)
-        self.session = Session(options, environment, index)
-        attach(environment, self.session)
-        self._open_loop: OpenLoop | None = None
+        course = stages(options.profile, options.level, options.duration_s)
+        self._end_s = course[-1].end_s
+        self._session = Session(options, environment, index)
+        attach(environment, self._session)
+        self._open_loop: _OpenLoop | None = None
         if options.is_open_loop:
-            times_s = share(sending_times(self._stages, options.arrivals, options.seed), index, count)
-            self._open_loop = OpenLoop(self.session, times_s, max(1, options.max_in_flight // count))
+            times_s = share(sending_times(course, options.arrivals, options.seed), index, count)
+            self._open_loop = _OpenLoop(self._session, times_s, max(1, options.max_in_flight // count))
         self._greenlets: list[gevent.Greenlet] = []
 
     def begin(self, lead_s: float) -> None:
         """Start the clock in ``lead_s`` seconds; returns at once."""
         gc.collect()
         gc.freeze()  # images and modules stay; the collector need not look at them again
-        self.session.start_clock(lead_s)
-        self._monitor = _Monitor(self.session)
+        self._session.start_clock(lead_s)
+        self._monitor = _Monitor(self._session)
         self._over = gevent.event.Event()
         self._reporter = gevent.spawn(self._report_often)
         if self._open_loop is not None:
-            self._greenlets.append(gevent.spawn(self._open_loop.run, self._stages[-1].end_s))
+            self._greenlets.append(gevent.spawn(self._open_loop.run, self._end_s))
 
     def finish(self) -> None:
         """Wait for the last response, then report the rest."""
-        deadline_s = time.monotonic() + self._options.timeout_s + _GRACE_S
-        gevent.joinall(self._greenlets, timeout=self._options.timeout_s + _GRACE_S + self._left_s())
-        self.session.is_stopping = True
-        while self.session.in_flight and time.monotonic() < deadline_s:
+        wait_s = self._options.timeout_s + _GRACE_S
+        deadline_s = time.monotonic() + wait_s
+        gevent.joinall(self._greenlets, timeout=wait_s + max(0.0, self._end_s - self._session.now_s()))
+        self._session.is_stopping = True
+        while self._session.in_flight and time.monotonic() < deadline_s:
             gevent.sleep(0.01)
         self._monitor.stop()
         self._over.set()
         self._reporter.join()  # if killed, it could lose the chunk that it is about to report
-        self._report(Chunk(self.session.take(), self._monitor.take()))
+        self._report_rest()
         gc.unfreeze()
         if self._open_loop is not None:
             self._open_loop.close()
 
-    def _left_s(self) -> float:
-        return max(0.0, self._stages[-1].end_s - self.session.now_s())
-
     def _report_often(self) -> None:
         while not self._over.wait(_REPORT_S):
-            self._report(Chunk(self.session.take(), self._monitor.take()))
+            self._report_rest()
+
+    def _report_rest(self) -> None:
+        self._report(Chunk(self._session.take(), self._monitor.take()))
 
 
 class _Monitor:
@@ -166,3 +146,99 @@ class _Monitor:
 def _rss_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class _OpenLoop:
+    """The dispatcher and its senders."""
+
+    def __init__(self, session: Session, times_s: npt.NDArray[np.float64], cap: int) -> None:
+        """Open the connections.
+
+        Args:
+            session: where requests are recorded.
+            times_s: when to send, float64, shape (requests,), ascending seconds since the run began.
+            cap: most requests in flight; more count as failed.
+        """
+        self._session = session
+        self._times_s = times_s
+        self._cap = cap
+        self._pools = {
+            protocol: [session.connect(protocol) for _ in range(_CHANNELS if protocol == "grpc" else 1)]
+            for protocol in sorted({WORKLOADS[name].protocol for name in session.mix})
+        }
+        self._idle: list[_Sender] = []
+        self._senders: list[_Sender] = []
+        for _ in range(min(cap, _READY_SENDERS)):
+            self._add_sender(connect_first=True)
+        while len(self._idle) < len(self._senders):
+            failed = [sender.greenlet for sender in self._senders if sender.greenlet.dead]
+            gevent.joinall(failed, raise_error=True)
+            gevent.sleep(0.01)
+
+    def run(self, end_s: float) -> None:
+        """Send everything, then wait for all responses.
+
+        Args:
+            end_s: end of the last stage, in seconds since the run began.
+        """
+        for intended_s in self._times_s.tolist():
+            workload = self._session.choose_workload()
+            now_s = self._session.now_s()
+            gevent.sleep(max(0.0, intended_s - now_s))
+            if now_s > end_s + _OVERTIME_S:
+                self._session.record_unsent(intended_s, Status.UNSENT, workload)
+            elif (sender := self._free_sender()) is None:
+                self._session.record_unsent(intended_s, Status.CAPPED, workload)
+            else:
+                sender.submit(workload, intended_s)
+        gevent.sleep(max(0.0, end_s - self._session.now_s()))
+        for sender in self._senders:
+            sender.submit(None)
+        gevent.joinall([sender.greenlet for sender in self._senders])
+
+    def close(self) -> None:
+        """Close the clients."""
+        for pool in self._pools.values():
+            for client in pool:
+                client.close()
+
+    def _free_sender(self) -> _Sender | None:
+        if self._idle:
+            return self._idle.pop()
+        return self._add_sender(connect_first=False) if len(self._senders) < self._cap else None
+
+    def _add_sender(self, *, connect_first: bool) -> _Sender:
+        number = len(self._senders)
+        clients = {protocol: pool[number % len(pool)] for protocol, pool in self._pools.items()}
+        sender = _Sender(self._session, clients, self._idle, connect_first=connect_first)
+        self._senders.append(sender)
+        return sender
+
+
+class _Sender:
+    """Sends one request at a time."""
+
+    def __init__(
+        self, session: Session, clients: dict[str, Client], idle: list[_Sender], *, connect_first: bool
+    ) -> None:
+        self._session = session
+        self._clients = clients
+        self._idle = idle
+        self._inbox: gevent.queue.SimpleQueue = gevent.queue.SimpleQueue()
+        self.greenlet = gevent.spawn(self._work, connect_first)
+
+    def submit(self, workload: Workload | None, intended_s: float = 0.0) -> None:
+        """Send a request now; None ends the sender."""
+        self._inbox.put((workload, intended_s))
+
+    def _work(self, connect_first: bool) -> None:
+        if connect_first:
+            for client in self._clients.values():
+                client.metadata()  # connects without an inference
+            self._idle.append(self)
+        while True:
+            workload, intended_s = self._inbox.get()
+            if workload is None:
+                return
+            self._session.send(workload, self._clients[workload.protocol], intended_s)
+            self._idle.append(self)

@@ -1,4 +1,4 @@
-"""The metrics of a run or of one of its stages, each from the full sample.
+"""The metrics of a run or of one of its stages, each from the full sample, and those of the generator.
 
 A failed request has no response time: percentiles that fall among failures are infinite.
 """
@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from resnet_loadtest.samples import NEVER_SENT, Samples, Status, lateness_s, response_s, service_s
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from resnet_loadtest.schedule import Stage
+from resnet_loadtest.samples import (
+    NEVER_SENT,
+    GeneratorMetrics,
+    Samples,
+    Status,
+    images_answered,
+    lateness_s,
+    response_s,
+    service_s,
+)
+from resnet_loadtest.schedule import Stage
 
 _RISK = 0.05
 _IN_SECONDS_FROM_MS = 2000.0
+_MINUTE = 60
 
 
 def percentile(values: npt.NDArray[np.float64], percent: float) -> float:
@@ -188,4 +193,35 @@ def _between(name: str, start_s: float, end_s: float, level: float, samples: Sam
     intended = samples["intended_s"]
     due = samples[(intended >= start_s) & (intended < end_s)]
     done = samples[(samples["done_s"] >= start_s) & (samples["done_s"] < end_s)]
-    return Metrics(name, start_s, end_s, level, due, int(done["answered"].sum()))
+    return Metrics(name, start_s, end_s, level, due, images_answered(done))
+
+
+def busiest_cpu(generator: Sequence[GeneratorMetrics], start_s: float, end_s: float) -> float:
+    """Mean CPU share of the busiest sending thread in that time, 0 to 1."""
+    # A measurement covers the second before it.
+    by_worker = _by_worker(generator, start_s, end_s + 1, "thread_cpu")
+    return max((sum(shares) / len(shares) for shares in by_worker.values()), default=0.0)
+
+
+def mean_in_flight(generator: Sequence[GeneratorMetrics], start_s: float, end_s: float) -> float | None:
+    """Requests in flight in all workers together, averaged over that time; None without a measurement."""
+    by_worker = _by_worker(generator, start_s, end_s, "in_flight")
+    return sum(sum(values) / len(values) for values in by_worker.values()) if by_worker else None
+
+
+def memory_growth(generator: Sequence[GeneratorMetrics], warm_up_share: float = 0.2) -> float | None:
+    """The largest growth of a worker's memory after warming up, as a share; None for runs under a minute."""
+    by_worker = _by_worker(generator, -math.inf, math.inf, "rss_bytes")
+    long_enough = [memory for memory in by_worker.values() if len(memory) >= _MINUTE]
+    growths = [memory[-1] / memory[int(len(memory) * warm_up_share)] - 1 for memory in long_enough]
+    return max(growths, default=None)
+
+
+def _by_worker(
+    generator: Sequence[GeneratorMetrics], after_s: float, until_s: float, name: str
+) -> dict[int, list[float]]:
+    by_worker: dict[int, list[float]] = {}
+    for each in generator:
+        if after_s < each.time_s <= until_s:
+            by_worker.setdefault(each.worker, []).append(getattr(each, name))
+    return by_worker

@@ -7,28 +7,29 @@ that name the server keep the names that the client and ``resnet-serve`` have fo
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 import os
 import re
 import socket
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resnet_loadtest.errors import UsageError
 from resnet_loadtest.schedule import PROFILES
 from resnet_loadtest.slo import parse as parse_slo
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Collection, Iterable, Mapping
 
 AUTO_RATE = math.inf
 
 _SHARED = ("url", "grpc_url", "http_url", "metrics_url", "model", "timeout_s")
 _SHORT = {"users": "-u", "spawn_rate": "-r", "duration_s": "-t"}
 _TIME = re.compile(r"^(?P<number>[0-9.]+)(?P<unit>s|m|h|)$")
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600}
+# The client takes URLs apart too, but is imported only after gevent has patched the standard library.
+_URL = re.compile(r"^(grpc|http)(s?)://(.*?)(?::([0-9]+))?/?$")
 _LAST_PORT = 65535
 _PORTS = {"grpc": 1, "http": 0, "metrics": 2}
 
@@ -38,18 +39,18 @@ def _rate(text: str) -> float:
 
 
 def _per_second(text: str) -> float:
-    number = float(text.strip().removesuffix("/s"))
-    if not 0 < number < math.inf:
-        raise ValueError(text)
-    return number
+    return _positive_float(float(text.strip().removesuffix("/s")))
 
 
 def _duration(text: str) -> float:
     found = _TIME.match(text.strip())
-    seconds = float(found["number"]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found["unit"]] if found else 0.0
-    if not 0 < seconds < math.inf:
-        raise ValueError(text)
-    return seconds
+    return _positive_float(float(found["number"]) * _UNIT_S[found["unit"]] if found else 0.0)
+
+
+def _positive_float(number: float) -> float:
+    if not 0 < number < math.inf:
+        raise ValueError(number)
+    return number
 
 
 def _seconds(text: str) -> float:
@@ -59,23 +60,19 @@ def _seconds(text: str) -> float:
 
 
 def _number(text: str) -> int:
-    if (number := int(text)) < 0:
-        raise ValueError(text)
-    return number
-
-
-def _is_port(number: str | int) -> bool:
-    return len(str(number)) <= len(str(_LAST_PORT)) and 0 < int(number) <= _LAST_PORT
-
-
-def _port(text: str) -> int:
-    if not _is_port(text):
-        raise ValueError(text)
-    return int(text)
+    return _within(text, 0)
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
+    return _within(text, 1)
+
+
+def _port(text: str) -> int:
+    return _within(text, 1, _LAST_PORT)
+
+
+def _within(text: str, lowest: int, highest: float = math.inf) -> int:
+    if not lowest <= (number := int(text)) <= highest:
         raise ValueError(text)
     return number
 
@@ -108,80 +105,50 @@ _EXPECTED = {
 }
 
 
-def _about(parse: Callable[[str], Any], description: str, choices: Iterable[str] = ()) -> dict[str, Any]:
-    return {"parse": parse, "help": description, "choices": tuple(choices)}
+def _option(default: Any, parse: Callable[[str], Any], description: str, choices: Iterable[str] = ()) -> Any:
+    return field(default=default, metadata={"parse": parse, "help": description, "choices": tuple(choices)})
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """The options of a run; the help texts describe the fields."""
 
-    url: str = field(default="grpc://localhost:8001", metadata=_about(str, "server URL"))
-    grpc_url: str | None = field(
-        default=None, metadata=_about(str, "URL for gRPC users, if --url is HTTP (default: its port + 1)")
+    url: str = _option("grpc://localhost:8001", str, "server URL")
+    grpc_url: str | None = _option(None, str, "URL for gRPC users, if --url is HTTP (default: its port + 1)")
+    http_url: str | None = _option(None, str, "URL for HTTP users, if --url is gRPC (default: its port - 1)")
+    metrics_url: str | None = _option(None, str, "metrics endpoint (default: HTTP port + 2, /metrics)")
+    model: str = _option("resnet50", str, "name of the served model")
+    mix: str = _option(
+        "ClassifyGrpc",
+        str,
+        "users: ClassifyGrpc, ClassifyHttp, Mixed, Embed…, Batch…, Pixels…; several with weights: "
+        "ClassifyGrpc=3,EmbedHttp=1",
     )
-    http_url: str | None = field(
-        default=None, metadata=_about(str, "URL for HTTP users, if --url is gRPC (default: its port - 1)")
+    batch: int = _option(8, _positive, "images per request of Batch… users")
+    images: Path | None = _option(None, Path, "folder with images (default: those that packages ship)")  # noqa: RUF009  # a field
+    profile: str = _option("steady", str, "load over time: " + ", ".join(PROFILES), PROFILES)
+    duration_s: float | None = _option(None, _duration, "how long, such as 90s or 10m (default: the profile's)")
+    rate: float | None = _option(None, _rate, "open loop: requests per second, such as 20/s; auto measures capacity")
+    arrivals: str = _option("poisson", str, "open loop: poisson or constant gaps", ("poisson", "constant"))
+    max_in_flight: int = _option(256, _positive, "open loop: more requests in flight than this count as failed")
+    users: int | None = _option(None, _positive, "closed loop: users, each sending when it has its response")
+    spawn_rate: float = _option(100.0, _per_second, "closed loop: users started per second")
+    seed: int = _option(1, _number, "seed of the arrivals and of the choice of images")
+    timeout_s: float = _option(30.0, _duration, "longest wait for one response")
+    wait_s: float = _option(0.0, _duration, "longest wait for a server that is still starting")
+    warm_up_s: float = _option(2.0, _seconds, "seconds of requests before the clock starts")
+    slo: str = _option("", str, "objectives, such as p99<=150ms,error_rate<=0.1%%,throughput>=15/s")
+    slo_per: str = _option("run", str, "evaluate the whole run, or every stage of it", ("run", "stage"))
+    shared_server: bool = _option(False, _yes, "other clients call the server too, so it may count more requests")
+    processes: int = _option(0, _number, "worker processes on this machine (default: this process sends)")
+    expect_workers: int = _option(
+        0,
+        _workers,
+        "worker processes that connect from elsewhere: how many, or dns:NAME for one per address of a name",
     )
-    metrics_url: str | None = field(
-        default=None, metadata=_about(str, "metrics endpoint (default: HTTP port + 2, /metrics)")
-    )
-    model: str = field(default="resnet50", metadata=_about(str, "name of the served model"))
-    mix: str = field(
-        default="ClassifyGrpc",
-        metadata=_about(
-            str,
-            "users: ClassifyGrpc, ClassifyHttp, Mixed, Embed…, Batch…, Pixels…; several with weights: "
-            "ClassifyGrpc=3,EmbedHttp=1",
-        ),
-    )
-    batch: int = field(default=8, metadata=_about(_positive, "images per request of Batch… users"))
-    images: Path | None = field(
-        default=None, metadata=_about(Path, "folder with images (default: those that packages ship)")
-    )
-    profile: str = field(default="steady", metadata=_about(str, "load over time: " + ", ".join(PROFILES), PROFILES))
-    duration_s: float | None = field(
-        default=None, metadata=_about(_duration, "how long, such as 90s or 10m (default: the profile's)")
-    )
-    rate: float | None = field(
-        default=None, metadata=_about(_rate, "open loop: requests per second, such as 20/s; auto measures capacity")
-    )
-    arrivals: str = field(
-        default="poisson", metadata=_about(str, "open loop: poisson or constant gaps", ("poisson", "constant"))
-    )
-    max_in_flight: int = field(
-        default=256, metadata=_about(_positive, "open loop: more requests in flight than this count as failed")
-    )
-    users: int | None = field(
-        default=None, metadata=_about(_positive, "closed loop: users, each sending when it has its response")
-    )
-    spawn_rate: float = field(default=100.0, metadata=_about(_per_second, "closed loop: users started per second"))
-    seed: int = field(default=1, metadata=_about(_number, "seed of the arrivals and of the choice of images"))
-    timeout_s: float = field(default=30.0, metadata=_about(_duration, "longest wait for one response"))
-    wait_s: float = field(default=0.0, metadata=_about(_duration, "longest wait for a server that is still starting"))
-    warm_up_s: float = field(default=2.0, metadata=_about(_seconds, "seconds of requests before the clock starts"))
-    slo: str = field(
-        default="", metadata=_about(str, "objectives, such as p99<=150ms,error_rate<=0.1%%,throughput>=15/s")
-    )
-    slo_per: str = field(
-        default="run", metadata=_about(str, "evaluate the whole run, or every stage of it", ("run", "stage"))
-    )
-    shared_server: bool = field(
-        default=False, metadata=_about(_yes, "other clients call the server too, so it may count more requests")
-    )
-    processes: int = field(
-        default=0, metadata=_about(_number, "worker processes on this machine (default: this process sends)")
-    )
-    expect_workers: int = field(
-        default=0,
-        metadata=_about(
-            _workers,
-            "worker processes that connect from elsewhere: how many, or dns:NAME for one per address of a name",
-        ),
-    )
-    master_port: int = field(default=5557, metadata=_about(_port, "port for workers"))
-    out: Path = field(default=Path("loadtest-results"), metadata=_about(Path, "folder for the reports"))
-    name: str | None = field(default=None, metadata=_about(str, "name of the reports (default: profile and time)"))
+    master_port: int = _option(5557, _port, "port for workers")
+    out: Path = _option(Path("loadtest-results"), Path, "folder for the reports")  # noqa: RUF009  # a field
+    name: str | None = _option(None, str, "name of the reports (default: profile and time)")
 
     @property
     def is_open_loop(self) -> bool:
@@ -208,18 +175,21 @@ class Options:
         given = {"grpc": self.grpc_url, "http": self.http_url, "metrics": self.metrics_url}[kind]
         if given:
             return given
-        found = re.match(r"^(grpc|http)(s?)://(.*?)(?::([0-9]+))?/?$", self.url)
-        if not found or not found[3] or (found[4] and not _is_port(found[4])):
-            raise UsageError(f"invalid --url {self.url!r}: expected grpc://HOST:8001 or http://HOST:8000")
+        expected = f"invalid --url {self.url!r}: expected grpc://HOST:8001 or http://HOST:8000"
+        if not (found := _URL.match(self.url)) or not found[3]:
+            raise UsageError(expected)
         own, tls, host, port = found.groups()
+        try:
+            first = (_port(port) if port else 8000 + _PORTS[own]) - _PORTS[own]
+        except ValueError as exc:
+            raise UsageError(expected) from exc
         if own == kind:
             return self.url
-        base = int(port or 8000 + _PORTS[own]) - _PORTS[own]
-        if not _is_port(base + _PORTS[kind]):
+        if not 0 < first + _PORTS[kind] <= _LAST_PORT:
             raise UsageError(f"--url {self.url!r} leaves no port for {kind}; add --{kind}-url")
         if kind == "metrics":
-            return f"http://{host}:{base + _PORTS[kind]}/metrics"
-        return f"{kind}{tls}://{host}:{base + _PORTS[kind]}"
+            return f"http://{host}:{first + _PORTS[kind]}/metrics"
+        return f"{kind}{tls}://{host}:{first + _PORTS[kind]}"
 
     def check(self) -> Options:
         """Validate the objectives and options that depend on each other.

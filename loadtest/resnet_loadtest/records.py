@@ -7,21 +7,18 @@ names the place of the first error.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from resnet_loadtest.analysis import Run
 from resnet_loadtest.errors import UsageError
+from resnet_loadtest.metrics import Metrics
 from resnet_loadtest.samples import are_plausible
+from resnet_loadtest.search import Result, Trial
 from resnet_loadtest.workloads import addresses
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from resnet_loadtest.metrics import Metrics
-    from resnet_loadtest.search import Result, Trial
 
 _RUN, _SEARCH = "resnet-loadtest/3", "resnet-loadtest-search/2"
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)

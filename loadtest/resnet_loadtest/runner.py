@@ -5,32 +5,25 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import gevent
 from resnet_client import Client, ResnetClientError, ServerError
+from rich.console import Console
 
 from resnet_loadtest import workers
 from resnet_loadtest.analysis import Run
 from resnet_loadtest.errors import LoadTestError
-from resnet_loadtest.images import load_images
-from resnet_loadtest.observer import Observer, entries_of
-from resnet_loadtest.options import AUTO_RATE
-from resnet_loadtest.samples import merged
-from resnet_loadtest.schedule import stages
+from resnet_loadtest.options import AUTO_RATE, Options
+from resnet_loadtest.samples import Chunk, merged
+from resnet_loadtest.schedule import Stage, stages
+from resnet_loadtest.server_metrics import Observer
+from resnet_loadtest.session import load_images
+from resnet_loadtest.workers import Workers
 from resnet_loadtest.workloads import WORKLOADS, parse_mix
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from rich.console import Console
-
-    from resnet_loadtest.generator import Chunk
-    from resnet_loadtest.options import Options
-    from resnet_loadtest.schedule import Stage
-    from resnet_loadtest.workers import Workers
-
-    Watch = Callable[[float, Stage, list[Chunk]], None]
+Watch: TypeAlias = Callable[[float, Stage, list[Chunk]], None]
 
 _TICK_S = 0.25
 _METRICS_S = 2.0
@@ -56,7 +49,7 @@ def run(options: Options, watch: Watch = lambda _time_s, _stage, _chunks: None) 
         with Client(options.url, model=options.model, timeout_s=options.timeout_s) as client:
             if options.wait_s:
                 client.wait_until_ready(options.wait_s)
-            entries = entries_of(_warm_up(client, options, mix), options.model)
+            entries = _warm_up(client, options, mix)
             processes = workers.create(options, chunks.append)
             try:
                 processes.prepare()
@@ -102,13 +95,14 @@ def with_measured_rate(options: Options, console: Console) -> Options:
     return dataclasses.replace(options, rate=rate)
 
 
-def _warm_up(client: Client, options: Options, mix: Iterable[str]) -> set[str]:
-    """Call every workload for a while, until each was answered; returns the models that get the calls.
+def _warm_up(client: Client, options: Options, mix: Iterable[str]) -> dict[str, str]:
+    """Call every workload for a while, until each was answered.
 
+    Returns the models that get the calls → the ensemble each is a step of, if that is called too; empty for none.
     Failures in between are accepted, because the run measures how often the server fails; a server that never answers
     cannot be tested.
     """
-    image = load_images(options.images).encoded[0]
+    image = load_images(options.images)[0]
     called: dict[bool, str] = {}
     deadline_s = time.monotonic() + options.warm_up_s
     kinds = sorted({WORKLOADS[name].sends_pixels for name in mix})
@@ -122,7 +116,9 @@ def _warm_up(client: Client, options: Options, mix: Iterable[str]) -> set[str]:
                 failure = exc
         if time.monotonic() >= deadline_s:
             if len(called) == len(kinds):
-                return set(called.values())
+                models = set(called.values())
+                ensemble = options.model if options.model in models else ""
+                return {name: ensemble if name != options.model else "" for name in models}
             raise LoadTestError(f"the server does not answer: {failure}") from failure
 
 

@@ -1,17 +1,16 @@
-"""The record of every request, kept as one table per run; never as buckets."""
+"""What is recorded: every request, as one table per run and never as buckets; the generator's own state each second."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import enum
 import zlib
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Samples: TypeAlias = npt.NDArray[np.void]
 Row: TypeAlias = tuple[float, float, float, int, int, int]
@@ -66,6 +65,50 @@ UNANSWERED = (Status.DEADLINE, Status.UNAVAILABLE)
 NEVER_SENT = (Status.CAPPED, Status.UNSENT)
 
 
+@dataclasses.dataclass(frozen=True)
+class GeneratorMetrics:
+    """What one generator process measured about itself in one second.
+
+    Attributes:
+        worker: its number, from 0.
+        time_s: seconds since the run began.
+        thread_cpu: CPU time of the thread that sends, as a share of the past second, 0 to 1.
+        process_cpu: CPU time of the whole process, gRPC's threads included, as a share; may exceed 1.
+        rss_bytes: memory in use.
+        in_flight: requests in flight, averaged over the past second.
+    """
+
+    worker: int
+    time_s: float
+    thread_cpu: float
+    process_cpu: float
+    rss_bytes: int
+    in_flight: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """What one process reports about once a second.
+
+    Attributes:
+        samples: requests that ended since the last chunk.
+        metrics: the generator's own since the last chunk.
+    """
+
+    samples: Samples
+    metrics: list[GeneratorMetrics]
+
+    def to_message(self) -> dict[str, Any]:
+        """For the wire."""
+        return {"samples": self.samples.tobytes(), "metrics": [dataclasses.astuple(each) for each in self.metrics]}
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Chunk:
+        """Read what :meth:`to_message` wrote."""
+        metrics = [GeneratorMetrics(*each) for each in message["metrics"]]
+        return cls(np.frombuffer(message["samples"], SAMPLE), metrics)
+
+
 def table(rows: Iterable[Row]) -> Samples:
     """Rows of (intended_s, sent_s, done_s, status, answered, failed) as a table."""
     return np.array(list(rows), dtype=SAMPLE)
@@ -76,6 +119,16 @@ def merged(tables: Iterable[Samples]) -> Samples:
     rows = np.concatenate([np.empty(0, SAMPLE), *tables])
     ordered: Samples = rows[np.argsort(rows["intended_s"], kind="stable")]
     return ordered
+
+
+def images_answered(samples: Samples) -> int:
+    """How many images the clients received a response for, those after the end of the run included."""
+    return int(samples["answered"].sum())
+
+
+def images_unanswered(samples: Samples) -> int:
+    """How many images were sent and never answered; the server may or may not have counted them."""
+    return int(samples["failed"][np.isin(samples["status"], UNANSWERED)].sum())
 
 
 def response_s(samples: Samples) -> npt.NDArray[np.float64]:

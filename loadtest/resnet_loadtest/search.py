@@ -1,4 +1,4 @@
-"""The search for the highest rate that meets an objective: bisection, and its result; the caller runs the trials.
+"""The search for the highest rate that meets an objective: runs trials, bisects, and concludes.
 
 Comparable with the server scenario of MLPerf: Poisson arrivals, a latency bound on a percentile, the highest rate
 within the bound; but over the network, with encoded images, and with a confidence interval.
@@ -7,19 +7,22 @@ within the bound; but over the network, with encoded images, and with a confiden
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from resnet_loadtest.analysis import Verdict
+from rich.console import Console
 
-if TYPE_CHECKING:
-    from resnet_loadtest.analysis import Run
-    from resnet_loadtest.options import Options
+from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.options import Options
+from resnet_loadtest.slo import parse
 
 # Two-sided 95 % quantiles of Student's t, of 1, 2, 3 … degrees of freedom; of more, the last is a little too large.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+# A trial holds enough requests for its percentile even if Poisson sends fewer than expected.
+_MARGIN = 1.25
+_ATTEMPTS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,3 +178,75 @@ def _warning(trials: Sequence[Trial], brackets: Sequence[Bracket]) -> str:
         if not bracket.passed:
             return f"search {repeat} met it at no rate, down to {bracket.failed:.2f}/s"
     return ""
+
+
+class Search:
+    """Independent searches, and all their trials."""
+
+    def __init__(
+        self,
+        options: Options,
+        run: Callable[[Options], Run],
+        *,
+        repeats: int,
+        precision: float,
+        trial_s: float,
+        console: Console,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            options: of every trial, but for rate, duration and seed.
+            run: runs one trial.
+            repeats: independent searches, 1 or more.
+            precision: of each, as a share.
+            trial_s: shortest trial in seconds; a percentile may need longer.
+            console: gets a line for each trial.
+        """
+        self._options = options
+        self._run = run
+        self._repeats = repeats
+        self._precision = precision
+        self._trial_s = trial_s
+        self._console = console
+        self._needed = max(objective.smallest_sample for objective in parse(options.slo))
+        self._trials: list[Trial] = []
+
+    def find(self, first: float) -> Result:
+        """Search, from this rate per second on."""
+        self._console.print(f"searching from {first:.1f}/s for {self._options.slo}", highlight=False)
+        brackets: list[Bracket] = []
+        for repeat in range(1, self._repeats + 1):
+            bracket = bisect(
+                functools.partial(self._passes, repeat),
+                self._next_start(brackets[-1].passed, repeat) if brackets else first,
+                precision=self._precision,
+                growth=1 + 2 * self._precision if brackets else 1.5,
+            )
+            brackets.append(bracket)
+            if not bracket.passed:
+                break  # there is no rate at which the next search could start
+        return Result.of(self._options, self._trials, brackets)
+
+    def _next_start(self, rate: float, repeat: int) -> float:
+        """Near the last result, but never on the same grid of rates."""
+        return rate * (1 + self._precision * (repeat * 0.618 % 1 - 0.5))
+
+    def _passes(self, repeat: int, rate: float) -> bool:
+        """One trial; an invalid one is repeated, and does not pass if it stays invalid."""
+        for _ in range(_ATTEMPTS):
+            run = self._try(repeat, rate)
+            if run.verdict is not Verdict.INVALID:
+                break
+        return run.verdict is Verdict.PASS
+
+    def _try(self, repeat: int, rate: float) -> Run:
+        duration_s = max(self._trial_s, _MARGIN * self._needed / rate)
+        seed = self._options.seed + len(self._trials)
+        run = self._run(dataclasses.replace(self._options, rate=rate, duration_s=duration_s, seed=seed))
+        self._trials.append(Trial(repeat, rate, run))
+        measured = ", ".join(check.objective.show(check.measured) for check in run.checks)
+        self._console.print(
+            f"  search {repeat}  {rate:8.2f}/s  {duration_s:4.0f} s  {run.verdict.name:<8} {measured}", highlight=False
+        )
+        return run

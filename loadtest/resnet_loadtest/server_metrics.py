@@ -1,15 +1,29 @@
-"""Triton's metrics endpoint over time: processor, memory, GPU."""
+"""Reads the server's statistics and metrics before, during and after a run.
+
+The statistics come through the client. The metrics endpoint, which is Prometheus' text, adds processor, memory and GPU.
+"""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import http.client
+import itertools
 import math
 import re
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 
+from resnet_client import Client, ModelStatistics, ResnetClientError
+
+from resnet_loadtest.samples import Samples, images_answered
+from resnet_loadtest.server_statistics import Step, difference, requests_served
+
+_POLL_S = 0.02
+# Statistics lag the last response by milliseconds; those of a busy server by more.
+_SETTLE_S = 5.0
 # Prometheus' text format: name{label="value",…} number; in a value \, " and line ends are escaped by a \.
 _LINE = re.compile(r'^(?P<name>nv_[a-z_]+)(\{(?P<labels>([^"}]|"([^"\\]|\\.)*")*)\})?\s+(?P<value>\S+)')
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -37,6 +51,121 @@ class Reading:
 
     time_s: float
     values: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ServerSide:
+    """What the server reports about a run.
+
+    Attributes:
+        name: its name and version.
+        steps: model → what it did.
+        stage_steps: the same for each stage; those of the last stage end with the last response.
+        entries: the models that clients called → the ensemble each is a step of; empty for none.
+        ensembles: models that only pass requests on to others.
+        readings: its metrics over time.
+        failures: model → reason → failed requests.
+        note: why something is missing; empty if nothing is.
+    """
+
+    name: str
+    steps: Mapping[str, Step]
+    stage_steps: tuple[Mapping[str, Step], ...]
+    entries: Mapping[str, str]
+    ensembles: frozenset[str]
+    readings: tuple[Reading, ...]
+    failures: Mapping[str, Mapping[str, int]]
+    note: str = ""
+
+
+class Observer:
+    """The server's side of one run."""
+
+    def __init__(self, client: Client, metrics_url: str, entries: dict[str, str]) -> None:
+        """Read for the first time.
+
+        Args:
+            client: connected to the server.
+            metrics_url: its metrics endpoint.
+            entries: the models that will be called → the ensemble each is a step of; empty for none.
+        """
+        self._client = client
+        self._url = metrics_url
+        self._entries = entries
+        self._readings: list[Reading] = []
+        self._note = ""
+        self._failures_before = self._failures()
+        self._statistics = [self._settled()]
+
+    def read_metrics(self, time_s: float) -> None:
+        """Read the metrics; a busy server may miss a reading, and a missing endpoint is only noted."""
+        try:
+            values = parse_values(fetch(self._url))
+        except OSError as exc:
+            self._note = f"no metrics from {self._url}: {exc}"
+        else:
+            self._readings.append(Reading(time_s, values))
+
+    def end_stage(self) -> None:
+        """Read the statistics between two stages, with requests in flight; a server that is down did nothing."""
+        try:
+            self._statistics.append(self._client.statistics())
+        except ResnetClientError:
+            self._statistics.append(self._statistics[-1])
+
+    def conclude(self, samples: Samples) -> ServerSide:
+        """Read for the last time, when the server has counted all responses or enough time has passed."""
+        deadline_s = time.monotonic() + _SETTLE_S
+        while True:
+            settled = self._settled()
+            steps = difference(self._statistics[0], settled)
+            if requests_served(steps, self._entries) >= images_answered(samples) or time.monotonic() >= deadline_s:
+                break
+        return ServerSide(
+            name=self._server_name(),
+            steps=steps,
+            stage_steps=tuple(difference(*pair) for pair in itertools.pairwise([*self._statistics, settled])),
+            entries=self._entries,
+            ensembles=frozenset(model for model in steps if self._is_ensemble(model)),
+            readings=tuple(self._readings),
+            failures=_increase(self._failures_before, self._failures()),
+            note="" if self._readings else self._note,
+        )
+
+    def _settled(self) -> tuple[ModelStatistics, ...]:
+        """Statistics that no longer change."""
+        deadline_s = time.monotonic() + _SETTLE_S
+        last = self._client.statistics()
+        while time.monotonic() < deadline_s:
+            time.sleep(_POLL_S)
+            now = self._client.statistics()
+            if now == last:
+                return now
+            last = now
+        return last
+
+    def _failures(self) -> dict[str, dict[str, int]]:
+        try:
+            return parse_failures(fetch(self._url))
+        except OSError:
+            return {}
+
+    def _is_ensemble(self, model: str) -> bool:
+        return bool(self._client.metadata(model=model)["model"]["platform"] == "ensemble")
+
+    def _server_name(self) -> str:
+        server = self._client.metadata()["server"]
+        return f"{server['name']} {server['version']}"
+
+
+def _increase(
+    before: Mapping[str, Mapping[str, int]], after: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    """Model → reason → failed requests between two readings."""
+    return {
+        model: dict(collections.Counter(dict(sorted(reasons.items()))) - collections.Counter(before.get(model, {})))
+        for model, reasons in sorted(after.items())
+    }
 
 
 def fetch(url: str, timeout_s: float = 2.0) -> str:
@@ -71,9 +200,8 @@ def parse_failures(text: str) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for name, labels, value in _lines(text):
         if name == "nv_inference_request_failure":
-            reasons = counts.setdefault(labels.get("model", ""), {})
-            reason = labels.get("reason", "")
-            reasons[reason] = reasons.get(reason, 0) + int(value)
+            reasons = counts.setdefault(labels.get("model", ""), collections.Counter())
+            reasons[labels.get("reason", "")] += int(value)
     return counts
 
 

@@ -1,19 +1,13 @@
-"""Triton's statistics of a run: requests, batches and times of each model, and whether they match the clients'."""
+"""What each model did between two reads of Triton's statistics: requests, batches and times."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from resnet_loadtest.samples import UNANSWERED
-
-if TYPE_CHECKING:
-    from resnet_client import ModelStatistics
-
-    from resnet_loadtest.samples import Samples
+from resnet_client import ModelStatistics
+from resnet_client.results import added_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,23 +69,11 @@ class Step:
 
 def difference(before: Iterable[ModelStatistics], after: Iterable[ModelStatistics]) -> dict[str, Step]:
     """What every model did between two reads, summed over its versions; models that did nothing are left out."""
-    start = {(entry.model, entry.model_version): entry for entry in before}
-    steps: dict[str, Step] = {}
-    for entry in after:
-        step = _step(start.get((entry.model, entry.model_version)), entry)
-        if step.succeeded or step.failed:
-            steps[entry.model] = _sum(steps[entry.model], step) if entry.model in steps else step
-    return steps
-
-
-def images_answered(samples: Samples) -> int:
-    """How many images the clients received a response for, those after the end of the run included."""
-    return int(samples["answered"].sum())
-
-
-def images_unanswered(samples: Samples) -> int:
-    """How many images were sent and never answered; the server may or may not have counted them."""
-    return int(samples["failed"][np.isin(samples["status"], UNANSWERED)].sum())
+    end = list(after)
+    versions = {(entry.model, entry.model_version) for entry in end}
+    earlier = _by_model(entry for entry in before if (entry.model, entry.model_version) in versions)
+    steps = {model: _step(earlier.get(model), entry) for model, entry in _by_model(end).items()}
+    return {model: step for model, step in steps.items() if step.succeeded or step.failed}
 
 
 def requests_served(steps: Mapping[str, Step], entries: Mapping[str, str]) -> int:
@@ -109,34 +91,16 @@ def requests_served(steps: Mapping[str, Step], entries: Mapping[str, str]) -> in
     return total
 
 
-def disagreement(
-    samples: Samples, steps: Mapping[str, Step], entries: Mapping[str, str], *, is_shared: bool = False
-) -> str | None:
-    """How the counts of clients and server differ; None if they agree.
-
-    Args:
-        samples: all that the clients recorded.
-        steps: what each model did.
-        entries: as for :func:`requests_served`.
-        is_shared: others may call the server too, so it may count more.
-    """
-    answered, unanswered = images_answered(samples), images_unanswered(samples)
-    counted = requests_served(steps, entries)
-    if counted < answered:
-        return f"the clients received {answered} responses, but the server counted only {counted}"
-    if counted > answered + unanswered and not is_shared:
-        why = "other clients call it (allow that with --shared-server), or responses were lost"
-        return f"the server counted {counted} responses, but the clients received {answered}: {why}"
-    return None
+def _by_model(counts: Iterable[ModelStatistics]) -> dict[str, ModelStatistics]:
+    """The counts of each model, its versions added up."""
+    return {entry.model: entry for entry in added_up(dataclasses.replace(each, model_version="") for each in counts)}
 
 
 def _step(before: ModelStatistics | None, after: ModelStatistics) -> Step:
     def grown(name: str) -> int:
         return int(getattr(after, name)) - (int(getattr(before, name)) if before else 0)
 
-    compute = sum(grown(f"compute_{part}_ns") for part in ("input", "infer", "output"))
-    old_sizes = before.batch_sizes if before else {}
-    sizes = {size: count - old_sizes.get(size, 0) for size, count in after.batch_sizes.items()}
+    sizes = collections.Counter(after.batch_sizes) - collections.Counter(before.batch_sizes if before else {})
     return Step(
         model=after.model,
         succeeded=grown("success_count"),
@@ -145,16 +109,7 @@ def _step(before: ModelStatistics | None, after: ModelStatistics) -> Step:
         executions=grown("execution_count"),
         total_s=grown("success_ns") / 1e9,
         queue_s=grown("queue_ns") / 1e9,
-        compute_s=compute / 1e9,
+        compute_s=sum(grown(f"compute_{part}_ns") for part in ("input", "infer", "output")) / 1e9,
         busy_s=grown("busy_ns") / 1e9,
-        batch_sizes={size: count for size, count in sorted(sizes.items()) if count},
+        batch_sizes=dict(sorted(sizes.items())),
     )
-
-
-def _sum(one: Step, other: Step) -> Step:
-    sizes = dict(one.batch_sizes)
-    for size, count in other.batch_sizes.items():
-        sizes[size] = sizes.get(size, 0) + count
-    names = [field.name for field in dataclasses.fields(Step) if field.name not in ("model", "batch_sizes")]
-    sums = {name: getattr(one, name) + getattr(other, name) for name in names}
-    return Step(model=one.model, batch_sizes=dict(sorted(sizes.items())), **sums)

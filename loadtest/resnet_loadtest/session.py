@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import random
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
-from resnet_client import Client
+import numpy as np
+import numpy.typing as npt
+from locust.env import Environment
+from PIL import Image, ImageOps
+from resnet_client import Client, ImageSource, example_images
+from resnet_client.images import find as find_images
 
-from resnet_loadtest.images import load_images
-from resnet_loadtest.samples import Status, table
-from resnet_loadtest.workloads import WORKLOADS, parse_mix
+from resnet_loadtest.errors import LoadTestError
+from resnet_loadtest.options import Options
+from resnet_loadtest.samples import Row, Samples, Status, table
+from resnet_loadtest.workloads import WORKLOADS, Result, Workload, parse_mix
 
-if TYPE_CHECKING:
-    from locust.env import Environment
-    from resnet_client import ImageSource
-
-    from resnet_loadtest.options import Options
-    from resnet_loadtest.samples import Row, Samples
-    from resnet_loadtest.workloads import Result, Workload
-
-NOT_A_TIME = float("nan")
+_NOT_A_TIME = float("nan")
+_MAX_IMAGES = 1000
+_SIDE = 256
+_JPEG_QUALITY = 90
 
 
 class Session:
@@ -38,7 +42,9 @@ class Session:
         self.environment = environment
         self.index = index
         self.mix = parse_mix(options.mix)
-        self.images = load_images(options.images, decode=any(WORKLOADS[name].sends_pixels for name in self.mix))
+        self._encoded = load_images(options.images)
+        sends_pixels = any(WORKLOADS[name].sends_pixels for name in self.mix)
+        self._decoded = [_pixels(image) for image in self._encoded] if sends_pixels else []
         self.random = random.Random(f"{options.seed}/{index}")  # noqa: S311  # which image, no secret
         self.in_flight = 0
         self.is_stopping = False
@@ -95,7 +101,7 @@ class Session:
     def record_unsent(self, intended_s: float, status: Status, workload: Workload) -> None:
         """Record a request that was due and was not sent."""
         images = workload.images_per_request(self.options.batch)
-        self._rows.append((intended_s, NOT_A_TIME, NOT_A_TIME, status, 0, images))
+        self._rows.append((intended_s, _NOT_A_TIME, _NOT_A_TIME, status, 0, images))
 
     def take(self) -> Samples:
         """The samples since the last call."""
@@ -103,9 +109,8 @@ class Session:
         return table(rows)
 
     def _choose_images(self, workload: Workload) -> list[ImageSource]:
-        count = workload.images_per_request(self.options.batch)
-        pool = self.images.decoded if workload.sends_pixels else self.images.encoded
-        return [pool[self.random.randrange(len(pool))] for _ in range(count)]
+        pool: Sequence[ImageSource] = self._decoded if workload.sends_pixels else self._encoded
+        return self.random.choices(pool, k=workload.images_per_request(self.options.batch))
 
     def _notify_locust(self, workload: Workload, duration_s: float, error: Exception | None) -> None:
         self.environment.events.request.fire(  # type: ignore[no-untyped-call]  # Locust's
@@ -116,3 +121,35 @@ class Session:
             exception=error,
             context={},
         )
+
+
+def load_images(folder: Path | None) -> list[bytes]:
+    """Read all images of a folder and its subfolders, or else those that installed packages ship, as JPEG.
+
+    Raises:
+        LoadTestError: there are none.
+    """
+    if folder:
+        encoded = [path.read_bytes() for path in itertools.islice(find_images(folder), _MAX_IMAGES)]
+    else:
+        encoded = [_as_jpeg(path.read_bytes()) for path in example_images.everyday()]
+    if not encoded:
+        where = f"in {folder}" if folder else f"installed: {example_images.INSTALL}"
+        raise LoadTestError(f"there are no images {where}; --images takes a folder with some")
+    return encoded
+
+
+def _as_jpeg(encoded: bytes) -> bytes:
+    """Re-encode as a camera or a phone would; PNGs of the same images decode several times slower."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        if image.format == "JPEG":
+            return encoded
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, "JPEG", quality=_JPEG_QUALITY)
+        return buffer.getvalue()
+
+
+def _pixels(encoded: bytes) -> npt.NDArray[np.uint8]:
+    """Decode an image; uint8, shape (height, width, 3), RGB, its short side 256 pixels long."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        return np.asarray(ImageOps.cover(image.convert("RGB"), (_SIDE, _SIDE)))

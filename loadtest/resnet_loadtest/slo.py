@@ -6,13 +6,9 @@ import dataclasses
 import math
 import operator
 import re
-from typing import TYPE_CHECKING
 
 from resnet_loadtest.errors import UsageError
-from resnet_loadtest.metrics import milliseconds, smallest_sample
-
-if TYPE_CHECKING:
-    from resnet_loadtest.metrics import Metrics
+from resnet_loadtest.metrics import Metrics, milliseconds, smallest_sample
 
 _EXAMPLES = "p99<=150ms, service_p99<=150ms, mean<=50ms, max<=2s, error_rate<=0.1%, throughput>=15/s"
 

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
 import gevent
 from locust import User, constant, task
+from locust.env import Environment
 from locust.exception import StopUser
+from resnet_client import Client
 
-from resnet_loadtest.workloads import WORKLOADS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from locust.env import Environment
-    from resnet_client import Client
-
-    from resnet_loadtest.session import Session
-    from resnet_loadtest.workloads import Workload
+from resnet_loadtest.session import Session
+from resnet_loadtest.workloads import WORKLOADS, Workload
 
 _SESSIONS: weakref.WeakKeyDictionary[Environment, Session] = weakref.WeakKeyDictionary()
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import gevent
 from locust.env import Environment
+from locust.rpc import Message
 
 from resnet_loadtest.errors import LoadTestError
-from resnet_loadtest.generator import Chunk, Generator
+from resnet_loadtest.generator import Generator
 from resnet_loadtest.options import Options
+from resnet_loadtest.samples import Chunk
 from resnet_loadtest.users import USERS, weighted
 from resnet_loadtest.workloads import parse_mix
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from locust.rpc import Message
 
 _PREPARE, _PREPARED, _BEGIN, _FINISH, _CHUNK, _FINISHED, _FAILED = (
     f"resnet_{word}" for word in ("prepare", "prepared", "begin", "finish", "chunk", "finished", "failed")

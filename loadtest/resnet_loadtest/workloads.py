@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import resnet_client as rc
+from resnet_client import Client, ImageSource
 
 from resnet_loadtest.errors import UsageError
+from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Status
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from resnet_client import Client, ImageSource
-
-    from resnet_loadtest.options import Options
 
 PROTOCOLS = ("grpc", "http")
 _WEIGHT = re.compile(r"[1-9][0-9]{0,5}")

@@ -1,1 +1,25 @@
-"""The subcommands: each module declares its options and runs them."""
+"""The commands of ``resnet-loadtest``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rich.console import Console
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        name: as it is typed.
+        help: one line.
+        add_options: declares its options.
+        run: does what it is for; returns the exit code.
+    """
+
+    name: str
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Console], int]

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import logging
-from typing import TYPE_CHECKING
 
-from resnet_loadtest import greenlets
+from rich.console import Console
+
+from resnet_loadtest import enable_gevent
 from resnet_loadtest import options as option_list
+from resnet_loadtest.cli import Command
 from resnet_loadtest.errors import UsageError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-NAME = "find-slo"
-HELP = "the highest Poisson rate that meets --slo, by bisection, repeated, with a confidence interval"
-
 _LEFT_OUT = {"profile", "rate", "users", "spawn_rate", "arrivals", "slo_per", "duration_s"}
+_FOUND, _NOT_FOUND = 0, 2
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: argparse.ArgumentParser) -> None:
     """Those of a run that apply to a search, and how thoroughly to search."""
     names = {option.name for option in dataclasses.fields(option_list.Options)} - _LEFT_OUT
     option_list.add_to(parser, only=names)
@@ -36,21 +34,40 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=float, metavar="RATE", help="first rate (default: measured capacity)")
 
 
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def _run(arguments: argparse.Namespace, console: Console) -> int:
     """Search; 0 if a rate was found, 2 if the generator was the limit or nothing passed."""
     arguments.rate = option_list.AUTO_RATE
     options = option_list.resolve({**vars(arguments), "users": None, "duration_s": None})
     options = dataclasses.replace(options, profile="steady", arrivals="poisson", slo_per="run")
     if not options.slo:
         raise UsageError("expected --slo, such as p99<=150ms")
-    greenlets.enable()
+    options.check()
+    enable_gevent()
     logging.basicConfig(level=logging.ERROR)
-    from resnet_loadtest.trials import Effort, Search
+    from resnet_loadtest import runner
+    from resnet_loadtest.report import write_search
+    from resnet_loadtest.search import Search
 
-    effort = Effort(
+    search = Search(
+        options,
+        runner.run,
         repeats=max(1, arguments.repeats),
         precision=arguments.precision / 100,
         trial_s=arguments.trial,
-        start=arguments.start,
+        console=console,
     )
-    return Search(options.check(), effort, console).run()
+    result = search.find(arguments.start or runner.measure_capacity(options))
+    verdict = "[bold green]FOUND[/]" if result.is_proven else "[bold yellow]INVALID[/]"
+    console.print(f"{verdict}: {result.message}", highlight=False)
+    stem = options.name or f"find-slo-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    for path in write_search(result, options.out, stem):
+        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+    return _FOUND if result.is_proven else _NOT_FOUND
+
+
+FIND_SLO = Command(
+    "find-slo",
+    "the highest Poisson rate that meets --slo, by bisection, repeated, with a confidence interval",
+    _add_options,
+    _run,
+)

@@ -1,29 +1,35 @@
-"""``resnet-loadtest report``: writes the page and the XML again from the JSON of a run."""
+"""``resnet-loadtest report`` writes a run's page and XML again from its JSON; ``compare`` compares two runs."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+from rich.table import Table
+
+from resnet_loadtest.cli import Command
+from resnet_loadtest.compare import Change, Ratio, compare, error_rates_differ
+from resnet_loadtest.metrics import milliseconds
+
 if TYPE_CHECKING:
-    import argparse
+    from resnet_loadtest.analysis import Run  # needs pydantic, of which the bare install knows nothing
 
-    from rich.console import Console
-
-NAME = "report"
-HELP = "write summary, page and XML again from the JSON of a run"
+_MUST_AGREE = ("profile", "mix", "batch", "arrivals", "rate", "users", "duration_s")
+_PASS, _REGRESSION, _INVALID = 0, 1, 2
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def _add_report_options(parser: argparse.ArgumentParser) -> None:
     """The run's file."""
     parser.add_argument("json", type=Path, metavar="RUN.json")
 
 
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def _report(arguments: argparse.Namespace, console: Console) -> int:
     """Read, summarise, write next to the file; returns the run's exit code."""
     from resnet_loadtest import records
     from resnet_loadtest.report import write_all
-    from resnet_loadtest.report.terminal import print_summary
+    from resnet_loadtest.report.summary import print_summary
 
     path: Path = arguments.json
     finished = records.read(path)
@@ -31,3 +37,75 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     for written in write_all(finished, path.parent, path.stem):
         console.print(f"  {written}", highlight=False, soft_wrap=True, markup=False)
     return finished.verdict.exit_code
+
+
+REPORT = Command("report", "write summary, page and XML again from the JSON of a run", _add_report_options, _report)
+
+
+def _add_compare_options(parser: argparse.ArgumentParser) -> None:
+    """The runs, and the tolerance."""
+    parser.add_argument("first", type=Path, metavar="A.json", help="the reference")
+    parser.add_argument("second", type=Path, metavar="B.json")
+    parser.add_argument(
+        "--tolerance", type=float, default=5.0, metavar="PERCENT", help="accepted change (default: %(default)s)"
+    )
+
+
+def _compare(arguments: argparse.Namespace, console: Console) -> int:
+    """Compare; returns the exit code."""
+    from resnet_loadtest import records
+
+    first, second = (records.read(path) for path in (arguments.first, arguments.second))
+    ratios = compare(first, second, tolerance=arguments.tolerance / 100)
+    console.print(_table(ratios))
+    console.print(f"errors: {first.whole.error_rate:.2%} → {second.whole.error_rate:.2%}", highlight=False)
+    if warnings := _warnings(first, second):
+        for warning in warnings:
+            console.print(f"  warning: {warning}", highlight=False, markup=False)
+        console.print("[bold yellow]INVALID[/]: the comparison proves nothing")
+        return _INVALID
+    if error_rates_differ(first, second) or any(ratio.change is Change.WORSE for ratio in ratios):
+        console.print("[bold red]REGRESSION[/]: B is worse than A by more than chance and tolerance explain")
+        return _REGRESSION
+    if all(ratio.change is Change.UNKNOWN for ratio in ratios):
+        console.print("[bold yellow]INVALID[/]: too few requests, or too few responses")
+        return _INVALID
+    console.print("[bold green]PASS[/]: B is not worse than A")
+    return _PASS
+
+
+COMPARE = Command(
+    "compare",
+    "compare two runs; exit code 1 if the second is worse, 2 if they cannot be compared",
+    _add_compare_options,
+    _compare,
+)
+
+
+def _warnings(first: Run, second: Run) -> list[str]:
+    found = [
+        f"{name} measured its generator: {run.generator_warnings[0]}"
+        for name, run in (("A", first), ("B", second))
+        if run.generator_warnings
+    ]
+    plain = first.options.to_dict(), second.options.to_dict()
+    found += [
+        f"A and B have different options: {name} {plain[0][name]} and {plain[1][name]}"
+        for name in _MUST_AGREE
+        if plain[0][name] != plain[1][name]
+    ]
+    return found
+
+
+def _table(ratios: list[Ratio]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric")
+    for name in ("A", "B", "B/A", "95 % interval"):
+        table.add_column(name, justify="right")
+    table.add_column("meaning")
+    for ratio in ratios:
+        is_rate = ratio.name == "throughput"
+        values = [f"{v:.2f}/s" if is_rate else milliseconds(v) for v in (ratio.first, ratio.second)]
+        span = f"{ratio.lower:.3f} to {ratio.upper:.3f}"
+        table.add_row(ratio.name, *values, f"{ratio.ratio:.3f}", span, ratio.change.value)
+    return table

@@ -1,42 +1,60 @@
-"""``resnet-loadtest run``: one run, its reports, its verdict."""
+"""``resnet-loadtest run``: one run, its reports, its verdict; ``worker``: a process that generates part of its load."""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import logging
-from typing import TYPE_CHECKING
 
-from resnet_loadtest import greenlets
+from rich.console import Console
+
+from resnet_loadtest import enable_gevent
 from resnet_loadtest import options as option_list
-
-if TYPE_CHECKING:
-    import argparse
-
-    from rich.console import Console
-
-NAME = "run"
-HELP = "generate load, print a summary, write the reports, end with a verdict"
+from resnet_loadtest.cli import Command
+from resnet_loadtest.errors import LoadTestError
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """All options."""
-    option_list.add_to(parser)
-
-
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def _run(arguments: argparse.Namespace, console: Console) -> int:
     """Run and report; returns the exit code."""
     options = option_list.resolve(vars(arguments)).check()
-    greenlets.enable()
+    enable_gevent()
     logging.basicConfig(level=logging.ERROR)  # Locust logs each user that it starts
     from resnet_loadtest import runner
     from resnet_loadtest.report import write_all
-    from resnet_loadtest.report.terminal import Progress, print_summary
+    from resnet_loadtest.report.summary import Progress, print_summary
 
     options = runner.with_measured_rate(options, console)
     finished = runner.run(options, Progress(console))
     print_summary(finished, console)
-    now = datetime.datetime.now().astimezone()
-    stem = options.name or f"{options.profile}-{now:%Y%m%d-%H%M%S}"
+    stem = options.name or f"{options.profile}-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
     for path in write_all(finished, options.out, stem):
         console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
     return finished.verdict.exit_code
+
+
+RUN = Command("run", "generate load, print a summary, write the reports, end with a verdict", option_list.add_to, _run)
+
+
+def _add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """The master's address."""
+    parser.add_argument("--master-host", default="127.0.0.1", metavar="HOST", help="default: %(default)s")
+    parser.add_argument("--master-port", type=int, default=5557, metavar="PORT", help="default: %(default)s")
+
+
+def _work(arguments: argparse.Namespace, console: Console) -> int:
+    """Work until the master quits; returns the exit code."""
+    del console
+    enable_gevent()
+    logging.basicConfig(level=logging.ERROR)
+    from resnet_loadtest.workers import Worker
+
+    try:
+        Worker(arguments.master_host, arguments.master_port).run()
+    except ConnectionError as exc:
+        raise LoadTestError(f"no master at {arguments.master_host}:{arguments.master_port}") from exc
+    return 0
+
+
+WORKER = Command(
+    "worker", "generate part of the load for a `run --expect-workers` elsewhere", _add_worker_options, _work
+)

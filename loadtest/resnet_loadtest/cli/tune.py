@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from resnet_loadtest import enable_gevent
 from resnet_loadtest import options as option_list
 from resnet_loadtest.errors import LoadTestError, UsageError
 from resnet_loadtest.slo import Objective, parse
@@ -69,9 +70,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise UsageError("--callers, --rounds and --round-s must be above 0")
     if arguments.start or (arguments.start is None and not _has_url(arguments)):
         _become_server(arguments, options.model)
-    from resnet_loadtest import greenlets
-
-    greenlets.enable()
+    enable_gevent()
     logging.basicConfig(level=logging.ERROR)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the server gets its configs back
     from resnet_client import ResnetClientError

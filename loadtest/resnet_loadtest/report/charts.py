@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from resnet_loadtest.analysis import Verdict
-from resnet_loadtest.metrics import percentile
-from resnet_loadtest.samples import Status, response_s, service_s
-from resnet_loadtest.server_statistics import images_answered
+from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.metrics import Metrics, percentile
+from resnet_loadtest.samples import Status, images_answered, response_s, service_s
+from resnet_loadtest.search import Result
+from resnet_loadtest.server_statistics import Step
 from resnet_loadtest.slo import parse
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    import numpy.typing as npt
-
-    from resnet_loadtest.analysis import Run
-    from resnet_loadtest.metrics import Metrics
-    from resnet_loadtest.search import Result
-    from resnet_loadtest.server_statistics import Step
 
 Json: TypeAlias = dict[str, Any]
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from resnet_loadtest.analysis import Verdict
-from resnet_loadtest.metrics import milliseconds
-from resnet_loadtest.report import charts, tables
+from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.metrics import Metrics, milliseconds
+from resnet_loadtest.options import Options
+from resnet_loadtest.report import charts, summary
+from resnet_loadtest.search import Result
 from resnet_loadtest.workloads import addresses
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from resnet_loadtest.analysis import Run
-    from resnet_loadtest.metrics import Metrics
-    from resnet_loadtest.options import Options
-    from resnet_loadtest.search import Result
 
 
 def write_run(run: Run, path: Path) -> None:
@@ -42,12 +37,12 @@ def write_run(run: Run, path: Path) -> None:
             (
                 "Stages",
                 "From every request; “failed” means that so many failed that there is no time. CPU is the generator's.",
-                tables.stage_rows(run),
+                summary.stage_rows(run),
             ),
             (
                 "Inside the server",
                 "Difference of the server's own statistics before and after the run; times are means per request.",
-                tables.model_rows(run),
+                summary.model_rows(run),
             ),
         ],
     )
@@ -73,7 +68,7 @@ def write_search(result: Result, path: Path) -> None:
         bottleneck=limits[-1] if limits else "",
         tiles=tiles,
         charts=charts.of_search(result),
-        tables=[("Trials", "In the order in which they ran.", tables.trial_rows(trials))],
+        tables=[("Trials", "In the order in which they ran.", summary.trial_rows(trials))],
     )
 
 

@@ -1,0 +1,144 @@
+"""The summary of a run: the tables of terminal and page, live progress, and what is printed at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.metrics import Metrics, milliseconds
+from resnet_loadtest.samples import Chunk, Status
+from resnet_loadtest.schedule import Stage
+from resnet_loadtest.search import Trial
+from resnet_loadtest.server_statistics import Step
+from resnet_loadtest.workloads import addresses
+
+Rows: TypeAlias = list[dict[str, str]]
+"""A table: each row is a column's name → text."""
+
+_COLOURS = {Verdict.PASS: "green", Verdict.MEASURED: "cyan", Verdict.FAIL: "red", Verdict.INVALID: "yellow"}
+_LINE_S = 5.0
+# A terminal is narrower than the page.
+_ON_THE_PAGE_ONLY = {"p99.9", "max", "Little's law", "reasons", "busy"}
+
+
+class Progress:
+    """One line that changes on a terminal; elsewhere a line every five seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._next_s = 0.0
+
+    def __call__(self, now_s: float, stage: Stage, chunks: list[Chunk]) -> None:
+        """Print where the run is."""
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + (1.0 if self._console.is_terminal else _LINE_S)
+        recent = chunks[-1].samples if chunks else ()
+        durations = sorted(row["done_s"] - row["intended_s"] for row in recent if row["status"] == Status.OK)
+        answered = sum(int((chunk.samples["status"] == Status.OK).sum()) for chunk in chunks)
+        failed = sum(len(chunk.samples) for chunk in chunks) - answered
+        median = f"{durations[len(durations) // 2] * 1000:6.1f} ms" if durations else "        -"
+        line = (
+            f"{max(0, now_s):5.0f} s  {stage.name:<12} level {stage.level_at(now_s):7.1f}  answered {answered:6}  "
+            f"failed {failed:4}  last second's median {median}"
+        )
+        self._console.print(line, end="\r" if self._console.is_terminal else "\n", highlight=False)
+
+
+def print_summary(run: Run, console: Console) -> None:
+    """Print the results of a run."""
+    options = run.options
+    where = f"{options.mix} on {options.model} at {addresses(options)}"
+    console.print(Text(f"\n{options.profile}, {options.loop}, {where}"))
+    for rows in (stage_rows(run), model_rows(run)):
+        if rows:
+            console.print(_table(rows))
+    for check in run.checks:
+        verdict = ("met", "green") if check.is_met else ("failed", "red")
+        console.print(Text.assemble("  ", verdict, f": {check.message}"))
+    for warning in run.warnings:
+        console.print(Text(f"  warning: {warning}", style="yellow"), soft_wrap=True)
+    if run.memory_growth is not None and run.options.profile == "soak":
+        console.print(Text(f"  generator memory after warming up: {run.memory_growth:+.1%}"))
+    console.print(Text(f"  Bottleneck: {run.bottleneck}"), soft_wrap=True)
+    console.print(Text.assemble((run.verdict.name, f"bold {_COLOURS[run.verdict]}"), f": {run.verdict.meaning}"))
+
+
+def _table(rows: Rows) -> Table:
+    columns = [name for name in rows[0] if name not in _ON_THE_PAGE_ONLY]
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="left" if name is columns[0] else "right")
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in columns), style="bold" if row[columns[0]] == "whole run" else "")
+    return table
+
+
+def stage_rows(run: Run) -> Rows:
+    """Each stage; the whole run comes last."""
+    return [_stage(run, part) for part in ([*run.parts, run.whole] if len(run.parts) > 1 else [run.whole])]
+
+
+def model_rows(run: Run) -> Rows:
+    """Each model's part in the run, from the server's statistics."""
+    return [_model(run, step) for step in run.server.steps.values()]
+
+
+def trial_rows(trials: Sequence[Trial]) -> Rows:
+    """Each trial of a search."""
+    return [
+        {
+            "search": str(trial.repeat),
+            "requests/s": f"{trial.rate:.2f}",
+            "requests": str(trial.run.whole.requests),
+            "failed": f"{trial.run.whole.error_rate:.2%}",
+            **_percentiles(trial.run.whole, 50, 95, 99),
+            "verdict": trial.run.verdict.name,
+        }
+        for trial in trials
+    ]
+
+
+def _stage(run: Run, part: Metrics) -> dict[str, str]:
+    counted, by_littles_law = run.in_flight(part) or (math.nan, math.nan)
+    is_open = run.options.is_open_loop
+    return {
+        "stage": part.name,
+        "requests/s" if is_open else "users": f"{part.level:.1f}" if is_open else f"{max(1, round(part.level))}",
+        "requests": str(part.requests),
+        "failed": f"{part.error_rate:.2%}",
+        "images/s": f"{part.throughput:.2f}",
+        **_percentiles(part, 50, 95, 99, 99.9),
+        "max": milliseconds(part.max_s),
+        "service p99": milliseconds(part.percentile_s(99, of="service")),
+        "sent late, p99": milliseconds(part.late_s(99)),
+        "in flight": f"{counted:.1f}",
+        "Little's law": f"{by_littles_law:.1f}",
+        "CPU": f"{run.generator_cpu(part):.0%}",
+    }
+
+
+def _model(run: Run, step: Step) -> dict[str, str]:
+    reasons = run.server.failures.get(step.model, {})
+    return {
+        "model": step.model,
+        "answered": str(step.succeeded),
+        "failed": str(step.failed),
+        "reasons": ", ".join(f"{count} {reason.lower()}" for reason, count in reasons.items()) or "-",
+        "batches": str(step.executions),
+        "images per batch": f"{step.mean_batch:.2f}",
+        "queue": milliseconds(step.mean_queue_s),
+        "compute": milliseconds(step.mean_compute_s),
+        "total": milliseconds(step.mean_total_s),
+        "busy": "-" if step.model in run.server.ensembles else f"{step.busy(run.wall_s):.0%}",
+    }
+
+
+def _percentiles(part: Metrics, *percents: float) -> dict[str, str]:
+    return {f"p{percent:g}": milliseconds(part.percentile_s(percent)) for percent in percents}

@@ -1,0 +1,64 @@
+"""The message about the bottleneck."""
+
+import pytest
+from resnet_loadtest.bottleneck import describe
+
+from .conftest import step_of
+
+ENSEMBLE = {"resnet50": step_of("resnet50", 1000, compute_s=0.1)}
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "network", "service_s", "message"),
+    [
+        (
+            {"queue_s": 0.06, "compute_s": 0.0095},
+            {"compute_s": 0.005},
+            0.08,
+            "Decoding: requests wait for preprocess 75%",
+        ),
+        (
+            {"compute_s": 0.001},
+            {"queue_s": 0.06, "compute_s": 0.0095},
+            0.08,
+            "Compute: requests wait for network_onnx 75%",
+        ),
+        ({"compute_s": 0.001}, {"queue_s": 0.06, "compute_s": 0.002}, 0.07, "Queueing"),
+        (
+            {"compute_s": 0.001},
+            {"compute_s": 0.008},
+            0.01,
+            "None: the server is not saturated; 80% of request time is computing in network_onnx",
+        ),
+        (
+            {"compute_s": 0.001},
+            {"queue_s": 0.003, "compute_s": 0.0095},
+            0.014,
+            "Compute: network_onnx is busy 95%",
+        ),
+        ({"compute_s": 0.001}, {"compute_s": 0.002}, 0.01, "Outside the models (70% of request time). Try gRPC"),
+    ],
+)
+def test_describe_names_each_bottleneck(preprocess, network, service_s, message):
+    """1000 requests in 10 s, times per request."""
+    steps = ENSEMBLE | {
+        "preprocess": step_of("preprocess", 1000, **preprocess),
+        "network_onnx": step_of("network_onnx", 1000, **network),
+    }
+    found = describe(steps, {"resnet50"}, answered=1000, service_s=service_s, wall_s=10.0)
+    assert found.startswith(message)
+
+
+def test_describe_ignores_requests_that_were_refused_later():
+    """1000 were decoded, but only 200 answered: the network's full queue refused the others."""
+    steps = {
+        "preprocess": step_of("preprocess", 1000, compute_s=0.01),
+        "network_onnx": step_of("network_onnx", 200, queue_s=6.0, compute_s=3.0, batch=25, failed=800),
+    }
+    found = describe(steps, set(), answered=200, service_s=9.5, wall_s=30.0)
+    assert found.startswith("Compute: requests wait for network_onnx 63%")
+
+
+def test_describe_without_responses_is_unknown():
+    """No times, no bottleneck."""
+    assert "no request was answered" in describe({}, set(), answered=0, service_s=float("nan"), wall_s=1.0)

@@ -1,0 +1,96 @@
+"""The search for the highest rate."""
+
+import io
+import math
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from resnet_loadtest.options import Options
+from resnet_loadtest.search import Bracket, Result, Search, Trial, bisect, interval
+from rich.console import Console
+
+from .conftest import run_of, samples_of
+
+
+@given(st.floats(1, 1000), st.floats(1, 1000), st.sampled_from([0.02, 0.05, 0.1]))
+def test_bisect_brackets_the_truth(truth, first, precision):
+    """A server that passes up to some rate is found out, from wherever the search begins."""
+    bracket = bisect(lambda rate: rate <= truth, first, precision=precision, most_trials=40)
+    assert bracket.passed <= truth < bracket.failed
+    assert bracket.is_within(precision)
+
+
+def test_bisect_ends_without_a_bound():
+    """Where everything passes there is no upper end, and where nothing does no lower."""
+    assert bisect(lambda _: True, 10, most_trials=5).failed == math.inf
+    assert bisect(lambda _: False, 10, most_trials=5).passed == 0
+
+
+def test_interval_contains_every_bracket():
+    """That of one search is its bracket, and nothing narrower."""
+    assert interval([Bracket(95, 100)]) == (95, 95, 100)
+    mean, lower, upper = interval([Bracket(95, 100), Bracket(94, 99), Bracket(96, 101)])
+    assert mean == pytest.approx(95)
+    assert lower <= 94
+    assert upper >= 101
+
+
+@pytest.mark.parametrize(("count", "student"), [(3, 4.303), (11, 2.228), (40, 2.131)])
+def test_interval_is_students(count, student):
+    """Whose quantile is larger the fewer searches there were; half of them end at 95, half at 105."""
+    brackets = [Bracket(middle - 0.5, middle + 0.5) for middle in [95.0, *[95.0, 105.0] * count][:count]]
+    middles = [bracket.passed + 0.5 for bracket in brackets]
+    half = student * statistics.stdev(middles) / math.sqrt(count)
+    _, lower, upper = interval(brackets)
+    assert lower == pytest.approx(min(94.5, statistics.fmean(middles) - half))
+    assert upper == pytest.approx(max(105.5, statistics.fmean(middles) + half))
+
+
+def conclude(*brackets, late_s=0.0):
+    """The result of brackets; at their lower ends 100 requests took 10 ms each, at their upper ones 1 s."""
+    options = Options(rate=50.0, slo="p50<=100ms")
+    trials = [
+        Trial(repeat, rate, run_of(samples_of([duration_s] * 100, late_s=late_s), options=options))
+        for repeat, bracket in enumerate(brackets, start=1)
+        for rate, duration_s in ((bracket.passed, 0.01), (bracket.failed, 1.0))
+        if 0 < rate < math.inf
+    ]
+    return Result.of(options, trials, brackets)
+
+
+@pytest.mark.parametrize(
+    ("brackets", "late_s", "is_proven", "message"),
+    [
+        ([(95, 100), (94, 99)], 0, True, "94.50 requests per second meet p50<=100ms (95 % interval "),
+        ([(95, 100), (94, 99), (0, 7)], 0, False, "search 3 met it at no rate, down to 7.00"),
+        ([(95, math.inf)], 0, False, "search 1 met it at every rate, up to 95.00/s; raise --start"),
+        ([(0, 7)], 0, False, "No rate met p50<=100ms: search 1 met it at no rate, down to 7.00/s"),
+        ([(95, 100)], 1.0, False, "but that proves nothing: at 100.00/s"),
+    ],
+)
+def test_result_is_proven_by_closed_brackets(brackets, late_s, is_proven, message):
+    """Not by a server that broke down, never reached its limit or always exceeded it, nor by a late generator."""
+    result = conclude(*(Bracket(*bracket) for bracket in brackets), late_s=late_s)
+    assert result.is_proven is is_proven
+    assert message in result.message
+
+
+@pytest.mark.parametrize(("invalid", "trials"), [(0, 4), (1, 5)])
+def test_search_repeats_an_invalid_trial(invalid, trials):
+    """A server for 50/s; the generator was late in the first trial or in none."""
+    rates = []
+
+    def run(options):
+        rates.append(options.rate)
+        late_s = 1.0 if len(rates) <= invalid else 0.0
+        duration_s = 0.01 if options.rate <= 50 else 1.0
+        return run_of(samples_of([duration_s] * 100, late_s=late_s), options=options)
+
+    options = Options(rate=1.0, slo="p50<=100ms", duration_s=10.0)
+    search = Search(options, run, repeats=1, precision=0.1, trial_s=1.0, console=Console(file=io.StringIO()))
+    result = search.find(40.0)
+    assert result.is_proven
+    assert result.found[1] <= 50 < result.found[2]
+    assert len(rates) == trials

@@ -1,0 +1,52 @@
+"""What models did between two reads of the statistics."""
+
+from resnet_client import ModelStatistics
+from resnet_loadtest.server_statistics import difference, requests_served
+
+from .conftest import step_of
+
+
+def statistics(model, count, batches, version="1"):
+    """Counts; each request took 2 ms, 1 ms of it in the queue."""
+    return ModelStatistics(
+        model=model,
+        model_version=version,
+        inference_count=count,
+        execution_count=sum(batches.values()),
+        success_count=count,
+        failure_count=0,
+        success_ns=count * 2_000_000,
+        failure_ns=0,
+        queue_ns=count * 1_000_000,
+        compute_input_ns=0,
+        compute_infer_ns=count * 1_000_000,
+        compute_output_ns=0,
+        busy_ns=sum(batches.values()) * 1_000_000,
+        batch_sizes=batches,
+    )
+
+
+def test_difference_subtracts_and_adds_versions_up():
+    """Earlier counts are subtracted, but those of a version that is gone; idle models are left out."""
+    before = [
+        statistics("network", 10, {1: 10}),
+        statistics("network", 7, {1: 7}, version="0"),
+        statistics("idle", 5, {1: 5}),
+    ]
+    after = [
+        statistics("network", 18, {1: 12, 3: 2}),
+        statistics("network", 4, {2: 2}, version="2"),
+        statistics("idle", 5, {1: 5}),
+    ]
+    steps = difference(before, after)
+    assert list(steps) == ["network"]
+    step = steps["network"]
+    assert (step.succeeded, step.executions, dict(step.batch_sizes)) == (12, 6, {1: 2, 2: 2, 3: 2})
+    assert (step.mean_queue_s, step.mean_compute_s, step.mean_total_s) == (0.001, 0.001, 0.002)
+    assert round(step.busy(0.012), 6) == 0.5  # six batches of a millisecond, however many requests shared them
+
+
+def test_requests_served_counts_a_step_called_directly_once():
+    """10 images through the ensemble and 5 as pixels: 15 requests."""
+    steps = {"resnet50": step_of("resnet50", 10), "network_onnx": step_of("network_onnx", 15)}
+    assert requests_served(steps, {"resnet50": "", "network_onnx": "resnet50"}) == 15

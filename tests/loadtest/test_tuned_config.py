@@ -1,0 +1,68 @@
+"""The named model config: from which file it is made, what it says of its origin, whose models it leaves alone."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from resnet_client.model_configs import LOCAL, TUNED, named_config
+from resnet_loadtest import tuned_config
+from resnet_loadtest.errors import UsageError
+from tritonclient.grpc import model_config_pb2 as pb
+
+REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """The config of one model, as the build wrote it."""
+    (tmp_path / "network_onnx").mkdir()
+    shutil.copy(REPOSITORY / "network_onnx/config.pbtxt", tmp_path / "network_onnx")
+    return tmp_path
+
+
+def test_tuned_config_is_written_whole_and_used_next(repository):
+    """A comment tells date, command and machine; below it is the config in text format, and no other file is left."""
+    config = tuned_config.read_base(repository, "network_onnx", LOCAL)
+    assert tuned_config.read_next(repository, "network_onnx") == config
+    config.instance_group[0].count = 5
+    lines = tuned_config.provenance(["tune", "--slo", "p99<=100ms"], ["images/s:", "  12.0  one"])
+    (path,) = tuned_config.write(repository, {"network_onnx": config}, lines, base=LOCAL)
+    assert path == named_config(repository, "network_onnx", TUNED)
+    assert list(path.parent.iterdir()) == [path]
+    assert tuned_config.read_next(repository, "network_onnx") == config
+    text = path.read_text()
+    assert "# Command: resnet-loadtest tune --slo 'p99<=100ms'\n" in text
+    assert f", {len(os.sched_getaffinity(0))} cores\n" in text
+    assert "#   12.0  one\n" in text
+    assert "--model-config-name=tuned" in text
+    assert text_format.Parse(text, pb.ModelConfig()) == config
+
+
+def test_tuned_config_begins_with_the_local_one_and_copies_it_for_other_models(repository):
+    """Triton takes one name for all models: without the copy, it would use the ``config.pbtxt`` of the others."""
+    text = (repository / "network_onnx/config.pbtxt").read_text()
+    for model in ("network_onnx", "network_torchscript"):
+        path = named_config(repository, model, LOCAL)
+        path.parent.mkdir(parents=True)
+        path.write_text(text.replace("max_batch_size: 32", "max_batch_size: 2"))
+    config = tuned_config.read_base(repository, "network_onnx", LOCAL)
+    assert config.max_batch_size == 2
+    paths = tuned_config.write(repository, {"network_onnx": config}, ["measured"], base=LOCAL)
+    assert paths == [named_config(repository, model, TUNED) for model in ("network_onnx", "network_torchscript")]
+    assert paths[1].read_text().endswith(named_config(repository, "network_torchscript", LOCAL).read_text())
+
+
+def test_models_of_others_are_left_alone(repository):
+    """A config that the build did not write may mean anything."""
+    path = repository / "network_onnx/config.pbtxt"
+    path.write_text(path.read_text().partition("\n")[2])
+    with pytest.raises(UsageError, match="network_onnx cannot be tuned: resnet-build did not write"):
+        tuned_config.read_base(repository, "network_onnx", LOCAL)
+
+
+def test_another_repository_is_an_error(repository):
+    """The message names the option."""
+    with pytest.raises(UsageError, match=r"other/config\.pbtxt.*--repository is the model repository"):
+        tuned_config.read_base(repository, "other", LOCAL)
