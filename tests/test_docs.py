@@ -31,7 +31,7 @@ COMMAND = re.compile(r"^(?:\$ )?(resnet-(?:build|serve|client|loadtest)(?: .*)?)
 # The longer name comes first: `rollout` has a parser of its own.
 PARSERS = {
     ("resnet-serve", "rollout"): resnet_serve.rollout.cli.parser,
-    ("resnet-build",): resnet_build.__main__._parser,
+    ("resnet-build",): resnet_build.__main__.parser,
     ("resnet-serve",): resnet_serve.options.parser,
     ("resnet-client",): lambda: resnet_client.cli.build_parser(resnet_client.cli._COMMANDS),
     ("resnet-loadtest",): resnet_loadtest.__main__._parser,

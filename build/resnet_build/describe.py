@@ -15,7 +15,7 @@ from resnet_build.network import Architecture, make_resnet50
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One row: a part of the network, for one 224x224 photo.
+    """One row: a part of the network, for one 224x224 image.
 
     Attributes:
         name: the part's attribute in torchvision's module.
@@ -71,7 +71,7 @@ def table(architecture: Architecture, classes: int) -> Table:
     rows = stages(architecture, classes)
     gmacs = sum(row.gmacs for row in rows)
     out = Table(
-        title=f"ResNet-50 {architecture}, {classes} classes, one 224x224 photo",
+        title=f"ResNet-50 {architecture}, {classes} classes, one 224x224 image",
         caption=f"{gmacs:.2f} billion multiply-adds (GMACs) are {2 * gmacs:.2f} GFLOPs",
     )
     for column in ("stage", "layers"):

@@ -16,7 +16,7 @@ URL = "grpc://h:1"
 ROOT = Path(__file__).resolve().parents[3]
 STANDALONE = (
     "model_repository/preprocess/1/model.py",
-    "build/resnet_build/python_models/preprocess_check/model.py",
+    "build/resnet_build/python_models/preprocess_check.py",
     "deploy/compose/healthcheck.py",
 )
 

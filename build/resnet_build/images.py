@@ -1,20 +1,19 @@
-"""The images that ranges are taken from, and those that variants are evaluated on."""
+"""Real images for validation and calibration: those of a folder, or those with a free licence that packages bundle."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from resnet_client import example_images
-from resnet_client.preprocessing import InvalidImageError, Recipe, decode, prepare
+from resnet_client.preprocessing import InvalidImageError, Recipe, crop_pixels, decode, prepare
 
-from resnet_build.errors import BuildError, UsageError
-
-Pixels = npt.NDArray[np.uint8]
+from resnet_build import BuildError, UsageError
+from resnet_build.network import Pixels
 
 # More images do not change the ranges, and each costs two executions of the network.
 CALIBRATION_COUNT = 64
@@ -25,15 +24,56 @@ _SMALLEST_AREA = 0.15
 _LARGEST_ASPECT = 4 / 3
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
+_ROTATIONS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+_FLIPS = (None, Image.Transpose.FLIP_LEFT_RIGHT)
+_ZOOMS = (1.0, 0.8, 0.6, 0.45)
+
+
+def sample(count: int, recipe: Recipe) -> Pixels:
+    """Preprocess bundled images that all differ: the images, then their flips, rotations and zooms.
+
+    Returns:
+        uint8, shape (count, 224, 224, 3), RGB.
+
+    Raises:
+        BuildError: no images are installed.
+    """
+    changes = itertools.product(_ZOOMS, _ROTATIONS, _FLIPS, _decoded(example_images.everyday()))
+    pixels = [
+        crop_pixels(_changed(image, zoom, rotation, flip), recipe)
+        for zoom, rotation, flip, image in itertools.islice(changes, count)
+    ]
+    # A batch that is larger than that is filled by repeating them.
+    return np.stack(list(itertools.islice(itertools.cycle(pixels), count)))
+
+
+def _decoded(paths: list[Path]) -> list[Image.Image]:
+    if not paths:
+        raise BuildError(
+            "validation and quantisation need real images: install scikit-image or scikit-learn, which bundle some "
+            "(pip install 'resnet50-triton[build]' does)"
+        )
+    return [decode(path.read_bytes()) for path in paths]
+
+
+def _changed(
+    image: Image.Image, zoom: float, rotation: Image.Transpose | None, flip: Image.Transpose | None
+) -> Image.Image:
+    width, height = image.size
+    image = image.crop((0, 0, int(width * zoom), int(height * zoom)))
+    for change in (rotation, flip):
+        image = image if change is None else image.transpose(change)
+    return image
+
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationSet:
-    """Prepared pixels, uint8, each of shape (N, 224, 224, 3), RGB.
+    """Preprocessed images, uint8, each array of shape (N, 224, 224, 3), RGB.
 
     Attributes:
         source: where they come from, for the manifest and the terminal.
         calibration: those that the ranges are taken from.
-        evaluation: others, on which the result is compared with the FP32 network: other images of a folder, or other
+        evaluation: others, on which a variant is compared with the FP32 network: other images of a folder, or other
             crops of the bundled images.
     """
 
@@ -47,8 +87,8 @@ class CalibrationSet:
         return hashlib.sha256(self.calibration.tobytes() + self.evaluation.tobytes()).hexdigest()
 
 
-def load(folder: Path | None, recipe: Recipe) -> CalibrationSet:
-    """Prepare the images of a folder, or crops of the images that packages bundle.
+def calibration_set(folder: Path | None, recipe: Recipe) -> CalibrationSet:
+    """Preprocess the images of a folder, or crops of the images that packages bundle.
 
     Args:
         folder: with images like those that will be served, also in folders below; None for the bundled ones.
@@ -61,12 +101,7 @@ def load(folder: Path | None, recipe: Recipe) -> CalibrationSet:
 
 
 def _bundled(size: int) -> CalibrationSet:
-    images = [decode(path.read_bytes()) for path in (*example_images.everyday(), *example_images.unusual())]
-    if not images:
-        raise BuildError(
-            "quantisation needs images: name a folder with --calibration-images, or install scikit-image, which "
-            "bundles some (pip install 'resnet50-triton[build]' does)"
-        )
+    images = _decoded([*example_images.everyday(), *example_images.unusual()])
     rng = np.random.default_rng(_SEED)
     count = CALIBRATION_COUNT + EVALUATION_COUNT
     crops = np.stack([_random_crop(images[index % len(images)], size, rng) for index in range(count)])
@@ -86,7 +121,7 @@ def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pix
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels  # noqa: PLR2004  # a coin
 
 
-def images_of(folder: Path) -> list[Path]:
+def calibration_files(folder: Path) -> list[Path]:
     """Return the images of a folder and of those below it, in order.
 
     Raises:
@@ -104,7 +139,7 @@ def images_of(folder: Path) -> list[Path]:
 
 
 def _of_folder(folder: Path, recipe: Recipe) -> CalibrationSet:
-    paths = images_of(folder)
+    paths = calibration_files(folder)
     # Spread over the whole folder, whose order is often that of the classes.
     step = max(1.0, len(paths) / (CALIBRATION_COUNT + EVALUATION_COUNT))
     chosen = [paths[int(index * step)] for index in range(int(len(paths) / step))]

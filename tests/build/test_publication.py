@@ -10,12 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from resnet_build import manifest, pipeline
-from resnet_build.__main__ import main
-from resnet_build.errors import BuildError
-from resnet_build.options import ServingOptions
-from resnet_build.repository import is_unfinished, publication
-from resnet_build.weights import FileOptions
+from resnet_build import BuildError
+from resnet_build.publication import is_unfinished, locked, publication
 
 
 def files(root: Path) -> dict[str, str]:
@@ -34,7 +30,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_all_files_appear_at_the_end(root: Path) -> None:
+def test_publication_renames_at_the_end(root: Path) -> None:
     """Nothing changes before the block ends; then everything has."""
     with publication(root) as out:
         out.write("net/config.pbtxt", "new")
@@ -45,7 +41,7 @@ def test_all_files_appear_at_the_end(root: Path) -> None:
     assert files(root) == {"net/config.pbtxt": "new", "net/2/model.onnx": "bytes", "ensemble/1/": ""}
 
 
-def test_a_failure_changes_nothing(root: Path) -> None:
+def test_publication_that_fails_changes_nothing(root: Path) -> None:
     """An exception in the block leaves the repository as it was, without leftovers and folders."""
     with pytest.raises(RuntimeError), publication(root) as out:
         out.write("net/config.pbtxt", "new")
@@ -55,8 +51,8 @@ def test_a_failure_changes_nothing(root: Path) -> None:
     assert files(root) == {"net/config.pbtxt": "old"}
 
 
-def test_a_folder_that_cannot_be_made_changes_nothing(root: Path) -> None:
-    """It is found out before the first rename."""
+def test_publication_makes_folders_before_it_renames(root: Path) -> None:
+    """The error comes before the first rename."""
     (root / "ensemble").touch()
     before = files(root)
     with pytest.raises(BuildError, match="nothing was changed"), publication(root) as out:
@@ -67,7 +63,7 @@ def test_a_folder_that_cannot_be_made_changes_nothing(root: Path) -> None:
     assert not is_unfinished(root)
 
 
-def test_an_unwanted_model_goes_with_the_publication_only(root: Path) -> None:
+def test_publication_removes_at_the_end(root: Path) -> None:
     """It stays where the build fails, and need not be there."""
     with pytest.raises(RuntimeError), publication(root) as out:
         out.remove("net")
@@ -83,8 +79,8 @@ def test_an_unwanted_model_goes_with_the_publication_only(root: Path) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from resnet_build.errors import BuildError
-from resnet_build.repository import publication
+from resnet_build import BuildError
+from resnet_build.publication import publication
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # the kernel refuses more, as a full disk would
@@ -97,7 +93,7 @@ except BuildError as exc:
 """
 
 
-def test_a_full_disk_changes_nothing(root: Path) -> None:
+def test_publication_on_a_full_disk_changes_nothing(root: Path) -> None:
     """The build that does not fit says so and leaves what was there."""
     result = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(root)], capture_output=True, text=True, timeout=60, check=True
@@ -110,7 +106,7 @@ def test_a_full_disk_changes_nothing(root: Path) -> None:
 INTERRUPTED = """
 import os, signal, sys, threading
 from pathlib import Path
-from resnet_build.repository import publication
+from resnet_build.publication import publication
 
 arrived, wake = os.pipe()
 os.set_blocking(wake, False)
@@ -139,7 +135,7 @@ print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from resnet_build.repository import publication
+from resnet_build.publication import publication
 
 rename = Path.replace
 
@@ -154,7 +150,7 @@ with publication(Path(sys.argv[1])) as out:
 """
 
 
-def test_a_build_killed_among_the_renames_is_noticed(root: Path) -> None:
+def test_publication_killed_among_its_renames_is_noticed(root: Path) -> None:
     """Old files may stand beside new ones, until the next one has written everything."""
     assert not is_unfinished(root)
     result = subprocess.run([sys.executable, "-c", KILLED, str(root)], timeout=60, check=False)
@@ -165,7 +161,7 @@ def test_a_build_killed_among_the_renames_is_noticed(root: Path) -> None:
     assert files(root) == {"net/config.pbtxt": "whole"}
 
 
-def test_a_rename_that_fails_is_noticed(root: Path) -> None:
+def test_publication_with_a_failed_rename_is_noticed(root: Path) -> None:
     """The message says to build again, and that must not find all up to date."""
     (root / "net/labels.txt").mkdir()
     with pytest.raises(BuildError, match=r"written in part only .*; build again"), publication(root) as out:
@@ -174,7 +170,7 @@ def test_a_rename_that_fails_is_noticed(root: Path) -> None:
     assert is_unfinished(root)
 
 
-def test_ctrl_c_waits_for_the_last_rename(root: Path) -> None:
+def test_publication_defers_ctrl_c_to_the_last_rename(root: Path) -> None:
     """It comes when all is written, even where a thread like those of torch takes the signal."""
     (root / "old").mkdir()
     result = subprocess.run(
@@ -185,7 +181,7 @@ def test_ctrl_c_waits_for_the_last_rename(root: Path) -> None:
     assert not (root / "old").exists()
 
 
-def test_a_publication_in_another_thread_leaves_signals_alone(root: Path) -> None:
+def test_publication_in_another_thread_leaves_signals_alone(root: Path) -> None:
     """Python sets handlers in the main thread only."""
 
     def publish() -> None:
@@ -198,30 +194,7 @@ def test_a_publication_in_another_thread_leaves_signals_alone(root: Path) -> Non
     assert files(root) == {"net/config.pbtxt": "new"}
 
 
-@pytest.mark.parametrize(
-    ("written", "sentence"), [(True, "interrupted after everything was written"), (False, "nothing was written")]
-)
-def test_an_interrupted_build_tells_what_was_written(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    written: bool,
-    sentence: str,
-) -> None:
-    """Ctrl-C can come after the last rename."""
-
-    def build(options: pipeline.BuildOptions, *_: object) -> bool:
-        if written:
-            with publication(options.repository) as out:
-                out.write(manifest.FILENAME, manifest.to_json({"versions": {}}))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pipeline, "_build", build)
-    assert main(["--weights", "random:0", "--repository", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.endswith(f"{sentence}\n")
-
-
-def test_an_open_file_survives_its_replacement(root: Path) -> None:
+def test_publication_leaves_open_files_to_their_readers(root: Path) -> None:
     """A server that is reading goes on with the bytes it has."""
     with (root / "net/config.pbtxt").open() as reader:
         with publication(root) as out:
@@ -229,7 +202,7 @@ def test_an_open_file_survives_its_replacement(root: Path) -> None:
         assert reader.read() == "old"
 
 
-def test_leftovers_of_a_killed_build_are_removed(root: Path) -> None:
+def test_publication_removes_leftovers_of_killed_ones(root: Path) -> None:
     """What a dead process left goes; what a living one is writing stays."""
     (root / "net/.net-1-model.onnx.999999999.tmp").write_text("dead")
     living = root / f"net/.net-1-model.pt.{os.getppid()}.tmp"
@@ -241,15 +214,23 @@ def test_leftovers_of_a_killed_build_are_removed(root: Path) -> None:
     assert files(root) == {"net/config.pbtxt": "new", str(living.relative_to(root)): "alive"}
 
 
-def test_a_folder_alone_is_no_variant(tmp_path: Path) -> None:
-    """What a killed build left is not built from then on; what lost its configuration only is."""
-    options = pipeline.BuildOptions("random:0", FileOptions(), ServingOptions(), tmp_path, tmp_path)
-    (tmp_path / "network_int8/1").mkdir(parents=True)
-    assert options.all_variants == ()
-    (tmp_path / "network_int8/.network_int8-1-model.onnx.999999999.tmp").touch()
-    assert options.all_variants == ()
-    for name in ("config.pbtxt", "1/model.onnx"):
-        file = tmp_path / "network_int8" / name
-        file.touch()
-        assert options.all_variants == ("int8",)
-        file.unlink()
+def test_locked_makes_builds_wait_for_each_other(root: Path) -> None:
+    """A build holds the repository until it has ended, so that none loses another's record."""
+    messages: list[str] = []
+    waiting = threading.Event()
+
+    def report(message: str) -> None:
+        messages.append(message)
+        waiting.set()
+
+    def second() -> None:
+        with locked(root, report):
+            messages.append("in")
+
+    with locked(root, lambda _: None):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waiting.wait(30)
+        assert messages == [f"another build is writing {root}; waiting for it"]
+    thread.join(30)
+    assert messages[-1] == "in"

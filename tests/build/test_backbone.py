@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from resnet_build import backbone, configs
@@ -12,23 +13,23 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 
 @pytest.mark.parametrize(("half", "bound"), [(False, 1e-5), (True, 1e-3)])
-def test_maps_are_those_of_intermediate_layer_getter(half: bool, bound: float) -> None:
+def test_backbone_maps_are_those_of_intermediate_layer_getter(half: bool, bound: float) -> None:
     """The same stages, the same shapes, the same values on the same pixels."""
     torch.manual_seed(1)
     eager = make_resnet50("v1", 10)
-    pixels = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
-    expected = backbone.maps_of(eager, pixels)
+    noise = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    expected = backbone.maps_of(eager, noise.numpy())
     with torch.inference_mode():
-        *maps, together = backbone.BackboneNetwork(fold_batch_norms(eager), half=half)(pixels)
+        *maps, together = backbone.BackboneNetwork(fold_batch_norms(eager), half=half)(noise)
     for (name, wanted), got in zip(expected.items(), maps, strict=True):
         assert tuple(got.shape) == (2, *backbone.MAPS[name])
         assert got.dtype == (torch.float16 if half else torch.float32)
-        assert float((got.float() - wanted).abs().max() / wanted.abs().max()) < bound
+        assert np.abs(got.float().numpy() - wanted).max() / np.abs(wanted).max() < bound
     assert torch.equal(together, torch.cat([m.flatten(1) for m in maps], dim=1))
 
 
 @pytest.mark.parametrize(("wire", "kind"), [("fp32", pb.TYPE_FP32), ("fp16", pb.TYPE_FP16)])
-def test_configs_are_those_of_the_default_with_other_outputs(wire: backbone.Wire, kind: int) -> None:
+def test_render_takes_the_configs_of_the_default_with_other_outputs(wire: backbone.Wire, kind: int) -> None:
     """Threads, recipe, limits and versions are what the build says; batches stay small, as maps are large."""
     options = ServingOptions(threads=3, preferred_batch_size=16)
     rendered = configs.render_all(options, Recipe(resize=232, crop=224), 1000)

@@ -1,4 +1,4 @@
-"""A repository that was built for a GPU host, on the real server without a GPU."""
+"""The model `preprocess_check`, in a repository for GPU hosts on the real server without a GPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def served(repository_copy) -> Iterator[TritonServer]:
     options = gpu.GpuOptions(accelerator="tensorrt", preprocessing="dali")
     texts = gpu.adapt(with_warmup(texts), options)
     files = {f"{model}/config.pbtxt": text for model, text in texts.items()}
-    for name, text in {**files, **dict(gpu.small_files(recipe, 32)), "resnet50_dali/1/.keep": ""}.items():
+    for name, text in {**files, **gpu.model_files(recipe, 32), "resnet50_dali/1/.keep": ""}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     with TritonServer(ServerConfig(folder, port=0)) as server:
@@ -48,31 +48,33 @@ def with_warmup(texts: dict[str, str]) -> dict[str, str]:
 
 
 def ask_check(server: TritonServer, *encoded: bytes) -> np.ndarray:
-    """What the door before DALI makes of a request."""
+    """What `preprocess_check` makes of a request."""
     tensor = triton.InferInput("IMAGE", [len(encoded), 1], "BYTES")
     tensor.set_data_from_numpy(np.array([[one] for one in encoded], dtype=object))
     with triton.InferenceServerClient(server.grpc_url.removeprefix("grpc://")) as client:
         return client.infer("preprocess_check", [tensor]).as_numpy("ENCODED")
 
 
-def test_the_same_repository_serves_without_a_gpu(served: TritonServer, photos: dict[str, Path]) -> None:
-    """What is for GPUs only is not in the way: the default door answers, DALI's is not served."""
+def test_gpu_repository_serves_without_a_gpu(served: TritonServer, photos: dict[str, Path]) -> None:
+    """What is for GPUs only does not disturb: the default model answers, DALI's is not served."""
     with Client(served.grpc_url) as client:
         assert client.classify(photos["cat"]).top.index in range(281, 288)
     assert set(selection.without_package(Path(served.config.repository))) == {"preprocess_dali", "resnet50_dali"}
 
 
-def test_a_jpeg_goes_on_as_it_is(served: TritonServer, photos: dict[str, Path]) -> None:
+def test_preprocess_check_passes_on_a_jpeg(served: TritonServer, photos: dict[str, Path]) -> None:
     """Without its metadata, and with zeros behind it up to the length of the longest."""
     coffee = Image.open(photos["coffee"]).convert("RGB")
-    large, small = (as_jpeg(picture) for picture in (coffee, coffee.resize((100, 80))))
+    large, small = (as_jpeg(image) for image in (coffee, coffee.resize((100, 80))))
     rows = ask_check(served, large, small)
     assert rows.dtype == np.uint8
     assert np.array_equal(preprocessing.decode(rows[0].tobytes()), preprocessing.decode(large))
     assert np.array_equal(preprocessing.decode(rows[1].tobytes().rstrip(b"\0")), preprocessing.decode(small))
 
 
-def test_what_dali_might_see_otherwise_is_decoded_before(served: TritonServer, photos: dict[str, Path]) -> None:
+def test_preprocess_check_decodes_what_dali_might_decode_differently(
+    served: TritonServer, photos: dict[str, Path]
+) -> None:
     """A PNG with transparency and a JPEG that lies on its side go on as BMP, upright and in RGB."""
     coffee = Image.open(photos["coffee"]).convert("RGB").resize((60, 40))
     png = io.BytesIO()
@@ -85,8 +87,8 @@ def test_what_dali_might_see_otherwise_is_decoded_before(served: TritonServer, p
             assert np.array_equal(image, preprocessing.decode(encoded))
 
 
-def test_a_bad_photo_does_not_reach_dali(served: TritonServer, photos: dict[str, Path]) -> None:
-    """There it would fail the requests of others; it is refused in the words of `preprocess`."""
+def test_preprocess_check_refuses_an_invalid_image(served: TritonServer, photos: dict[str, Path]) -> None:
+    """In DALI it would fail the requests of others; the message is that of `preprocess`."""
     truncated = as_jpeg(Image.open(photos["coffee"]).convert("RGB"))[:-3000]
     for bad, reason in ((b"no photo", "not an image in a known format"), (truncated, "truncated")):
         with pytest.raises(triton.InferenceServerException, match=reason):
@@ -97,8 +99,8 @@ def test_a_bad_photo_does_not_reach_dali(served: TritonServer, photos: dict[str,
     assert of_photos == ["2"]
 
 
-def as_jpeg(picture: Image.Image, **options: object) -> bytes:
+def as_jpeg(image: Image.Image, **options: object) -> bytes:
     """Encode."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", **options)
+    image.save(buffer, "JPEG", **options)
     return buffer.getvalue()

@@ -1,16 +1,32 @@
-"""Prepares the weights of an FP32 network for 8 bits: normalisation, equalisation, scales, biases."""
+"""The INT8 network, quantised after training, for CPUs.
+
+The FP32 network's weights are prepared for 8 bits: normalisation, equalisation, scales, biases. :mod:`activations`
+finds the range of every activation and inserts the pairs of ``QuantizeLinear`` and ``DequantizeLinear``. OpenVINO,
+which serves the result, computes a convolution, the sum of its block and the ReLU as one kernel.
+"""
+
+# Not nncf 3.4: 97.6 to 98.0 % agreement with FP32 and KL 0.014 on 800 other images; this gives 98.75 % and 0.0040.
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import onnx
 
+from resnet_build.export_onnx import MAX_IR_VERSION
+from resnet_build.network import Pixels
+from resnet_build.quantize import activations
 from resnet_build.quantize.activations import Channels, Vector
-from resnet_build.quantize.graph import Array, Graph, Node
+from resnet_build.quantize.graph import Array, Graph, Node, check
 
 # The best of 0.25, 0.5 and 0.75: docs/variants.md.
 STRENGTH = 0.25
+METHOD = (
+    "static QDQ, unsigned 8-bit activations by MinMax, signed 8-bit weights per channel without 16-bit overflow, "
+    f"equalised ({STRENGTH:g}), biases corrected, sums and last layer in float"
+)
 _LARGEST_FACTOR = 20.0
 _SILENT = 1e-6  # a channel without larger values counts as empty
 
@@ -20,6 +36,26 @@ _LARGEST_PAIR = 128 - 0.5
 
 _ZERO = np.float32(128)
 _ZERO_NAME = "pixel_zero"
+
+
+def convert(source: Path, destination: Path, images: Pixels) -> None:
+    """Quantise the exported network.
+
+    Args:
+        source: the FP32 ONNX artifact.
+        destination: file to write; inputs and outputs are those of ``source``.
+        images: preprocessed images that the ranges are taken from; uint8, shape (N, 224, 224, 3).
+    """
+    fp32 = Graph(onnx.load(source))
+    fp32.own_constants("Conv")
+    first_input = fold_normalisation(fp32)
+    channels = equalise(fp32, activations.measure(fp32, images))
+    quantised = activations.insert_qdq(fp32, channels, scales(fp32), first_input)
+    correct_biases(quantised, fp32, channels)
+    activations.keep_sums_exact(quantised)
+    quantised.model.ir_version = min(quantised.model.ir_version, MAX_IR_VERSION)
+    check(quantised.model)
+    onnx.save(quantised.model, destination)
 
 
 def fold_normalisation(graph: Graph) -> str:

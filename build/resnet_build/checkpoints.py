@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from safetensors.torch import load_file
 
-from resnet_build.errors import BuildError
+from resnet_build import BuildError
 
 StateDict = dict[str, torch.Tensor]
 
@@ -37,7 +37,7 @@ def read(path: Path) -> StateDict:
         return cleaned(_unwrapped(_content(path), path))
     except (RuntimeError, TypeError, ValueError) as exc:
         # Tensors that are sparse, quantised or on no device cannot become plain float32 ones.
-        raise BuildError(f"{path} holds tensors that are no plain arrays: {exc}") from exc
+        raise BuildError(f"{path} holds tensors that are not plain arrays: {exc}") from exc
 
 
 def _content(path: Path) -> object:
