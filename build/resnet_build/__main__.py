@@ -70,11 +70,7 @@ def parser() -> argparse.ArgumentParser:
     _add_serving_options(parser.add_argument_group("serving, written into config.pbtxt"))
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--repository",
-        type=Path,
-        default=Path("model_repository"),
-        metavar="DIR",
-        help="default: model_repository",
+        "--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="default: model_repository"
     )
     output.add_argument(
         "--model-version", type=int, default=1, metavar="N", help="add version N beside others (default 1)"

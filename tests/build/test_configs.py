@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from resnet_build import BuildError, configs
+from resnet_build import configs
 from resnet_build.options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
 from resnet_build.repository import DEFAULT_RECIPE
 from resnet_client.preprocessing import Limits
@@ -111,12 +111,6 @@ def test_openvino_leaves_images_to_its_other_instance_by_default() -> None:
     assert preferred("network_int8", instances=1) == []
     assert preferred("network_int8", preferred_batch_size=32) == []
     assert preferred("network_onnx", preferred_batch_size=8) == [8]
-
-
-def test_parse_refuses_what_is_not_a_config() -> None:
-    """The error is a message."""
-    with pytest.raises(BuildError, match="not a Triton model configuration"):
-        configs.parse("max_batch_size: many")
 
 
 def test_variants_are_configured_like_the_others() -> None:

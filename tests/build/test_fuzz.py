@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from google.protobuf import text_format
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from resnet_build import BuildError, checkpoints, configs, default_model, gpu, manifest, weights
+from resnet_build import BuildError, checkpoints, default_model, gpu, manifest, weights
 from resnet_build.network import check_shapes
 from resnet_build.options import DEFAULT_MODELS, ServingOptions
-from resnet_client.preprocessing import Recipe
 from safetensors.torch import save
 
 TEXT = st.text(max_size=30) | st.sampled_from(["\x00", "9" * 5000, "[" * 5000, "NaN", "1e999", "\ud800"])
@@ -44,36 +42,6 @@ def attempted(parse: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
         return parse(*arguments), ""
     except BuildError as exc:
         return None, str(exc)
-
-
-RENDERED = configs.render_all(ServingOptions(), Recipe(256, 224), 10)
-WORDS = sorted(set("".join(c if c.isalnum() or c == "_" else " " for c in "".join(RENDERED.values())).split()))
-
-
-@st.composite
-def spoilt_configs(draw: st.DrawFn) -> str:
-    """A rendered configuration in which some stretches are replaced."""
-    text = RENDERED[draw(st.sampled_from(sorted(RENDERED)))]
-    for _ in range(draw(st.integers(1, 3))):
-        start = draw(st.integers(0, len(text)))
-        stop = start + draw(st.integers(0, 20))
-        text = text[:start] + draw(st.sampled_from([*WORDS, *"{}[]<>:,#\"'"]) | TEXT) + text[stop:]
-    return text
-
-
-@pytest.mark.filterwarnings("ignore:invalid:DeprecationWarning")  # protobuf's, on a wrong escape
-@given(spoilt_configs() | TEXT)
-@example("data_type: \ud800")
-@example("a {" * 10_000)
-@example("version_policy { latest { num_versions: " + "9" * 5000 + "}}")
-@example('name: "\\xff"')
-def test_parse_takes_or_refuses_any_config(text: str) -> None:
-    """A configuration that is read can be written, and reads the same again."""
-    try:
-        config = configs.parse(text)
-    except BuildError:
-        return
-    assert configs.parse(text_format.MessageToString(config)) == config
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ RECIPE = Recipe(resize=232, crop=224)
 
 
 def test_sample_has_different_images() -> None:
-    """Flips, rotations and zooms make as many as the largest batch wants."""
-    pixels = images.sample(40, RECIPE)
+    """Random crops make as many as the largest batch wants."""
+    pixels = images.sample(40, 224)
     assert (pixels.shape, pixels.dtype) == ((40, 224, 224, 3), np.uint8)
     assert len({row.tobytes() for row in pixels}) == 40
 

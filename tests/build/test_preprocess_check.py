@@ -12,39 +12,28 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from PIL import Image
-from resnet_build import configs, gpu
+from resnet_build.gpu import GpuOptions
+from resnet_build.options import ServingOptions
+from resnet_build.repository import Repository
+from resnet_build.weights import imagenet_labels
 from resnet_client import Client, preprocessing
-from resnet_serve import ServerConfig, TritonServer, selection
-
-MODELS = ("preprocess", "network_onnx", "resnet50")
+from resnet_serve import ServerConfig, TritonServer
 
 
 @pytest.fixture(scope="module")
-def served(repository_copy) -> Iterator[TritonServer]:
-    """The default models with TensorRT and DALI in their configurations."""
-    folder = repository_copy.folder
-    for model in MODELS:
-        repository_copy.add(model)
-    texts = {model: (folder / model / "config.pbtxt").read_text() for model in MODELS}
-    recipe = preprocessing.Recipe.from_json(configs.parse(texts["resnet50"]).parameters["recipe"].string_value)
-    options = gpu.GpuOptions(accelerator="tensorrt", preprocessing="dali")
-    texts = gpu.adapt(with_warmup(texts), options)
-    files = {f"{model}/config.pbtxt": text for model, text in texts.items()}
-    for name, text in {**files, **gpu.model_files(recipe, 32), "resnet50_dali/1/.keep": ""}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    with TritonServer(ServerConfig(folder, port=0)) as server:
+def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """The built networks in a repository with TensorRT and DALI in its configs for GPU hosts."""
+    described = Repository(
+        tmp_path_factory.mktemp("gpu"),
+        labels=imagenet_labels(),
+        recipe=preprocessing.Recipe(resize=256, crop=224),
+        serving=ServingOptions(max_batch_size=2, warmup_batch=1),
+        gpu_options=GpuOptions(accelerator="tensorrt", preprocessing="dali"),
+    )
+    names = ("network_onnx/1/model.onnx", "network_torchscript/1/model.pt")
+    described.publish({name: repository / name for name in names}, {"versions": {}})
+    with TritonServer(ServerConfig(described.root, port=0, model_config_name="gpu")) as server:
         yield server
-
-
-def with_warmup(texts: dict[str, str]) -> dict[str, str]:
-    """The shortest warm-up there is."""
-    config = configs.parse(texts["network_onnx"])
-    sample = config.model_warmup.add(name="one", batch_size=1)
-    sample.inputs["PIXELS__0"].data_type = config.input[0].data_type
-    sample.inputs["PIXELS__0"].dims.extend(config.input[0].dims)
-    sample.inputs["PIXELS__0"].random_data = True
-    return texts | {"network_onnx": str(config)}
 
 
 def ask_check(server: TritonServer, *encoded: bytes) -> np.ndarray:
@@ -59,7 +48,9 @@ def test_gpu_repository_serves_without_a_gpu(served: TritonServer, photos: dict[
     """What is for GPUs only does not disturb: the default model answers, DALI's is not served."""
     with Client(served.grpc_url) as client:
         assert client.classify(photos["cat"]).top.index in range(281, 288)
-    assert set(selection.without_package(Path(served.config.repository))) == {"preprocess_dali", "resnet50_dali"}
+    names = {model.name for model in served.models()}
+    assert {"resnet50", "preprocess_check"} < names
+    assert not {"preprocess_dali", "resnet50_dali"} & names
 
 
 def test_preprocess_check_passes_on_a_jpeg(served: TritonServer, photos: dict[str, Path]) -> None:

@@ -65,8 +65,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file in the place of the published weights."""
     path = tmp_path / "published.pth"
     torch.save(make_resnet50("v1.5", 1000).state_dict(), path)
-    size = round(path.stat().st_size / 2**20, 3)
-    file = Published(path.as_uri(), manifest.sha256(path), size, resize=232)
+    file = Published(path.as_uri(), manifest.sha256(path), resize=232)
     monkeypatch.setitem(weights.PUBLISHED, "imagenet-v2", file)
     return path
 
@@ -78,19 +77,17 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_load_refuses_a_tampered_download_and_does_not_keep_it(tmp_path: Path, published: Path) -> None:
-    """One bit decides; what was refused leaves no file that a later build would take."""
-    flip_a_byte(published)
-    with pytest.raises(BuildError, match=r"published.pth delivers is not the published file \(its SHA-256"):
-        load("imagenet-v2", tmp_path)
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_load_reports_a_download_that_ends_too_early(tmp_path: Path, published: Path) -> None:
-    """A connection that is cut off gives no error of its own; again, it may hold."""
-    content = published.read_bytes()
-    published.write_bytes(content[: len(content) // 2])
-    with pytest.raises(BuildError, match=r"published.pth ended after 48.\d of 97.\d MiB; not used: try again"):
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_load_refuses_another_download_and_does_not_keep_it(tmp_path: Path, published: Path, is_cut_off: bool) -> None:
+    """One bit decides, and a connection that is cut off gives no error; no file is left for a later build."""
+    if is_cut_off:
+        published.write_bytes(published.read_bytes()[: published.stat().st_size // 2])
+    else:
+        flip_a_byte(published)
+    size = "48" if is_cut_off else "97"
+    with pytest.raises(
+        BuildError, match=rf"published.pth delivered {size}\.\d MiB that are not .* SHA-256 .*: try again"
+    ):
         load("imagenet-v2", tmp_path)
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -110,7 +107,6 @@ def test_published_hashes_are_torchvisions() -> None:
     for file in weights.PUBLISHED.values():
         assert f"-{file.sha256[:8]}.pth" in file.url
         assert len(file.sha256) == 64
-        assert 97 < file.size_mib < 98
 
 
 @pytest.mark.parametrize("error", [urllib.error.URLError("no route to host"), IncompleteRead(b"half")])
