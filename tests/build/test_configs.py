@@ -43,24 +43,11 @@ def test_preprocess_refuses_overload_and_no_queue_does() -> None:
         assert not config.dynamic_batching.HasField("default_queue_policy"), name
 
 
-def test_preprocess_lets_more_wait_where_it_decodes_more() -> None:
+def test_max_backlog_grows_with_the_processes() -> None:
     """A number that is given is that of the server."""
-    limits = {
-        (size, processes): rendered(queue_size=size, preprocess_instances=processes)["preprocess"].parameters[
-            "max_backlog"
-        ]
-        for size in (0, 9)
-        for processes in (1, 14)
-    }
-    assert {key: int(value.string_value) for key, value in limits.items()} == {
-        (0, 1): 64, (0, 14): 896, (9, 1): 9, (9, 14): 9,
-    }  # fmt: skip
-
-
-def test_preprocess_takes_requests_one_by_one() -> None:
-    """In a batch, Triton 2.51 would fail all of them for one that lies about its length."""
-    assert list(rendered()["preprocess"].dynamic_batching.preferred_batch_size) == [1]
-    assert rendered()["preprocess"].dynamic_batching.max_queue_delay_microseconds == 0
+    pairs = ((0, 1), (0, 14), (9, 1), (9, 14))
+    limits = [ServingOptions(queue_size=size, preprocess_instances=count).max_backlog for size, count in pairs]
+    assert limits == [64, 896, 9, 9]
 
 
 def test_networks_get_the_options() -> None:
@@ -78,12 +65,11 @@ def test_networks_get_the_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("warmup_batch", "max_batch_size", "expected"), [(1, 32, [1]), (12, 32, [1, 2, 4, 8, 12]), (32, 3, [1, 2, 3])]
+    ("warmup", "largest", "expected"), [(1, 32, [1]), (12, 32, [1, 2, 4, 8, 12]), (32, 3, [1, 2, 3])]
 )
-def test_networks_are_warmed_up(warmup_batch: int, max_batch_size: int, expected: list[int]) -> None:
-    """The powers of two and the largest, never beyond what is executed."""
-    config = rendered(warmup_batch=warmup_batch, max_batch_size=max_batch_size)["network_onnx"]
-    assert [warmup.batch_size for warmup in config.model_warmup] == expected
+def test_warmup_batches_are_powers_of_two_and_the_largest(warmup: int, largest: int, expected: list[int]) -> None:
+    """None is beyond what is executed."""
+    assert ServingOptions(warmup_batch=warmup, max_batch_size=largest).warmup_batches == expected
 
 
 def test_openvino_has_two_instances_by_default() -> None:

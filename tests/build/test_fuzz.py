@@ -65,13 +65,6 @@ def test_read_labels_takes_or_refuses_any_file(path: Path, content: bytes) -> No
     assert weights.read_labels(path) == labels
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",))) | st.sampled_from(["random:" + "9" * 19, "a" * 300, "\x00"]))
-def test_load_refuses_any_other_name(spec: str) -> None:
-    """Any other name than the known ones is refused, with those."""
-    with pytest.raises(BuildError, match=r"."):
-        weights.load(f"{spec}?", cache=Path(), file_options=weights.FileOptions(), report=lambda _: None)
-
-
 STATE = {"fc.bias": torch.arange(3.0), "fc.weight": torch.ones(3, 2)}
 
 
