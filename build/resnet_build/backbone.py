@@ -1,4 +1,4 @@
-"""ResNet-50 as a backbone: what detection and segmentation build on, served beside the classes.
+"""ResNet-50 as a backbone: what detection and segmentation build on, served in addition to the classes.
 
 ``network_backbone`` takes the same pixels as the other networks, ``resnet50_backbone`` the same images. Both answer
 with the outputs of the four stages, before the global average pool.
@@ -51,7 +51,7 @@ class BackboneNetwork(ServedNetwork):
         self._half = half
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]  # other outputs
-        """Compute the maps of a batch of prepared pixels."""
+        """Compute the maps of a batch of preprocessed pixels."""
         net = self.backbone
         x = self.normalised(pixels)
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))

@@ -60,7 +60,7 @@ def _content(path: Path) -> object:
 
 
 def _what_else(path: Path) -> str:
-    """Name what a pickle wants to call or make; nothing where that cannot be told without opening it."""
+    """Name what a pickle wants to call or make; nothing where that cannot be found without opening it."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception:  # noqa: BLE001  # damaged in any way: then there is nothing to name
@@ -91,7 +91,7 @@ def cleaned(state: Mapping[Any, Any]) -> StateDict:
             if short in cleaned:
                 raise BuildError(
                     f"the state dict holds {short} more than once, with several of the prefixes {', '.join(_PREFIXES)} "
-                    "or none, so which is meant cannot be told; save one network only"
+                    "or none, so it is unclear which is meant; save one network only"
                 )
             cleaned[short] = _plain(value)
     return cleaned

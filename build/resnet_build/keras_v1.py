@@ -88,7 +88,7 @@ def _npm_pack(npm: str, folder: str) -> None:
     # Output goes to the terminal's stderr, where npm draws its own progress.
     environment = {**os.environ, "PATH": f"{Path(npm).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     if own_authority := os.environ.get("SSL_CERT_FILE"):
-        # Where a site has its own certificate authority, Node.js wants to be told in its own variable.
+        # Where a site has its own certificate authority, Node.js reads it from its own variable.
         environment.setdefault("NODE_EXTRA_CA_CERTS", own_authority)
     try:
         subprocess.run(

@@ -1,4 +1,4 @@
-"""``manifest.json`` beside the models: what was built from what, and whether a build would change it."""
+"""``manifest.json`` next to the models: what was built from what, and whether a build would change it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read(repository: Path) -> Manifest:
 
 
 def stamp(repository: Path) -> tuple[int, int] | None:
-    """Return what tells a manifest from the next one, whatever they say: its inode and time of change."""
+    """Return what distinguishes a manifest from the next one, whatever they hold: its inode and time of change."""
     try:
         found = (repository / FILENAME).stat()
     except OSError:

@@ -51,7 +51,7 @@ class ServedNetwork(nn.Module):
         return (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Classify a batch of prepared pixels."""
+        """Classify a batch of preprocessed pixels."""
         net = self.backbone
         x = self.normalised(pixels)
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))

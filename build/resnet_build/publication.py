@@ -1,9 +1,9 @@
 """Publishes files in a folder: all of them, or none.
 
-Files are first written in full beside their destinations, under names that Triton does not read. Only when
+Files are first written in full next to their destinations, under names that Triton does not read. Only when
 the last of them lies on the disk are they renamed. So a build that fails, or a disk that fills, leaves the
 repository as it was; and a server that has a file open keeps the old one until it loads the model again. A mark lies
-in the repository until the last of them is renamed: what is killed before that is written anew by the next build.
+in the repository until the last of them is renamed: what is killed before that is written again by the next build.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def locked(root: Path, report: Report) -> Iterator[None]:
 
 
 def is_unfinished(root: Path) -> bool:
-    """Whether a publication was killed, or failed, among its renames: old files may stand beside new ones."""
+    """Whether a publication was killed, or failed, among its renames: old files may stand next to new ones."""
     return (root / _MARK).exists()
 
 

@@ -1,6 +1,6 @@
 """Variants of the network that trade a bounded part of its accuracy for speed or memory.
 
-Each is made from the exported FP32 ONNX, keeps the tensor contract, and is served beside the others as
+Each is made from the exported FP32 ONNX, keeps the tensor contract, and is served in addition to the others as
 ``network_<variant>`` and ``resnet50_<variant>``.
 """
 

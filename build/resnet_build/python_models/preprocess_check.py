@@ -24,7 +24,7 @@ from backlog import Backlog
 
 _IMAGE = "IMAGE"
 _ENCODED = "ENCODED"
-# By these the client tells errors apart; as in resnet_client/error_mapping.py.
+# By these the client distinguishes errors; as in resnet_client/error_mapping.py.
 IMAGE_PREFIX, OVERLOAD_PREFIX = "[image] ", "[overload] "
 _REASONS = ("overload", "photo")
 _UPRIGHT = 1
@@ -64,15 +64,15 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Any:
         try:
-            photos = pb_utils.get_input_tensor_by_name(request, _IMAGE).as_numpy().reshape(-1)
+            images = pb_utils.get_input_tensor_by_name(request, _IMAGE).as_numpy().reshape(-1)
         except Exception as exc:  # noqa: BLE001  # lengths inside the tensor that lie
             message = f"{IMAGE_PREFIX}the image cannot be read from the request: {exc}"
             return _error(message, pb_utils.TritonError.INVALID_ARG)
-        if (why := self._backlog.refusal(len(photos), request.timeout() / 1e6)) is not None:
-            self._refused["overload"].increment(len(photos))
+        if (why := self._backlog.refusal(len(images), request.timeout() / 1e6)) is not None:
+            self._refused["overload"].increment(len(images))
             return _error(OVERLOAD_PREFIX + why, pb_utils.TritonError.UNAVAILABLE)
         try:
-            ready = list(self._pool.map(lambda one: fit_for_dali(one, self._limits), photos))
+            ready = list(self._pool.map(lambda one: fit_for_dali(one, self._limits), images))
         except preprocessing.InvalidImageError as exc:
             self._refused["photo"].increment(1)
             return _error(f"{IMAGE_PREFIX}{exc}", pb_utils.TritonError.INVALID_ARG)
@@ -96,10 +96,10 @@ def fit_for_dali(encoded: bytes, limits: preprocessing.Limits) -> bytes:
     return buffer.getvalue()
 
 
-def _padded(photos: list[bytes]) -> npt.NDArray[np.uint8]:
-    """One row for each photo; decoders stop where an image ends."""
-    rows = np.zeros((len(photos), max(map(len, photos))), dtype=np.uint8)
-    for row, encoded in zip(rows, photos, strict=True):
+def _padded(images: list[bytes]) -> npt.NDArray[np.uint8]:
+    """One row for each image; decoders stop where an image ends."""
+    rows = np.zeros((len(images), max(map(len, images))), dtype=np.uint8)
+    for row, encoded in zip(rows, images, strict=True):
         row[: len(encoded)] = np.frombuffer(encoded, dtype=np.uint8)
     return rows
 

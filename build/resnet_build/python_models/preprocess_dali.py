@@ -1,7 +1,7 @@
-"""DALI's pipeline `preprocess_dali`: encoded photos in, prepared pixels out; decoded and resized on the GPU.
+"""DALI's pipeline `preprocess_dali`: encoded images in, preprocessed pixels out; decoded and resized on the GPU.
 
 Triton's DALI backend runs this file once, when it loads the model, and keeps the pipeline that it describes. The
-recipe lies beside it in `recipe.json`. The crop is cut as `preprocess` cuts it: only the crop is resampled, its
+recipe lies next to it in `recipe.json`. The crop is cut as `preprocess` cuts it: only the crop is resampled, its
 corner rounded half to even, as Python rounds.
 """
 
