@@ -78,7 +78,7 @@ lint: install  ## ruff, mypy --strict, import rules
 	$(BIN)/mypy
 	@# Triton's Python models, in one folder with what they import, as the build copies it.
 	@rm -rf .mypy_cache/models && mkdir -p .mypy_cache/models && cp -r client/resnet_client/preprocessing model_repository/preprocess/1/*.py .mypy_cache/models
-	@cp build/resnet_build/python_models/preprocess_check/model.py .mypy_cache/models/check.py
+	@cp build/resnet_build/python_models/preprocess_check.py .mypy_cache/models/check.py
 	MYPYPATH=.mypy_cache/models $(BIN)/mypy .mypy_cache/models/model.py .mypy_cache/models/check.py
 	$(BIN)/lint-imports
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from resnet_build.tensors import PIXELS, PROBABILITIES
+from resnet_client.requests import PIXELS, PROBABILITIES
 from rich.console import Console
 from rich.table import Table
 

@@ -1,9 +1,33 @@
-"""Weights in, verified Triton model repository out.
+"""Weights in, validated Triton model repository out.
 
-The way through the package: :mod:`weights` finds a state dict (:mod:`keras_v1` converts one of them),
-:mod:`network` puts it into the network that is served, :mod:`export_torchscript` and :mod:`export_onnx`
-write artifacts, :mod:`parity` compares them on real pixels, :mod:`variants` makes others in fewer bits with
-:mod:`quantize` and compares their :mod:`accuracy`, :mod:`configs` renders Triton's ``config.pbtxt``, and
-:mod:`repository` publishes all of it at once with the :mod:`manifest`.
-:mod:`pipeline` runs these steps, :mod:`__main__` is the command ``resnet-build``.
+One build, :func:`pipeline.build`, in the order of its steps: :mod:`weights` finds a state dict (in :mod:`checkpoints`,
+or from :mod:`keras_v1`), :mod:`network` puts it into the network that is served, :mod:`export_onnx` and
+:mod:`export_torchscript` write artifacts, :mod:`validate` compares them with the network, :mod:`variants` makes others
+in fewer bits with :mod:`quantize`, :mod:`configs` renders Triton's ``config.pbtxt``, and :mod:`repository` publishes
+all of it at once with its :mod:`manifest`. :mod:`__main__` is the command ``resnet-build``.
+
+Exceptions::
+
+    BuildError
+    └── UsageError
+    LateInterrupt (a KeyboardInterrupt)
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Report = Callable[[str], None]
+"""Receives one message per step of a build."""
+
+
+class BuildError(Exception):
+    """The build cannot go on; the message names the cause and the remedy."""
+
+
+class UsageError(BuildError):
+    """An option makes no sense, or names a file that does not exist; nothing was begun."""
+
+
+class LateInterrupt(KeyboardInterrupt):
+    """Ctrl-C after everything was written."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from resnet_client.printing import show, warn
 
-from resnet_build.errors import BuildError, LateInterrupt, UsageError
-from resnet_build.options import ACCELERATORS, DOORS, PREPROCESSING, VARIANTS, ServingOptions
+from resnet_build import BuildError, LateInterrupt, UsageError
+from resnet_build.options import ACCELERATORS, DEFAULT_MODELS, PREPROCESSING, VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
     from resnet_build.weights import FileOptions
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _GPU = ("accelerator", "preprocessing", "engine_cache")
 
 _EPILOG = """\
-exit codes: 0 built or up to date, 1 the build failed or was interrupted, and says what was written, 2 wrong usage:
-an option that makes no sense, or names what is not there
+exit codes: 0 built or up to date, 1 the build failed or was interrupted (the message states what was written),
+2 wrong usage: an invalid option, or one that names a missing file
 
 examples:
   resnet-build                                       torchvision's IMAGENET1K_V2 weights
@@ -37,12 +37,12 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     try:
-        args = _parser().parse_args(argv)
+        args = parser().parse_args(argv)
         return _describe(args) if args.command == "describe" else _build(args)
     except BuildError as exc:
         return _complain(exc, 2 if isinstance(exc, UsageError) else 1)
     except ModuleNotFoundError as exc:
-        if str(exc.name).startswith("resnet_"):  # a fault of ours, which no installation mends
+        if str(exc.name).startswith("resnet_"):  # a defect of this package, which no installation fixes
             raise
         return _complain(f"this needs {exc.name}: pip install 'resnet50-triton[build]'", 1)
     except KeyboardInterrupt as exc:
@@ -55,7 +55,8 @@ def _complain(what: object, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="resnet-build",
         description="Make and verify ResNet-50's TorchScript and ONNX artifacts, and write Triton's model repository.",
@@ -63,71 +64,75 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", nargs="?", choices=("build", "describe"), default="build", help="default: build")
-    source = parser.add_argument_group("weights")
-    source.add_argument(
+    _add_weights_options(parser.add_argument_group("weights"))
+    _add_variant_options(
+        parser.add_argument_group("variants, built in addition to the default networks and kept by later builds")
+    )
+    _add_gpu_options(parser.add_argument_group("GPU hosts; what is not given stays as it was built before"))
+    _add_serving_options(parser.add_argument_group("serving, written into config.pbtxt"))
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="default: model_repository"
+    )
+    output.add_argument(
+        "--model-version", type=int, default=1, metavar="N", help="add version N beside others (default 1)"
+    )
+    output.add_argument("--force", action="store_true", help="build even if nothing has changed")
+    output.add_argument("--quiet", action="store_true", help="print errors only")
+    return parser
+
+
+def _add_weights_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--weights",
         default="imagenet-v2",
         metavar="W",
         help="imagenet-v2 (default), imagenet-v1, keras-v1, auto (imagenet-v2, else keras-v1), random:SEED, "
         "or the path of a .pth or .safetensors state dict",
     )
-    source.add_argument("--labels", type=Path, metavar="FILE", help="one label per line, for a state dict from a file")
-    source.add_argument(
+    group.add_argument("--labels", type=Path, metavar="FILE", help="one label per line, for a state dict from a file")
+    group.add_argument(
         "--arch",
         choices=("v1", "v1.5"),
         help="where a state dict from a file has its strides: v1.5 is torchvision's (default), v1 He's and Keras'",
     )
-    source.add_argument(
+    group.add_argument(
         "--resize",
         type=int,
         metavar="PX",
         help="short side before the 224-pixel crop, for a state dict from a file (default 232)",
     )
-    source.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads (default: the user's cache)")
-    source.add_argument("--classes", type=int, default=1000, metavar="N", help="for describe (default 1000)")
-    variants = parser.add_argument_group("variants, built beside the default networks and kept by later builds")
-    variants.add_argument(
+    group.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads (default: the user's cache)")
+    group.add_argument("--classes", type=int, default=1000, metavar="N", help="for describe (default 1000)")
+
+
+def _add_variant_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--variant",
         action="append",
         choices=VARIANTS,
         default=[],
         help="int8, bf16 and fp32 for CPUs, fp16 for GPUs; repeatable",
     )
-    variants.add_argument(
+    group.add_argument(
         "--door",
-        choices=DOORS,
-        help="what resnet50 ends in: onnx, the float network; a variant for CPUs; or auto, the fastest "
-        "of those that give its top-1 on 99%% of photos (default: as before, else onnx)",
+        choices=DEFAULT_MODELS,
+        help="the network of the default model resnet50: onnx, the FP32 network; a variant for CPUs; or auto, the "
+        "fastest of those that give its top-1 on 99%% of images (default: as before, else onnx)",
     )
-    variants.add_argument(
+    group.add_argument(
         "--calibration-images",
         type=Path,
         metavar="DIR",
-        help="photos like those to be served, for int8 (default: crops of photos that scikit-image ships)",
+        help="images like those to be served, for int8 (default: crops of images that scikit-image bundles)",
     )
-    variants.add_argument(
+    group.add_argument(
         "--backbone",
         nargs="?",
         const="fp32",
         choices=("fp32", "fp16"),
         help="also serve the feature maps C2 to C5, as resnet50_backbone; fp16 halves what travels (default fp32)",
     )
-    _add_gpu_options(parser.add_argument_group("GPU hosts; what is not given stays as it was built before"))
-    _add_serving_options(parser.add_argument_group("serving, written into config.pbtxt"))
-    target = parser.add_argument_group("output")
-    target.add_argument(
-        "--repository",
-        type=Path,
-        default=Path("model_repository"),
-        metavar="DIR",
-        help="default: model_repository",
-    )
-    target.add_argument(
-        "--model-version", type=int, default=1, metavar="N", help="add version N beside others (default 1)"
-    )
-    target.add_argument("--force", action="store_true", help="build even if nothing has changed")
-    target.add_argument("--quiet", action="store_true", help="print errors only")
-    return parser
 
 
 def _add_gpu_options(group: argparse._ArgumentGroup) -> None:
@@ -139,7 +144,7 @@ def _add_gpu_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--preprocessing",
         choices=PREPROCESSING,
-        help="dali: an ensemble resnet50_dali beside the others, whose photos the GPU decodes (default pillow)",
+        help="dali: also an ensemble resnet50_dali, whose images the GPU decodes (default pillow)",
     )
     group.add_argument("--engine-cache", metavar="DIR", help="folder of the server for the engines (default /engines)")
 
@@ -148,16 +153,16 @@ def _add_serving_options(group: argparse._ArgumentGroup) -> None:
     for field in dataclasses.fields(ServingOptions):
         flag = f"--{field.name.replace('_', '-')}"
         text = f"{field.metadata['help']} (default {field.default})"
-        group.add_argument(flag, type=int, metavar="N", help=text)
+        group.add_argument(flag, type=int, default=field.default, metavar="N", help=text)
 
 
 def _build(args: argparse.Namespace) -> int:
     # Only now: this imports torch, which takes seconds.
     from resnet_build import pipeline, weights
 
-    def report(sentence: str) -> None:
+    def report(message: str) -> None:
         if not args.quiet:
-            show(f"[{time.monotonic() - started:5.1f} s] {sentence}")
+            show(f"[{time.monotonic() - started:5.1f} s] {message}")
             sys.stdout.flush()
 
     if args.model_version < 1:
@@ -173,7 +178,7 @@ def _build(args: argparse.Namespace) -> int:
         force=args.force,
         variants=tuple(args.variant),
         calibration_images=args.calibration_images,
-        door=args.door,
+        default=args.door,
         backbone=args.backbone,
         gpu={name: value for name in _GPU if (value := getattr(args, name)) is not None},
     )
@@ -182,8 +187,7 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _serving(args: argparse.Namespace) -> ServingOptions:
-    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(ServingOptions)}
-    return ServingOptions(**{name: value for name, value in given.items() if value is not None})
+    return ServingOptions(**{field.name: getattr(args, field.name) for field in dataclasses.fields(ServingOptions)})
 
 
 def _file_options(args: argparse.Namespace) -> FileOptions:

@@ -1,6 +1,6 @@
-"""ResNet-50 as a backbone: what detection and segmentation build on, served beside the classes.
+"""ResNet-50 as a backbone: what detection and segmentation build on, served in addition to the classes.
 
-``network_backbone`` takes the same pixels as the other networks, ``resnet50_backbone`` the same photos. Both answer
+``network_backbone`` takes the same pixels as the other networks, ``resnet50_backbone`` the same images. Both answer
 with the outputs of the four stages, before the global average pool.
 """
 
@@ -10,34 +10,30 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import onnxruntime
+import numpy as np
 import torch
+from resnet_client.requests import BACKBONE, MAP_SHAPES, PIXELS
+from resnet_client.requests import MAPS as ALL_MAPS
 from torchvision.models import ResNet
 from torchvision.models._utils import IntermediateLayerGetter
 from tritonclient.grpc import model_config_pb2 as pb
 
-from resnet_build import configs, export_onnx, parity, photos
-from resnet_build.errors import BuildError
-from resnet_build.network import ServedNetwork, fold_batch_norms, load_network
+from resnet_build import BuildError, Report, configs, export_onnx, images
+from resnet_build.network import Floats, Pixels, ServedNetwork, fold_batch_norms, load_network
 from resnet_build.options import ServingOptions
-from resnet_build.schedule import schedule
-from resnet_build.tensors import PIXELS
+from resnet_build.validate import batches_to_check
 from resnet_build.weights import Weights
 
 Wire = Literal["fp32", "fp16"]
 
 NETWORK = "network_backbone"
-ENSEMBLE = "resnet50_backbone"
-FILENAME = "model.onnx"
 
-# Of one photo, without the batch: channels, height, width. A stage halves what it gets; the first gets 56.
-MAPS = {"C2__0": (256, 56, 56), "C3__1": (512, 28, 28), "C4__2": (1024, 14, 14), "C5__3": (2048, 7, 7)}
-# All of them one after the other: one tensor to ask for, and one copy. It is computed only for who asks for it.
-ALL_MAPS = "MAPS__4"
+# Output → channels, height, width of one image. ALL_MAPS holds all of them, and is computed for requests of it only.
+MAPS = {f"{name}__{index}": shape for index, (name, shape) in enumerate(MAP_SHAPES.items())}
 _LENGTH = sum(math.prod(shape) for shape in MAPS.values())
 # Of the largest value in a map.
 _BOUNDS: Mapping[Wire, float] = {"fp32": 1e-4, "fp16": 1e-3}
@@ -55,7 +51,7 @@ class BackboneNetwork(ServedNetwork):
         self._half = half
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]  # other outputs
-        """Compute the maps of a batch of prepared pixels."""
+        """Compute the maps of a batch of preprocessed pixels."""
         net = self.backbone
         x = self.normalised(pixels)
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
@@ -68,7 +64,7 @@ class BackboneNetwork(ServedNetwork):
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """A backbone that passed the gate.
+    """A backbone that passed validation.
 
     Attributes:
         path: its artifact.
@@ -79,7 +75,7 @@ class Built:
     record: dict[str, Any]
 
 
-def build(found: Weights, wire: Wire, folder: Path, report: Callable[[str], None]) -> Built:
+def build(found: Weights, wire: Wire, folder: Path, report: Report) -> Built:
     """Export the backbone and hold it to torchvision's ``IntermediateLayerGetter`` over the eager network.
 
     Raises:
@@ -88,10 +84,10 @@ def build(found: Weights, wire: Wire, folder: Path, report: Callable[[str], None
     started = time.monotonic()
     eager = load_network(found.architecture, found.state_dict)
     served = BackboneNetwork(fold_batch_norms(copy.deepcopy(eager)), half=wire == "fp16")
-    path = folder / "backbone" / FILENAME
+    path = folder / "backbone" / export_onnx.FILENAME
     path.parent.mkdir()
     export_onnx.export(served.eval().requires_grad_(requires_grad=False), path, [*MAPS, ALL_MAPS])
-    pixels = photos.sample_pixels(2, found.recipe)
+    pixels = images.sample(2, found.recipe.crop)
     differences = compare(path, maps_of(eager, pixels), pixels)
     if bad := {name: value for name, value in differences.items() if not value <= _BOUNDS[wire]}:
         raise BuildError(f"the backbone's maps differ from the network's by more than {_BOUNDS[wire]:.0e}: {bad}")
@@ -102,25 +98,24 @@ def build(found: Weights, wire: Wire, folder: Path, report: Callable[[str], None
     return Built(path, {"wire": wire, "differences": differences})
 
 
-def maps_of(eager: ResNet, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+def maps_of(eager: ResNet, pixels: Pixels) -> dict[str, Floats]:
     """The maps as torchvision takes them out of a network: uint8 pixels (N, 224, 224, 3) → name → float32."""
     getter = IntermediateLayerGetter(eager, dict(zip(("layer1", "layer2", "layer3", "layer4"), MAPS, strict=True)))
     with torch.inference_mode():
-        found: dict[str, torch.Tensor] = getter(ServedNetwork(eager).normalised(pixels))
-    return found
+        found = getter(ServedNetwork(eager).normalised(torch.from_numpy(pixels)))
+    return {name: maps.numpy() for name, maps in found.items()}
 
 
-def compare(path: Path, expected: Mapping[str, torch.Tensor], pixels: torch.Tensor) -> dict[str, float]:
+def compare(path: Path, expected: Mapping[str, Floats], pixels: Pixels) -> dict[str, float]:
     """Largest difference of each map, as a share of the largest value in it; at batch 1 and all at once."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    run = export_onnx.open_artifact(path, [*MAPS, ALL_MAPS])
     worst = dict.fromkeys(expected, 0.0)
-    for batch in parity.batches_to_check(len(pixels)):
-        *maps, together = session.run([*MAPS, ALL_MAPS], {PIXELS: pixels[:batch].numpy()})
-        in_row = torch.cat([torch.from_numpy(m).flatten(1) for m in maps], dim=1)
-        if not torch.equal(in_row, torch.from_numpy(together)):
+    for batch in batches_to_check(len(pixels)):
+        *maps, together = run(pixels[:batch])
+        if not np.array_equal(np.concatenate([one.reshape(batch, -1) for one in maps], axis=1), together):
             raise BuildError(f"{ALL_MAPS} of the backbone does not hold its maps")
         for (name, wanted), got in zip(expected.items(), maps, strict=True):
-            difference = (torch.from_numpy(got).float() - wanted[:batch]).abs().max() / wanted.abs().max()
+            difference = np.abs(got.astype(np.float32) - wanted[:batch]).max() / np.abs(wanted).max()
             worst[name] = max(worst[name], float(difference))
     return worst
 
@@ -130,20 +125,17 @@ def render(rendered: Mapping[str, str], options: ServingOptions, wire: Wire) -> 
 
     Args:
         rendered: all configurations of the build.
-        options: what of the serving was chosen.
+        options: numbers for serving.
         wire: type of the maps.
     """
     kind = pb.TYPE_FP16 if wire == "fp16" else pb.TYPE_FP32
     shapes = {**MAPS, ALL_MAPS: (_LENGTH,)}
-    outputs = [pb.ModelOutput(name=name, data_type=kind, dims=shape) for name, shape in shapes.items()]
-    network, ensemble = (configs.parse(rendered[name]) for name in ("network_onnx", "resnet50"))
-    network.name, ensemble.name = NETWORK, ENSEMBLE
+    network, ensemble = (configs.parse(rendered[name]) for name in ("network_onnx", configs.DEFAULT_MODEL))
+    network.name, ensemble.name = NETWORK, BACKBONE
     for config in (network, ensemble):
-        schedule(config, options)
+        configs.set_capacity(config, options)
         del config.output[:]
-        config.output.extend(outputs)
-    step = ensemble.ensemble_scheduling.step[-1]
-    step.model_name = NETWORK
-    step.output_map.clear()
-    step.output_map.update({name: name for name in shapes})
-    return {config.name: configs.to_text_like(config, rendered["network_onnx"]) for config in (network, ensemble)}
+        config.output.extend(pb.ModelOutput(name=name, data_type=kind, dims=shape) for name, shape in shapes.items())
+    del ensemble.ensemble_scheduling.step[-1]
+    configs.add_step(ensemble, NETWORK, [PIXELS], shapes)
+    return {config.name: configs.to_text(config) for config in (network, ensemble)}

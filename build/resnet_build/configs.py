@@ -6,69 +6,39 @@ Every key is one that NVIDIA's C++ backends read: the same files are served by t
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf import text_format
-from resnet_client.model_configs import MADE_BY_BUILD
+from resnet_client.model_configs import MADE_BY_BUILD, THREADS
 from resnet_client.preprocessing import Recipe
+from resnet_client.requests import FEATURES, IMAGE, PIXELS, PROBABILITIES
 from tritonclient.grpc import model_config_pb2 as pb
 
-from resnet_build.errors import BuildError
 from resnet_build.options import PLAIN, ServingOptions
-from resnet_build.schedule import schedule
-from resnet_build.tensors import FEATURE_COUNT, FEATURES, IMAGE, IMAGENET_CLASSES, PIXELS, PROBABILITIES
 
 LABELS_FILENAME = "labels.txt"
-DEFAULT_RECIPE = Recipe(resize=232, crop=224)
 PREPROCESS = "preprocess"
-DOOR = "resnet50"
-# Ensemble → the network it ends in, where nothing else was decided.
-ENSEMBLES = {DOOR: "network_onnx", "resnet50_torchscript": "network_torchscript"}
+DEFAULT_MODEL = "resnet50"
+
+_FEATURE_COUNT = 2048
+# The feature maps of one image are 6 MB in 32 bits; those of a batch of 32 would be 200.
+_BACKBONE_BATCH = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class _Engine:
-    """What executes a network.
-
-    Attributes:
-        backend: Triton's name.
-        platform: Triton's other name of it; empty where there is none.
-        filename: of the artifact, where it is not the backend's default.
-        parameters: what the backend must be told always.
-        on_cpu: whether it must stay on the CPU.
-    """
-
-    backend: str
-    platform: str
-    filename: str = ""
-    parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    on_cpu: bool = False
-
-
-_ONNX_RUNTIME = _Engine(
-    "onnxruntime",
-    "onnxruntime_onnx",
-    # Heuristic. The default tries all algorithms whenever a batch has a new size: 0.5 to 1.1 s on an H200, not 0.15 s.
-    parameters={"cudnn_conv_algo_search": "1"},
-)
-_TORCH = _Engine("pytorch", "pytorch_libtorch")
-_OPENVINO = _Engine(
-    "openvino",
-    "",
-    filename="model.onnx",
-    # NVIDIA's backend executes `max_batch_size` only, and would refuse smaller batches.
-    parameters={"NUM_STREAMS": "1", "ENABLE_BATCH_PADDING": "YES"},
-    on_cpu=True,
-)
-_ENGINES = {
-    "network_onnx": _ONNX_RUNTIME,
-    "network_torchscript": _TORCH,
-    "network_int8": _OPENVINO,
-    "network_bf16": dataclasses.replace(_OPENVINO, parameters={**_OPENVINO.parameters, "HINT_BF16": "YES"}),
-    "network_fp32": _OPENVINO,
-    "network_fp16": _ONNX_RUNTIME,
+# Heuristic. The default tries all algorithms whenever a batch has a new size: 0.5 to 1.1 s on an H200, not 0.15 s.
+_ONNX_RUNTIME = {"cudnn_conv_algo_search": "1"}
+# NVIDIA's backend executes `max_batch_size` only, and would refuse smaller batches.
+_OPENVINO = {"NUM_STREAMS": "1", "ENABLE_BATCH_PADDING": "YES"}
+# Network → backend, and what it needs in every config.
+_NETWORKS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "network_onnx": ("onnxruntime", _ONNX_RUNTIME),
+    "network_torchscript": ("pytorch", {}),
+    "network_int8": ("openvino", _OPENVINO),
+    "network_bf16": ("openvino", {**_OPENVINO, "HINT_BF16": "YES"}),
+    "network_fp32": ("openvino", _OPENVINO),
+    "network_fp16": ("onnxruntime", _ONNX_RUNTIME),
 }
+_PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "pytorch": "pytorch_libtorch"}
 
 _HEADER = f"""\
 {MADE_BY_BUILD} from Triton's protobuf; `resnet-build --help` lists what can be changed.
@@ -77,29 +47,25 @@ _HEADER = f"""\
 """
 
 
-def hash_labels(labels: Sequence[str]) -> str:
-    """Return the hex SHA-256 of a label list."""
-    return hashlib.sha256("\n".join(labels).encode()).hexdigest()
-
-
-def ensembles(variants: Sequence[str] = (), door: str = PLAIN) -> dict[str, str]:
+def ensembles(variants: Sequence[str] = (), default: str = PLAIN) -> dict[str, str]:
     """Return ensemble → the network it ends in.
 
     Args:
-        variants: what is served beside the default networks.
-        door: which network the default door ends in; if it is not ``onnx``, that one gets a door of its own.
+        variants: what is served in addition to the default networks.
+        default: which network ``resnet50`` ends in; if it is not ``onnx``, ``onnx`` gets an ensemble of its own.
     """
-    own = [*variants] if door == PLAIN else [*variants, PLAIN]
-    return {**ENSEMBLES, DOOR: network_of(door)} | {ensemble_of(name): network_of(name) for name in own}
+    own = [*variants] if default == PLAIN else [*variants, PLAIN]
+    found = {DEFAULT_MODEL: network_of(default), "resnet50_torchscript": "network_torchscript"}
+    return found | {ensemble_of(name): network_of(name) for name in own}
 
 
 def ensemble_of(variant: str) -> str:
-    """Return the name of a variant's own door."""
-    return f"{DOOR}_{variant}"
+    """Return the name of a variant's own ensemble."""
+    return f"{DEFAULT_MODEL}_{variant}"
 
 
 def network_of(variant: str) -> str:
-    """Return the name of a variant's network; ``onnx`` is the float one."""
+    """Return the name of a variant's network; ``onnx`` is the FP32 one."""
     return f"network_{variant}"
 
 
@@ -108,38 +74,63 @@ def render_all(
     recipe: Recipe,
     classes: int,
     variants: Sequence[str] = (),
-    door: str = PLAIN,
+    default: str = PLAIN,
 ) -> dict[str, str]:
     """Render every model's configuration.
 
     Args:
-        options: what of the serving can be chosen.
-        recipe: how photos are prepared.
+        options: numbers for serving.
+        recipe: how images are preprocessed.
         classes: number of labels.
-        variants: what is served beside the default networks.
-        door: which network the default door ends in.
+        variants: what is served in addition to the default networks.
+        default: which network ``resnet50`` ends in.
 
     Returns:
         Model name → text of its ``config.pbtxt``.
     """
+    served = ensembles(variants, default)
     configs = [_preprocess(options)]
-    served = ensembles(variants, door)
     configs += [_network(network, classes) for network in dict.fromkeys(served.values())]
     configs += [_ensemble(ensemble, network, classes) for ensemble, network in served.items()]
-    rendered = {}
+    parameters = {"recipe": recipe.to_json(), "recipe_sha256": recipe.sha256, **options.image_limits.to_parameters()}
     for config in configs:
-        schedule(config, options)
-        config.parameters["recipe"].string_value = recipe.to_json()
-        config.parameters["recipe_sha256"].string_value = recipe.sha256
-        for name, value in options.photo_limits.to_parameters().items():
-            config.parameters[name].string_value = value
-        rendered[config.name] = to_text(config)
-    return rendered
+        set_capacity(config, options)
+        _set_parameters(config, parameters)
+    return {config.name: to_text(config) for config in configs}
 
 
-def render_default() -> dict[str, str]:
-    """Render the configs of the default networks with torchvision's weights and default options, as committed."""
-    return render_all(ServingOptions(), DEFAULT_RECIPE, IMAGENET_CLASSES)
+def set_capacity(config: pb.ModelConfig, options: ServingOptions) -> None:
+    """Write batches, instances, threads and queue delay into the config of ``preprocess``, a network or an ensemble."""
+    if config.name.endswith("_backbone"):
+        largest = min(options.max_batch_size, _BACKBONE_BATCH)
+        preferred = min(options.preferred_batch_size, largest)
+        options = dataclasses.replace(options, max_batch_size=largest, preferred_batch_size=preferred)
+    config.max_batch_size = options.max_batch_size
+    if config.backend == "python":
+        config.instance_group[0].count = options.preprocess_instances
+        _set_parameters(config, {"max_backlog": str(options.max_backlog)})
+    elif config.platform != "ensemble":
+        config.instance_group[0].count = options.instances_of(config.backend)
+        preferred = options.preferred_batch_of(config.backend)
+        # Without one, Triton itself enters the largest.
+        config.dynamic_batching.preferred_batch_size[:] = [preferred] if preferred < options.max_batch_size else []
+        config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us
+        set_warmup(config, options.warmup_batches)
+        if options.threads:
+            _set_parameters(config, {THREADS[config.backend]: str(options.threads)})
+
+
+def set_warmup(config: pb.ModelConfig, batch_sizes: Iterable[int]) -> None:
+    """Have batches of random pixels executed, in this order, before a network is ready."""
+    pixels = pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=[224, 224, 3], random_data=True)
+    del config.model_warmup[:]
+    for size in batch_sizes:
+        config.model_warmup.add(name=f"batch_{size}", batch_size=size, inputs={PIXELS: pixels})
+
+
+def _set_parameters(config: pb.ModelConfig, values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        config.parameters[name].string_value = value
 
 
 def to_text(config: pb.ModelConfig) -> str:
@@ -148,23 +139,9 @@ def to_text(config: pb.ModelConfig) -> str:
     return _HEADER + text
 
 
-def to_text_like(config: pb.ModelConfig, other: str) -> str:
-    """Write a ``config.pbtxt`` with the comments that stand above another one."""
-    comments = "".join(line for line in other.splitlines(keepends=True) if line.startswith("#"))
-    text: str = text_format.MessageToString(config)
-    return comments + text
-
-
 def parse(text: str) -> pb.ModelConfig:
-    """Read a ``config.pbtxt``.
-
-    Raises:
-        BuildError: not a Triton configuration.
-    """
-    try:
-        return text_format.Parse(text.encode(), pb.ModelConfig())
-    except (text_format.ParseError, ValueError, RecursionError) as exc:
-        raise BuildError(f"not a Triton model configuration: {exc}") from exc
+    """Read a ``config.pbtxt`` that was rendered."""
+    return text_format.Parse(text, pb.ModelConfig())
 
 
 def _preprocess(options: ServingOptions) -> pb.ModelConfig:
@@ -178,53 +155,44 @@ def _preprocess(options: ServingOptions) -> pb.ModelConfig:
         # backend then fails all requests of the batch. The batcher is here for its queue.
         dynamic_batching=pb.ModelDynamicBatching(preferred_batch_size=[1]),
     )
-    config.parameters["max_wait_ms"].string_value = str(options.queue_timeout_ms)
+    _set_parameters(config, {"max_wait_ms": str(options.queue_timeout_ms)})
     return config
 
 
 def _network(name: str, classes: int) -> pb.ModelConfig:
-    engine = _ENGINES[name]
-    kind = pb.ModelInstanceGroup.KIND_CPU if engine.on_cpu else pb.ModelInstanceGroup.KIND_AUTO
+    backend, parameters = _NETWORKS[name]
+    is_openvino = backend == "openvino"
+    kind = pb.ModelInstanceGroup.KIND_CPU if is_openvino else pb.ModelInstanceGroup.KIND_AUTO
     config = pb.ModelConfig(
         name=name,
-        backend=engine.backend,
-        platform=engine.platform,
-        default_model_filename=engine.filename,
+        backend=backend,
+        platform=_PLATFORMS.get(backend, ""),
+        default_model_filename="model.onnx" if is_openvino else "",
         input=[pb.ModelInput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=[224, 224, 3])],
         output=_outputs(classes),
-        # The newest version beside the one before it, so that a roll-back is one request away.
+        # The newest version and the one before it, so that a rollback is one request away.
         version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=2)),
         instance_group=[pb.ModelInstanceGroup(kind=kind)],
         dynamic_batching=pb.ModelDynamicBatching(),
     )
-    for key, value in engine.parameters.items():
-        config.parameters[key].string_value = value
+    _set_parameters(config, parameters)
     return config
 
 
 def _ensemble(name: str, network: str, classes: int) -> pb.ModelConfig:
-    step = pb.ModelEnsembling.Step
-    return pb.ModelConfig(
-        name=name,
-        platform="ensemble",
-        input=[_image()],
-        output=_outputs(classes),
-        ensemble_scheduling=pb.ModelEnsembling(
-            step=[
-                step(
-                    model_name=PREPROCESS,
-                    model_version=-1,
-                    input_map={IMAGE: IMAGE},
-                    output_map={PIXELS: PIXELS},
-                ),
-                step(
-                    model_name=network,
-                    model_version=-1,
-                    input_map={PIXELS: PIXELS},
-                    output_map={PROBABILITIES: PROBABILITIES, FEATURES: FEATURES},
-                ),
-            ]
-        ),
+    config = pb.ModelConfig(name=name, platform="ensemble", input=[_image()], output=_outputs(classes))
+    add_step(config, PREPROCESS, [IMAGE], [PIXELS])
+    add_step(config, network, [PIXELS], [PROBABILITIES, FEATURES])
+    return config
+
+
+def add_step(ensemble: pb.ModelConfig, model: str, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    """Add the newest version of a model, whose tensors have the same names in the ensemble."""
+    ensemble.ensemble_scheduling.step.add(
+        model_name=model,
+        model_version=-1,
+        input_map={name: name for name in inputs},
+        output_map={name: name for name in outputs},
     )
 
 
@@ -235,5 +203,5 @@ def _image() -> pb.ModelInput:
 def _outputs(classes: int) -> list[pb.ModelOutput]:
     return [
         pb.ModelOutput(name=PROBABILITIES, data_type=pb.TYPE_FP32, dims=[classes], label_filename=LABELS_FILENAME),
-        pb.ModelOutput(name=FEATURES, data_type=pb.TYPE_FP32, dims=[FEATURE_COUNT]),
+        pb.ModelOutput(name=FEATURES, data_type=pb.TYPE_FP32, dims=[_FEATURE_COUNT]),
     ]

@@ -15,7 +15,7 @@ from resnet_build.network import Architecture, make_resnet50
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One row: a part of the network, for one 224x224 photo.
+    """One row: a part of the network, for one 224x224 image.
 
     Attributes:
         name: the part's attribute in torchvision's module.
@@ -35,8 +35,9 @@ class Stage:
 
 
 def stages(architecture: Architecture, classes: int) -> list[Stage]:
-    """Measure every stage by running it, not by formula."""
-    net = make_resnet50(architecture, classes)
+    """Measure every stage by running it, not by formula; on the device that computes shapes only."""
+    with torch.device("meta"):
+        net, x = make_resnet50(architecture, classes), torch.zeros(1, 3, 224, 224)
     parts: list[tuple[str, str, nn.Module]] = [
         ("conv1", "7x7, 64, stride 2", nn.Sequential(net.conv1, net.bn1, net.relu)),
         ("maxpool", "3x3, stride 2", net.maxpool),
@@ -44,7 +45,6 @@ def stages(architecture: Architecture, classes: int) -> list[Stage]:
         ("avgpool", "global average", nn.Sequential(net.avgpool, nn.Flatten())),
         ("fc", f"linear, {classes} classes", net.fc),
     ]
-    x = torch.zeros(1, 3, 224, 224)
     rows = []
     for name, detail, module in parts:
         counter = FlopCounterMode(display=False)
@@ -71,7 +71,7 @@ def table(architecture: Architecture, classes: int) -> Table:
     rows = stages(architecture, classes)
     gmacs = sum(row.gmacs for row in rows)
     out = Table(
-        title=f"ResNet-50 {architecture}, {classes} classes, one 224x224 photo",
+        title=f"ResNet-50 {architecture}, {classes} classes, one 224x224 image",
         caption=f"{gmacs:.2f} billion multiply-adds (GMACs) are {2 * gmacs:.2f} GFLOPs",
     )
     for column in ("stage", "layers"):

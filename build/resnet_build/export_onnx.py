@@ -1,4 +1,4 @@
-"""The ONNX artifact."""
+"""The ONNX artifact, and ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import torch
+from resnet_client.requests import FEATURES, PIXELS, PROBABILITIES
 
-from resnet_build.network import ServedNetwork
-from resnet_build.tensors import FEATURES, PIXELS, PROBABILITIES
+from resnet_build.network import Network, Outputs, Pixels, ServedNetwork
 
 FILENAME = "model.onnx"
 
 # Triton 24.10 holds ONNX Runtime 1.19, which reads opsets up to 21 and IR versions up to 10.
 OPSET = 18
 MAX_IR_VERSION = 10
+_OUTPUTS = (PROBABILITIES, FEATURES)
 
 
-def export(network: ServedNetwork, path: Path, outputs: Sequence[str] = (PROBABILITIES, FEATURES)) -> None:
+def export(network: ServedNetwork, path: Path, outputs: Sequence[str] = _OUTPUTS) -> None:
     """Export the network with a dynamic batch, check it, and save it as one file."""
     pixels = torch.zeros((2, 224, 224, 3), dtype=torch.uint8)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -46,13 +47,15 @@ def export(network: ServedNetwork, path: Path, outputs: Sequence[str] = (PROBABI
     onnx.save(model, path)
 
 
-class Runner:
-    """Runs the saved artifact with ONNX Runtime on the CPU, for the parity gate."""
+def open_artifact(path: Path, outputs: Sequence[str] = _OUTPUTS) -> Network:
+    """Open a saved artifact."""
+    options = onnxruntime.SessionOptions()
+    # Idle threads of one network would take the cores from the next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def __init__(self, path: Path) -> None:
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    def run(pixels: Pixels) -> Outputs:
+        found: Outputs = session.run(list(outputs), {PIXELS: pixels})
+        return found
 
-    def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return probabilities and features of uint8 pixels, shape (N, 224, 224, 3)."""
-        probabilities, features = self._session.run([PROBABILITIES, FEATURES], {PIXELS: pixels.numpy()})
-        return torch.from_numpy(probabilities), torch.from_numpy(features)
+    return run

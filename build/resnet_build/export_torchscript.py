@@ -1,7 +1,7 @@
-"""The TorchScript artifact, and all that this project knows of TorchScript.
+"""The TorchScript artifact, and everything else about TorchScript.
 
-PyTorch has deprecated TorchScript in favour of ``torch.export``; Triton's PyTorch backend still needs it
-for dynamic batches. Everything about it is in this file, so that another artifact can take its place.
+PyTorch has deprecated TorchScript in favour of ``torch.export``; Triton's PyTorch backend still needs it for dynamic
+batches. It is in this file alone, so that another artifact can take its place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from resnet_build.network import ServedNetwork
+from resnet_build.network import Network, ServedNetwork, runner
 
 FILENAME = "model.pt"
 
@@ -23,16 +23,8 @@ def export(network: ServedNetwork, path: Path) -> None:
         torch.jit.save(torch.jit.script(network), str(path))
 
 
-class Runner:
-    """Runs the saved artifact, for the parity gate."""
-
-    def __init__(self, path: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit.*")
-            self._module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # PyTorch has not annotated it
-
-    def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return probabilities and features of uint8 pixels, shape (N, 224, 224, 3)."""
-        with torch.inference_mode():
-            probabilities, features = self._module(pixels)
-        return probabilities, features
+def open_artifact(path: Path) -> Network:
+    """Open a saved artifact."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit.*")
+        return runner(torch.jit.load(str(path), map_location="cpu"))  # type: ignore[no-untyped-call]  # PyTorch has not annotated it

@@ -1,4 +1,4 @@
-"""What of a repository is for GPUs only: TensorRT inside ONNX Runtime, and photos that DALI decodes.
+"""What of a repository is for GPUs only: TensorRT inside ONNX Runtime, and images that DALI decodes.
 
 It is added to what :mod:`resnet_build.configs` renders. Every key is one that NVIDIA's backends read.
 """
@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from resnet_client.preprocessing import Recipe
+from resnet_client.requests import IMAGE, PIXELS
 from tritonclient.grpc import model_config_pb2 as pb
 
-from resnet_build import configs, python_models
-from resnet_build.errors import BuildError
+from resnet_build import BuildError, configs, python_models
 from resnet_build.options import known_fields
-from resnet_build.schedule import largest_first, warmup
-from resnet_build.tensors import ENCODED, IMAGE, PIXELS
 
-DOOR, CHECK, DALI = MODELS = ("resnet50_dali", "preprocess_check", "preprocess_dali")
+ENSEMBLE, CHECK, DALI = MODELS = ("resnet50_dali", "preprocess_check", "preprocess_dali")
 
-_PYTHON_MODELS = Path(__file__).parent / "python_models"
-_ONNX_RUNTIME = "onnxruntime"
-_HALF = "network_fp16"
+_ENCODED = "ENCODED"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +29,7 @@ class GpuOptions:
 
     Attributes:
         accelerator: ``tensorrt`` has ONNX Runtime compute networks with TensorRT.
-        preprocessing: ``dali`` adds an ensemble whose photos are decoded on the GPU.
+        preprocessing: ``dali`` adds an ensemble whose images are decoded on the GPU.
         engine_cache: folder of the server for TensorRT's engines, which take minutes to build.
     """
 
@@ -47,7 +43,7 @@ class GpuOptions:
 
 
 def chosen(record: Mapping[str, Any], given: Mapping[str, str]) -> GpuOptions:
-    """Read what a manifest records, as far as this version knows it, and put what was asked for in its place."""
+    """Read what a manifest records, as far as this version knows it, and put what was requested in its place."""
     return GpuOptions(**{**known_fields(record.get("gpu", {}), GpuOptions), **given})
 
 
@@ -64,59 +60,52 @@ def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:
     models = {name: configs.parse(text) for name, text in rendered.items()}
     if options.accelerator == "tensorrt":
         for config in models.values():
-            if config.backend == _ONNX_RUNTIME and config.instance_group[0].kind != pb.ModelInstanceGroup.KIND_CPU:
+            if config.backend == "onnxruntime" and config.instance_group[0].kind != pb.ModelInstanceGroup.KIND_CPU:
                 _accelerate(config, options.engine_cache)
     if options.preprocessing == "dali":
-        added = (_check(models), _dali(models), _door(models))
+        added = (_check(models), _dali(models), _ensemble(models))
         models |= {config.name: config for config in added}
-    return {name: configs.to_text_like(config, rendered[configs.PREPROCESS]) for name, config in models.items()}
+    return {name: configs.to_text(config) for name, config in models.items()}
 
 
-def small_files(recipe: Recipe, max_batch_size: int) -> Iterator[tuple[str, str]]:
-    """Yield what DALI's models need beside their configurations: path in the repository, and text."""
-    for name, path in python_models.preprocess_check_files().items():
-        yield f"{CHECK}/1/{name}", path.read_text(encoding="utf-8")
-    yield f"{DALI}/1/dali.py", (_PYTHON_MODELS / "preprocess_dali/dali.py").read_text(encoding="utf-8")
+def model_files(recipe: Recipe, max_batch_size: int) -> dict[str, str]:
+    """Return what DALI's models need in addition to their configurations: path in the repository → text."""
     settings = dataclasses.asdict(recipe) | {"max_batch_size": max_batch_size}
-    yield f"{DALI}/1/recipe.json", json.dumps(settings, sort_keys=True) + "\n"
-
-
-def file_names(options: GpuOptions) -> tuple[str, ...]:
-    """Return files, in addition to configs, without which the added models are not whole."""
-    if options.preprocessing != "dali":
-        return ()
-    return (f"{CHECK}/1/model.py", f"{DALI}/1/dali.py", f"{DALI}/1/recipe.json")
+    return {
+        **{f"{CHECK}/1/{name}": path.read_text("utf-8") for name, path in python_models.check_files().items()},
+        f"{DALI}/1/dali.py": python_models.DALI.read_text("utf-8"),
+        f"{DALI}/1/recipe.json": json.dumps(settings, sort_keys=True) + "\n",
+    }
 
 
 def _accelerate(config: pb.ModelConfig, engine_cache: str) -> None:
     accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="tensorrt")
-    # The float network stays float; half precision has a network, and a gate, of its own.
-    accelerator.parameters["precision_mode"] = "FP16" if config.name == _HALF else "FP32"
-    accelerator.parameters["trt_engine_cache_enable"] = "1"
-    accelerator.parameters["trt_engine_cache_path"] = engine_cache
-    accelerator.parameters["trt_timing_cache_enable"] = "1"
-    accelerator.parameters["trt_timing_cache_path"] = engine_cache
-    sizes = largest_first(config.max_batch_size, [sample.batch_size for sample in config.model_warmup])
-    del config.model_warmup[:]
-    config.model_warmup.extend(warmup(size) for size in sizes)
+    # The FP32 network stays FP32; half precision has a network, and a validation, of its own.
+    accelerator.parameters["precision_mode"] = "FP16" if config.name == configs.network_of("fp16") else "FP32"
+    for cache in ("engine", "timing"):
+        accelerator.parameters[f"trt_{cache}_cache_enable"] = "1"
+        accelerator.parameters[f"trt_{cache}_cache_path"] = engine_cache
+    # The largest first: TensorRT builds an engine again for a batch outside of those seen so far.
+    others = {1, *(sample.batch_size for sample in config.model_warmup)} - {config.max_batch_size}
+    configs.set_warmup(config, [config.max_batch_size, *sorted(others)])
 
 
 def _check(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:
-    """The door of `preprocess`, with encoded photos as its output."""
+    """The config of `preprocess`, with encoded images as its output."""
     config = _copy(models[configs.PREPROCESS], CHECK)
     del config.output[:]
-    config.output.add(name=ENCODED, data_type=pb.TYPE_UINT8, dims=[-1])
+    config.output.add(name=_ENCODED, data_type=pb.TYPE_UINT8, dims=[-1])
     return config
 
 
 def _dali(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:
-    preprocess, network = models[configs.PREPROCESS], models[configs.ENSEMBLES["resnet50"]]
+    preprocess, network = models[configs.PREPROCESS], models["network_onnx"]
     config = pb.ModelConfig(
         name=DALI,
         backend="dali",
         max_batch_size=preprocess.max_batch_size,
-        # Photos have different lengths.
-        input=[pb.ModelInput(name=ENCODED, data_type=pb.TYPE_UINT8, dims=[-1], allow_ragged_batch=True)],
+        # Encoded images have different lengths.
+        input=[pb.ModelInput(name=_ENCODED, data_type=pb.TYPE_UINT8, dims=[-1], allow_ragged_batch=True)],
         output=preprocess.output,
         # More than one would take memory for each, the backend's documentation says.
         instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_GPU, count=1)],
@@ -128,14 +117,13 @@ def _dali(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:
     return config
 
 
-def _door(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:
-    config = _copy(models["resnet50"], DOOR)
+def _ensemble(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:
+    config = _copy(models[configs.DEFAULT_MODEL], ENSEMBLE)
     network = config.ensemble_scheduling.step[1]
     del config.ensemble_scheduling.step[:]
-    step = config.ensemble_scheduling.step
-    step.add(model_name=CHECK, model_version=-1, input_map={IMAGE: IMAGE}, output_map={ENCODED: ENCODED})
-    step.add(model_name=DALI, model_version=-1, input_map={ENCODED: ENCODED}, output_map={PIXELS: PIXELS})
-    step.append(network)
+    configs.add_step(config, CHECK, [IMAGE], [_ENCODED])
+    configs.add_step(config, DALI, [_ENCODED], [PIXELS])
+    config.ensemble_scheduling.step.append(network)
     return config
 
 

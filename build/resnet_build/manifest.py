@@ -1,4 +1,4 @@
-"""``manifest.json`` beside the models: what was built from what, with which parity."""
+"""``manifest.json`` next to the models: what was built from what, and whether a build would change it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import hashlib
 import json
 import platform
 import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from resnet_build import python_models
-from resnet_build.errors import BuildError
-from resnet_build.options import AUTO, DOORS, ServingOptions, known_fields
+import onnxruntime  # not by its metadata: the package can be `onnxruntime-gpu`
+
+from resnet_build import BuildError, python_models
+from resnet_build.options import AUTO, DEFAULT_MODELS, ServingOptions, known_fields
 
 FILENAME = "manifest.json"
 _TOOLS = ("torch", "torchvision", "onnx", "onnxscript")
@@ -30,12 +32,12 @@ def read(repository: Path) -> Manifest:
     """
     try:
         content = json.loads((repository / FILENAME).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):  # what is no folder is told of when it is to be written
+    except (FileNotFoundError, NotADirectoryError):  # that it is not a folder is reported when it is locked
         return {"versions": {}}
     except (OSError, ValueError, RecursionError) as exc:
         raise BuildError(f"{repository / FILENAME} is damaged ({exc}); delete it and build again") from exc
     if not _is_manifest(content):
-        raise BuildError(f"{repository / FILENAME} is no manifest of resnet-build; delete it and build again")
+        raise BuildError(f"{repository / FILENAME} is not a manifest of resnet-build; delete it and build again")
     manifest: Manifest = content
     if "serving" in manifest:
         manifest["serving"] = known_fields(manifest["serving"], ServingOptions)
@@ -43,7 +45,7 @@ def read(repository: Path) -> Manifest:
 
 
 def stamp(repository: Path) -> tuple[int, int] | None:
-    """Return what tells a manifest from the next one, whatever they say: its inode and time of change."""
+    """Return what distinguishes a manifest from the next one, whatever they hold: its inode and time of change."""
     try:
         found = (repository / FILENAME).stat()
     except OSError:
@@ -58,7 +60,7 @@ def _is_manifest(content: object) -> bool:
                 all(_is_version(entry) for entry in versions.values())
                 and _are_options(rest.get("serving", {}), int)
                 and _are_options(rest.get("gpu", {}), str)
-                and _is_door(rest.get("door", {}))
+                and _is_default_model(rest.get("door", {}))
             )
     return False
 
@@ -67,11 +69,11 @@ def _are_options(entry: object, kind: type) -> bool:
     return isinstance(entry, dict) and all(type(value) is kind for value in entry.values())
 
 
-def _is_door(entry: object) -> bool:
+def _is_default_model(entry: object) -> bool:
     """Whether an entry has what a later build reads of the decision, if there is one."""
     match entry:
         case {"requested": str(requested), "network": str(network)}:
-            return requested in DOORS and network.removeprefix("network_") in {*DOORS} - {AUTO}
+            return requested in DEFAULT_MODELS and network.removeprefix("network_") in {*DEFAULT_MODELS} - {AUTO}
     return entry == {}
 
 
@@ -94,6 +96,19 @@ def _is_version(entry: object) -> bool:
     return False
 
 
+def inputs_of(manifest: Manifest, model_version: int) -> dict[str, Any]:
+    """Return what decided on a version; empty where it was not built."""
+    inputs: dict[str, Any] = manifest["versions"].get(str(model_version), {}).get("inputs", {})
+    return inputs
+
+
+def has_artifacts(repository: Path, manifest: Manifest, model_version: int) -> bool:
+    """Whether the artifacts of a version are those that were built."""
+    recorded: Mapping[str, str] = manifest["versions"][str(model_version)]["artifacts"]
+    paths = {repository / name: digest for name, digest in recorded.items()}
+    return all(path.exists() and sha256(path) == digest for path, digest in paths.items())
+
+
 def to_json(manifest: Manifest) -> str:
     """Serialise for people and programs: indented, keys in the order of the build."""
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
@@ -101,8 +116,6 @@ def to_json(manifest: Manifest) -> str:
 
 def tool_versions() -> dict[str, str]:
     """Return the versions of everything that shapes the artifacts, this package's own sources included."""
-    import onnxruntime  # the package can be `onnxruntime-gpu` as well
-
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in _TOOLS},

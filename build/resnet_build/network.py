@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet, resnet50
 from torchvision.models.resnet import Bottleneck
 
-from resnet_build.errors import BuildError
-from resnet_build.tensors import IMAGENET_CLASSES
+from resnet_build import BuildError
 
 Architecture = Literal["v1", "v1.5"]
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+# Probabilities, shape (N, classes), and features, shape (N, 2048); of a backbone its maps.
+Outputs = Sequence[Floats]
+# An opened artifact: uint8 pixels of shape (N, 224, 224, 3) → its outputs.
+Network = Callable[[Pixels], Outputs]
 
+IMAGENET_CLASSES = 1000
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -42,13 +51,23 @@ class ServedNetwork(nn.Module):
         return (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Classify a batch of prepared pixels."""
+        """Classify a batch of preprocessed pixels."""
         net = self.backbone
         x = self.normalised(pixels)
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
         x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
         features = x.mean(dim=(2, 3))
         return torch.softmax(net.fc(features), dim=1), features
+
+
+def runner(module: torch.nn.Module) -> Network:
+    """Return a function that runs a module on arrays, without gradients."""
+
+    def run(pixels: Pixels) -> Outputs:
+        with torch.inference_mode():
+            return [output.numpy() for output in module(torch.from_numpy(pixels))]
+
+    return run
 
 
 def make_resnet50(architecture: Architecture, classes: int) -> ResNet:

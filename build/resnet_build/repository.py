@@ -1,189 +1,135 @@
-"""Publishes a finished build: all of it, or nothing.
-
-Files are first written in full beside their destinations, under names that Triton does not read. Only when
-the last of them lies on the disk are they renamed. So a build that fails, or a disk that fills, leaves the
-repository as it was; and a server that has a file open keeps the old one until it loads the model again. A mark lies
-in the repository until the last of them is renamed: what is killed before that is written anew by the next build.
-"""
+"""The files of a model repository: configs, labels and Python models around the exported artifacts."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
-from resnet_build.errors import BuildError
+from resnet_client.model_configs import GPU, LOCAL, TUNED, models_with, named_config
+from resnet_client.preprocessing import Recipe
+from resnet_client.requests import BACKBONE
 
-_SUFFIX = ".tmp"
-_LOCK = ".resnet-build.lock"
-_MARK = ".resnet-build.unfinished"
+from resnet_build import backbone, configs, gpu, manifest, python_models
+from resnet_build.network import IMAGENET_CLASSES
+from resnet_build.options import PLAIN, ServingOptions
+from resnet_build.publication import Publication, is_unfinished, publication
+
+DEFAULT_RECIPE = Recipe(resize=232, crop=224)
 
 
-class Publication:
-    """Collects files for one repository; :func:`publication` makes, publishes and cleans up one."""
+@dataclasses.dataclass(frozen=True)
+class Repository:
+    """What decides on all files but the artifacts.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._staged: list[tuple[Path, Path]] = []
-        self._folders: list[Path] = []
-        self._made: list[Path] = []
-        self._unwanted: list[Path] = []
+    Attributes:
+        root: its folder.
+        labels: one text per class.
+        recipe: how images are preprocessed.
+        serving: numbers for serving.
+        gpu_options: what is for GPU hosts.
+        variants: what is served in addition to the default networks.
+        default: the variant that ``resnet50`` ends in, or ``onnx``.
+        wire: type of the feature maps; None without a backbone.
+    """
 
-    def write(self, name: str, content: str) -> None:
-        """Stage a text file; ``name`` is relative to the repository."""
-        with self._stage(name).open("w", encoding="utf-8") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+    root: Path
+    labels: tuple[str, ...]
+    recipe: Recipe
+    serving: ServingOptions
+    gpu_options: gpu.GpuOptions
+    variants: tuple[str, ...] = ()
+    default: str = PLAIN
+    wire: backbone.Wire | None = None
 
-    def copy(self, name: str, source: Path) -> None:
-        """Stage a copy of a file; ``name`` is relative to the repository."""
-        with source.open("rb") as reader, self._stage(name).open("wb") as writer:
-            shutil.copyfileobj(reader, writer)
-            writer.flush()
-            os.fsync(writer.fileno())
+    def configs(self) -> dict[str, str]:
+        """Every config, path in the repository → text.
 
-    def folder(self, name: str) -> None:
-        """Make a folder when all else is staged; Triton wants one per version, empty for ensembles."""
-        self._folders.append(self._root / name)
+        ``config.pbtxt`` of the models that every repository has is always the same, as it is committed. What these
+        weights and options need instead has a name, ``local``, and with what is for GPU hosts only, ``gpu``.
+        """
+        local = configs.render_all(self.serving, self.recipe, len(self.labels), self.variants, self.default)
+        if self.wire:
+            local |= backbone.render(local, self.serving, self.wire)
+        for_gpu = gpu.adapt(local, self.gpu_options)
+        default = {**for_gpu, **local, **configs.render_all(ServingOptions(), DEFAULT_RECIPE, IMAGENET_CLASSES)}
+        texts = {f"{model}/config.pbtxt": text for model, text in default.items()}
+        for name, rendered in ((LOCAL, local), (GPU, for_gpu)):
+            named = {model: text for model, text in rendered.items() if text != default[model]}
+            texts |= {str(named_config(Path(), model, name)): text for model, text in named.items()}
+        return texts
 
-    def remove(self, name: str) -> None:
-        """Remove a model, or a file of one, when all else is in place; it need not be there."""
-        self._unwanted.append(self._root / name)
+    def is_complete(self) -> bool:
+        """Whether every file but the artifacts exists; a config that was edited by hand stays as it is."""
+        names = (*self.configs(), *self._other_texts(), *self._python_files(), *self._version_folders())
+        return not is_unfinished(self.root) and all((self.root / name).exists() for name in names)
 
-    def _stage(self, name: str) -> Path:
-        destination = self._root / name
-        # In the model's own folder, not in the version's: a version must not appear before it is whole.
-        folder = self._root / Path(name).parts[0] if len(Path(name).parts) > 1 else self._root
-        self._make(folder)
-        staged = folder / f".{name.replace('/', '-')}.{os.getpid()}{_SUFFIX}"
-        self._staged.append((staged, destination))
-        return staged
+    def publish(self, artifacts: Mapping[str, Path], record: manifest.Manifest) -> list[str]:
+        """Write everything at once.
 
-    def _make(self, folder: Path) -> None:
-        for path in (*reversed(folder.parents), folder):
-            if not path.exists():
-                path.mkdir()
-                self._made.append(path)
+        Args:
+            artifacts: path in the repository → file.
+            record: the new manifest.
 
-    def publish(self) -> None:
-        """Rename everything into place, in the order of staging; Ctrl-C waits until that is done.
+        Returns:
+            The models whose tuned config was removed because it no longer fits.
 
         Raises:
-            BuildError: a file could not be renamed after others were.
+            BuildError: the repository cannot be written.
         """
-        mark = self._root / _MARK
-        with _signals_held():
-            for folder in self._folders:
-                self._make(folder)
-            mark.touch()
-            try:
-                for staged, destination in self._staged:
-                    destination.parent.mkdir(exist_ok=True)
-                    staged.replace(destination)
-                for path in self._unwanted:
-                    if path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink(missing_ok=True)
-                mark.unlink()
-            except OSError as exc:
-                raise BuildError(f"{self._root} is written in part only ({exc}); build again") from exc
-            self._staged.clear()
-            self._made.clear()
+        with publication(self.root) as files:
+            for name, source in {**artifacts, **self._python_files()}.items():
+                files.copy(name, source)
+            for name in self._version_folders():
+                files.folder(name)
+            texts = self.configs()
+            stale = self._remove_old_configs(files, texts)
+            for name, text in {**texts, **self._other_texts()}.items():
+                files.write(name, text)
+            if not self._has_dali:
+                for model in gpu.MODELS:
+                    files.remove(model)  # of an earlier build: they would keep its labels and preprocessing
+            if self.default == PLAIN:
+                files.remove(configs.ensemble_of(PLAIN))  # of an earlier build, whose default model was a variant
+            # Last: it is true only when all the rest is there.
+            files.write(manifest.FILENAME, manifest.to_json(record))
+        return stale
 
-    def discard(self) -> None:
-        """Remove what was staged and not published, and the folders that were made for it."""
-        for staged, _ in self._staged:
-            staged.unlink(missing_ok=True)
-        for folder in reversed(self._made):
-            _remove_if_empty(folder)
+    @property
+    def _has_dali(self) -> bool:
+        return self.gpu_options.preprocessing == "dali"
 
+    def _ensembles(self) -> dict[str, str]:
+        return configs.ensembles(self.variants, self.default)
 
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait for the end of the block; one that fails ends the build by its exception anyway."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python's handlers interrupt the main thread only
-        return
-    held: set[int] = set()
-    # Not a signal mask: the other threads, such as torch's, take what the main thread blocks, and Python interrupts it.
-    before = {
-        number: signal.signal(number, lambda number, _: held.add(number)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    for caught in held:
-        signal.raise_signal(caught)
+    def _other_texts(self) -> dict[str, str]:
+        ensembles = self._ensembles()
+        models = [*ensembles, *ensembles.values(), *([gpu.ENSEMBLE] if self._has_dali else [])]
+        labels = "".join(f"{label}\n" for label in self.labels)
+        texts = {f"{model}/{configs.LABELS_FILENAME}": labels for model in models}
+        return texts | (gpu.model_files(self.recipe, self.serving.max_batch_size) if self._has_dali else {})
 
+    def _python_files(self) -> dict[str, Path]:
+        return {f"{configs.PREPROCESS}/1/{name}": path for name, path in python_models.preprocess_files().items()}
 
-@contextlib.contextmanager
-def publication(root: Path) -> Iterator[Publication]:
-    """Collect files in the block, publish them at its end; an exception in it leaves everything as it was.
+    def _version_folders(self) -> list[str]:
+        """Triton wants one in each ensemble, too, where it is empty."""
+        more = [BACKBONE] * bool(self.wire) + [gpu.ENSEMBLE] * self._has_dali
+        return [f"{ensemble}/1" for ensemble in (*self._ensembles(), *more)]
 
-    Raises:
-        BuildError: the repository cannot be written (no space, no permission).
-    """
-    collected = Publication(root)
-    try:
-        _remove_leftovers(root)
-        yield collected
-        collected.publish()
-    except OSError as exc:
-        raise BuildError(f"the repository {root} cannot be written: {exc}; nothing was changed") from exc
-    finally:
-        collected.discard()
+    def _remove_old_configs(self, files: Publication, texts: Mapping[str, str]) -> list[str]:
+        """Remove named configs that this build does not write; return the models with a tuned config among them.
+
+        A tuned config is a copy of another one, with a setting that was measured while all others were as they were.
+        """
+        named = {str(named_config(Path(), m, name)) for name in (LOCAL, GPU) for m in models_with(self.root, name)}
+        old = named - texts.keys()
+        changed = old or not all(_has(self.root / path, text) for path, text in texts.items())
+        stale = models_with(self.root, TUNED) if changed else []
+        for path in (*old, *(str(named_config(Path(), model, TUNED)) for model in stale)):
+            files.remove(path)
+        return stale
 
 
-@contextlib.contextmanager
-def locked(root: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """Keep other builds out of a repository for the block; wait for one that is running.
-
-    Raises:
-        BuildError: ``root`` is no folder, or cannot be made.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise BuildError(f"the repository {root} cannot be a folder: {exc}") from exc
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context((root / _LOCK).open("a"))
-        except OSError:
-            # Nothing can be written there, so there is nothing to lock.
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report(f"another build is writing {root}; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def is_unfinished(root: Path) -> bool:
-    """Whether a publication was killed, or failed, among its renames: old files may stand beside new ones."""
-    return (root / _MARK).exists()
-
-
-def _remove_leftovers(root: Path) -> None:
-    """Remove what a killed build left; a build that still runs keeps its files."""
-    for leftover in (*root.glob(f".*{_SUFFIX}"), *root.glob(f"*/.*{_SUFFIX}")):
-        pid = leftover.name.removesuffix(_SUFFIX).rsplit(".", 1)[-1]
-        if not (pid.isdigit() and Path("/proc", pid).exists()):
-            leftover.unlink(missing_ok=True)
-            if leftover.parent != root:
-                _remove_if_empty(leftover.parent)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+def _has(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text

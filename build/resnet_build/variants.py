@@ -1,27 +1,31 @@
 """Variants of the network that trade a bounded part of its accuracy for speed or memory.
 
-Each is made from the exported FP32 ONNX, keeps the tensor contract, and is served beside the others as
+Each is made from the exported FP32 ONNX, keeps the tensor contract, and is served in addition to the others as
 ``network_<variant>`` and ``resnet50_<variant>``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from resnet_build import accuracy, quantize
-from resnet_build.accuracy import Bounds, Fidelity, predict
-from resnet_build.engines import Network, Outputs, open_network
-from resnet_build.errors import BuildError
-from resnet_build.options import PLAIN
-from resnet_build.quantize import fp16
-from resnet_build.quantize.calibration import CalibrationSet, Pixels
+import numpy as np
+import openvino
+from resnet_client.requests import FEATURES, PIXELS, PROBABILITIES
 
-FILENAME = "model.onnx"
+from resnet_build import BuildError, Report, export_onnx
+from resnet_build.images import CalibrationSet
+from resnet_build.network import Network, Outputs, Pixels
+from resnet_build.options import OPENVINO_VARIANTS, PLAIN
+from resnet_build.quantize import fp16, int8
+from resnet_build.validate import Bounds, Fidelity, check_variant, predict
+
+_CPU = "CPU"
 
 
 def copy(source: Path, destination: Path, _: Pixels) -> None:
@@ -47,7 +51,7 @@ class _Variant:
 
 
 _VARIANTS = {
-    "int8": _Variant(quantize.METHOD, quantize.convert, Bounds(agreement=0.97, similarity=0.99)),
+    "int8": _Variant(int8.METHOD, int8.convert, Bounds(agreement=0.97, similarity=0.99)),
     "bf16": _Variant(
         "weights and activations in bfloat16 where the processor has it, sums in 32 bits",
         copy,
@@ -77,11 +81,7 @@ class Built:
 
 
 def build(
-    names: Mapping[str, bool],
-    source: Path,
-    images: CalibrationSet,
-    folder: Path,
-    report: Callable[[str], None],
+    names: Mapping[str, bool], source: Path, images: CalibrationSet, folder: Path, report: Report
 ) -> dict[str, Built]:
     """Make variants and compare each with the FP32 network.
 
@@ -99,7 +99,7 @@ def build(
     made = {}
     for name, is_required in names.items():
         started = time.monotonic()
-        path = folder / name / FILENAME
+        path = folder / name / export_onnx.FILENAME
         path.parent.mkdir()
         try:
             built = made[name] = _build(name, source, path, images, expected)
@@ -117,12 +117,46 @@ def _build(name: str, source: Path, path: Path, images: CalibrationSet, expected
     variant = _VARIANTS[name]
     variant.convert(source, path, images.calibration)
     network, some = open_network(name, path), slice(variant.images)
-    probabilities, features = expected
     got = predict(network, images.evaluation[some])
-    found = accuracy.check(name, got, (probabilities[some], features[some]), variant.bounds)
+    found = check_variant(name, got, [output[some] for output in expected], variant.bounds)
     record = {
         "method": variant.method,
         "calibration": {"source": images.source, "sha256": images.sha256},
         "fidelity": dataclasses.asdict(found),
     }
     return Built(path, network, found, record)
+
+
+def open_network(name: str, artifact: Path) -> Network:
+    """Open an ONNX artifact on this machine's CPU with the runtime that will serve it.
+
+    Args:
+        name: ``onnx`` or a variant, which determines the runtime and its precision.
+        artifact: an ONNX file.
+    """
+    if name not in OPENVINO_VARIANTS:
+        return export_onnx.open_artifact(artifact)
+    precision = openvino.Type.bf16 if name == "bf16" and has_bfloat16() else openvino.Type.f32
+    properties = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1}
+    request = openvino.Core().compile_model(artifact, _CPU, properties).create_infer_request()
+
+    def run(pixels: Pixels) -> Outputs:
+        held = np.ascontiguousarray(pixels)  # OpenVINO reads it in place and does not hold it
+        request.set_tensor(PIXELS, openvino.Tensor(held, shared_memory=True))
+        request.infer()
+        return [request.get_tensor(name).data.copy() for name in (PROBABILITIES, FEATURES)]
+
+    return run
+
+
+@functools.cache
+def has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16; OpenVINO takes 32 bits where it does not."""
+    return "BF16" in openvino.Core().get_property(_CPU, "OPTIMIZATION_CAPABILITIES")
+
+
+def processor() -> str:
+    """Return the processor's name, and which short numbers it multiplies."""
+    core = openvino.Core()
+    capabilities = set(core.get_property(_CPU, "OPTIMIZATION_CAPABILITIES")) & {"INT8", "BF16", "FP16"}
+    return f"{core.get_property(_CPU, 'FULL_DEVICE_NAME').strip()} ({', '.join(sorted(capabilities))})"

@@ -8,10 +8,9 @@ import hashlib
 import re
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal, cast
 
 import platformdirs
 import torch
@@ -19,27 +18,43 @@ from resnet_client.preprocessing import Recipe
 from torch.hub import download_url_to_file
 from torchvision.models import ResNet50_Weights
 
-from resnet_build import keras_v1, manifest, state_files
-from resnet_build.errors import BuildError, UsageError
-from resnet_build.network import Architecture, make_resnet50
-from resnet_build.state_files import StateDict
-from resnet_build.tensors import IMAGENET_CLASSES
-
-Report = Callable[[str], None]
+from resnet_build import BuildError, Report, UsageError, checkpoints, keras_v1, manifest
+from resnet_build.checkpoints import StateDict
+from resnet_build.network import IMAGENET_CLASSES, Architecture, make_resnet50
 
 _CONNECT_TIMEOUT_S = 20.0
-# The digits of the sizes that torchvision tells.
-_ROUNDED_TO_MIB = 0.001
 _OTHER_CHOICES = "imagenet-v2, imagenet-v1, keras-v1, random:SEED, auto, or the path of a .pth or .safetensors file"
 
-_TORCHVISION = {
-    "imagenet-v1": ResNet50_Weights.IMAGENET1K_V1,
-    "imagenet-v2": ResNet50_Weights.IMAGENET1K_V2,
-}
-# In whole: of the hash that a file's name holds, eight digits, a forger finds another with the same in minutes.
-_SHA256 = {
-    "imagenet-v1": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",  # pragma: allowlist secret
-    "imagenet-v2": "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",  # pragma: allowlist secret
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A file of weights that torchvision publishes.
+
+    Attributes:
+        url: where it is.
+        sha256: in whole; a forger finds another file with the eight digits that the file's name holds in minutes.
+        resize: short side in pixels before the 224-pixel crop.
+    """
+
+    url: str
+    sha256: str
+    resize: int
+
+    @classmethod
+    def of(cls, weights: ResNet50_Weights, sha256: str) -> Published:
+        """Take what torchvision documents, and the hash that it does not."""
+        return cls(weights.url, sha256, weights.transforms().resize_size[0])
+
+
+PUBLISHED = {
+    "imagenet-v1": Published.of(
+        ResNet50_Weights.IMAGENET1K_V1,
+        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",  # pragma: allowlist secret
+    ),
+    "imagenet-v2": Published.of(
+        ResNet50_Weights.IMAGENET1K_V2,
+        "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",  # pragma: allowlist secret
+    ),
 }
 
 
@@ -53,7 +68,7 @@ class Weights:
         architecture: stride placement, ``v1`` or ``v1.5``.
         state_dict: float32 tensors under torchvision's names.
         labels: one text per class, in the order of the outputs; texts may repeat, the index is the identity.
-        recipe: how photos are prepared for these weights.
+        recipe: how images are preprocessed for these weights.
     """
 
     name: str
@@ -62,6 +77,11 @@ class Weights:
     state_dict: StateDict
     labels: tuple[str, ...]
     recipe: Recipe
+
+    @property
+    def labels_sha256(self) -> str:
+        """Hex SHA-256 of the labels."""
+        return hashlib.sha256("\n".join(self.labels).encode()).hexdigest()
 
     @property
     def sha256(self) -> str:
@@ -76,7 +96,7 @@ class Weights:
 
 @dataclasses.dataclass(frozen=True)
 class FileOptions:
-    """What a state dict from a file does not say itself.
+    """What a state dict from a file does not contain.
 
     Attributes:
         labels: text file with one label per line, in the order of the outputs; None for ImageNet's 1000.
@@ -103,12 +123,12 @@ def default_cache() -> Path:
 
 
 def check(spec: str, file_options: FileOptions) -> None:
-    """Refuse what names no weights, before anything is fetched or made for them.
+    """Refuse what does not name weights, before anything is fetched or made for them.
 
     Raises:
-        UsageError: an unknown name, no file, no labels, a short side that is none.
+        UsageError: an unknown name, a missing file, unreadable labels, a short side that is out of range.
     """
-    if spec in ("auto", "keras-v1", *_TORCHVISION):
+    if spec in ("auto", "keras-v1", *PUBLISHED):
         return
     if spec.startswith("random:"):
         if not re.fullmatch(r"random:\d{1,18}", spec):
@@ -130,7 +150,7 @@ def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -
         spec: the value of ``--weights``.
         cache: folder for downloads; made if missing.
         file_options: used when ``spec`` is a path.
-        report: receives one sentence per step.
+        report: receives one message per step.
 
     Raises:
         BuildError: unknown, unreachable, damaged, or not a ResNet-50; the message names the remedy.
@@ -142,8 +162,8 @@ def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -
         return _load_random(spec)
     if spec == "keras-v1":
         return _load_keras_v1(cache, report)
-    if spec in ("imagenet-v1", "imagenet-v2"):
-        return _load_torchvision(cast("Literal['imagenet-v1', 'imagenet-v2']", spec), cache, report)
+    if spec in PUBLISHED:
+        return _load_torchvision(spec, cache, report)
     return _load_file(Path(spec), file_options)
 
 
@@ -151,52 +171,44 @@ def _load_auto(cache: Path, report: Report) -> Weights:
     try:
         return _load_torchvision("imagenet-v2", cache, report)
     except BuildError as first:
-        report(f"imagenet-v2 is not to be had here ({first.__cause__ or first}); taking keras-v1")
+        report(f"imagenet-v2 cannot be downloaded ({first.__cause__ or first}); taking keras-v1")
         return _load_keras_v1(cache, report)
 
 
-def _load_torchvision(name: Literal["imagenet-v1", "imagenet-v2"], cache: Path, report: Report) -> Weights:
-    published = _TORCHVISION[name]
+def _load_torchvision(name: str, cache: Path, report: Report) -> Weights:
+    published = PUBLISHED[name]
     file = cache / published.url.rsplit("/", 1)[-1]
-    if file.exists() and manifest.sha256(file) == _SHA256[name]:
+    if file.exists() and manifest.sha256(file) == published.sha256:
         report(f"weights {name}: {file}")
     else:
         if file.exists():
             report(f"{file} is damaged; fetching it again")
-        _download(name, published.url, file, report)
-    resize = published.transforms().resize_size[0]
-    recipe = Recipe(resize=resize, crop=224)
-    return Weights(name, published.url, "v1.5", state_files.read(file), imagenet_labels(), recipe)
+        report(f"weights {name}: downloading {published.url}")
+        _download(name, published, file)
+    recipe = Recipe(resize=published.resize, crop=224)
+    return Weights(name, published.url, "v1.5", checkpoints.read(file), imagenet_labels(), recipe)
 
 
-def _download(name: str, url: str, file: Path, report: Report) -> None:
+def _download(name: str, published: Published, file: Path) -> None:
     """Fetch published weights; the file appears under its name only when its hash is right."""
-    report(f"weights {name}: downloading {url}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as folder, _bounded_connects():
             fetched = Path(folder, file.name)
-            download_url_to_file(url, str(fetched))
-            _refuse_other(name, url, fetched)
+            download_url_to_file(published.url, str(fetched))
+            if manifest.sha256(fetched) != published.sha256:
+                # One that was cut off comes without an error of the connection.
+                raise BuildError(
+                    f"{published.url} delivered {fetched.stat().st_size / 2**20:.1f} MiB that are not the published "
+                    "file (the SHA-256 differs); not used: try again, and if it stays so, choose another of "
+                    f"{_OTHER_CHOICES}"
+                )
             fetched.replace(file)
     except (OSError, HTTPException) as exc:
         raise BuildError(
-            f"the weights {name} could not be downloaded from {url} ({exc}); try again; "
+            f"the weights {name} could not be downloaded from {published.url} ({exc}); try again; "
             f"where only package mirrors are reachable use --weights keras-v1, or one of {_OTHER_CHOICES}"
         ) from exc
-
-
-def _refuse_other(name: str, url: str, fetched: Path) -> None:
-    """Accept the published file only; one that is cut off comes without any error of the connection."""
-    if manifest.sha256(fetched) == _SHA256[name]:
-        return
-    size, published = fetched.stat().st_size / 2**20, float(_TORCHVISION[name].meta["_file_size"])
-    if size < published - _ROUNDED_TO_MIB:
-        raise BuildError(f"the download of {url} ended after {size:.1f} of {published:.1f} MiB; not used: try again")
-    raise BuildError(
-        f"what {url} delivers is not the published file (its SHA-256 differs); not used: try again, and if it stays "
-        f"so, choose another of {_OTHER_CHOICES}"
-    )
 
 
 @contextlib.contextmanager
@@ -221,11 +233,11 @@ def _load_random(spec: str) -> Weights:
         torch.manual_seed(int(spec.removeprefix("random:")))
         state = make_resnet50("v1.5", IMAGENET_CLASSES).state_dict()
     source = "torchvision's initialisation; answers mean nothing"
-    return Weights(spec, source, "v1.5", state_files.cleaned(state), imagenet_labels(), Recipe(resize=232, crop=224))
+    return Weights(spec, source, "v1.5", checkpoints.cleaned(state), imagenet_labels(), Recipe(resize=232, crop=224))
 
 
 def _load_file(path: Path, options: FileOptions) -> Weights:
-    state = state_files.read(path)
+    state = checkpoints.read(path)
     bias = state.get("fc.bias")
     if bias is None:
         raise BuildError(f"{path} holds no 'fc.bias', so it is no classifier of torchvision's ResNet-50")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from PIL import Image
-from resnet_build.tensors import IMAGE, PIXELS, PROBABILITIES
 from resnet_client import Client
+from resnet_client.requests import IMAGE, PIXELS, PROBABILITIES
 from resnet_serve import ServerConfig, TritonServer
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from resnet_build import configs, door
-from resnet_build.accuracy import predict
-from resnet_build.engines import Network, has_bfloat16, open_network
+from resnet_build import configs, default_model
+from resnet_build.network import Network
 from resnet_build.options import OPENVINO_VARIANTS, PLAIN
+from resnet_build.validate import predict
+from resnet_build.variants import has_bfloat16, open_network
 from resnet_client.preprocessing import Recipe, prepare
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ FEATURES_OF = """
 import sys
 import numpy as np
 from pathlib import Path
-from resnet_build.engines import open_network
+from resnet_build.variants import open_network
 np.save(sys.argv[3], open_network("int8", Path(sys.argv[1]))(np.load(sys.argv[2]))[1])
 """
 
@@ -88,7 +89,7 @@ def test_variants_in_fewer_bits_are_faster(
     networks: dict[str, Network], pixels: np.ndarray, figure: Callable[[str], None]
 ) -> None:
     """In turns in one run, so that whatever else the machine does falls on all."""
-    speeds = door.measure(networks, pixels[:BATCH])
+    speeds = default_model.measure(networks, pixels[:BATCH])
     for name in OPENVINO_VARIANTS:
         figure(f"{name} executes a batch of {BATCH} {speeds[name] / speeds[PLAIN]:.2f} times as fast as float")
     assert speeds["int8"] > 1.1 * speeds[PLAIN]

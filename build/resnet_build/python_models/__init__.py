@@ -1,4 +1,4 @@
-"""The Python models that the build copies into a repository."""
+"""The Python models that the build copies into a repository, and the files that each of them needs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from resnet_client import preprocessing
 
 _FOLDER = Path(__file__).parent
+
+DALI = _FOLDER / "preprocess_dali.py"
+"""The pipeline of the model ``preprocess_dali``."""
 
 
 def preprocess_files() -> dict[str, Path]:
@@ -18,13 +21,13 @@ def preprocess_files() -> dict[str, Path]:
     return own | preprocessing_files()
 
 
+def check_files() -> dict[str, Path]:
+    """The files of the model ``preprocess_check``, likewise."""
+    own = {"model.py": _FOLDER / "preprocess_check.py", "backlog.py": _FOLDER / "preprocess/backlog.py"}
+    return own | preprocessing_files()
+
+
 def preprocessing_files() -> dict[str, Path]:
     """The files of the package ``preprocessing``, likewise."""
     package = Path(preprocessing.__file__).parent
     return {f"{package.name}/{path.name}": path for path in sorted(package.glob("*.py"))}
-
-
-def preprocess_check_files() -> dict[str, Path]:
-    """The files of the model ``preprocess_check``, likewise."""
-    own = {"model.py": _FOLDER / "preprocess_check/model.py", "backlog.py": _FOLDER / "preprocess/backlog.py"}
-    return own | preprocessing_files()

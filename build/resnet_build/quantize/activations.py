@@ -15,10 +15,10 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+from resnet_client.requests import PIXELS
 
-from resnet_build.quantize.calibration import Pixels
+from resnet_build.network import Pixels
 from resnet_build.quantize.graph import Array, Graph
-from resnet_build.tensors import PIXELS
 
 Vector = npt.NDArray[np.float32]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto
+from resnet_client.requests import FEATURES
 
-from resnet_build.errors import BuildError
-from resnet_build.quantize.calibration import Pixels
+from resnet_build import BuildError
+from resnet_build.network import Pixels
 from resnet_build.quantize.graph import Graph, Node, check
-from resnet_build.tensors import FEATURES
 
 METHOD = "weights and activations in 16 bits, softmax in 32"
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from resnet_build.errors import BuildError
+from resnet_build import BuildError
 
 Array = npt.NDArray[Any]
 Node = Any  # onnx.NodeProto; the package has no annotations

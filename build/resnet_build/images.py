@@ -1,0 +1,127 @@
+"""Real images for validation and calibration: those of a folder, or those with a free licence that packages bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from resnet_client import example_images
+from resnet_client.preprocessing import InvalidImageError, Recipe, decode, prepare
+
+from resnet_build import BuildError, UsageError
+from resnet_build.network import Pixels
+
+# More images do not change the ranges, and each costs two executions of the network.
+CALIBRATION_COUNT = 64
+EVALUATION_COUNT = 64
+_FEWEST = 8
+_SEED = 20150512
+_SMALLEST_AREA = 0.15
+_LARGEST_ASPECT = 4 / 3
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+
+def sample(count: int, size: int) -> Pixels:
+    """Return different crops of the images that packages bundle, the same ones every time.
+
+    Returns:
+        uint8, shape (count, size, size, 3), RGB.
+
+    Raises:
+        BuildError: no images are installed.
+    """
+    paths = (*example_images.everyday(), *example_images.unusual())
+    if not paths:
+        raise BuildError(
+            "validation and calibration need real images: install scikit-image or scikit-learn, which bundle some "
+            "(pip install 'resnet50-triton[build]' does)"
+        )
+    images = [decode(path.read_bytes()) for path in paths]
+    rng = np.random.default_rng(_SEED)
+    return np.stack([_random_crop(images[index % len(images)], size, rng) for index in range(count)])
+
+
+def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
+    """Cut what training's augmentation would cut: a part of random area and aspect, maybe mirrored."""
+    width, height = image.size
+    area = width * height * rng.uniform(_SMALLEST_AREA, 1)
+    aspect = np.exp(rng.uniform(-np.log(_LARGEST_ASPECT), np.log(_LARGEST_ASPECT)))
+    w, h = min(width, int((area * aspect) ** 0.5)), min(height, int((area / aspect) ** 0.5))
+    x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    part = image.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
+    pixels: Pixels = np.asarray(part)
+    return pixels[:, ::-1] if rng.random() < 0.5 else pixels  # noqa: PLR2004  # a coin
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationSet:
+    """Preprocessed images, uint8, each array of shape (N, 224, 224, 3), RGB.
+
+    Attributes:
+        source: where they come from, for the manifest and the terminal.
+        calibration: those that the ranges are taken from.
+        evaluation: others, on which a variant is compared with the FP32 network: other images of a folder, or other
+            crops of the bundled images.
+    """
+
+    source: str
+    calibration: Pixels
+    evaluation: Pixels
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of all pixels."""
+        return hashlib.sha256(self.calibration.tobytes() + self.evaluation.tobytes()).hexdigest()
+
+
+def calibration_set(folder: Path | None, recipe: Recipe) -> CalibrationSet:
+    """Preprocess the images of a folder, or crops of the images that packages bundle.
+
+    Args:
+        folder: with images like those that will be served, also in folders below; None for the bundled ones.
+        recipe: how images are preprocessed for this network.
+
+    Raises:
+        BuildError: no images, too few, or one that cannot be read.
+    """
+    if folder is not None:
+        return _of_folder(folder, recipe)
+    crops = sample(CALIBRATION_COUNT + EVALUATION_COUNT, recipe.crop)
+    source = "crops of the images that scikit-image and scikit-learn bundle"
+    return CalibrationSet(source, crops[:CALIBRATION_COUNT], crops[CALIBRATION_COUNT:])
+
+
+def calibration_files(folder: Path) -> list[Path]:
+    """Return the images of a folder and of those below it, in order.
+
+    Raises:
+        UsageError: the folder is missing, or holds too few.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder} with calibration images")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if len(paths) < _FEWEST:
+        raise UsageError(
+            f"{folder} holds {len(paths)} images ({', '.join(sorted(_SUFFIXES))}); at least {_FEWEST} are needed, half "
+            "of them for calibration and half for evaluation; 100 or more of all classes are better"
+        )
+    return paths
+
+
+def _of_folder(folder: Path, recipe: Recipe) -> CalibrationSet:
+    paths = calibration_files(folder)
+    # Spread over the whole folder, whose order is often that of the classes.
+    step = max(1.0, len(paths) / (CALIBRATION_COUNT + EVALUATION_COUNT))
+    chosen = [paths[int(index * step)] for index in range(int(len(paths) / step))]
+    pixels = np.stack([_prepared(path, recipe) for path in chosen])
+    return CalibrationSet(f"{len(chosen)} images of {folder.resolve()}", pixels[::2], pixels[1::2])
+
+
+def _prepared(path: Path, recipe: Recipe) -> Pixels:
+    try:
+        return prepare(path.read_bytes(), recipe)
+    except (OSError, InvalidImageError) as exc:
+        raise BuildError(f"the calibration image {path} cannot be used: {exc}") from exc

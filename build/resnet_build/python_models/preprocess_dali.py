@@ -1,0 +1,63 @@
+"""DALI's pipeline `preprocess_dali`: encoded images in, preprocessed pixels out; decoded and resized on the GPU.
+
+Triton's DALI backend runs this file once, when it loads the model, and keeps the pipeline that it describes. The
+recipe lies next to it in `recipe.json`. The crop is cut as `preprocess` cuts it: only the crop is resampled, its
+corner rounded half to even, as Python rounds.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nvidia.dali import fn, math, pipeline_def, types
+from nvidia.dali.plugin.triton import autoserialize
+
+RECIPE = json.loads(Path(__file__).with_name("recipe.json").read_text(encoding="utf-8"))
+INTERPOLATIONS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
+
+
+def prepared(encoded: Any, *, decoder: str, resize: int, crop: int, interpolation: str) -> Any:
+    """Describe the way from encoded bytes to UINT8 pixels, HWC, RGB.
+
+    Args:
+        encoded: node with UINT8 tensors of one dimension.
+        decoder: ``mixed`` decodes on the GPU, ``cpu`` does not need one.
+        resize: length of the short side before the crop, in pixels.
+        crop: side of the crop, in pixels.
+        interpolation: as the recipe names it.
+    """
+    shape = fn.peek_image_shape(encoded)
+    height, width = shape[0], shape[1]
+    short = math.min(height, width)
+    new_height, new_width = (height * resize) // short, (width * resize) // short
+    corners = []
+    for old, new in ((height, new_height), (width, new_width)):
+        scale = fn.cast(old, dtype=types.FLOAT) / new
+        start = half_to_even(new - crop)
+        corners.append((start * scale, (start + crop) * scale))
+    return fn.resize(
+        fn.decoders.image(encoded, device=decoder, output_type=types.RGB),
+        size=[crop, crop],
+        roi_start=fn.cast(fn.stack(*(first for first, _ in corners)), dtype=types.FLOAT),
+        roi_end=fn.cast(fn.stack(*(last for _, last in corners)), dtype=types.FLOAT),
+        interp_type=INTERPOLATIONS[interpolation],
+        antialias=True,
+        subpixel_scale=False,
+    )
+
+
+def half_to_even(doubled: Any) -> Any:
+    """Halve a node of integers, and round what lies between two integers to the even one."""
+    half = doubled // 2
+    return half + (doubled % 2) * (half % 2)
+
+
+@autoserialize  # type: ignore[untyped-decorator]  # DALI is known to its users only
+@pipeline_def(batch_size=RECIPE["max_batch_size"], num_threads=4, device_id=0)  # type: ignore[untyped-decorator]
+def pipeline() -> Any:
+    """The pipeline that is served; its input has the name of the model's input."""
+    encoded = fn.external_source(device="cpu", name="ENCODED", dtype=types.UINT8, ndim=1)
+    recipe = {name: RECIPE[name] for name in ("resize", "crop", "interpolation")}
+    return prepared(encoded, decoder="mixed", **recipe)

@@ -1,1 +1,0 @@
-"""Served by Triton; a package, so that the wheel ships it."""

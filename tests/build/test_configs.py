@@ -1,0 +1,135 @@
+"""Triton's configurations: what the build renders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from resnet_build import configs
+from resnet_build.options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
+from resnet_build.repository import DEFAULT_RECIPE
+from resnet_client.preprocessing import Limits
+from tritonclient.grpc import model_config_pb2 as pb
+
+
+def rendered(variants: Sequence[str] = (), **options: int) -> dict[str, pb.ModelConfig]:
+    """Render and parse."""
+    texts = configs.render_all(ServingOptions(**options), DEFAULT_RECIPE, 1000, variants)
+    return {name: configs.parse(text) for name, text in texts.items()}
+
+
+def test_render_all_writes_the_preprocessing_config() -> None:
+    """Server and client read it there, so they cannot drift apart."""
+    for config in rendered().values():
+        assert config.parameters["recipe"].string_value == DEFAULT_RECIPE.to_json()
+        assert config.parameters["recipe_sha256"].string_value == DEFAULT_RECIPE.sha256
+
+
+def test_render_all_writes_the_limits_on_images() -> None:
+    """The client, whichever model it asks, refuses what the server would."""
+    options = {"max_photo_bytes": 1_000_000, "max_photo_pixels": 2_000_000, "max_photo_frames": 3}
+    models = [(config, Limits(1_000_000, 2_000_000, 3)) for config in rendered(**options).values()]
+    for config, limits in [*models, (rendered()["preprocess"], Limits())]:
+        written = {name: config.parameters[name].string_value for name in limits.to_parameters()}
+        assert written == limits.to_parameters()
+
+
+def test_preprocess_refuses_overload_and_no_queue_does() -> None:
+    """With a queue policy, Triton leaves requests lying that arrive while an instance computes."""
+    models = rendered(queue_size=7, queue_timeout_ms=50)
+    written = models["preprocess"].parameters
+    assert (written["max_backlog"].string_value, written["max_wait_ms"].string_value) == ("7", "50")
+    for name, config in models.items():
+        assert not config.dynamic_batching.HasField("default_queue_policy"), name
+
+
+def test_max_backlog_grows_with_the_processes() -> None:
+    """A number that is given is that of the server."""
+    pairs = ((0, 1), (0, 14), (9, 1), (9, 14))
+    limits = [ServingOptions(queue_size=size, preprocess_instances=count).max_backlog for size, count in pairs]
+    assert limits == [64, 896, 9, 9]
+
+
+def test_networks_get_the_options() -> None:
+    """Each option has its key; that of threads depends on the backend."""
+    models = rendered(max_batch_size=12, max_queue_delay_us=77, instances=2, threads=3)
+    config = models["network_onnx"]
+    assert config.max_batch_size == 12
+    assert config.dynamic_batching.max_queue_delay_microseconds == 77
+    assert config.instance_group[0].count == 2
+    assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_AUTO
+    assert config.parameters["intra_op_thread_count"].string_value == "3"
+    assert models["network_torchscript"].parameters["INTRA_OP_THREAD_COUNT"].string_value == "3"
+    assert "intra_op_thread_count" not in rendered()["network_onnx"].parameters
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("warmup", "largest", "expected"), [(1, 32, [1]), (12, 32, [1, 2, 4, 8, 12]), (32, 3, [1, 2, 3])]
+)
+def test_warmup_batches_are_powers_of_two_and_the_largest(warmup: int, largest: int, expected: list[int]) -> None:
+    """None is beyond what is executed."""
+    assert ServingOptions(warmup_batch=warmup, max_batch_size=largest).warmup_batches == expected
+
+
+def test_openvino_has_two_instances_by_default() -> None:
+    """The others have one; how many cores each has is left to the machine that serves."""
+    counts = {
+        name: config.instance_group[0].count
+        for name, config in rendered(variants=["int8", "fp16"]).items()
+        if name.startswith("network_")
+    }
+    assert counts == {"network_onnx": 1, "network_torchscript": 1, "network_int8": 2, "network_fp16": 1}
+    given = rendered(variants=["int8"], instances=1)["network_int8"]
+    assert given.instance_group[0].count == 1
+    assert "INFERENCE_NUM_THREADS" not in rendered(variants=["int8"])["network_int8"].parameters
+
+
+def test_openvino_leaves_images_to_its_other_instance_by_default() -> None:
+    """An instance takes four at once, or the given number; the others all that wait, which Triton enters itself."""
+
+    def preferred(network: str, **options: int) -> list[int]:
+        return list(rendered(variants=["int8"], **options)[network].dynamic_batching.preferred_batch_size)
+
+    assert preferred("network_int8") == [4]
+    assert preferred("network_onnx") == preferred("network_torchscript") == []
+    assert preferred("network_int8", max_batch_size=2) == []
+    assert preferred("network_int8", instances=1) == []
+    assert preferred("network_int8", preferred_batch_size=32) == []
+    assert preferred("network_onnx", preferred_batch_size=8) == [8]
+
+
+def test_variants_are_configured_like_the_others() -> None:
+    """Each has a network and an ensemble; the default files do not change."""
+    texts = configs.render_all(ServingOptions(), DEFAULT_RECIPE, 1000, VARIANTS)
+    default = configs.render_all(ServingOptions(), DEFAULT_RECIPE, 1000)
+    assert texts.keys() - default.keys() == {f"{kind}_{name}" for kind in ("network", "resnet50") for name in VARIANTS}
+    assert {name: texts[name] for name in default} == default
+    assert configs.parse(texts["resnet50_int8"]).ensemble_scheduling.step[1].model_name == "network_int8"
+
+
+def test_variants_have_the_keys_of_their_backends() -> None:
+    """OpenVINO's networks stay on the CPU, may pad in NVIDIA's container, and take threads by its own key."""
+    texts = configs.render_all(ServingOptions(threads=3), DEFAULT_RECIPE, 1000, VARIANTS)
+    found = {name: configs.parse(texts[f"network_{name}"]) for name in VARIANTS}
+    assert found["fp16"].backend == "onnxruntime"
+    assert found["fp16"].instance_group[0].kind == pb.ModelInstanceGroup.KIND_AUTO
+    for name in OPENVINO_VARIANTS:
+        config = found[name]
+        assert (config.backend, config.default_model_filename) == ("openvino", "model.onnx")
+        assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
+        assert config.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
+        assert config.parameters["INFERENCE_NUM_THREADS"].string_value == "3"
+    assert found["bf16"].parameters["HINT_BF16"].string_value == "YES"
+    assert all("HINT_BF16" not in found[name].parameters for name in ("int8", "fp32"))
+
+
+@pytest.mark.parametrize("default", OPENVINO_VARIANTS)
+def test_default_model_can_end_in_a_variant(default: str) -> None:
+    """Only its ensemble changes, and the FP32 network gets an ensemble of its own."""
+    texts = configs.render_all(ServingOptions(), DEFAULT_RECIPE, 1000, (default,), default)
+    plain = configs.render_all(ServingOptions(), DEFAULT_RECIPE, 1000, (default,))
+    assert texts.keys() - plain.keys() == {"resnet50_onnx"}
+    assert {name for name in plain if texts[name] != plain[name]} == {"resnet50"}
+    for name, network in {"resnet50": f"network_{default}", "resnet50_onnx": "network_onnx"}.items():
+        assert configs.parse(texts[name]).ensemble_scheduling.step[1].model_name == network

@@ -1,0 +1,76 @@
+"""The command line: what it refuses, prints and returns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from resnet_build import LateInterrupt, pipeline
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--labels", "x.txt"), "describe a state dict from a file"),
+        (("--arch", "v1"), "describe a state dict from a file"),
+        (("--model-version", "0"), "--model-version must be at least 1"),
+        (("--threads", "-1"), "--threads must lie between 0 and 1024"),
+        (("--queue-size", "5000000000"), "--queue-size must lie between 0 and"),
+        (("--instances", "65"), "--instances must lie between 0 and 64"),
+        (("--max-batch-size", "0"), "--max-batch-size must lie between 1 and"),
+        (("--preprocess-instances", "0"), "--preprocess-instances must lie between 1 and"),
+        (("--preferred-batch-size", "8"), "--preferred-batch-size 8 is above --max-batch-size 2"),
+        (("--weights", "imagenet-v3"), "unknown weights 'imagenet-v3'; choose imagenet-v2"),
+        (("--weights", "random:x"), "'random:x' is not random:SEED"),
+        (("--weights", "missing.pth"), "there is no weights file missing.pth"),
+        (("--weights", __file__, "--labels", "missing.txt"), "the label file missing.txt cannot be read"),
+        (("--weights", __file__, "--resize", "0"), "--resize 0: "),
+        (("--variant", "int8", "--calibration-images", "missing"), "there is no folder missing with calibration"),
+        (("--variant", "int8", "--calibration-images", "."), ". holds 0 images"),
+        (("--variant", "fp16", "--calibration-images", "."), "--calibration-images is for --variant int8"),
+        (("describe", "--classes", "0"), "--classes must be at least 1"),
+    ],
+)
+def test_main_refuses_senseless_options(
+    build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    """An option that would be ignored, or could not be served, is wrong usage, before anything is made."""
+    monkeypatch.chdir(tmp_path)
+    result = build(tmp_path / "repository", *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_main_reports_a_repository_that_is_a_file(build, tmp_path: Path) -> None:
+    """The error is a message, not a traceback."""
+    (tmp_path / "file").touch()
+    result = build(tmp_path / "file")
+    assert result.returncode == 1
+    assert "cannot be a folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "message"),
+    [(LateInterrupt, "interrupted after everything was written"), (KeyboardInterrupt, "nothing was written")],
+)
+def test_main_reports_what_an_interrupted_build_wrote(
+    build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupt: type[KeyboardInterrupt], message: str
+) -> None:
+    """Ctrl-C can come after the last rename."""
+
+    def interrupted(*_: object) -> None:
+        raise interrupt
+
+    monkeypatch.setattr(pipeline, "build", interrupted)
+    result = build(tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.endswith(f"{message}\n")
+
+
+def test_main_describes_the_network(build, tmp_path: Path) -> None:
+    """The table has parameters, blocks and the cost."""
+    result = build(tmp_path, "describe")
+    assert result.returncode == 0
+    assert "25,557,032" in result.stdout
+    assert "8.18 GFLOPs" in result.stdout

@@ -1,0 +1,113 @@
+"""The files around the artifacts: which configs are written where, and what a build replaces or removes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from resnet_build import BuildError, gpu
+from resnet_build.options import ServingOptions
+from resnet_build.repository import DEFAULT_RECIPE, Repository
+from resnet_client.model_configs import models_with
+from resnet_client.preprocessing import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_MODELS = {"preprocess", "network_onnx", "network_torchscript", "resnet50", "resnet50_torchscript"}
+
+
+def described(
+    root: Path = ROOT, recipe: Recipe = DEFAULT_RECIPE, serving: ServingOptions | None = None, **gpu_options: str
+) -> Repository:
+    """A repository with a variant."""
+    labels, options = ("label",) * 1000, gpu.GpuOptions(**gpu_options)
+    return Repository(root, labels, recipe, serving or ServingOptions(), options, ("int8",))
+
+
+def named(texts: dict[str, str], name: str) -> set[str]:
+    """The models that have a config of this name."""
+    return {path.partition("/")[0] for path in texts if path.endswith(f"/configs/{name}.pbtxt")}
+
+
+def test_configs_are_the_committed_ones_by_default() -> None:
+    """Default weights and options need no named config."""
+    texts = described().configs()
+    assert not named(texts, "local")
+    assert not named(texts, "gpu")
+    for name in DEFAULT_MODELS:
+        assert texts[f"{name}/config.pbtxt"] == (ROOT / f"model_repository/{name}/config.pbtxt").read_text(), name
+
+
+@pytest.mark.parametrize("other", [{"recipe": Recipe(resize=256, crop=224)}, {"serving": ServingOptions(threads=2)}])
+def test_configs_of_other_weights_and_options_are_named(other: dict[str, Any]) -> None:
+    """The committed files stay as they are; the config for GPU hosts has the same options."""
+    texts, default = described(**other).configs(), described().configs()
+    changed = DEFAULT_MODELS if "recipe" in other else {"network_onnx", "network_torchscript"}
+    assert named(texts, "local") == named(texts, "gpu") == changed
+    for name in DEFAULT_MODELS:
+        assert texts[f"{name}/config.pbtxt"] == default[f"{name}/config.pbtxt"]
+    for name in changed:
+        assert texts[f"{name}/configs/local.pbtxt"] == texts[f"{name}/configs/gpu.pbtxt"]
+    assert texts["network_int8/config.pbtxt"] != default["network_int8/config.pbtxt"]
+
+
+def test_configs_for_gpus_only_have_a_name_of_their_own() -> None:
+    """A server on a CPU does not see them."""
+    texts = described(accelerator="tensorrt").configs()
+    assert named(texts, "gpu") == {"network_onnx"}
+    assert not named(texts, "local")
+    assert "tensorrt" in texts["network_onnx/configs/gpu.pbtxt"]
+    both = described(serving=ServingOptions(threads=2), accelerator="tensorrt").configs()
+    assert named(both, "gpu") == named(both, "local") == {"network_onnx", "network_torchscript"}
+
+
+def test_is_complete_notices_every_missing_file(tmp_path: Path) -> None:
+    """Whatever was published is needed; a config that was edited by hand stays."""
+    repository = described(tmp_path, Recipe(resize=256, crop=224), preprocessing="dali")
+    assert not repository.is_complete()
+    repository.publish({}, {"versions": {}})
+    assert repository.is_complete()
+    (tmp_path / "resnet50/config.pbtxt").write_text("# by hand")
+    files = {path for path in tmp_path.rglob("*") if path.is_file() and path.name != "manifest.json"}
+    assert len(files) > 30
+    for path in files:
+        path.rename(tmp_path / "aside")
+        assert not repository.is_complete(), path
+        (tmp_path / "aside").rename(path)
+    assert repository.is_complete()
+
+
+def test_is_complete_notices_a_publication_that_stopped(tmp_path: Path) -> None:
+    """Old files may stand next to new ones, until all are written again."""
+    repository = described(tmp_path)
+    repository.publish({}, {"versions": {}})
+    labels = (tmp_path / "resnet50/labels.txt").rename(tmp_path / "aside")
+    (tmp_path / "resnet50/labels.txt").mkdir()
+    with pytest.raises(BuildError, match="build again"):
+        repository.publish({}, {"versions": {}})
+    (tmp_path / "resnet50/labels.txt").rmdir()
+    labels.rename(tmp_path / "resnet50/labels.txt")
+    assert not repository.is_complete()
+    repository.publish({}, {"versions": {}})
+    assert repository.is_complete()
+
+
+def test_publish_removes_configs_that_no_longer_fit(tmp_path: Path) -> None:
+    """Named configs that are not written any more go, tuned ones with any change, and no others."""
+    described(tmp_path, serving=ServingOptions(threads=2)).publish({}, {"versions": {}})
+    for name in ("tuned", "other"):
+        (tmp_path / f"network_onnx/configs/{name}.pbtxt").write_text("# measured")
+    assert described(tmp_path, serving=ServingOptions(threads=2)).publish({}, {"versions": {}}) == []
+    assert models_with(tmp_path, "tuned") == ["network_onnx"]
+    assert described(tmp_path).publish({}, {"versions": {}}) == ["network_onnx"]
+    assert not [*models_with(tmp_path, "tuned"), *models_with(tmp_path, "local"), *models_with(tmp_path, "gpu")]
+    assert models_with(tmp_path, "other") == ["network_onnx"]
+
+
+def test_publish_without_dali_removes_its_models(tmp_path: Path) -> None:
+    """They would keep the labels of an earlier build, and give wrong names to the classes of another network."""
+    for decoder in ("dali", "pillow"):
+        described(tmp_path, preprocessing=decoder).publish({}, {"versions": {}})
+        there = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+        assert there & set(gpu.MODELS) == (set(gpu.MODELS) if decoder == "dali" else set())
+    assert "resnet50" in there

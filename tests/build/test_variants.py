@@ -1,0 +1,113 @@
+"""Variants: how they are built and recorded, which kernels compute them, and a server that answers with them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+from resnet_build import BuildError, variants
+from resnet_build.images import CalibrationSet
+from resnet_build.network import Network
+from resnet_build.quantize import int8
+from resnet_client import Client
+from resnet_client.requests import PIXELS
+from resnet_serve import ServerConfig, TritonServer
+
+RANDOM_VARIANTS = ("int8", "fp32", "fp16")
+
+
+def test_variants_are_recorded(random_repository: Path, calibration_images: Path) -> None:
+    """The manifest has methods, images with their hash, how near each is to the FP32 network, and the default."""
+    manifest = json.loads((random_repository / "manifest.json").read_text())
+    entry, default = manifest["versions"]["1"], manifest["door"]
+    assert tuple(entry["variants"]) == RANDOM_VARIANTS
+    assert {f"network_{name}/1/model.onnx" for name in RANDOM_VARIANTS} <= entry["artifacts"].keys()
+    found = entry["variants"]["int8"]
+    assert found["method"] == int8.METHOD
+    assert found["calibration"]["source"].endswith(str(calibration_images.resolve()))
+    assert len(found["calibration"]["sha256"]) == 64
+    assert found["fidelity"]["similarity"] >= 0.99
+    assert entry["variants"]["fp16"]["fidelity"]["similarity"] >= 0.9999
+    assert (default["requested"], default["network"]) == ("fp32", "network_fp32")
+    assert default["agreement"]["network_fp32"] >= default["least_agreement"] == 0.99
+
+
+def kernels(artifact: Path, precision: openvino.Type) -> Counter[tuple[str, str]]:
+    """What OpenVINO's own profile shows: layer and precision of its kernel, how often."""
+    core = openvino.Core()
+    properties = {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": precision}
+    request = core.compile_model(core.read_model(artifact), "CPU", properties).create_infer_request()
+    request.infer({PIXELS: np.zeros((1, 224, 224, 3), dtype=np.uint8)})
+    executed = [layer for layer in request.profiling_info if layer.status == layer.Status.EXECUTED]
+    return Counter((layer.node_type, layer.exec_type.rpartition("_")[2]) for layer in executed)
+
+
+def test_int8_is_computed_in_integers(random_repository: Path) -> None:
+    """All convolutions are integer ones, and what lies between them is never converted to floats and back."""
+    found = kernels(random_repository / "network_int8/1/model.onnx", openvino.Type.f32)
+    assert {kind: count for kind, count in found.items() if kind[0] == "Convolution"} == {("Convolution", "I8"): 53}
+    assert not {"Convert", "Subtract", "FakeQuantize"} & {layer for layer, _ in found}
+
+
+@pytest.mark.skipif(not variants.has_bfloat16(), reason="this processor has no bfloat16")
+def test_bf16_is_computed_in_bfloat16(random_repository: Path) -> None:
+    """Every convolution of the FP32 artifact, which the variant is a copy of, and the last layer."""
+    found = kernels(random_repository / "network_onnx/1/model.onnx", openvino.Type.bf16)
+    assert {kind: count for kind, count in found.items() if kind[0] == "Convolution"} == {("Convolution", "bf16"): 53}
+    assert found["FullyConnected", "bf16"] == 1
+
+
+def test_variants_are_served(random_repository: Path, photos: dict[str, Path]) -> None:
+    """Each has its own ensemble and nearly the FP32 network's answers; ``resnet50`` has those of its variant."""
+    names = ("resnet50", "resnet50_onnx", *(f"resnet50_{name}" for name in RANDOM_VARIANTS))
+    flags = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in names))
+    with (
+        TritonServer(ServerConfig(random_repository, port=0, triton_args=flags)) as server,
+        Client(server.grpc_url) as client,
+    ):
+        assert {model.name: model.backend for model in server.models()}["network_fp32"] == "openvino"
+        vectors = {name: client.embed(photos["cat"], model=name) for name in names}
+        answers = {name: client.classify(photos["cat"], model=name).top for name in names}
+    assert answers["resnet50"] == answers["resnet50_fp32"]
+    expected = vectors["resnet50_onnx"]
+    for name, got in vectors.items():
+        assert got @ expected / np.linalg.norm(got) / np.linalg.norm(expected) > 0.99, name
+        assert answers[name].probability > 0
+
+
+def test_copied_variants_differ_in_precision_only(tmp_path: Path, small_network: Path, pixels: np.ndarray) -> None:
+    """The file stays the same, and the answers are near the FP32 network's."""
+    copy = tmp_path / "model.onnx"
+    variants.copy(small_network, copy, pixels)
+    assert copy.read_bytes() == small_network.read_bytes()
+    true: Network = variants.open_network("onnx", small_network)
+    for name, tolerance in (("bf16", 2e-2), ("fp32", 1e-4)):
+        for values, expected in zip(variants.open_network(name, copy)(pixels), true(pixels), strict=True):
+            np.testing.assert_allclose(values, expected, rtol=2.5 * tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("is_required", [True, False])
+def test_build_leaves_out_a_candidate_that_differs_too_much(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_network: Path, pixels: np.ndarray, is_required: bool
+) -> None:
+    """It fails the build only if it was requested by name."""
+    check = variants.check_variant
+
+    def strict(name: str, *arguments: object) -> object:
+        if name == "bf16":
+            raise BuildError("the variant bf16 differs too much")
+        return check(name, *arguments)
+
+    monkeypatch.setattr(variants, "check_variant", strict)
+    images, messages = CalibrationSet("nowhere", pixels, pixels), []
+    names = {"fp32": False, "bf16": is_required}
+    if is_required:
+        with pytest.raises(BuildError, match="too much"):
+            variants.build(names, small_network, images, tmp_path, messages.append)
+    else:
+        assert variants.build(names, small_network, images, tmp_path, messages.append).keys() == {"fp32"}
+        assert messages[-1] == "left out: the variant bf16 differs too much"
