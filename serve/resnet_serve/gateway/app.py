@@ -192,7 +192,7 @@ async def _of_form(request: Request, body: Any, max_bytes: int) -> bytes:
             file = form.get(_FIELD)
             if isinstance(file, UploadFile):
                 return await file.read()
-    except MultiPartException:
+    except (MultiPartException, ValueError):  # ValueError: names in a character set that decodes nothing
         pass
     raise HTTPException(400, f"the form needs one file in the field {_FIELD}, and nothing else")
 
