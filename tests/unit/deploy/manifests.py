@@ -132,7 +132,7 @@ def between(manifests: list[Manifest]) -> Iterator[str]:
         yield from _selecting(by_kind, labels, ports)
         if template["spec"]["serviceAccountName"] not in accounts:
             yield "the pod's service account is not there"
-        mounted = {mount["name"] for container in containers(template["spec"]) for mount in container["volumeMounts"]}
+        mounted = {mount["name"] for container in containers(template["spec"]) for mount in container.get("volumeMounts", [])}
         if mounted != {volume["name"] for volume in template["spec"]["volumes"]}:
             yield "volumes and mounts do not go together"
     targets = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
