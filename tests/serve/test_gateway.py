@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpus import Photo
@@ -127,7 +129,10 @@ FORMS = {
     "cut off": (form((IMAGE, b"x"))[0][:-8], "multipart/form-data; boundary=b0undary"),
     "a long head": form((f'{IMAGE}; a="{"b" * 100_000}"', b"x")),
     "many heads": form((f"{IMAGE}{chr(13)}{chr(10)}A: b" * 1000, b"x")),
-    "a charset of no kind": (form(('name="\x80"', b"x"))[0], "multipart/form-data; boundary=b0undary; charset=undefined"),
+    "a charset of no kind": (
+        form(('name="\x80"', b"x"))[0],
+        "multipart/form-data; boundary=b0undary; charset=undefined",
+    ),
     "an empty body": (b"", "image/jpeg"),
 }
 
@@ -346,22 +351,27 @@ def _with_a_backlog_of_one(config: pb.ModelConfig) -> None:
     config.parameters["max_backlog"].string_value = "1"
 
 
-def test_an_overloaded_server_is_429(repository_copy, cat: bytes, tmp_path: Path) -> None:
-    """The server's own refusal is passed on; what it accepts is answered."""
-    for model in ("resnet50", "network_onnx"):
-        repository_copy.add(model)
-    repository_copy.add("preprocess", change=_with_a_backlog_of_one)
-    statuses: list[int] = []
-    with (
-        TritonServer(ServerConfig(repository_copy.folder, port=0)) as server,
-        running(server.grpc_url, tmp_path / "log") as gateway,
-    ):
+@pytest.fixture
+def own_server(repository_copy: Any, cat: bytes) -> Iterator[TritonServer]:
+    """A server that may be killed; one image may wait there, and labels have control characters."""
+    if not list(repository_copy.folder.iterdir()):
+        for model in ("resnet50", "network_onnx"):
+            repository_copy.add(model)
+        repository_copy.add("preprocess", change=_with_a_backlog_of_one)
+        labels = repository_copy.folder / "resnet50/labels.txt"
+        labels.unlink()  # it may be a link to the built repository's
+        labels.write_text("\x1b[31mcat\x07\N{RIGHT-TO-LEFT OVERRIDE}\n" * 1000, encoding="utf-8")
+    with TritonServer(ServerConfig(repository_copy.folder, port=0)) as server:
+        yield server
+
+
+def test_an_overloaded_server_is_429(own_server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+    """The server's own refusal is passed on; what it accepts is answered, without control characters."""
+    found: list[Response] = []
+    with running(own_server.grpc_url, tmp_path / "log") as gateway:
 
         def call() -> None:
-            for _ in range(8):
-                response = gateway.post("/v1/classify", cat)
-                statuses.append(response.status)
-                assert response.status == 200 or response.headers["retry-after"] == "1"
+            found.extend(gateway.post("/v1/classify?top_k=1", cat) for _ in range(8))
 
         callers = [threading.Thread(target=call) for _ in range(16)]
         for caller in callers:
@@ -369,17 +379,20 @@ def test_an_overloaded_server_is_429(repository_copy, cat: bytes, tmp_path: Path
         for caller in callers:
             caller.join()
         assert gateway.request("GET", "/readyz").status == 200
-    assert set(statuses) == {200, 429}
+    assert {response.status for response in found} == {200, 429}
+    for response in found:
+        if response.status == 200:
+            assert response.body["predictions"][0]["label"] == "\ufffd[31mcat\ufffd\ufffd"
+        else:
+            assert is_error(response, 429)
+            assert response.headers["retry-after"] == "1"
 
 
-def test_a_silent_or_killed_server_is_told(repository_copy, cat: bytes, tmp_path: Path) -> None:
+def test_a_silent_or_killed_server_is_reported(own_server: TritonServer, cat: bytes, tmp_path: Path) -> None:
     """504 while it is halted, 503 once it is gone; the gateway lives on."""
-    with (
-        TritonServer(ServerConfig(repository_copy.folder, port=0)) as server,
-        running(server.grpc_url, tmp_path / "log", "--timeout-s=2") as gateway,
-    ):
+    with running(own_server.grpc_url, tmp_path / "log", "--timeout-s=2") as gateway:
         assert gateway.request("GET", "/readyz").body == {"status": "ready"}
-        pid = process_of(server)
+        pid = process_of(own_server)
         os.kill(pid, signal.SIGSTOP)
         assert is_error(gateway.post("/v1/classify", cat), 504)
         os.kill(pid, signal.SIGKILL)
@@ -398,6 +411,23 @@ def process_of(server: TritonServer) -> int:
         if arguments[0].endswith(b"/tritonserver") and flag in arguments:
             return int(path.parent.name)
     raise AssertionError("the server does not run")
+
+
+def test_too_many_connections_are_refused(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+    """The 513th; once others are closed, new ones are accepted."""
+    with running(server.grpc_url, tmp_path / "log") as gateway:
+        with contextlib.ExitStack() as connections:
+            for _ in range(512):
+                connections.enter_context(gateway.connect())
+            with gateway.connect() as connection:
+                assert is_error(answer(connection), 503)
+
+        def is_served() -> bool:
+            with contextlib.suppress(ConnectionError):  # refused before it was sent
+                return gateway.post("/v1/classify", cat).status == 200
+            return False
+
+        eventually(is_served)
 
 
 def test_slow_requests_are_cut_off(server: TritonServer, cat: bytes, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def _serve(args: argparse.Namespace, config: ClientConfig, keys: tuple[str, ...]
     BoundedProtocol.read_timeout_s = config.timeout_s
     limits = Limits(max_body_bytes=args.max_body_mib * 2**20, max_in_flight=args.max_in_flight)
     host, port = _address(listener)
-    access = Access((host, *args.allowed_hosts), args.allowed_origins, keys)
+    access = Access((host, args.host.lower(), *args.allowed_hosts), args.allowed_origins, keys)
     server = uvicorn.Server(
         uvicorn.Config(
             Gateway(config, limits, access).app(),
