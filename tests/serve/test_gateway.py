@@ -68,11 +68,14 @@ def test_classify_takes_the_file_as_body(gateway: Gateway, server: TritonServer,
     assert response.body["predictions"][0]["label"] == "Egyptian cat"
 
 
-def test_classify_takes_a_body_in_chunks(gateway: Gateway, cat: bytes) -> None:
-    """Its length is not known before its end."""
-    response = gateway.post("/v1/classify", iter([cat[:1000], cat[1000:]]))
-    assert response.status == 200
-    assert len(response.body["predictions"]) == 5
+def test_a_body_in_chunks_is_refused(gateway: Gateway) -> None:
+    """And the connection is closed, so that nothing more of it is parsed."""
+    for path in ("/v1/classify", "/nowhere"):
+        with gateway.connect() as connection:
+            chunked = head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+            connection.sendall(chunked.replace(b"/v1/classify", path.encode()))
+            assert is_error(answer(connection), 411)
+            assert connection.recv(1) == b""
 
 
 def test_classify_takes_a_form(gateway: Gateway, cat: bytes) -> None:
@@ -156,13 +159,12 @@ def test_compressed_bodies_are_refused(gateway: Gateway, cat: bytes, encoding: s
 
 
 def test_a_body_above_the_limit_is_refused(gateway: Gateway) -> None:
-    """As soon as its length is known, and in chunks, and in a form; at the limit it is read."""
+    """As soon as its length is known; at the limit it is read."""
     limit = 2**20
     assert is_error(gateway.post("/v1/classify", bytes(limit)), 422)
     assert is_error(gateway.post("/v1/classify", bytes(limit + 1)), 413)
-    assert is_error(gateway.post("/v1/classify", iter([bytes(limit), b"x"])), 413)
     body, content_type = form((IMAGE, bytes(limit)))
-    assert is_error(gateway.post("/v1/classify", iter([body]), Content_Type=content_type), 413)
+    assert is_error(gateway.post("/v1/classify", body, Content_Type=content_type), 413)
     with gateway.connect() as connection:
         connection.sendall(head(10 * 2**30))
         assert is_error(answer(connection), 413)

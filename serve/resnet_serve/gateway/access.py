@@ -1,4 +1,4 @@
-"""Whose requests are answered: hosts, origins of browser pages, API keys."""
+"""Which requests are answered: hosts, origins of browser pages, API keys."""
 
 from __future__ import annotations
 
@@ -51,18 +51,20 @@ class Access:
 
 
 class AccessMiddleware:
-    """Refuses requests for other hosts and from foreign pages before anything else sees them."""
+    """Refuses bodies in chunks, other hosts, and foreign pages before anything else sees the request."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with 421 or 403."""
+        """Pass the request on, or answer it with 411, 421 or 403."""
         app = self._app
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            if not self._access.has_host(headers):
+            if "transfer-encoding" in headers:  # parsing bytes one by one would take all of this process's time
+                app = error(411, "send the body with a Content-Length, not in chunks", {"Connection": "close"})
+            elif not self._access.has_host(headers):
                 app = error(421, "this server does not serve the host that the Host header names")
             elif not self._access.has_origin(headers):
                 app = error(403, "pages of this origin may not call this server")

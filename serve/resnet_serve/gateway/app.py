@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 from resnet_client import (
     AsyncClient,
@@ -145,14 +144,11 @@ class Gateway:
         is_form = content_type == _FORM_TYPE
         if not (is_form or content_type in _RAW_TYPES or content_type.startswith("image/")):
             raise HTTPException(415, f"send the image file as image/*, {_RAW_TYPES[1]}, or {_FORM_TYPE}")
-        # The length is not known before the end if the body comes in chunks.
-        max_bytes = self._limits.max_body_bytes
-        length = int(headers.get("content-length", max_bytes))
+        length, max_bytes = int(headers.get("content-length", 0)), self._limits.max_body_bytes
         if length > max_bytes:
-            raise _too_large(max_bytes)
+            raise HTTPException(413, f"the body has more than the {max_bytes} bytes allowed")
         with self._reserve(length):
-            body = _bounded(request, max_bytes)
-            image = await _of_form(request, body, max_bytes) if is_form else b"".join([chunk async for chunk in body])
+            image = await _of_form(request, max_bytes) if is_form else await request.body()
             if not image:
                 raise HTTPException(400, "there is no image: the body is empty")
             yield image
@@ -171,19 +167,9 @@ class Gateway:
             self._reserved_bytes -= length
 
 
-async def _bounded(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the body in pieces, and stop at the limit."""
-    count = 0
-    async for chunk in request.stream():
-        count += len(chunk)
-        if count > max_bytes:
-            raise _too_large(max_bytes)
-        yield chunk
-
-
-async def _of_form(request: Request, body: Any, max_bytes: int) -> bytes:
+async def _of_form(request: Request, max_bytes: int) -> bytes:
     """Return the file in the one field of a form."""
-    parser = MultiPartParser(request.headers, body, max_files=1, max_fields=0)
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=0)
     parser.spool_max_size = max_bytes + 1  # images stay in memory, never in temporary files
     try:
         async with contextlib.AsyncExitStack() as stack:
@@ -202,10 +188,6 @@ def _top_k(request: Request) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_TOP_K)) and 1 <= int(text) <= _MAX_TOP_K):
         raise HTTPException(400, f"top_k must be an integer from 1 to {_MAX_TOP_K}")
     return int(text)
-
-
-def _too_large(max_bytes: int) -> HTTPException:
-    return HTTPException(413, f"the body has more than the {max_bytes} bytes allowed")
 
 
 async def _openapi(_request: Request) -> Response:

@@ -11,6 +11,7 @@ _ERRORS = {
     "401": "an API key is needed",
     "403": "a page of a foreign origin calls",
     "408": "the request was not complete in time",
+    "411": "the body comes in chunks",
     "413": "the body is too large",
     "415": "the content type is not that of an image, or the body is compressed",
     "421": "the Host header names another server",
