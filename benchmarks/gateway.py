@@ -63,5 +63,7 @@ if __name__ == "__main__":
         command = [sys.executable, "-m", "resnet_serve", "gateway", "--port=0", f"--url={running.grpc_url}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as started:
             address = started.stdout.readline().split()[0] if started.stdout else ""
-            asyncio.run(compare(running.grpc_url, address, psutil.Process(started.pid)))
-            started.terminate()
+            try:
+                asyncio.run(compare(running.grpc_url, address, psutil.Process(started.pid)))
+            finally:
+                started.terminate()
