@@ -338,12 +338,12 @@ def test_too_many_requests_at_once_are_refused(server: TritonServer, cat: bytes,
 
 
 def test_bodies_in_flight_are_bounded_together(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
-    """256 MiB of announced bodies leave no room for another; no memory is taken for them."""
-    with running(server.grpc_url, tmp_path / "log", "--max-body-mib=128") as gateway:
+    """128 MiB of announced bodies leave no room for another; no memory is taken for them."""
+    with running(server.grpc_url, tmp_path / "log", "--max-body-mib=64") as gateway:
         before = gateway.resident_mib()
         with gateway.connect() as one, gateway.connect() as other:
             for connection in (one, other):
-                connection.sendall(head(128 * 2**20))
+                connection.sendall(head(64 * 2**20))
             eventually(lambda: gateway.post("/v1/classify", cat).status == 429)
             assert gateway.resident_mib() < before + 20
         eventually(lambda: gateway.post("/v1/classify", cat).status == 200)
@@ -494,7 +494,7 @@ def test_the_log_holds_no_image(gateway: Gateway) -> None:
         (["--port=70000"], 3, "port"),
         (["--host=192.0.2.1"], 3, "could not start"),
         (["--url=nonsense"], 2, "nonsense"),
-        (["--max-body-mib=0"], 2, "from 1 to 256"),
+        (["--max-body-mib=0"], 2, "from 1 to 128"),
         (["--api-key-file=/missing"], 3, "/missing"),
         (["--api-key-file=/dev/null"], 2, "has no key"),
     ],

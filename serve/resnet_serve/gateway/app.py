@@ -37,7 +37,7 @@ _RAW_TYPES = ("", "application/octet-stream", "application/x-www-form-urlencoded
 _FORM_TYPE = "multipart/form-data"
 _FIELD = "image"
 _MAX_TOP_K = 1000
-_MAX_RESERVED_BYTES = 256 * 2**20
+_MAX_RESERVED_BYTES = 128 * 2**20
 _RETRY = {"Retry-After": "1"}
 _BUSY = "too many images at once; retry later"
 
@@ -56,7 +56,7 @@ class Limits:
     """What callers may take; time is limited by the client's ``timeout_s``.
 
     Attributes:
-        max_body_bytes: of one request. The bodies of all requests in flight have 256 MiB together.
+        max_body_bytes: of one request. The bodies of all requests in flight have 128 MiB together.
         max_in_flight: requests from their first byte to the response; further ones are refused with 429.
     """
 

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = ClientConfig.resolve({name: getattr(args, name) for name in _CLIENT_OPTIONS})
         keys = _api_keys(args.api_key_file)
         listener = socket.create_server((args.host, args.port), family=_family(args.host), backlog=512)
-        # asyncio sets this only on sockets of its own; without it a response waits 40 ms for the client's acknowledgement.
+        # asyncio sets this only on sockets of its own; without it a response waits 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except ConfigurationError as exc:
         return _fail(exc, EXIT_USAGE)
@@ -144,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     add("--port", type=int, default=8080, help="0 takes a free one and prints it (default %(default)s)")
-    add("--max-body-mib", type=_count(256), default=16, metavar="N", help="largest body in MiB (default %(default)s)")
+    add("--max-body-mib", type=_count(128), default=16, metavar="N", help="largest body in MiB (default %(default)s)")
     add(
         "--max-in-flight",
         type=_count(10_000),
