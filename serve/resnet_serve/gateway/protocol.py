@@ -57,6 +57,10 @@ class BoundedProtocol(H11Protocol):
         self.transport.close()
 
     def _refuse(self, status: int, message: str) -> None:
+        if self.cycle is not None:
+            self.cycle.disconnected = (
+                True  # the application, which may have the request already, sends no second response
+            )
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = json.dumps({"error": message}).encode()
             headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
