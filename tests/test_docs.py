@@ -15,6 +15,7 @@ import pytest
 import resnet_build.__main__
 import resnet_client.cli
 import resnet_loadtest.__main__
+import resnet_serve.gateway.cli
 import resnet_serve.options
 import resnet_serve.rollout.cli
 from PIL import Image
@@ -28,9 +29,10 @@ FENCED = re.compile(r"^```(?:console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`(resnet-(?:build|serve|client|loadtest) [^`\n]+)`")
 COMMAND = re.compile(r"^(?:\$ )?(resnet-(?:build|serve|client|loadtest)(?: .*)?)$", re.MULTILINE)
 
-# The longer name comes first: `rollout` has a parser of its own.
+# The longer names come first: these have parsers of their own.
 PARSERS = {
     ("resnet-serve", "rollout"): resnet_serve.rollout.cli.parser,
+    ("resnet-serve", "gateway"): resnet_serve.gateway.cli.parser,
     ("resnet-build",): resnet_build.__main__.parser,
     ("resnet-serve",): resnet_serve.options.parser,
     ("resnet-client",): lambda: resnet_client.cli.build_parser(resnet_client.cli._COMMANDS),

@@ -5,7 +5,7 @@ composes a backend directory for it, :mod:`flags` is its command line, :mod:`acc
 :mod:`server` starts a :mod:`watchdog`, which runs ``tritonserver`` and replaces workers that die; :mod:`leftovers`
 removes what killed processes left, :mod:`diagnosis` reads the cause of a failed start from the log,
 :mod:`host_checks` warns of limits of the machine. :mod:`session` and :mod:`options` are the command,
-:mod:`rollout` brings in new versions of a model.
+:mod:`rollout` brings in new versions of a model, :mod:`gateway` serves people and browsers.
 
 >>> from resnet_serve import ServerConfig, TritonServer
 >>> with TritonServer(ServerConfig("model_repository", port=0)) as server:  # doctest: +SKIP

@@ -27,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from resnet_serve import rollout
 
         return rollout.main(argv[1:])
+    if argv[:1] == ["gateway"]:
+        from resnet_serve.gateway import cli
+
+        return cli.main(argv[1:])
     args = options.parser().parse_args(argv)
     log = args.log or _new_log()
     code = EXIT_NOT_STARTED

@@ -13,7 +13,8 @@ from resnet_serve.config import APIS, ServerConfig
 
 _EPILOG = """\
 Everything after -- goes to tritonserver as it is: resnet-serve -- --log-verbose=1
-`resnet-serve rollout --help` shows how to bring a new version of a model into service.
+`resnet-serve rollout --help` shows how to bring a new version of a model into service,
+`resnet-serve gateway --help` how to classify images over plain HTTP and JSON.
 
 exit codes: 0 stopped on request, 1 the server ended by itself, 2 wrong usage, 3 it could not start;
 with --exit-after: those of the command, 130 or 143 if a signal stopped it

@@ -12,7 +12,7 @@ from . import project
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
-PROFILES = ("cpu", "loadtest", "monitoring", "tracing")
+PROFILES = ("cpu", "gateway", "loadtest", "monitoring", "tracing")
 CAT_CLASSES = range(281, 288)
 FOLDER = Path(__file__).parent
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shutil
 import subprocess
@@ -90,7 +89,7 @@ def test_the_notebook_is_committed_without_outputs() -> None:
 
 def test_every_example_is_listed() -> None:
     """The page names all of them, and no other."""
-    listed = set(re.findall(r"\]\(([\w/]+\.(?:py|ipynb))\)", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
-    there = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.suffix in (".py", ".ipynb")}
+    listed = set(re.findall(r"\]\(([\w/]+\.(?:py|ipynb|html))\)", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
+    kinds = (".py", ".ipynb", ".html")
+    there = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.suffix in kinds}
     assert listed == there
-    assert os.access(EXAMPLES / "web/page.html", os.R_OK)

@@ -1,12 +1,11 @@
-"""The web page: its own server asked directly, and the page in a real browser."""
+"""The web page in a real browser, with the gateway behind it."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import http.client
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gateway import running
 from resnet_serve import TritonServer
-from resnet_serve.ports import free_ports
 
 from .conftest import EXAMPLES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SHOTS = os.environ.get("RESNET_SCREENSHOTS", "")
+PAGE = EXAMPLES / "web/index.html"
 
 DROP = """([name, content]) => {
   const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
@@ -30,51 +30,41 @@ DROP = """([name, content]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def port(server: TritonServer) -> Iterator[int]:
-    """The example's own server, connected to the real one."""
-    (port,) = free_ports("127.0.0.1", 1)
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES / "web"), "app:app", "--port", str(port)]
-    environment = {**os.environ, "RESNET_URL": server.grpc_url}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stderr:
-            if "Uvicorn running" in line:
-                break
-        yield port
-        process.terminate()
-        process.communicate(timeout=30)
+@contextlib.contextmanager
+def served() -> Iterator[str]:
+    """Serve the page as the README does; yields its origin."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(PAGE.parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        found = re.search(r"http://[0-9.:]+", process.stdout.readline())
+        try:
+            yield found[0]
+        finally:
+            process.terminate()
 
 
-def ask(port: int, body: bytes) -> tuple[int, dict]:
-    """Post a photo."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request("POST", "/classify", body)
-        response = connection.getresponse()
-        return response.status, json.load(response)
-
-
-def test_a_photo_is_answered(port: int, photos: dict[str, Path]) -> None:
-    """Five classes, the best first; what is no photo gets a sentence, what is too long is not read to its end."""
-    status, found = ask(port, photos["cat"].read_bytes())
-    assert status == 200
-    assert found["predictions"][0]["label"] == "Egyptian cat"
-    assert len(found["predictions"]) == 5
-    status, found = ask(port, b"no photo")
-    assert (status, list(found)) == (422, ["error"])
-    assert ask(port, bytes(17 * 2**20))[0] == 413
+def test_the_page_loads_nothing_from_elsewhere() -> None:
+    """One file; the only address in it is the gateway's."""
+    page = PAGE.read_text()
+    assert "http://localhost:8080" in page
+    assert not re.search(r"<script[^>]+src|<link[^>]+https?:|@import|url\(", page)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
-def test_the_page_takes_a_photo_by_drag_and_drop(port: int, photos: dict[str, Path]) -> None:
-    """In a real browser: bars for the classes, the widest first; then a sentence for what is no photo."""
+def test_the_page_takes_a_photo_by_drag_and_drop(server: TritonServer, photos: dict[str, Path], tmp_path: Path) -> None:
+    """In a real browser: bars for the classes, the widest first; a message for what is no photo; not elsewhere."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as play:
+    with (
+        served() as origin,
+        served() as foreign,
+        running(server.grpc_url, tmp_path / "log", f"--allowed-origins={origin}") as gateway,
+        sync_playwright() as play,
+    ):
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 760, "height": 820})
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(f"http://127.0.0.1:{port}/")
+        page.goto(f"{origin}/?gateway=http://127.0.0.1:{gateway.port}")
         drop(page, "cat.png", photos["cat"].read_bytes())
         page.wait_for_selector("#classes li")
         names = page.locator("#classes li span:first-child").all_text_contents()
@@ -84,11 +74,17 @@ def test_the_page_takes_a_photo_by_drag_and_drop(port: int, photos: dict[str, Pa
         page.wait_for_selector("#error:not(:empty)")
         assert page.locator("#classes li").count() == 0
         screenshot(page, "no-photo")
+        page.goto(f"{foreign}/?gateway=http://127.0.0.1:{gateway.port}")
+        drop(page, "cat.png", photos["cat"].read_bytes())
+        page.wait_for_selector("#error:not(:empty)")
+        assert f"does not allow pages of {foreign}" in page.locator("#error").text_content()
         browser.close()
+        log = gateway.log.read_text()
     assert names[0] == "Egyptian cat"
     assert len(names) == len(widths) == 5
     assert widths == sorted(widths, reverse=True)
     assert not problems
+    assert '"POST /v1/classify HTTP/1.1" 403' in log
 
 
 def drop(page: object, name: str, content: bytes) -> None:

@@ -132,7 +132,8 @@ def between(manifests: list[Manifest]) -> Iterator[str]:
         yield from _selecting(by_kind, labels, ports)
         if template["spec"]["serviceAccountName"] not in accounts:
             yield "the pod's service account is not there"
-        mounted = {mount["name"] for container in containers(template["spec"]) for mount in container["volumeMounts"]}
+        mounts = [container.get("volumeMounts", []) for container in containers(template["spec"])]
+        mounted = {mount["name"] for mounts_of_one in mounts for mount in mounts_of_one}
         if mounted != {volume["name"] for volume in template["spec"]["volumes"]}:
             yield "volumes and mounts do not go together"
     targets = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}

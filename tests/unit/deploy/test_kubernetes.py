@@ -94,6 +94,19 @@ def test_probes_ask_the_right_doors(rendered: dict[str, list[Manifest]]) -> None
         assert server["readinessProbe"]["exec"]["command"][-1] == "/opt/resnet50/healthcheck.py"
 
 
+def test_the_gateway_calls_the_server_of_its_own_pod(rendered: dict[str, list[Manifest]]) -> None:
+    """Its probes have a host that it serves, ask nothing of the server, and its keys come from a secret."""
+    for overlay in ("cpu", "gpu"):
+        _server, gateway = pod(rendered[overlay])["containers"]
+        assert "--url=grpc://127.0.0.1:8001" in gateway["args"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert gateway[probe]["httpGet"]["path"] == "/healthz"
+            assert gateway[probe]["httpGet"]["httpHeaders"] == [{"name": "Host", "value": "localhost"}]
+        (variable,) = gateway["env"]
+        assert "secretKeyRef" in variable["valueFrom"]
+        assert "volumeMounts" not in gateway
+
+
 def test_callers_need_a_label_and_nothing_else(rendered: dict[str, list[Manifest]]) -> None:
     """What kustomize adds to labels does not get into the selector of callers."""
     rule = only(rendered["cpu"], "NetworkPolicy")["spec"]["ingress"][0]
@@ -112,7 +125,7 @@ def test_a_pod_has_time_to_drain(rendered: dict[str, list[Manifest]]) -> None:
 
 def test_the_network_has_as_many_threads_as_the_pod_has_cores(rendered: dict[str, list[Manifest]]) -> None:
     """ONNX Runtime takes all cores of the node unless it is told."""
-    build, server = containers(pod(rendered["cpu"]))
+    build, server, _gateway = containers(pod(rendered["cpu"]))
     threads = build["args"][build["args"].index("--threads") + 1]
     assert threads == server["resources"]["limits"]["cpu"] == server["resources"]["requests"]["cpu"]
 

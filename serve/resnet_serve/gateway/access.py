@@ -1,0 +1,77 @@
+"""Which requests are answered: hosts, origins of browser pages, API keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+import re
+
+from resnet_client.printing import printable
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]+)?")
+_BEARER = "bearer "
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """Who may call.
+
+    Attributes:
+        hosts: names and addresses that the Host header may have, in addition to those of this machine's loopback.
+        origins: origins such as ``https://app.example.org`` whose pages may call.
+        api_keys: one of these must come with each image; none: no key is needed.
+    """
+
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+
+    def has_host(self, headers: Headers) -> bool:
+        """Whether the request is for this server; a page that rebinds its own name to this address has that name."""
+        found = _HOST.fullmatch(headers.get("host", "").lower())
+        return found is not None and found[1] in (*_LOCAL_HOSTS, *self.hosts)
+
+    def has_origin(self, headers: Headers) -> bool:
+        """Whether no browser page sends the request, or one of this host, or of an allowed origin."""
+        host = headers.get("host", "").lower()
+        allowed = (f"http://{host}", f"https://{host}", *self.origins)
+        return all(origin.lower() in allowed for origin in headers.getlist("origin"))
+
+    def has_key(self, headers: Headers) -> bool:
+        """Whether the request has an API key, if one is needed; all keys are compared, in constant time."""
+        given = headers.get("x-api-key", "")
+        authorization = headers.get("authorization", "")
+        if not given and authorization.lower().startswith(_BEARER):
+            given = authorization[len(_BEARER) :].strip()
+        matches = [hmac.compare_digest(given.encode(), key.encode()) for key in self.api_keys]
+        return any(matches) or not matches
+
+
+class AccessMiddleware:
+    """Refuses bodies in chunks, other hosts, and foreign pages before anything else sees the request."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it with 411, 421 or 403."""
+        app = self._app
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if "transfer-encoding" in headers:  # parsing bytes one by one would take all of this process's time
+                app = error(411, "send the body with a Content-Length, not in chunks", {"Connection": "close"})
+            elif not self._access.has_host(headers):
+                app = error(421, "this server does not serve the host that the Host header names")
+            elif not self._access.has_origin(headers):
+                app = error(403, "pages of this origin may not call this server")
+        await app(scope, receive, send)
+
+
+def error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the body of every refusal: ``{"error": message}``."""
+    return JSONResponse({"error": printable(message)}, status, headers)

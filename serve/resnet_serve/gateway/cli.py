@@ -1,0 +1,183 @@
+"""The command line of ``resnet-serve gateway``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import math
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from resnet_client import ClientConfig, ConfigurationError
+from resnet_client.printing import report, warn
+
+EXIT_STOPPED, EXIT_USAGE, EXIT_NOT_STARTED = 0, 2, 3
+KEYS_VARIABLE = "RESNET_GATEWAY_API_KEYS"
+
+_CLIENT_OPTIONS = ("url", "model", "timeout_s", "ca_certificate", "client_certificate", "client_key")
+# Longer than clients and proxies keep an idle connection: the gateway must not close it while one sends a request.
+_KEEP_ALIVE_S = 75
+_MAX_HEAD_BYTES = 16 * 2**10
+_EPILOG = f"""\
+API keys, with commas between them, may also be in the variable {KEYS_VARIABLE}.
+exit codes: 0 stopped on request, 2 wrong usage, 3 it could not start
+
+example:
+  resnet-serve gateway
+  curl --data-binary @cat.jpg localhost:8080/v1/classify
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    args = parser().parse_args(argv)
+    try:
+        config = ClientConfig.resolve({name: getattr(args, name) for name in _CLIENT_OPTIONS})
+        keys = _api_keys(args.api_key_file)
+        listener = socket.create_server((args.host, args.port), family=_family(args.host), backlog=512)
+        # asyncio sets this only on sockets of its own; without it a response waits 40 ms for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except ConfigurationError as exc:
+        return _fail(exc, EXIT_USAGE)
+    except (OSError, OverflowError) as exc:
+        return _fail(f"it could not start: {exc}", EXIT_NOT_STARTED)
+    try:
+        _serve(args, config, keys, listener)
+    except ModuleNotFoundError as exc:
+        package = str(exc.name).partition(".")[0]
+        return _fail(f"this needs {package}: pip install 'resnet50-triton[gateway]'", EXIT_NOT_STARTED)
+    finally:
+        listener.close()
+    return EXIT_STOPPED
+
+
+def _serve(args: argparse.Namespace, config: ClientConfig, keys: tuple[str, ...], listener: socket.socket) -> None:
+    import uvicorn
+
+    from resnet_serve.gateway.access import Access
+    from resnet_serve.gateway.app import Gateway, Limits
+    from resnet_serve.gateway.protocol import BoundedProtocol
+
+    _log()
+    BoundedProtocol.read_timeout_s = config.timeout_s
+    limits = Limits(max_body_bytes=args.max_body_mib * 2**20, max_in_flight=args.max_in_flight)
+    host, port = _address(listener)
+    access = Access((host, args.host.lower(), *args.allowed_hosts), args.allowed_origins, keys)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            Gateway(config, limits, access).app(),
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            headers=[("X-Content-Type-Options", "nosniff")],
+            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=math.ceil(config.timeout_s),
+        )
+    )
+    # uvicorn raises the signal again after its shutdown.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    report(f"http://{host}:{port}  (API: http://{host}:{port}/docs)")
+    server.run(sockets=[listener])
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # The first reports every start; the second quotes bytes of forms.
+    for name, level in (("uvicorn.error", logging.WARNING), ("python_multipart", logging.ERROR)):
+        logging.getLogger(name).setLevel(level)
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(EXIT_STOPPED)
+
+
+def _fail(message: object, code: int) -> int:
+    warn(f"resnet-serve gateway: {message}")
+    return code
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _address(listener: socket.socket) -> tuple[str, int]:
+    host, port = listener.getsockname()[:2]
+    return (f"[{host}]" if ":" in host else host), port
+
+
+def _api_keys(path: Path | None) -> tuple[str, ...]:
+    """Return the keys of the file, one a line, or of the environment.
+
+    Raises:
+        ConfigurationError: the file has no key, or one has characters that no header can carry.
+        OSError: it cannot be read.
+    """
+    if path is None:
+        keys = [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+    else:
+        keys = path.read_text(encoding="utf-8").split()
+        if not keys:
+            raise ConfigurationError(f"--api-key-file {path} has no key: expected one a line")
+    if not all(key.isascii() and key.isprintable() for key in keys):
+        raise ConfigurationError("API keys must be printable ASCII characters without blanks")
+    return tuple(keys)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = argparse.ArgumentParser(
+        prog="resnet-serve gateway",
+        description="Classify images over plain HTTP and JSON, for curl and browsers, in front of a Triton server.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    add("--port", type=int, default=8080, help="0 takes a free one and prints it (default %(default)s)")
+    add("--max-body-mib", type=_count(128), default=16, metavar="N", help="largest body in MiB (default %(default)s)")
+    add(
+        "--max-in-flight",
+        type=_count(10_000),
+        default=64,
+        metavar="N",
+        help="requests at once; further ones are refused with 429 (default %(default)s)",
+    )
+    add("--allowed-hosts", type=_names, default=(), metavar="NAMES", help="names that the Host header may have, too")
+    add(
+        "--allowed-origins",
+        type=_names,
+        default=(),
+        metavar="ORIGINS",
+        help="origins whose browser pages may call, such as https://app.example.org, with commas between them",
+    )
+    add("--api-key-file", type=Path, metavar="FILE", help="API keys, one a line; each image must come with one")
+    group = parser.add_argument_group("server")
+    for field in dataclasses.fields(ClientConfig):
+        if field.name in _CLIENT_OPTIONS:
+            about = f"{field.metadata['help']} [RESNET_{field.name.upper()}]"
+            flag = f"--{field.name.replace('_', '-')}"
+            group.add_argument(flag, type=field.metadata["parse"], metavar="…", help=about)
+    return parser
+
+
+def _count(largest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= largest):
+            raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected an integer from 1 to {largest}")
+        return int(text)
+
+    return parse
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip().lower().rstrip("/") for name in text.split(",") if name.strip())

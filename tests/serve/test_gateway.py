@@ -1,0 +1,522 @@
+"""The gateway in front of the real server, by real HTTP: what is answered, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus import Photo
+from gateway import WAIT_S, Gateway, Response, answer, form, head, running
+from PIL import Image
+from resnet_client import Client
+from resnet_serve import ServerConfig, TritonServer
+from tritonclient.grpc import model_config_pb2 as pb
+
+KEYS = ("first-key-0123456789", "second-key-0123456789")
+INTERNAL = re.compile(
+    r"/(tmp|dev|home|work|usr)|shm|region|0x|grpc|tensor|ensemble|preprocess|Traceback|\.py", re.IGNORECASE
+)
+
+
+@pytest.fixture(scope="module")
+def cat(photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An image of a cat, as JPEG."""
+    path = tmp_path_factory.mktemp("cat") / "cat.jpg"
+    Image.open(photos["cat"]).save(path, quality=95)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def gateway(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with the default limits, but for the body's, which is 1 MiB."""
+    log = tmp_path_factory.mktemp("gateway") / "log"
+    with running(server.grpc_url, log, "--max-body-mib=1") as found:
+        yield found
+
+
+def is_error(response: Response, status: int) -> bool:
+    """Whether it is an error as all are: JSON with one message that names nothing inside."""
+    message = response.body["error"]
+    assert list(response.body) == ["error"]
+    assert message.isprintable()
+    assert not INTERNAL.search(message)
+    return response.status == status
+
+
+TYPES = ("image/jpeg", "IMAGE/JPEG; q=1", "application/octet-stream", "application/x-www-form-urlencoded")
+
+
+@pytest.mark.parametrize("content_type", TYPES)
+def test_classify_takes_the_file_as_body(gateway: Gateway, server: TritonServer, cat: bytes, content_type: str) -> None:
+    """The response is the client's own, whatever kind of file the caller says it is."""
+    with Client(server.grpc_url) as client:
+        expected = client.classify(cat).to_dict()
+    response = gateway.post("/v1/classify", cat, Content_Type=content_type)
+    assert (response.status, response.body) == (200, expected)
+    assert response.body["predictions"][0]["label"] == "Egyptian cat"
+
+
+def test_a_body_in_chunks_is_refused(gateway: Gateway) -> None:
+    """And the connection is closed, so that nothing more of it is parsed."""
+    for path in ("/v1/classify", "/nowhere"):
+        with gateway.connect() as connection:
+            chunked = head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+            connection.sendall(chunked.replace(b"/v1/classify", path.encode()))
+            assert is_error(answer(connection), 411)
+            assert connection.recv(1) == b""
+
+
+def test_classify_takes_a_form(gateway: Gateway, cat: bytes) -> None:
+    """One file in the field ``image``, with any name."""
+    body, content_type = form(('name="image"; filename="../../c\\"at.jpg"', cat))
+    response = gateway.post("/v1/classify?top_k=1", body, Content_Type=content_type)
+    assert response.status == 200
+    assert [prediction["label"] for prediction in response.body["predictions"]] == ["Egyptian cat"]
+
+
+def test_embed_returns_the_features(gateway: Gateway, server: TritonServer, cat: bytes) -> None:
+    """Equal to the bit to those of the client, as body and as form."""
+    with Client(server.grpc_url) as client:
+        expected = client.embed(cat).tolist()
+    body, content_type = form(('name="image"; filename="a"', cat))
+    for response in (gateway.post("/v1/embed", cat), gateway.post("/v1/embed", body, Content_Type=content_type)):
+        assert (response.status, response.body) == (200, {"model": "resnet50", "features": expected})
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_curl_needs_no_options(gateway: Gateway, cat: bytes, tmp_path: Path) -> None:
+    """The command of the README."""
+    (tmp_path / "cat.jpg").write_bytes(cat)
+    command = ["curl", "-sS", "--noproxy", "*", "--data-binary", "@cat.jpg", f"localhost:{gateway.port}/v1/classify"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=True).stdout
+    assert '"label":"Egyptian cat"' in shown
+
+
+@pytest.mark.parametrize("top_k", ["1", "1000", "0007"])
+def test_top_k_is_the_number_of_classes(gateway: Gateway, cat: bytes, top_k: str) -> None:
+    """From one to a thousand."""
+    response = gateway.post(f"/v1/classify?top_k={top_k}", cat)
+    assert len(response.body["predictions"]) == int(top_k)
+
+
+@pytest.mark.parametrize("top_k", ["0", "1001", "-1", "x", "", "1.5", "%D9%A3", "9" * 5000])
+def test_an_invalid_top_k_is_refused(gateway: Gateway, cat: bytes, top_k: str) -> None:
+    """With the values that are valid."""
+    assert is_error(gateway.post(f"/v1/classify?top_k={top_k}", cat), 400)
+
+
+IMAGE = 'name="image"; filename="a"'
+FORMS = {
+    "no part": form(),
+    "another field": form(('name="photo"; filename="a"', b"x")),
+    "no file name": form(('name="image"', b"x")),
+    "no name": form(('filename="a"', b"x")),
+    "two files": form((IMAGE, b"x"), (IMAGE, b"x")),
+    "a text beside it": form((IMAGE, b"x"), ('name="top_k"', b"3")),
+    "an empty file": form((IMAGE, b"")),
+    "no boundary": (form((IMAGE, b"x"))[0], "multipart/form-data"),
+    "an empty boundary": (form((IMAGE, b"x"))[0], "multipart/form-data; boundary="),
+    "another boundary": (form((IMAGE, b"x"))[0], "multipart/form-data; boundary=a"),
+    "cut off": (form((IMAGE, b"x"))[0][:-8], "multipart/form-data; boundary=b0undary"),
+    "a long head": form((f'{IMAGE}; a="{"b" * 100_000}"', b"x")),
+    "many heads": form((f"{IMAGE}{chr(13)}{chr(10)}A: b" * 1000, b"x")),
+    "a charset of no kind": (
+        form(('name="\x80"', b"x"))[0],
+        "multipart/form-data; boundary=b0undary; charset=undefined",
+    ),
+    "an empty body": (b"", "image/jpeg"),
+}
+
+
+@pytest.mark.parametrize("body", FORMS.values(), ids=FORMS)
+def test_a_form_without_exactly_one_image_is_refused(gateway: Gateway, body: tuple[bytes, str]) -> None:
+    """And so is an empty body."""
+    assert is_error(gateway.post("/v1/classify", body[0], Content_Type=body[1]), 400)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json", "text/html", "multipart/mixed; boundary=b"])
+def test_other_content_types_are_refused(gateway: Gateway, cat: bytes, content_type: str) -> None:
+    """A file with a wrong type is not guessed at."""
+    assert is_error(gateway.post("/v1/classify", cat, Content_Type=content_type), 415)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, gzip", "x"])
+def test_compressed_bodies_are_refused(gateway: Gateway, cat: bytes, encoding: str) -> None:
+    """Nothing is decompressed, so nothing can grow."""
+    assert is_error(gateway.post("/v1/classify", gzip.compress(cat), Content_Encoding=encoding), 415)
+
+
+def test_a_body_above_the_limit_is_refused(gateway: Gateway) -> None:
+    """As soon as its length is known; at the limit it is read."""
+    limit = 2**20
+    assert is_error(gateway.post("/v1/classify", bytes(limit)), 422)
+    assert is_error(gateway.post("/v1/classify", bytes(limit + 1)), 413)
+    body, content_type = form((IMAGE, bytes(limit)))
+    assert is_error(gateway.post("/v1/classify", body, Content_Type=content_type), 413)
+    with gateway.connect() as connection:
+        connection.sendall(head(10 * 2**30))
+        assert is_error(answer(connection), 413)
+
+
+def test_odd_images_are_answered_or_refused(gateway: Gateway, corpus: list[Photo]) -> None:
+    """A part of the corpus: what a person sees is classified, the rest is refused with a plain message."""
+    for photo in corpus[::9]:
+        response = gateway.post("/v1/classify", photo.data)
+        if len(photo.data) > 2**20:
+            assert is_error(response, 413), photo.name
+        elif photo.seen is None:
+            assert is_error(response, 422), photo.name
+            assert re.search(photo.cause, response.body["error"]), photo.name
+        else:
+            assert response.status == 200, photo.name
+
+
+@pytest.mark.parametrize("how", ["file", "variable"])
+def test_an_api_key_is_needed_where_there_are_some(server: TritonServer, cat: bytes, tmp_path: Path, how: str) -> None:
+    """For images, in either header; a wrong one is refused, and none of them gets into the log."""
+    (tmp_path / "keys").write_text("\n".join(KEYS) + "\n")
+    options = [f"--api-key-file={tmp_path / 'keys'}"] if how == "file" else []
+    variables = {} if how == "file" else {"RESNET_GATEWAY_API_KEYS": ",".join(KEYS)}
+    with running(server.grpc_url, tmp_path / "log", *options, **variables) as gateway:
+        for path in ("/v1/classify", "/v1/embed"):
+            for key in KEYS:
+                assert gateway.post(path, cat, X_API_Key=key).status == 200
+                assert gateway.post(path, cat, Authorization=f"bearer {key}").status == 200
+            for headers in (
+                {},
+                {"X_API_Key": KEYS[0][:-1]},
+                {"X_API_Key": f"{KEYS[0]}x"},
+                {"X_API_Key": ",".join(KEYS)},
+                {"X_API_Key": "\xff"},
+                {"Authorization": KEYS[0]},
+                {"Authorization": f"Basic {KEYS[0]}"},
+                {"Authorization": "Bearer "},
+            ):
+                refused = gateway.post(path, cat, **headers)
+                assert is_error(refused, 401), headers
+                assert refused.headers["www-authenticate"] == "Bearer"
+        assert gateway.request("GET", "/healthz").status == 200
+        log = gateway.log.read_text()
+    assert " 401" in log
+    assert not [key for key in KEYS if key in log]
+
+
+FOREIGN_HOSTS = (
+    "evil.example",
+    "localhost.evil.example",
+    "evil.example:80",
+    "localhost:1:2",
+    "a@localhost",
+    "",
+    "[::1",
+)
+
+
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
+def test_requests_for_another_host_are_refused(gateway: Gateway, cat: bytes, host: str) -> None:
+    """A page that has its own name lead to this machine gets nothing, not even the health."""
+    assert is_error(gateway.post("/v1/classify", cat, Host=host), 421)
+    assert is_error(gateway.request("GET", "/healthz", Host=host), 421)
+
+
+def test_a_request_without_a_host_is_refused(gateway: Gateway) -> None:
+    """HTTP/1.0 needs none, and two are not HTTP."""
+    for request, status in (
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 421),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
+    ):
+        with gateway.connect() as connection:
+            connection.sendall(request)
+            assert is_error(answer(connection), status)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "[::1]:8080"])
+def test_the_loopback_names_are_served(gateway: Gateway, host: str) -> None:
+    """With any port, because a container's is published on another."""
+    assert gateway.request("GET", "/healthz", Host=host).body == {"status": "ok"}
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost", "file://", ""])
+@pytest.mark.parametrize("content_type", [*TYPES, "text/plain"])
+def test_pages_of_foreign_origins_are_refused(gateway: Gateway, cat: bytes, origin: str, content_type: str) -> None:
+    """Whatever type of content needs no preflight; so is another port of this machine."""
+    refused = gateway.post("/v1/classify", cat, Origin=origin, Content_Type=content_type)
+    assert is_error(refused, 403)
+    assert "access-control-allow-origin" not in refused.headers
+
+
+def test_pages_of_the_gateways_own_origin_are_served(gateway: Gateway, cat: bytes) -> None:
+    """Such as one that a proxy serves under the same name."""
+    response = gateway.post("/v1/classify", cat, Origin=f"http://127.0.0.1:{gateway.port}")
+    assert response.status == 200
+
+
+def test_allowed_hosts_and_origins_are_served(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+    """And can read the response, after a preflight; others still cannot."""
+    options = ("--allowed-origins=https://app.example,http://other.example:81", "--allowed-hosts=Images.example")
+    with running(server.grpc_url, tmp_path / "log", *options) as gateway:
+        assert gateway.request("GET", "/healthz", Host="images.example:8080").status == 200
+        asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "content-type,x-api-key"}
+        preflight = gateway.request("OPTIONS", "/v1/classify", Origin="https://app.example", **asked)
+        response = gateway.post("/v1/classify", cat, Origin="https://app.example", Content_Type="image/jpeg")
+        for allowed in (preflight, response):
+            assert allowed.status == 200
+            assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+        error = gateway.post("/v1/classify", b"x", Origin="https://app.example")
+        assert is_error(error, 422)
+        assert error.headers["access-control-allow-origin"] == "https://app.example"
+        for origin in ("https://evil.example", "http://app.example", "https://app.example:81"):
+            assert is_error(gateway.request("OPTIONS", "/v1/classify", Origin=origin, **asked), 403)
+            assert is_error(gateway.post("/v1/classify", cat, Origin=origin), 403)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/v1/classify", 405), ("POST", "/healthz", 405), ("GET", "/%1b%5b31m", 404)],
+)
+def test_unknown_paths_and_methods_are_refused(gateway: Gateway, method: str, path: str, status: int) -> None:
+    """As JSON, too; control characters do not get into the log."""
+    assert is_error(gateway.request(method, path), status)
+    assert gateway.log.read_text().replace("\n", "").isprintable()
+
+
+def test_the_page_of_the_api_needs_no_other_server(gateway: Gateway) -> None:
+    """No address of another server, no script; every operation of the document is on it, and exists."""
+    page = gateway.request("GET", "/docs")
+    document = gateway.request("GET", "/openapi.json").body
+    assert page.status == 200
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert not re.search(r"https?:|src=|<script|//", page.body)
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert f"{method.upper()} {path}" in page.body
+            response = gateway.request(method.upper(), path, b"" if method == "post" else None)
+            assert str(response.status) in operation["responses"]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait, boundedly, for something that the gateway does by itself."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_too_many_requests_at_once_are_refused(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+    """While one is in flight, a second is told to retry; the first is answered."""
+    with (
+        running(server.grpc_url, tmp_path / "log", "--max-in-flight=1") as gateway,
+        gateway.connect() as connection,
+    ):
+        connection.sendall(head(len(cat)) + cat[:100])
+        refused: list[Response] = []
+
+        def is_refused() -> bool:
+            refused.append(gateway.post("/v1/classify", cat))
+            return refused[-1].status == 429
+
+        eventually(is_refused)
+        assert is_error(refused[-1], 429)
+        assert refused[-1].headers["retry-after"] == "1"
+        assert gateway.request("GET", "/healthz").status == 200
+        connection.sendall(cat[100:])
+        assert answer(connection).status == 200
+        assert gateway.post("/v1/classify", cat).status == 200
+
+
+def test_bodies_in_flight_are_bounded_together(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+    """128 MiB of announced bodies leave no room for another; no memory is taken for them."""
+    with running(server.grpc_url, tmp_path / "log", "--max-body-mib=64") as gateway:
+        before = gateway.resident_mib()
+        with gateway.connect() as one, gateway.connect() as other:
+            for connection in (one, other):
+                connection.sendall(head(64 * 2**20))
+            eventually(lambda: gateway.post("/v1/classify", cat).status == 429)
+            assert gateway.resident_mib() < before + 20
+        eventually(lambda: gateway.post("/v1/classify", cat).status == 200)
+
+
+def _with_a_backlog_of_one(config: pb.ModelConfig) -> None:
+    config.parameters["max_backlog"].string_value = "1"
+
+
+@pytest.fixture
+def own_server(repository_copy: Any, cat: bytes) -> Iterator[TritonServer]:
+    """A server that may be killed; one image may wait there, and labels have control characters."""
+    if not list(repository_copy.folder.iterdir()):
+        for model in ("resnet50", "network_onnx"):
+            repository_copy.add(model)
+        repository_copy.add("preprocess", change=_with_a_backlog_of_one)
+        labels = repository_copy.folder / "resnet50/labels.txt"
+        labels.unlink()  # it may be a link to the built repository's
+        labels.write_text("\x1b[31mcat\x07\N{RIGHT-TO-LEFT OVERRIDE}\n" * 1000, encoding="utf-8")
+    with TritonServer(ServerConfig(repository_copy.folder, port=0)) as server:
+        yield server
+
+
+def test_an_overloaded_server_is_429(own_server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+    """The server's own refusal is passed on; what it accepts is answered, without control characters."""
+    found: list[Response] = []
+    with running(own_server.grpc_url, tmp_path / "log") as gateway:
+
+        def call() -> None:
+            found.extend(gateway.post("/v1/classify?top_k=1", cat) for _ in range(8))
+
+        callers = [threading.Thread(target=call) for _ in range(16)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert gateway.request("GET", "/readyz").status == 200
+    assert {response.status for response in found} == {200, 429}
+    for response in found:
+        if response.status == 200:
+            assert response.body["predictions"][0]["label"] == "\ufffd[31mcat\ufffd\ufffd"
+        else:
+            assert is_error(response, 429)
+            assert response.headers["retry-after"] == "1"
+
+
+def test_a_silent_or_killed_server_is_reported(own_server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+    """504 while it is halted, 503 once it is gone; the gateway lives on."""
+    with running(own_server.grpc_url, tmp_path / "log", "--timeout-s=2") as gateway:
+        assert gateway.request("GET", "/readyz").body == {"status": "ready"}
+        pid = process_of(own_server)
+        os.kill(pid, signal.SIGSTOP)
+        assert is_error(gateway.post("/v1/classify", cat), 504)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: gateway.post("/v1/classify", cat).status == 503)
+        for response in (gateway.post("/v1/classify", cat), gateway.request("GET", "/readyz")):
+            assert is_error(response, 503)
+            assert response.headers["retry-after"] == "1"
+        assert gateway.request("GET", "/healthz").status == 200
+
+
+def process_of(server: TritonServer) -> int:
+    """Return the process id of ``tritonserver``, found by its port."""
+    flag = f"--http-port={server.http_url.rsplit(':', 1)[1]}".encode()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        arguments = path.read_bytes().split(b"\0")
+        if arguments[0].endswith(b"/tritonserver") and flag in arguments:
+            return int(path.parent.name)
+    raise AssertionError("the server does not run")
+
+
+def test_too_many_connections_are_refused(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+    """The 513th; once others are closed, new ones are accepted."""
+    with running(server.grpc_url, tmp_path / "log") as gateway:
+        with contextlib.ExitStack() as connections:
+            for _ in range(512):
+                connections.enter_context(gateway.connect())
+            with gateway.connect() as connection:
+                assert is_error(answer(connection), 503)
+
+        def is_served() -> bool:
+            with contextlib.suppress(ConnectionError):  # refused before it was sent
+                return gateway.post("/v1/classify", cat).status == 200
+            return False
+
+        eventually(is_served)
+
+
+def test_slow_requests_are_cut_off(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+    """A head or a body that does not end is 408; a connection that sends nothing is closed; others go on."""
+    with running(server.grpc_url, tmp_path / "log", "--timeout-s=1") as gateway:
+        starts = (head(100)[:20], head(100) + b"x", head(2 * 2**30) + b"x")
+        connections = [gateway.connect() for _ in range(len(starts) + 1)]
+        for connection, start in zip(connections, starts, strict=False):
+            connection.sendall(start)
+        assert gateway.post("/v1/classify", cat).status == 200
+        head_cut, body_cut, refused, silent = connections
+        assert is_error(answer(head_cut), 408)
+        assert is_error(answer(body_cut), 408)
+        assert is_error(answer(refused), 413)
+        for connection in (head_cut, body_cut, refused, silent):
+            assert connection.recv(1) == b""
+            connection.close()
+        assert "Traceback" not in gateway.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_running_requests_finish(
+    server: TritonServer, cat: bytes, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Idle connections are closed, new ones refused, and the exit code is 0."""
+    with running(server.grpc_url, tmp_path / "log") as gateway, gateway.connect() as connection, gateway.connect():
+        connection.sendall(head(len(cat), "Expect: 100-continue"))
+        assert connection.recv(12) == b"HTTP/1.1 100"  # it reads the body now
+        gateway.process.send_signal(number)
+        eventually(lambda: not listens(gateway))
+        while connection.recv(1) != b"\n" or connection.recv(2) != b"\r\n":
+            pass
+        connection.sendall(cat)
+        assert answer(connection).status == 200
+        assert gateway.process.wait(WAIT_S) == 0
+
+
+def listens(gateway: Gateway) -> bool:
+    """Whether a connection is accepted."""
+    try:
+        gateway.connect().close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_the_log_holds_no_image(gateway: Gateway) -> None:
+    """Nor the name of a file, nor the content of a form, good or bad."""
+    secret = b"tAtt00-0f-a-b1ue-heron"
+    gateway.post("/v1/classify", secret)
+    for body, content_type in (
+        form((f'name="image"; filename="{secret.decode()}"', secret)),
+        (secret, FORMS["cut off"][1]),
+    ):
+        gateway.post("/v1/classify", body, Content_Type=content_type)
+    assert secret[:6] not in gateway.log.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--port=70000"], 3, "port"),
+        (["--host=192.0.2.1"], 3, "could not start"),
+        (["--url=nonsense"], 2, "nonsense"),
+        (["--max-body-mib=0"], 2, "from 1 to 128"),
+        (["--api-key-file=/missing"], 3, "/missing"),
+        (["--api-key-file=/dev/null"], 2, "has no key"),
+    ],
+)
+def test_a_wrong_option_is_named(options: list[str], code: int, message: str) -> None:
+    """Before anything listens."""
+    command = [sys.executable, "-m", "resnet_serve", "gateway", "--port=0", *options]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_it_needs_its_own_extra_only(server: TritonServer, cat: bytes) -> None:
+    """Neither torch nor the packages of the server; without its own it names the extra."""
+    absent = (
+        "import sys; sys.modules.update(dict.fromkeys({!r})); from resnet_serve.__main__ import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", absent.format(["starlette"]), "gateway", "--port=0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    expected = "resnet-serve gateway: this needs starlette: pip install 'resnet50-triton[gateway]'\n"
+    assert (result.returncode, result.stderr) == (3, expected)
+    script = "import resnet_serve.gateway.app, sys; print({'torch', 'pytriton', 'pydantic'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT_S, check=True)
+    assert shown.stdout == "set()\n"
