@@ -31,7 +31,7 @@ def test_wheel_has_the_python_model(wheel: Path) -> None:
         names = archive.namelist()
         for source in sources:
             assert archive.read(f"resnet_build/python_models/preprocess/{source.name}") == source.read_bytes()
-    assert "resnet_serve/backends/onnxruntime/model.py" in names
+    assert "resnet_serve/backends/onnxruntime.py" in names
     tops = {name.split("/")[0] for name in names if not name.startswith("resnet50_triton-")}
     assert tops == {"resnet_build", "resnet_client", "resnet_loadtest", "resnet_serve"}
 

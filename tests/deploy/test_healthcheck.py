@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[3] / "deploy/compose/healthcheck.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "deploy/compose/healthcheck.py"
 OVERLOADED = "in ensemble 'resnet50', [overload] 64 images are waiting already; retry later"
 
 
