@@ -15,7 +15,7 @@ import pytest
 import resnet_build.__main__
 import resnet_client.cli
 import resnet_loadtest.__main__
-import resnet_serve.options
+import resnet_serve.cli
 import resnet_serve.rollout.cli
 from PIL import Image
 from resnet_serve import TritonServer
@@ -32,7 +32,7 @@ COMMAND = re.compile(r"^(?:\$ )?(resnet-(?:build|serve|client|loadtest)(?: .*)?)
 PARSERS = {
     ("resnet-serve", "rollout"): resnet_serve.rollout.cli.parser,
     ("resnet-build",): resnet_build.__main__._parser,
-    ("resnet-serve",): resnet_serve.options.parser,
+    ("resnet-serve",): resnet_serve.cli.parser,
     ("resnet-client",): lambda: resnet_client.cli.build_parser(resnet_client.cli._COMMANDS),
     ("resnet-loadtest",): resnet_loadtest.__main__._parser,
 }

@@ -8,8 +8,7 @@ import secrets
 import ssl
 from pathlib import Path
 
-from resnet_serve.config import APIS, ServerConfig
-from resnet_serve.errors import UnservableError
+from resnet_serve.config import APIS, ServerConfig, UnservableError
 from resnet_serve.watchdog import TOKEN_FORM, TOKEN_RULE, TOKEN_VARIABLE
 
 _TOKEN_BYTES = 32

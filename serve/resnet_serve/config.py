@@ -1,4 +1,10 @@
-"""What to run: plain data, no I/O."""
+"""What to run, as plain data, and the errors of running it.
+
+::
+
+    ServerError             the server cannot be started, has ended, or does not answer
+    └── UnservableError     starting again will not help: a person has to fix something first
+"""
 
 from __future__ import annotations
 
@@ -9,8 +15,16 @@ from resnet_serve.watchdog import CLOSED_APIS
 
 HTTP_PORT = 8000
 LOOPBACK = "127.0.0.1"
-# What can be closed to those without the admin token, by Triton's names. Health and inference never are.
+# What can be closed to clients without the admin token, by Triton's names. Health and inference never are.
 APIS = ("metadata", "model-config", *CLOSED_APIS)
+
+
+class ServerError(Exception):
+    """The server cannot be started or has ended; the message names the cause and the remedy."""
+
+
+class UnservableError(ServerError):
+    """Repository, options, certificates or packages are not such that a server could start with them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +68,7 @@ class ServerConfig:
 
     @property
     def closed_apis(self) -> tuple[str, ...]:
-        """Which of :data:`APIS` want the admin token."""
+        """Which of :data:`APIS` require the admin token."""
         return tuple(api for api in APIS if api not in self.open_apis)
 
     @property

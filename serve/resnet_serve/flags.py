@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resnet_serve import installation, ports, selection
+from resnet_serve import installation, models, ports
 from resnet_serve.config import ServerConfig
 
 
@@ -63,7 +63,7 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
         "--disable-auto-complete-config",
         *regions,
         *_control(config),
-        *([f"--model-config-name={name}"] if (name := selection.model_config_name(config)) else []),
+        *([f"--model-config-name={name}"] if (name := models.model_config_name(config)) else []),
         *_tls(config),
         *config.triton_args,
     ]
@@ -74,7 +74,7 @@ def _control(config: ServerConfig) -> list[str]:
     if any(flag.startswith("--model-control-mode") for flag in config.triton_args):
         return []
     is_chosen = any(flag.startswith("--load-model") for flag in config.triton_args)
-    chosen = () if is_chosen else selection.servable(config)
+    chosen = () if is_chosen else models.servable(config)
     return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in chosen)]
 
 

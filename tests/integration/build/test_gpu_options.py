@@ -14,7 +14,7 @@ import tritonclient.grpc as triton
 from PIL import Image
 from resnet_build import configs, gpu
 from resnet_client import Client, preprocessing
-from resnet_serve import ServerConfig, TritonServer, selection
+from resnet_serve import ServerConfig, TritonServer, models
 
 MODELS = ("preprocess", "network_onnx", "resnet50")
 
@@ -59,7 +59,7 @@ def test_the_same_repository_serves_without_a_gpu(served: TritonServer, photos: 
     """What is for GPUs only is not in the way: the default door answers, DALI's is not served."""
     with Client(served.grpc_url) as client:
         assert client.classify(photos["cat"]).top.index in range(281, 288)
-    assert set(selection.without_package(served.config)) == {"preprocess_dali", "resnet50_dali"}
+    assert set(models.without_package(served.config)) == {"preprocess_dali", "resnet50_dali"}
 
 
 def test_a_jpeg_goes_on_as_it_is(served: TritonServer, photos: dict[str, Path]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
-KUBERNETES = Path(__file__).resolve().parents[3] / "deploy/kubernetes"
+KUBERNETES = Path(__file__).resolve().parents[2] / "deploy/kubernetes"
 VERSIONS = ("1.33", "1.37")
 OPERATORS = {"ServiceMonitor", "PrometheusRule", "ServingRuntime", "InferenceService"}
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,21 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from resnet_serve import ServerConfig, ServerError, access
 
+from .conftest import TritonModelException
+
 TEXT = st.text(max_size=30) | st.sampled_from(["\x00", "9" * 5000, "nan", "true", "False", " 1 ", "-1", "٣", "\r\n"])
-
-
-class TritonModelException(Exception):  # noqa: N818  # Triton's own name
-    """What Triton's Python backend expects of a model that cannot be loaded."""
-
-
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The class that reads configurations; it is made for Triton's process, whose utilities are stood in for."""
-    utilities: Any = ModuleType("triton_python_backend_utils")
-    utilities.TritonModelException = TritonModelException
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(sys.modules, "triton_python_backend_utils", utilities)
-        return importlib.import_module("resnet_serve.backends.network_backend")
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +40,13 @@ def arguments(version: Path, parameters: dict[str, str]) -> dict[str, str]:
 
 @given(st.dictionaries(st.sampled_from(["threads", "flag", "other"]) | TEXT, TEXT, max_size=3))
 @example({"threads": "9" * 5000})
-def test_parameters_of_models(backend: Any, version: Path, parameters: dict[str, str]) -> None:
+def test_model_config_reads_parameters(
+    import_backend: Callable[[str], Any], version: Path, parameters: dict[str, str]
+) -> None:
     """A parameter is a number, a flag, or refused by its name."""
-    config = backend.ModelConfig(arguments(version, parameters), default_filename="model.onnx")
+    config = import_backend("network_backend").ModelConfig(
+        arguments(version, parameters), default_filename="model.onnx"
+    )
     for read, name, kind in (
         (config.number, "threads", int),
         (lambda n, _: config.flag(n, default=False), "flag", bool),
@@ -71,7 +61,7 @@ def test_parameters_of_models(backend: Any, version: Path, parameters: dict[str,
 @given(TEXT | st.text("abcXYZ0189._~-:,= ", max_size=40))
 @example("a" * 16 + "\n")
 @example("a" * 16 + ",trace:x=y")
-def test_admin_tokens(token: str) -> None:
+def test_admin_token_is_one_or_refused(token: str) -> None:
     """A token that Triton's flags cannot carry is refused, without being told; no object shows one."""
     config = ServerConfig("models", admin_token=token)
     assert not token or len(token) < 8 or token not in repr(config)

@@ -1,9 +1,10 @@
-"""The container's healthcheck against a stub of the server: which answers count."""
+"""The container's healthcheck: an answer counts, a flag does not."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,13 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from resnet_serve import ServerConfig, TritonServer
 
-SCRIPT = Path(__file__).resolve().parents[3] / "deploy/compose/healthcheck.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "deploy/compose/healthcheck.py"
 OVERLOADED = "in ensemble 'resnet50', [overload] 64 images are waiting already; retry later"
 
 
 class Stub(ThreadingHTTPServer):
-    """Is ready, and answers each photo alike."""
+    """Is ready, and answers each image alike."""
 
     status, answer = 200, json.dumps({"outputs": [{"data": ["0.5:281:tabby"]}]})
 
@@ -38,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(200, "")
 
     def do_POST(self) -> None:
-        """Answer a photo as the stub was told."""
+        """Answer an image as the test has set."""
         self.rfile.read(int(self.headers["Content-Length"]))
         self._answer(self.server.status, self.server.answer)
 
@@ -49,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
@@ -63,15 +65,30 @@ def stub() -> Iterator[Stub]:
         thread.join()
 
 
-def check(url: str, **environment: str) -> int:
-    """Run it as the container does; its exit code."""
+def check(url: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run it as the container does."""
     command = [sys.executable, str(SCRIPT), url]
     variables = {**os.environ, **environment}
-    return subprocess.run(command, env=variables, capture_output=True, timeout=60, check=False).returncode
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_server_that_answers_is_healthy(server: TritonServer) -> None:
+    """Exit code 0, silently."""
+    result = check(server.http_url)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+
+
+def test_server_without_the_ensemble_is_unhealthy(plain_repository: Path, tmp_path: Path) -> None:
+    """A live and ready server that does not serve ``resnet50`` is; so is none at all."""
+    shutil.copytree(plain_repository / "preprocess", tmp_path / "preprocess")
+    with TritonServer(ServerConfig(tmp_path, port=0)) as server:
+        url = server.http_url
+        assert check(url).returncode == 1
+    assert check(url).returncode == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "sentence", "code"),
+    ("status", "error", "code"),
     [
         (503, OVERLOADED, 0),
         (503, "in ensemble 'resnet50', request for unavailable model", 1),
@@ -79,12 +96,12 @@ def check(url: str, **environment: str) -> int:
         (500, "Stub process 'preprocess_0_0' is not healthy.", 1),
     ],
 )
-def test_a_refusal_under_overload_is_an_answer(stub: Stub, status: int, sentence: str, code: int) -> None:
+def test_refusal_under_overload_is_an_answer(stub: Stub, status: int, error: str, code: int) -> None:
     """A server that has too much to do is not taken out of service; one that fails is."""
-    stub.status, stub.answer = status, json.dumps({"error": sentence})
-    assert check(stub.url) == code
+    stub.status, stub.answer = status, json.dumps({"error": error})
+    assert check(stub.url).returncode == code
 
 
-def test_its_own_container_is_asked_without_a_proxy(stub: Stub) -> None:
+def test_request_goes_past_proxies(stub: Stub) -> None:
     """Variables of a proxy, and an exception for the loopback that urllib does not understand, change nothing."""
-    assert check(stub.url, http_proxy="http://127.0.0.1:1", no_proxy="127.0.0.0/8") == 0
+    assert check(stub.url, http_proxy="http://127.0.0.1:1", no_proxy="127.0.0.0/8").returncode == 0

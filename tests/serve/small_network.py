@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
+from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
+from tritonclient.grpc import model_config_pb2 as pb
 
 UNCHANGED = np.eye(3)
 SHARPER = 1.1 * UNCHANGED  # the same classes with other probabilities
 OTHER = np.roll(UNCHANGED, 1, axis=1)  # other classes
+
+
+def config(name: str, *, backend: str = "onnxruntime", instances: int = 1, **parameters: str) -> str:
+    """The config of a model that is such a network on the CPU."""
+    made = pb.ModelConfig(name=name, backend=backend, max_batch_size=8, default_model_filename="model.onnx")
+    made.input.add(name="PIXELS__0", data_type=pb.TYPE_UINT8, dims=[224, 224, 3])
+    made.output.add(name="PROBABILITIES__0", data_type=pb.TYPE_FP32, dims=[3])
+    made.instance_group.add(count=instances, kind=pb.ModelInstanceGroup.KIND_CPU)
+    for key, value in parameters.items():
+        made.parameters[key].string_value = value
+    return text_format.MessageToString(made)
 
 
 def network(weights: np.ndarray = UNCHANGED, *, softmax: bool = True, products: int = 0) -> bytes:

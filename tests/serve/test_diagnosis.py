@@ -1,24 +1,59 @@
-"""Warnings of hosts that are too small, with configs as a server reports them."""
+"""Causes of failed starts in a log, and warnings of hosts that are too small, with configs as a server reports them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from resnet_serve import ModelStatus, host_checks
+from resnet_serve import ModelStatus, diagnosis
 
 MB = 10**6
 
 
-@pytest.fixture(autouse=True)
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("E1123 x.cc:1] the artifact /models/net/1/model.onnx is missing: run resnet-build", "run resnet-build"),
+        ("ModuleNotFoundError: No module named 'PIL'", "a package is missing"),
+        ("bind: Address already in use", "a port is taken"),
+        ("x: error while loading shared libraries: libz.so.9: cannot open", "a shared library is missing"),
+        ("write: No space left on device", "no space left"),
+        ("E1123 x.cc:1] the artifact /models/net/1/model.onnx cannot be loaded: std::bad_alloc", "is damaged"),
+    ],
+)
+def test_cause_is_read_from_the_log(tmp_path: Path, line: str, message: str) -> None:
+    """With a remedy, and quoting the log; what an earlier start has logged is over."""
+    log = tmp_path / "log"
+    log.write_text(f"I1123 x.cc:1] hello\n{line}\n")
+    cause = diagnosis.cause(log)
+    assert cause is not None
+    assert message in cause.message
+    assert cause.is_port_taken == (message == "a port is taken")
+    assert cause.is_lasting == (message not in {"a port is taken", "no space left", "is damaged"})
+    assert diagnosis.cause(log, since=log.stat().st_size) is None
+
+
+def test_error_lines_are_shown_without_the_harmless_ones(tmp_path: Path) -> None:
+    """A machine without a GPU logs an error, which is no cause; without error lines the end of the log is shown."""
+    log = tmp_path / "log"
+    assert diagnosis.error_lines(log) == ""
+    log.write_text("one\ntwo")
+    assert diagnosis.error_lines(log) == "one\ntwo"
+    log.write_text("E1123 a.cc:1] CudaDriverHelper has not\nI1123 fine\nE1123 b.cc:2] real\nerror: creating server\n")
+    assert diagnosis.error_lines(log) == "E1123 b.cc:2] real\nerror: creating server"
+    assert diagnosis.cause(log) is None
+
+
+@pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Four cores, no quota, enough shared memory."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000 * MB, 0, 1000 * MB))
-    monkeypatch.setattr(host_checks, "_MEMBERSHIPS", Path(os.devnull))
+    monkeypatch.setattr(diagnosis, "cpu_limit", lambda: 4)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000 * MB))
     return monkeypatch
 
 
@@ -33,11 +68,11 @@ def parameters(**values: str) -> dict[str, dict[str, str]]:
     return {name: {"string_value": value} for name, value in values.items()}
 
 
-def test_little_shared_memory_is_reported(host: pytest.MonkeyPatch) -> None:
+def test_warnings_report_little_shared_memory(host: pytest.MonkeyPatch) -> None:
     """Docker gives a container 64 MB unless told otherwise."""
-    assert host_checks.warnings([]) == []
-    host.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(64 * MB, 0, 64 * MB))
-    (message,) = host_checks.warnings([])
+    assert diagnosis.warnings([]) == []
+    host.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * MB))
+    (message,) = diagnosis.warnings([])
     assert message.startswith("/dev/shm has 64 MB free")
     assert "--shm-size=1g" in message
 
@@ -54,11 +89,13 @@ def test_little_shared_memory_is_reported(host: pytest.MonkeyPatch) -> None:
         (network("python", count=9), None),
     ],
 )
-def test_more_threads_than_cores_are_reported(model: ModelStatus, threads: int | None) -> None:
+def test_warnings_report_more_threads_than_cores(
+    host: pytest.MonkeyPatch, model: ModelStatus, threads: int | None
+) -> None:
     """Those of all instances of a network on the CPU together."""
     expected = f"network computes with {threads} threads, but this process may use 4 CPUs: "
     remedy = "resnet-build --instances 1 --threads 4"
-    assert host_checks.warnings([model]) == ([] if threads is None else [expected + remedy])
+    assert diagnosis.warnings([model]) == ([] if threads is None else [expected + remedy])
 
 
 @pytest.mark.parametrize(
@@ -79,20 +116,19 @@ def test_more_threads_than_cores_are_reported(model: ModelStatus, threads: int |
         ("5:memory:/\n", {"cpu.max": "100000 100000\n"}, 4),
     ],
 )
-def test_quotas_of_control_groups_count(
-    host: pytest.MonkeyPatch, tmp_path: Path, memberships: str, files: dict[str, str], limit: int
+def test_cpu_limit_is_the_smallest_quota(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, memberships: str, files: dict[str, str], limit: int
 ) -> None:
     """Of both versions, rounded up; never more than the cores."""
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "memberships").write_text(memberships)
-    host.setattr(host_checks, "_CGROUPS", tmp_path)
-    host.setattr(host_checks, "_MEMBERSHIPS", tmp_path / "memberships")
-    assert host_checks.cpu_limit() == limit
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert diagnosis.cpu_limit(tmp_path, tmp_path / "memberships") == limit
 
 
-def test_an_engine_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+def test_warnings_report_an_engine_cache_that_cannot_be_written(host: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each folder once, and only for a network on a GPU."""
     (tmp_path / "there").mkdir()
 
@@ -101,7 +137,7 @@ def test_an_engine_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> N
         accelerators = {"gpu_execution_accelerator": [{"name": "tensorrt", "parameters": given}]}
         return network("onnxruntime", kind=kind, optimization={"execution_accelerators": accelerators})
 
-    assert host_checks.warnings([accelerated(tmp_path / "there")]) == []
-    assert host_checks.warnings([accelerated(tmp_path / "missing", "KIND_CPU")]) == []
-    (message,) = host_checks.warnings([accelerated(tmp_path / "missing")])
+    assert diagnosis.warnings([accelerated(tmp_path / "there")]) == []
+    assert diagnosis.warnings([accelerated(tmp_path / "missing", "KIND_CPU")]) == []
+    (message,) = diagnosis.warnings([accelerated(tmp_path / "missing")])
     assert message.startswith(f"network cannot keep compiled engines in {tmp_path / 'missing'}")
