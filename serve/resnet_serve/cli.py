@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from resnet_serve import access
-from resnet_serve.config import APIS, ServerConfig, ServerError
+from resnet_serve.config import APIS, LOOPBACK, ServerConfig, ServerError
 from resnet_serve.server import TritonServer
 from resnet_serve.session import Session, StopRequested
 
@@ -113,6 +113,8 @@ class _Parser(argparse.ArgumentParser):
         found = super().parse_args(args, namespace)
         if found.exit_after and not found.then:
             self.error("--exit-after stops after the command of --then: name one, or leave it out")
+        if found.no_http and found.unsafe_http_host:
+            self.error("--no-http and --unsafe-http-host exclude each other: give one")
         if any(flag.startswith("--model-config-name") for flag in found.triton_args):
             self.error("--model-config-name is an option of resnet-serve: write it before --")
         return found
@@ -153,8 +155,13 @@ def _add_server(add: Callable[..., object], default: ServerConfig) -> None:
         help="use <model>/configs/NAME.pbtxt instead of config.pbtxt for each model that has this file; none: for no "
         "model (default: tuned, from resnet-loadtest tune, if a model has it; else local, from resnet-build)",
     )
-    about = f"address to listen on (default {default.host}; 0.0.0.0 opens it to the network)"
+    about = f"address that gRPC listens on (default {default.host}; 0.0.0.0 opens it to the network)"
     add("--host", default=default.host, help=about)
+    about = f"address that HTTP listens on (default {LOOPBACK}); beyond this machine, anyone can end the server"
+    add("--unsafe-http-host", default="", metavar="HOST", help=about)
+    about = f"address that the Prometheus metrics listen on (default {LOOPBACK})"
+    add("--metrics-host", default="", metavar="HOST", help=about)
+    add("--no-http", action="store_true", help="answer over gRPC only; also keeps web pages on this machine out")
     about = f"port for HTTP; gRPC takes the next, metrics the one after (default {default.port}; 0 takes free ones)"
     add("--port", type=int, default=default.port, help=about)
     add("--log", type=Path, metavar="FILE", help="Triton's log (default: a file in the temporary folder)")
@@ -175,7 +182,7 @@ def _add_access(add: Callable[..., object], default: ServerConfig) -> None:
     )
     about = "holds the admin token; made if it is not there (default: RESNET_ADMIN_TOKEN, or a random token)"
     add("--admin-token-file", type=Path, metavar="FILE", help=about)
-    add("--tls-certificate", type=Path, metavar="FILE", help="PEM: gRPC with TLS, HTTP on loopback")
+    add("--tls-certificate", type=Path, metavar="FILE", help="PEM: gRPC with TLS")
     add("--tls-key", type=Path, metavar="FILE", help="PEM: its private key")
     about = "PEM: let in only clients with a certificate of these"
     add("--tls-client-ca", type=Path, metavar="FILE", help=about)

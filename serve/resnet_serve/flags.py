@@ -28,6 +28,7 @@ def of_watchdog(config: ServerConfig, folder: Path, log: Path, numbers: list[int
         # With TLS the client speaks first, so the watchdog would wait for the server's greeting in vain.
         *([] if has_tls else [f"--grpc={ports.reachable(config.host)}:{numbers[1]}"]),
         f"--closed-apis={','.join(config.closed_apis)}",
+        *(["--no-http"] if config.no_http else []),
         f"--exit-timeout-s={config.exit_timeout_s}",
     ]
 

@@ -35,6 +35,9 @@ from pathlib import Path
 from resnet_serve import watchdog
 from resnet_serve.config import ServerError
 
+# Of the wheel that pyproject.toml pins.
+RELEASE = "2.51 (24.10)"
+
 _BACKENDS = Path(__file__).parent / "backends"
 NETWORK_BACKENDS = ("onnxruntime", "openvino", "pytorch")
 _STUB = "triton_python_backend_stub"

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from resnet_serve import access, diagnosis, flags, installation, models, ports, watchdog
-from resnet_serve.config import ServerConfig, ServerError, UnservableError
+from resnet_serve.config import LOOPBACK, ServerConfig, ServerError, UnservableError
 from resnet_serve.models import ModelStatus
 from resnet_serve.watchdog import Api
 
@@ -47,7 +47,7 @@ class TritonServer:
 
     @property
     def http_url(self) -> str:
-        """URL for HTTP clients, such as ``http://127.0.0.1:8000``; with TLS, for this machine only."""
+        """URL for HTTP clients, such as ``http://127.0.0.1:8000``."""
         return f"http://{self.config.http_host}:{self._ports[0]}"
 
     @property
@@ -173,6 +173,8 @@ class TritonServer:
             self._ports = ports.free_ports(self.config.host, 3)
         else:
             self._ports = [self.config.port + offset for offset in range(3)]
+            if self.config.no_http:
+                self._ports[:1] = ports.free_ports(LOOPBACK, 1)
             self._refuse_taken_ports()
 
     def _refuse_taken_ports(self) -> None:

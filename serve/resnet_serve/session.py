@@ -11,7 +11,7 @@ from pathlib import Path
 
 from resnet_client.model_configs import models_with
 
-from resnet_serve import diagnosis, models
+from resnet_serve import access, diagnosis, models
 from resnet_serve.config import ServerConfig, ServerError, UnservableError
 from resnet_serve.server import TritonServer
 from resnet_serve.watchdog import TOKEN_VARIABLE
@@ -66,16 +66,20 @@ class Session:
             ServerError: it cannot be started.
         """
         self._started_s = time.monotonic()
-        self._report(f"starting tritonserver on {self._server.config.repository} …")
+        config = self._server.config
+        self._report(f"starting tritonserver on {config.repository} …")
         self._server.start()
         self._show_models()
-        for name, package in models.without_package(self._server.config).items():
+        for name, package in models.without_package(config).items():
             self._report(f"  {name:<22} is not served: {package} is not installed")
         self._show_model_config()
         self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
-        urls = {"gRPC": self._server.grpc_url, "HTTP": self._server.http_url, "metrics": self._server.metrics_url}
-        for name, url in urls.items():
-            self._report(f"  {name:<8} {url}{_reach(self._server.config, name)}")
+        self._report(f"  {'gRPC':<8} {self._server.grpc_url}{_encryption(config)}")
+        if not config.no_http:
+            self._report(f"  {'HTTP':<8} {self._server.http_url}")
+        self._report(f"  {'metrics':<8} {self._server.metrics_url}")
+        for warning in access.warnings(config):
+            self._warn(f"warning: {warning}")
         self._report(f"  {'log':<8} {self._server.log}")
 
     def _show_models(self) -> None:
@@ -108,7 +112,7 @@ class Session:
         server = self._server
         added = {
             "RESNET_URL": server.grpc_url,
-            "RESNET_HTTP_URL": server.http_url,
+            **({} if server.config.no_http else {"RESNET_HTTP_URL": server.http_url}),
             "RESNET_METRICS_URL": server.metrics_url,
             TOKEN_VARIABLE: server.admin_token,
         }
@@ -209,10 +213,7 @@ def _end(process: subprocess.Popen[bytes], *, got_signal: bool) -> None:
         process.wait()
 
 
-def _reach(config: ServerConfig, name: str) -> str:
-    """Remark on an address: Triton encrypts gRPC only, so with TLS the rest stays on this machine."""
+def _encryption(config: ServerConfig) -> str:
     if config.tls_certificate is None:
         return ""
-    if name == "gRPC":
-        return "  (TLS, with client certificates)" if config.tls_client_ca else "  (TLS)"
-    return "  (no TLS here, so for this machine only)"
+    return "  (TLS, with client certificates)" if config.tls_client_ca else "  (TLS)"

@@ -1,4 +1,4 @@
-"""Runs one ``tritonserver``: ends it with its parent, and replaces workers that die.
+"""Runs one ``tritonserver``: ends it with its parent, replaces workers that die, and guards its shared memory.
 
 It starts the server before any thread of its own, and the kernel ends the server with it (PDEATHSIG). On SIGTERM and
 SIGINT, and when the parent pipe closes, the server finishes running requests and ends. A server that accepts no gRPC
@@ -21,6 +21,7 @@ import json
 import math
 import os
 import re
+import resource
 import secrets
 import select
 import shutil
@@ -40,6 +41,7 @@ TOKEN_FORM = r"[A-Za-z0-9._~-]{16,}"  # noqa: S105  # Triton splits its flags at
 TOKEN_RULE = "the admin token must have 16 or more letters, digits, and any of . _ ~ -"  # noqa: S105  # likewise
 # Clients that classify need none of these, and each can harm the server. Triton's names.
 CLOSED_APIS = ("model-repository", "shared-memory", "statistics", "trace", "logging")
+ALL_APIS = ("health", "inference", "metadata", "model-config", *CLOSED_APIS)
 UNLOAD_TIMEOUT_S = 15  # after Triton's own limit for running requests: unloading models and ending workers
 
 _PR_SET_PDEATHSIG = 1
@@ -47,6 +49,11 @@ _LOAD_TIMEOUT_S = 600.0  # a network that is compiled for a GPU takes minutes
 _LOOK_EVERY_S = 0.1  # shorter than any worker takes to become ready: one that dies sooner fails its own load
 _LOOK_AFTER_NEW_PROCESS_S = 1.0  # a new worker is a copy of the server until it executes its own program
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+# Deeply nested JSON and many small chunks end Triton 2.51 by a stack overflow. A stack takes only memory that is used.
+_STACK_BYTES = 1 << 30
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton's Python backend keeps its regions
+_REGION_PREFIX = "triton_python_backend_shm_region_"  # unless the server's flags name another
+_MOST_REGION_BYTES = 256 << 20  # a batch of 32 large images
 
 Server = subprocess.Popen[bytes]
 Report = Callable[[str], None]
@@ -157,7 +164,7 @@ class WorkerWatcher:
                     # From the first pause again if its workers have lived for a while.
                     has_lasted = time.monotonic() - due_s >= _LONGEST_PAUSE_S
                     pause_s = _FIRST_PAUSE_S if has_lasted else min(2 * pause_s, _LONGEST_PAUSE_S)
-                    self._load_again(model, pause_s)
+                    self.load_again(model, "died", pause_s)
                     self._next_load[model] = time.monotonic() + pause_s, pause_s
                 else:
                     self._incomplete.discard(model)
@@ -173,8 +180,14 @@ class WorkerWatcher:
                     return True
         return False
 
-    def _load_again(self, model: str, pause_s: float) -> None:
-        """Load with the present config, which keeps what an earlier load has set, such as the versions to serve."""
+    def load_again(self, model: str, what: str, pause_s: float) -> None:
+        """Load with the present config, which keeps what an earlier load has set, such as the versions to serve.
+
+        Args:
+            model: its name.
+            what: what a worker of it did, for the report.
+            pause_s: seconds to the next try, for the report.
+        """
         started_s = time.monotonic()
         self.has_replaced = True
         try:
@@ -186,10 +199,10 @@ class WorkerWatcher:
             self._api.request(f"v2/repository/models/{model}/load", body, timeout_s=_LOAD_TIMEOUT_S)
         except OSError as exc:
             if not self.stopping.is_set():
-                self._report(f"a worker of {model} died; loading the model failed ({exc}); next try in {pause_s:g} s")
+                self._report(f"a worker of {model} {what}; loading the model failed ({exc}); next try in {pause_s:g} s")
         else:
             self._report(
-                f"a worker of {model} died; the model was loaded again in {time.monotonic() - started_s:.1f} s"
+                f"a worker of {model} {what}; the model was loaded again in {time.monotonic() - started_s:.1f} s"
             )
 
 
@@ -210,6 +223,38 @@ def _watch_grpc(server: Server, address: str, timeout_s: float, stopping: thread
             continue
 
 
+def _watch_shared_memory(server: Server, watcher: WorkerWatcher, prefix: str) -> None:
+    """Keep other users out of the server's regions, and replace a worker whose region a huge request has made large.
+
+    Triton's Python backend makes regions that every user can read, and never makes one smaller.
+    """
+    next_s = 0.0
+    while not watcher.stopping.wait(_LOOK_EVERY_S):
+        large = []
+        for region in _SHARED_MEMORY.glob(f"{prefix}*"):
+            with contextlib.suppress(OSError):  # it was removed meanwhile
+                region.chmod(0o600)
+                if region.stat().st_blocks * 512 > _MOST_REGION_BYTES:
+                    large.append(os.fsencode(region))
+        if large and time.monotonic() > next_s:
+            models = {
+                model
+                for worker, (model, _) in workers_of(server.pid).items()
+                if any(region in _mapped_files(worker) for region in large)
+            }
+            for model in models:
+                watcher.load_again(
+                    model, f"keeps over {_MOST_REGION_BYTES >> 20} MiB of shared memory", _LONGEST_PAUSE_S
+                )
+            next_s = time.monotonic() + _LONGEST_PAUSE_S
+
+
+def _mapped_files(process: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/maps").read_bytes()
+    return b""
+
+
 def main() -> int:
     """Run a server until it ends; return its exit code, 128 and more if a signal ended it."""
     parser = _parser()
@@ -220,12 +265,12 @@ def main() -> int:
     stop_requested, request_stop = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(request_stop, b"."))
-    rule = f"{args.closed_apis}:{TOKEN_HEADER}={token}"
-    restrictions = [f"--http-restricted-api={rule}", f"--grpc-restricted-protocol={rule}"] if args.closed_apis else []
-    server = _start([*args.command, *restrictions], args.log)
+    server = _start([*args.command, *_restrictions(args.closed_apis, token, no_http=args.no_http)], args.log)
     report = functools.partial(_report, args.log)
     watcher = WorkerWatcher(server.pid, Api(args.http, token), report)
     threading.Thread(target=watcher.run, daemon=True).start()
+    prefix = f"{args.folder.name}_" if args.folder else _REGION_PREFIX
+    threading.Thread(target=_watch_shared_memory, args=(server, watcher, prefix), daemon=True).start()
     if args.grpc:
         what = (server, args.grpc, args.grpc_timeout_s, watcher.stopping, report)
         threading.Thread(target=_watch_grpc, args=what, daemon=True).start()
@@ -238,6 +283,14 @@ def main() -> int:
     return code
 
 
+def _restrictions(closed_apis: str, token: str, *, no_http: bool) -> list[str]:
+    """Return the flags of ``tritonserver`` that require the token for these APIs, and over HTTP for all if so asked."""
+    key = f"{TOKEN_HEADER}={token}"
+    http_apis = ",".join(ALL_APIS) if no_http else closed_apis
+    flags = [f"--http-restricted-api={http_apis}:{key}"] if http_apis else []
+    return [*flags, f"--grpc-restricted-protocol={closed_apis}:{key}"] if closed_apis else flags
+
+
 def _start(command: list[str], log: str | None) -> Server:
     with Path(log).open("ab") if log else contextlib.nullcontext() as output:
         return subprocess.Popen(
@@ -246,9 +299,16 @@ def _start(command: list[str], log: str | None) -> Server:
             stdout=output,
             stderr=output,
             start_new_session=True,  # a process group of its own, so that its workers can be killed with it
-            # The kernel kills it when the thread that started it ends; there is only one thread yet.
-            preexec_fn=lambda: ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509  # likewise
+            preexec_fn=_prepare,  # noqa: PLW1509  # there is only one thread yet
         )
+
+
+def _prepare() -> None:
+    """In the server's process: die with the thread that started it, and have a stack that is hard to overflow."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    soft = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(_STACK_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
 def _end(server: Server, exit_timeout_s: int, *, may_hang: bool) -> int:
@@ -279,7 +339,7 @@ def _end(server: Server, exit_timeout_s: int, *, may_hang: bool) -> int:
 
 def remove(folder: Path, *, shared_memory_only: bool = False) -> None:
     """Remove the shared memory of a server, whose names begin with that of its temporary folder, and the folder."""
-    for region in Path("/dev/shm").glob(f"{folder.name}_*"):  # noqa: S108  # where Triton's Python backend keeps them
+    for region in _SHARED_MEMORY.glob(f"{folder.name}_*"):
         with contextlib.suppress(OSError):  # another user may have made a file of this name
             region.unlink()
     if not shared_memory_only:
@@ -300,6 +360,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grpc", metavar="HOST:PORT", help="kill a server that accepts no connections here; no TLS")
     parser.add_argument("--grpc-timeout-s", type=float, default=30.0, metavar="S")
     parser.add_argument("--closed-apis", default=",".join(CLOSED_APIS), metavar="NAMES", help="default: %(default)s")
+    parser.add_argument("--no-http", action="store_true", help="require the token for everything over HTTP")
     parser.add_argument("--exit-timeout-s", type=int, default=30, metavar="S", help="as --exit-timeout-secs")
     parser.add_argument("--log", metavar="FILE", help="append the server's output (default: standard output)")
     parser.add_argument("--parent-pipe", action="store_true", help="end the server when standard input closes")
