@@ -26,6 +26,12 @@ def show(text: str) -> None:
     sys.stdout.write(printable(text, keep="\t\n") + "\n")
 
 
+def report(text: str) -> None:
+    """Print lines to standard output at once, for a person who waits."""
+    show(text)
+    sys.stdout.flush()
+
+
 def warn(text: str) -> None:
     """Print lines to standard error."""
     sys.stderr.write(printable(text, keep="\t\n") + "\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import importlib
 import os
 import shlex
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
+
+from resnet_client.printing import report, warn
 
 from resnet_serve import access
 from resnet_serve.config import APIS, LOOPBACK, ServerConfig, ServerError
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(args: argparse.Namespace, log: Path) -> int:
     server = TritonServer(config_of(args, log))
-    session = Session(server, _report, _warn, restart=args.restart)
+    session = Session(server, report, _warn, restart=args.restart)
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _request_stop)
@@ -67,7 +68,7 @@ def _serve(args: argparse.Namespace, log: Path) -> int:
                 return code
         return session.wait()
     except StopRequested as request:
-        _report("stopping: running requests finish first")
+        report("stopping: running requests finish first")
         # The command of --then did not finish; as in a shell.
         return 128 + request.number if args.exit_after else EXIT_STOPPED
     finally:
@@ -84,11 +85,8 @@ def _new_log() -> Path:
     return Path(name)
 
 
-_report = functools.partial(print, flush=True)
-
-
 def _warn(line: str) -> None:
-    _report(f"resnet-serve: {line}", file=sys.stderr)
+    warn(f"resnet-serve: {line}")
 
 
 def _request_stop(number: int, _frame: FrameType | None) -> NoReturn:
