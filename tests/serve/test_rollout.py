@@ -283,7 +283,7 @@ def test_rollout_of_a_version_that_was_set_aside(service: Service) -> None:
         pytest.param(network(OTHER), "it agrees on 0.0% of the images (at least 99%)", id="agreement"),
         pytest.param(network()[:-500], "network_a_candidate cannot be loaded: ", id="corrupt"),
         pytest.param(network(np.eye(3, 2)), "network_a_candidate", id="classes"),
-        pytest.param(network(softmax=False), "which are not probabilities", id="logits"),
+        pytest.param(network(softmax=False), "is not a probability", id="logits"),
         pytest.param(network(np.full((3, 3), np.nan)), "network_a_candidate", id="not-a-number"),
         pytest.param(network(products=20), "its slowest calls (p99) take", id="slow"),
         pytest.param(None, "network_a/2 has no model.onnx", id="no-file"),
