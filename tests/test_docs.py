@@ -15,8 +15,8 @@ import pytest
 import resnet_build.__main__
 import resnet_client.cli
 import resnet_loadtest.__main__
+import resnet_serve.cli
 import resnet_serve.gateway.cli
-import resnet_serve.options
 import resnet_serve.rollout.cli
 from PIL import Image
 from resnet_serve import TritonServer
@@ -34,7 +34,7 @@ PARSERS = {
     ("resnet-serve", "rollout"): resnet_serve.rollout.cli.parser,
     ("resnet-serve", "gateway"): resnet_serve.gateway.cli.parser,
     ("resnet-build",): resnet_build.__main__.parser,
-    ("resnet-serve",): resnet_serve.options.parser,
+    ("resnet-serve",): resnet_serve.cli.parser,
     ("resnet-client",): lambda: resnet_client.cli.build_parser(resnet_client.cli._COMMANDS),
     ("resnet-loadtest",): resnet_loadtest.__main__._parser,
 }

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_client.printing import show, warn
+from resnet_client import printing
 
 from resnet_build import BuildError, LateInterrupt, UsageError
 from resnet_build.options import ACCELERATORS, DEFAULT_MODELS, PREPROCESSING, VARIANTS, ServingOptions
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(what: object, code: int) -> int:
-    warn(f"resnet-build: {what}")
+    printing.warn(f"resnet-build: {what}")
     return code
 
 
@@ -162,8 +162,7 @@ def _build(args: argparse.Namespace) -> int:
 
     def report(message: str) -> None:
         if not args.quiet:
-            show(f"[{time.monotonic() - started:5.1f} s] {message}")
-            sys.stdout.flush()
+            printing.report(f"[{time.monotonic() - started:5.1f} s] {message}")
 
     if args.model_version < 1:
         raise UsageError("--model-version must be at least 1")

@@ -201,7 +201,7 @@ def _prediction(entry: bytes) -> Prediction:
     if not index.isdecimal():
         raise ValueError(f"{entry!r} is none")
     if not 0 <= float(probability) <= _LARGEST_PROBABILITY:
-        raise ValueError(f"{entry!r} has a probability outside 0 to 1")
+        raise ValueError(f"{probability} is not a probability")
     return Prediction(int(index), label[0] if label and label[0] else index, float(probability))
 
 

@@ -6,10 +6,11 @@ import os
 import re
 import secrets
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
-from resnet_serve.config import APIS, ServerConfig
-from resnet_serve.errors import UnservableError
+from resnet_serve import installation
+from resnet_serve.config import APIS, ServerConfig, UnservableError, is_loopback
 from resnet_serve.watchdog import TOKEN_FORM, TOKEN_RULE, TOKEN_VARIABLE
 
 _TOKEN_BYTES = 32
@@ -46,14 +47,34 @@ def token_from(path: Path) -> str:
 
 
 def check(config: ServerConfig) -> None:
-    """Refuse APIs that do not exist, and certificates that no server could use.
+    """Refuse APIs that do not exist or may not be open here, and certificates that no server could use.
 
     Raises:
         UnservableError: the message names the option and the remedy.
     """
     if unknown := sorted(set(config.open_apis) - set(APIS)):
         raise UnservableError(f"{unknown[0]!r} cannot be opened or closed; these can: {', '.join(APIS)}")
+    opened = sorted({"model-repository", "shared-memory"} & set(config.open_apis))
+    exposed = [host for host in (config.host, config.http_host) if not is_loopback(host)]
+    if opened and exposed:
+        raise UnservableError(
+            f"{opened[0]} cannot be open without the admin token on {exposed[0]}: with it, whoever reaches Triton "
+            f"{installation.RELEASE} runs code there (CVE-2025-23319). Leave it out of --open-apis, or listen on "
+            "127.0.0.1"
+        )
     _check_tls(config)
+
+
+def warnings(config: ServerConfig) -> Iterator[str]:
+    """Yield a message for each address beyond this machine that the embedded Triton listens on."""
+    advice = "SECURITY.md lists its known holes; in production use NVIDIA's container"
+    if not is_loopback(config.http_host):
+        yield (
+            f"HTTP of Triton {installation.RELEASE} listens on {config.http_host}, and anyone who reaches it can end "
+            f"the server. {advice}, or `resnet-serve gateway`"
+        )
+    elif not is_loopback(config.host):
+        yield f"gRPC of Triton {installation.RELEASE} listens on {config.host}: for trusted networks only. {advice}"
 
 
 def _check_tls(config: ServerConfig) -> None:

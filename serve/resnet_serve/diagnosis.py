@@ -1,19 +1,28 @@
-"""Reads the cause of a failed start out of Triton's log."""
+"""Why a start failed, as Triton's log shows it, and what on this host makes a server slow or fail requests."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
+import os
 import re
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from resnet_client.model_configs import THREADS
+
+from resnet_serve.models import ModelStatus
 
 _TAIL_LINES = 20
 _PORT_TAKEN = "Address already in use"
 _UNLOADABLE = r"the artifact \S+ cannot be loaded: [^\n]{0,300}"
 # Line of the log → cause and remedy. The first one that matches anywhere in the log counts.
 _REMEDIES = (
+    (_PORT_TAKEN, "a port is taken: choose another --port, or --port 0 for free ones"),
     (r"the artifact \S+ is missing", "an artifact is missing: run resnet-build"),
     (r"No module named '[\w.]+'", "a package is missing: pip install 'resnet50-triton[serve]'"),
-    (_PORT_TAKEN, "a port is taken: choose another --port, or --port 0 for free ones"),
     (r"error while loading shared libraries: \S+", "a shared library is missing: install its package"),
     (r"No space left on device", "there is no space left, perhaps in /dev/shm: free some"),
     (r"unrecognized option '[^']*'", "tritonserver does not know one of the flags passed through to it"),
@@ -33,6 +42,11 @@ _ERROR_LINE = re.compile(r"E\d{4} |error: ", re.MULTILINE)
 # Logged on every machine without a GPU.
 _HARMLESS = ("CudaDriverHelper", "NVML")
 
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton and its workers exchange tensors
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIPS = Path("/proc/self/cgroup")
+_ENOUGH_SHARED_MEMORY_MB = 256
+
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
@@ -41,10 +55,12 @@ class Cause:
     Attributes:
         message: the cause and the remedy, for people.
         is_lasting: whether every further start would fail as well until a person fixes something.
+        is_port_taken: whether another process listens on one of the ports.
     """
 
     message: str
     is_lasting: bool
+    is_port_taken: bool
 
 
 def cause(log: Path, since: int = 0) -> Cause | None:
@@ -52,16 +68,12 @@ def cause(log: Path, since: int = 0) -> Cause | None:
     text = _read(log, since)
     for pattern, remedy in _REMEDIES:
         if match := re.search(pattern, text):
-            return Cause(f"{remedy} ({match.group(0)})", is_lasting=pattern not in _PASSING)
+            message = f"{remedy} ({match.group(0)})"
+            return Cause(message, is_lasting=pattern not in _PASSING, is_port_taken=pattern == _PORT_TAKEN)
     return None
 
 
-def port_is_taken(log: Path, since: int = 0) -> bool:
-    """Whether the server could not listen because another process does."""
-    return _PORT_TAKEN in _read(log, since)
-
-
-def errors(log: Path, since: int = 0) -> str:
+def error_lines(log: Path, since: int = 0) -> str:
     """Return the log's error lines, or its end if it has none."""
     lines = [
         line
@@ -83,3 +95,75 @@ def _read(log: Path, since: int) -> str:
             return stream.read().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return ""
+
+
+def warnings(models: Iterable[ModelStatus]) -> list[str]:
+    """Return one message for each problem of this host with these models, which are served on it."""
+    found: list[str] = []
+    with contextlib.suppress(OSError, ValueError):  # a host without these files gets no warning
+        found += _shared_memory()
+        for model in models:
+            found += [*_threads(model), *_engine_caches(model)]
+    return found
+
+
+def _shared_memory() -> Iterator[str]:
+    free_mb = shutil.disk_usage(_SHARED_MEMORY).free / 1e6
+    if free_mb < _ENOUGH_SHARED_MEMORY_MB:
+        yield (
+            f"{_SHARED_MEMORY} has {free_mb:.0f} MB free, and large batches may fail: make it 1 GB "
+            f"(docker run --shm-size=1g, or mount -o remount,size=1g {_SHARED_MEMORY})"
+        )
+
+
+def _instances(model: ModelStatus, kind: str) -> int:
+    return sum(group["count"] for group in model.config.get("instance_group", []) if group["kind"] == kind)
+
+
+def _threads(model: ModelStatus) -> Iterator[str]:
+    instances = _instances(model, "KIND_CPU")
+    if instances == 0 or model.backend not in THREADS:
+        return
+    number = model.config.get("parameters", {}).get(THREADS[model.backend], {}).get("string_value", "")
+    # Instances without a number of threads divide the cores.
+    threads = instances * int(number) if number.isdecimal() and int(number) else len(os.sched_getaffinity(0))
+    if threads > (limit := cpu_limit()):
+        yield (
+            f"{model.name} computes with {threads} threads, but this process may use {limit} CPUs: "
+            f"resnet-build --instances 1 --threads {limit}"
+        )
+
+
+def _engine_caches(model: ModelStatus) -> Iterator[str]:
+    if _instances(model, "KIND_GPU") == 0:
+        return
+    accelerators = model.config.get("optimization", {}).get("execution_accelerators", {})
+    for accelerator in accelerators.get("gpu_execution_accelerator", []):
+        caches = {value for key, value in accelerator["parameters"].items() if key.endswith("cache_path")}
+        for cache in sorted(caches):
+            if not os.access(cache, os.W_OK | os.X_OK):
+                yield f"{model.name} cannot keep compiled engines in {cache}: make it a folder that this user can write"
+
+
+def cpu_limit(cgroups: Path = _CGROUPS, memberships: Path = _MEMBERSHIPS) -> int:
+    """Return how many CPUs this process may use, by its affinity and the quotas of its control groups, rounded up."""
+    quotas = _quotas(cgroups, memberships.read_text(encoding="utf-8"))
+    return math.ceil(min([len(os.sched_getaffinity(0)), *quotas]))
+
+
+def _quotas(root: Path, memberships: str) -> Iterator[float]:
+    """CPUs by the quota of each control group from the process's own up to the top, of version 2 and of version 1."""
+    for line in memberships.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "cpu" if controllers else root
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        # In a container the path may be the host's; the group at the top is then the container's own.
+        for folder in (top / path[1:], *(top / path[1:]).parents):
+            if not folder.is_relative_to(top):
+                break
+            if (folder / names[0]).exists():
+                quota, period = " ".join((folder / name).read_text(encoding="ascii") for name in names).split()
+                if quota not in ("max", "-1"):
+                    yield int(quota) / int(period)

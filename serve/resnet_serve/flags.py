@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resnet_serve import installation, ports, selection
+from resnet_serve import installation, models, ports
 from resnet_serve.config import ServerConfig
 
 
@@ -28,6 +28,7 @@ def of_watchdog(config: ServerConfig, folder: Path, log: Path, numbers: list[int
         # With TLS the client speaks first, so the watchdog would wait for the server's greeting in vain.
         *([] if has_tls else [f"--grpc={ports.reachable(config.host)}:{numbers[1]}"]),
         f"--closed-apis={','.join(config.closed_apis)}",
+        *(["--no-http"] if config.no_http else []),
         f"--exit-timeout-s={config.exit_timeout_s}",
     ]
 
@@ -63,7 +64,7 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
         "--disable-auto-complete-config",
         *regions,
         *_control(config),
-        *([f"--model-config-name={name}"] if (name := selection.model_config_name(config)) else []),
+        *([f"--model-config-name={name}"] if (name := models.model_config_name(config)) else []),
         *_tls(config),
         *config.triton_args,
     ]
@@ -74,7 +75,7 @@ def _control(config: ServerConfig) -> list[str]:
     if any(flag.startswith("--model-control-mode") for flag in config.triton_args):
         return []
     is_chosen = any(flag.startswith("--load-model") for flag in config.triton_args)
-    chosen = () if is_chosen else selection.servable(config)
+    chosen = () if is_chosen else models.servable(config)
     return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in chosen)]
 
 

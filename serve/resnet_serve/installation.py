@@ -1,29 +1,50 @@
-"""Finds the ``tritonserver`` that the wheel ``nvidia-pytriton`` ships, and composes its backend directory.
+"""The ``tritonserver`` that the wheel ``nvidia-pytriton`` ships, and the temporary folder that it runs with.
 
 The wheel has Triton's Python backend only. Triton takes a *backend* written in Python too: a folder with a
-``model.py``. So the directory composed here holds the wheel's ``python`` backend and ours, named
+``model.py``. So the backend directory composed here holds the wheel's ``python`` backend and ours, named
 ``onnxruntime``, ``openvino`` and ``pytorch`` like NVIDIA's C++ ones, and the same model repository is served by both.
+
+The temporary folder holds the backend directory and, by default, Triton's log; its name begins the names of the
+server's shared memory in ``/dev/shm``. The process that runs :class:`TritonServer` and its watchdog share a lock on
+the folder (flock), which the kernel releases when both have ended. When the server has ended, the watchdog removes the
+shared memory. The folder, and shared memory that is still there, is removed
+
+- by ``TritonServer``, when it stops;
+- by the watchdog, if it outlives that process;
+- by the next start of the same user, if both were killed: a folder that can be locked belongs to no process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import dataclasses
+import fcntl
 import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 import sysconfig
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from resnet_serve.errors import ServerError
+from resnet_serve import watchdog
+from resnet_serve.config import ServerError
+
+# Of the wheel that pyproject.toml pins.
+RELEASE = "2.51 (24.10)"
 
 _BACKENDS = Path(__file__).parent / "backends"
 NETWORK_BACKENDS = ("onnxruntime", "openvino", "pytorch")
 _STUB = "triton_python_backend_stub"
 _FIRST_BROKEN_NUMPY = 2
+_FOLDER_PREFIX = "resnet_serve_"
+# As `temporary_folder` names them; users may have other folders that begin so.
+_FOLDER_NAME = re.compile(rf"{_FOLDER_PREFIX}\d+_[a-z0-9_]{{8}}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +73,7 @@ class Installation:
         shutil.copy2(self.stub, python)
         for name in NETWORK_BACKENDS:
             (directory / name).mkdir()
-            shutil.copy2(_BACKENDS / name / "model.py", directory / name)
+            shutil.copy2(_BACKENDS / f"{name}.py", directory / name / "model.py")
 
     def environment(self) -> dict[str, str]:
         """Return the server's environment; its workers import what this interpreter imports."""
@@ -119,3 +140,42 @@ def _libpython_folders(version: str) -> tuple[Path, ...]:
         f"there is no shared {name}, which the embedded server needs: install it "
         f"(apt-get install libpython{version}), or use a Python built with --enable-shared"
     )
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[tuple[Path, int]]:
+    """Make a locked folder, and remove it in the end; yields its path and the descriptor that holds the lock."""
+    # Named so that the next start takes it for a server's only after it is locked.
+    new = Path(tempfile.mkdtemp(prefix=f"new_{_FOLDER_PREFIX}{os.getpid()}_"))
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(_locked(new, fcntl.LOCK_SH))
+        except OSError as exc:
+            new.rmdir()
+            raise ServerError(f"{new.parent} cannot be locked ({exc.strerror}): set TMPDIR to another folder") from exc
+        made = new.rename(new.with_name(new.name.removeprefix("new_")))
+        try:
+            yield made, lock
+        finally:
+            watchdog.remove(made)
+
+
+def remove_abandoned_folders() -> None:
+    """Remove what servers of this user have left whose process and watchdog were killed."""
+    for found in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+        if not _FOLDER_NAME.fullmatch(found.name):
+            continue
+        # Locked by a living process, gone meanwhile, or of another user, who could give it the name of a living one.
+        with contextlib.suppress(OSError), _locked(found, fcntl.LOCK_EX):
+            if found.lstat().st_uid == os.getuid():
+                watchdog.remove(found)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, lock: int) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, lock | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from resnet_serve.config import LOOPBACK
-from resnet_serve.errors import ServerError
+from resnet_serve.config import LOOPBACK, ServerError
 
 
 def reachable(host: str) -> str:
@@ -35,20 +34,19 @@ def free_ports(host: str, count: int) -> list[int]:
         return [candidate.getsockname()[1] for candidate in sockets]
 
 
-def refuse_taken(host: str, ports: list[int]) -> None:
-    """Check that every port can be listened on.
+def refuse_taken(host: str, port: int) -> None:
+    """Check that a port can be listened on.
 
     Raises:
-        ServerError: one is taken, or the address is not one of this machine's.
+        ServerError: it is taken, or the address is not one of this machine's.
     """
-    for port in ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OverflowError as exc:
-                raise ServerError(f"the port {port} does not exist; the highest is 65535") from exc
-            except OSError as exc:
-                raise ServerError(
-                    f"cannot listen on {host}:{port} ({exc.strerror}): choose another --port, or --port 0 for free ones"
-                ) from exc
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OverflowError as exc:
+            raise ServerError(f"the port {port} does not exist; the highest is 65535") from exc
+        except OSError as exc:
+            raise ServerError(
+                f"cannot listen on {host}:{port} ({exc.strerror}): choose another --port, or --port 0 for free ones"
+            ) from exc

@@ -10,9 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from resnet_serve import access, diagnosis, flags, installation, leftovers, models, ports, selection, watchdog
-from resnet_serve.config import ServerConfig
-from resnet_serve.errors import ServerError, UnservableError
+from resnet_serve import access, diagnosis, flags, installation, models, ports, watchdog
+from resnet_serve.config import LOOPBACK, ServerConfig, ServerError, UnservableError
 from resnet_serve.models import ModelStatus
 from resnet_serve.watchdog import Api
 
@@ -48,7 +47,7 @@ class TritonServer:
 
     @property
     def http_url(self) -> str:
-        """URL for HTTP clients, such as ``http://127.0.0.1:8000``; with TLS, for this machine only."""
+        """URL for HTTP clients, such as ``http://127.0.0.1:8000``."""
         return f"http://{self.config.http_host}:{self._ports[0]}"
 
     @property
@@ -85,10 +84,10 @@ class TritonServer:
             ServerError: it cannot be started; the message names cause and remedy, and nothing is left behind.
         """
         access.check(self.config)
-        selection.check(Path(self.config.repository))
+        models.check(Path(self.config.repository))
         installed = installation.find()
-        leftovers.remove_abandoned()
-        self._folder, self._lock = self._cleanup.enter_context(leftovers.folder())
+        installation.remove_abandoned_folders()
+        self._folder, self._lock = self._cleanup.enter_context(installation.temporary_folder())
         try:
             installed.compose(self._folder / "backends")
             self.log = Path(self.config.log) if self.config.log else self._folder / "triton.log"
@@ -118,7 +117,7 @@ class TritonServer:
             UnservableError: no later try can succeed until a person fixes the cause.
         """
         self._end()
-        selection.check(Path(self.config.repository))
+        models.check(Path(self.config.repository))
         self._refuse_taken_ports()
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         try:
@@ -145,7 +144,7 @@ class TritonServer:
             self._watchdog.kill()
             code = self._watchdog.wait()
         self._watchdog = None
-        watchdog.remove_shared_memory(self._folder)
+        watchdog.remove(self._folder, shared_memory_only=True)
         return code
 
     def wait(self, timeout_s: float | None = None) -> int | None:
@@ -174,12 +173,14 @@ class TritonServer:
             self._ports = ports.free_ports(self.config.host, 3)
         else:
             self._ports = [self.config.port + offset for offset in range(3)]
+            if self.config.no_http:
+                self._ports[:1] = ports.free_ports(LOOPBACK, 1)
             self._refuse_taken_ports()
 
     def _refuse_taken_ports(self) -> None:
         hosts = (self.config.http_host, self.config.host, self.config.metrics_host)
         for host, port in zip(hosts, self._ports, strict=True):
-            ports.refuse_taken(host, [port])
+            ports.refuse_taken(host, port)
 
     def _empty_log(self) -> None:
         try:
@@ -204,7 +205,7 @@ class TritonServer:
                     # The model `preprocess` counts there what waits.
                     "RESNET_METRICS_URL": f"http://{metrics_host}:{self._ports[2]}/metrics",
                     # A backend reads there whether the config insists on a GPU.
-                    "RESNET_MODEL_CONFIG_NAME": selection.model_config_name(self.config),
+                    "RESNET_MODEL_CONFIG_NAME": models.model_config_name(self.config),
                 },
                 stdin=subprocess.PIPE,  # the parent pipe
                 stdout=subprocess.DEVNULL,
@@ -239,14 +240,12 @@ class TritonServer:
 
     def _start_error(self, what: str) -> ServerError:
         known = diagnosis.cause(self.log, self._log_start)
+        kind: type[ServerError] = ServerError
+        if known is not None:
+            what = known.message
+            kind = _PortTakenError if known.is_port_taken else UnservableError if known.is_lasting else ServerError
         kept = f" (all of it: {self.log})" if self.config.log else ""
-        kind = ServerError
-        if diagnosis.port_is_taken(self.log, self._log_start):
-            kind = _PortTakenError
-        elif known is not None and known.is_lasting:
-            kind = UnservableError
-        message = known.message if known else what
-        return kind(f"{message}\nfrom Triton's log{kept}:\n{diagnosis.errors(self.log, self._log_start)}")
+        return kind(f"{what}\nfrom Triton's log{kept}:\n{diagnosis.error_lines(self.log, self._log_start)}")
 
 
 class _PortTakenError(ServerError):

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from resnet_client.model_configs import models_with
 
-from resnet_serve import diagnosis, host_checks, selection
-from resnet_serve.config import ServerConfig
-from resnet_serve.errors import ServerError, StopRequested, UnservableError
+from resnet_serve import access, diagnosis, models
+from resnet_serve.config import ServerConfig, ServerError, UnservableError
 from resnet_serve.server import TritonServer
 from resnet_serve.watchdog import TOKEN_VARIABLE
 
@@ -27,6 +26,18 @@ _LONGEST_PAUSE_S = 30.0
 _ENDING_S = 5.0
 # After this time a crash has nothing to do with the one before.
 _STEADY_S = 120.0
+
+
+class StopRequested(Exception):  # noqa: N818  # a signal, no error
+    """SIGTERM or SIGINT has arrived.
+
+    Attributes:
+        number: which of them.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class Session:
@@ -55,38 +66,42 @@ class Session:
             ServerError: it cannot be started.
         """
         self._started_s = time.monotonic()
-        self._report(f"starting tritonserver on {self._server.config.repository} …")
+        config = self._server.config
+        self._report(f"starting tritonserver on {config.repository} …")
         self._server.start()
         self._show_models()
-        for name, package in selection.without_package(self._server.config).items():
+        for name, package in models.without_package(config).items():
             self._report(f"  {name:<22} is not served: {package} is not installed")
         self._show_model_config()
         self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
-        urls = {"gRPC": self._server.grpc_url, "HTTP": self._server.http_url, "metrics": self._server.metrics_url}
-        for name, url in urls.items():
-            self._report(f"  {name:<8} {url}{_reach(self._server.config, name)}")
+        self._report(f"  {'gRPC':<8} {self._server.grpc_url}{_encryption(config)}")
+        if not config.no_http:
+            self._report(f"  {'HTTP':<8} {self._server.http_url}")
+        self._report(f"  {'metrics':<8} {self._server.metrics_url}")
+        for warning in access.warnings(config):
+            self._warn(f"warning: {warning}")
         self._report(f"  {'log':<8} {self._server.log}")
 
     def _show_models(self) -> None:
         try:
-            models = self._server.models()
+            served = self._server.models()
         except ServerError as exc:
             self._report(f"  {exc}")
             return
-        for model in models:
+        for model in served:
             versions = ",".join(map(str, model.versions))
             batch = f"batch up to {model.max_batch_size}" if model.max_batch_size else "no batching"
             self._report(
                 f"  {model.name:<22} version {versions:<4} {model.backend:<12} {batch:<15} {model.devices}".rstrip()
             )
-        for warning in host_checks.warnings(models):
+        for warning in diagnosis.warnings(served):
             self._warn(f"warning: {warning}")
 
     def _show_model_config(self) -> None:
         config = self._server.config
-        if name := selection.model_config_name(config):
-            models = models_with(Path(config.repository), name)
-            self._report(f"  model config {name}: {', '.join(models) or 'no model has it; all use config.pbtxt'}")
+        if name := models.model_config_name(config):
+            having = models_with(Path(config.repository), name)
+            self._report(f"  model config {name}: {', '.join(having) or 'no model has it; all use config.pbtxt'}")
 
     def run(self, command: list[str]) -> int:
         """Run the command of ``--then`` while the server is kept running; return its exit code.
@@ -97,7 +112,7 @@ class Session:
         server = self._server
         added = {
             "RESNET_URL": server.grpc_url,
-            "RESNET_HTTP_URL": server.http_url,
+            **({} if server.config.no_http else {"RESNET_HTTP_URL": server.http_url}),
             "RESNET_METRICS_URL": server.metrics_url,
             TOKEN_VARIABLE: server.admin_token,
         }
@@ -198,10 +213,7 @@ def _end(process: subprocess.Popen[bytes], *, got_signal: bool) -> None:
         process.wait()
 
 
-def _reach(config: ServerConfig, name: str) -> str:
-    """Remark on an address: Triton encrypts gRPC only, so with TLS the rest stays on this machine."""
+def _encryption(config: ServerConfig) -> str:
     if config.tls_certificate is None:
         return ""
-    if name == "gRPC":
-        return "  (TLS, with client certificates)" if config.tls_client_ca else "  (TLS)"
-    return "  (no TLS here, so for this machine only)"
+    return "  (TLS, with client certificates)" if config.tls_client_ca else "  (TLS)"

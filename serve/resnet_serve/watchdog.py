@@ -1,9 +1,9 @@
-"""Runs one ``tritonserver``: ends it with its parent, and replaces workers that die.
+"""Runs one ``tritonserver``: ends it with its parent, replaces workers that die, and guards its shared memory.
 
-It starts the server before any thread of its own, and the kernel ends the server with it (PDEATHSIG). On SIGTERM,
-on SIGINT, and when the parent pipe closes, because the parent stops or was killed, the server finishes running
-requests and ends. A server that accepts no gRPC connections any more is killed, so that it can be started again:
-cancelled requests leave Triton 2.51 in that state (server#6899, server#7368; fixed in 25.01).
+It starts the server before any thread of its own, and the kernel ends the server with it (PDEATHSIG). On SIGTERM and
+SIGINT, and when the parent pipe closes, the server finishes running requests and ends. A server that accepts no gRPC
+connections any more is killed, so that it can be started again: cancelled requests leave Triton 2.51 in that state
+(server#6899, server#7368; fixed in 25.01).
 
 One file of the standard library, so that a container can run it as ``resnet-serve`` does:
 
@@ -21,6 +21,7 @@ import json
 import math
 import os
 import re
+import resource
 import secrets
 import select
 import shutil
@@ -40,18 +41,22 @@ TOKEN_FORM = r"[A-Za-z0-9._~-]{16,}"  # noqa: S105  # Triton splits its flags at
 TOKEN_RULE = "the admin token must have 16 or more letters, digits, and any of . _ ~ -"  # noqa: S105  # likewise
 # Clients that classify need none of these, and each can harm the server. Triton's names.
 CLOSED_APIS = ("model-repository", "shared-memory", "statistics", "trace", "logging")
-# After Triton's own limit for running requests: unloading models and ending workers.
-UNLOAD_TIMEOUT_S = 15
+ALL_APIS = ("health", "inference", "metadata", "model-config", *CLOSED_APIS)
+UNLOAD_TIMEOUT_S = 15  # after Triton's own limit for running requests: unloading models and ending workers
 
 _PR_SET_PDEATHSIG = 1
-_LEFTOVER_TIMEOUT_S = 3
-# Loading a network with its warm-up can take minutes where it is compiled for a GPU.
-_LOAD_TIMEOUT_S = 600.0
-# Shorter than any worker takes to become ready: one that dies sooner fails its own load.
-_LOOK_EVERY_S = 0.1
-# A new worker is a copy of the server until it executes its own program.
-_LOOK_AFTER_NEW_PROCESS_S = 1.0
+_LOAD_TIMEOUT_S = 600.0  # a network that is compiled for a GPU takes minutes
+_LOOK_EVERY_S = 0.1  # shorter than any worker takes to become ready: one that dies sooner fails its own load
+_LOOK_AFTER_NEW_PROCESS_S = 1.0  # a new worker is a copy of the server until it executes its own program
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+# Deeply nested JSON and many small chunks end Triton 2.51 by a stack overflow. A stack takes only memory that is used.
+_STACK_BYTES = 1 << 30
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton's Python backend keeps its regions
+_REGION_PREFIX = "triton_python_backend_shm_region_"  # unless the server's flags name another
+_MOST_REGION_BYTES = 256 << 20  # a batch of 32 large images
+
+Server = subprocess.Popen[bytes]
+Report = Callable[[str], None]
 
 
 class Api:
@@ -66,16 +71,14 @@ class Api:
         Raises:
             OSError: the server cannot be reached, or refuses; the message holds its reason.
         """
-        connection = http.client.HTTPConnection(self._address, timeout=timeout_s)
         method, content = ("GET", None) if body is None else ("POST", json.dumps(body))
         try:
-            connection.request(method, f"/{path}", content, self._headers)
-            response = connection.getresponse()
-            text = response.read()
+            with contextlib.closing(http.client.HTTPConnection(self._address, timeout=timeout_s)) as connection:
+                connection.request(method, f"/{path}", content, self._headers)
+                response = connection.getresponse()
+                text = response.read()
         except http.client.HTTPException as exc:
             raise OSError(f"{type(exc).__name__}: {exc}") from exc
-        finally:
-            connection.close()
         if response.status != http.HTTPStatus.OK:
             raise OSError(f"{response.status} {text.decode(errors='replace')}")
         return json.loads(text) if text else None
@@ -83,18 +86,18 @@ class Api:
 
 def workers_of(server: int) -> dict[int, tuple[str, str]]:
     """Return model and version of each living worker of a server, by process id."""
-    return {child: served for child, served in _children(server).items() if served is not None}
+    return {child: served for child, line in command_lines(server).items() if (served := _served_by(line))}
 
 
-def _children(server: int) -> dict[int, tuple[str, str] | None]:
-    """What each child of a server serves; None for those that are not workers."""
+def command_lines(server: int) -> dict[int, bytes]:
+    """Return the command line of each child of a server, by process id; a dead one has none."""
     threads = f"/proc/{server}/task"
     children: list[bytes] = []
     with contextlib.suppress(OSError):  # the server has ended
         for thread in os.listdir(threads):  # noqa: PTH208  # a server has hundreds; pathlib takes four times as long
             with contextlib.suppress(OSError), open(f"{threads}/{thread}/children", "rb") as stream:  # noqa: PTH123
                 children += stream.read().split()
-    return {child: _served_by(child) for child in map(int, children)}
+    return {child: _command_line(child) for child in map(int, children)}
 
 
 def _command_line(process: int) -> bytes:
@@ -103,9 +106,9 @@ def _command_line(process: int) -> bytes:
     return b""
 
 
-def _served_by(process: int) -> tuple[str, str] | None:
-    """Model and version of a worker, whose first argument is ``…/<model>/<version>/<file>``; a dead one has none."""
-    program, *arguments = _command_line(process).split(b"\0")
+def _served_by(command_line: bytes) -> tuple[str, str] | None:
+    """Model and version of a worker, whose first argument is ``…/<model>/<version>/<file>``."""
+    program, *arguments = command_line.split(b"\0")
     if not program.endswith(b"triton_python_backend_stub"):
         return None
     version = Path(os.fsdecode(arguments[0])).parent
@@ -116,11 +119,11 @@ class WorkerWatcher:
     """Has models loaded again whose workers died, until ``stopping`` is set.
 
     The Python backend runs each instance of a model in a worker process. When one dies, Triton still reports the
-    model as ready, but no request is answered. Triton then loads it again, next to the broken one. Unloading it first
-    would take down the ensembles around it, and their callers would be refused faster than they are now.
+    model as ready, but no request is answered. The model is loaded next to the broken one; unloading it first would
+    take down the ensembles around it.
     """
 
-    def __init__(self, server: int, api: Api, report: Callable[[str], None]) -> None:
+    def __init__(self, server: int, api: Api, report: Report) -> None:
         self.stopping = threading.Event()
         self.has_replaced = False
         self._server, self._api, self._report = server, api, report
@@ -139,16 +142,16 @@ class WorkerWatcher:
             if self._is_one_starting or not processes <= known:
                 look_until_s = time.monotonic() + _LOOK_AFTER_NEW_PROCESS_S
             known = processes
-            has_ended = any(_served_by(worker) is None for worker in self._workers)
+            has_ended = any(_served_by(_command_line(worker)) is None for worker in self._workers)
             if has_ended or self._incomplete or time.monotonic() < look_until_s:
                 self.look()
 
     def look(self) -> None:
         """Find workers that have ended; load their models again where that is due."""
-        children = _children(self._server)
-        living = {child: served for child, served in children.items() if served is not None}
-        # A child is a copy of the server until it executes the worker; a dead one has no command line.
-        self._is_one_starting = any(served is None and _command_line(child) for child, served in children.items())
+        lines = command_lines(self._server)
+        living = {child: served for child, line in lines.items() if (served := _served_by(line))}
+        # A child is a copy of the server until it executes the worker.
+        self._is_one_starting = any(line and child not in living for child, line in lines.items())
         self._incomplete |= {model for worker, (model, _) in self._workers.items() if worker not in living}
         self._workers = living
         for model in sorted(self._incomplete):
@@ -161,15 +164,15 @@ class WorkerWatcher:
                     # From the first pause again if its workers have lived for a while.
                     has_lasted = time.monotonic() - due_s >= _LONGEST_PAUSE_S
                     pause_s = _FIRST_PAUSE_S if has_lasted else min(2 * pause_s, _LONGEST_PAUSE_S)
-                    self._load_again(model, pause_s)
+                    self.load_again(model, "died", pause_s)
                     self._next_load[model] = time.monotonic() + pause_s, pause_s
                 else:
                     self._incomplete.discard(model)
 
     def _lacks_workers(self, model: str) -> bool:
         """Whether a ready version has fewer workers than instances; one that is being unloaded is not ready."""
-        for entry in self._api.request("v2/repository/index", {}):
-            if entry["name"] == model and entry.get("state") == "READY":
+        for entry in self._api.request("v2/repository/index", {"ready": True}):
+            if entry["name"] == model:
                 config = self._api.request(f"v2/models/{model}/versions/{entry['version']}/config")
                 wanted = sum(group["count"] * max(1, len(group.get("gpus", []))) for group in config["instance_group"])
                 # Counted again: an orderly load may have replaced the worker meanwhile.
@@ -177,37 +180,38 @@ class WorkerWatcher:
                     return True
         return False
 
-    def _load_again(self, model: str, pause_s: float) -> None:
-        """Load with the present config, which keeps what an earlier load has set, such as the versions to serve."""
+    def load_again(self, model: str, what: str, pause_s: float) -> None:
+        """Load with the present config, which keeps what an earlier load has set, such as the versions to serve.
+
+        Args:
+            model: its name.
+            what: what a worker of it did, for the report.
+            pause_s: seconds to the next try, for the report.
+        """
         started_s = time.monotonic()
         self.has_replaced = True
         try:
             config = self._api.request(f"v2/models/{model}/config")
+            config["model_warmup"] = config.get("model_warmup", [])[:1]  # callers wait
             # Triton loads a model only if its config has changed.
             config.setdefault("parameters", {})["loaded_again"] = {"string_value": time.asctime()}
-            config["model_warmup"] = config.get("model_warmup", [])[:1]  # callers wait
             body = {"parameters": {"config": json.dumps(config)}}
             self._api.request(f"v2/repository/models/{model}/load", body, timeout_s=_LOAD_TIMEOUT_S)
         except OSError as exc:
             if not self.stopping.is_set():
-                self._report(f"a worker of {model} died; loading the model failed ({exc}); next try in {pause_s:g} s")
+                self._report(f"a worker of {model} {what}; loading the model failed ({exc}); next try in {pause_s:g} s")
         else:
-            took_s = time.monotonic() - started_s
-            self._report(f"a worker of {model} died; the model was loaded again in {took_s:.1f} s")
+            self._report(
+                f"a worker of {model} {what}; the model was loaded again in {time.monotonic() - started_s:.1f} s"
+            )
 
 
-def _watch_grpc(
-    server: subprocess.Popen[bytes],
-    address: str,
-    timeout_s: float,
-    stopping: threading.Event,
-    report: Callable[[str], None],
-) -> None:
+def _watch_grpc(server: Server, address: str, timeout_s: float, stopping: threading.Event, report: Report) -> None:
     """Kill a server that listens at the address but does not greet a connection in time."""
     host, _, port = address.rpartition(":")
     while not stopping.wait(timeout_s / 6):
+        end_s = time.monotonic() + timeout_s
         try:
-            end_s = time.monotonic() + timeout_s
             with socket.create_connection((host, int(port)), timeout_s) as connection:
                 connection.settimeout(max(0.01, end_s - time.monotonic()))
                 connection.recv(1)  # HTTP/2 begins with the server's SETTINGS
@@ -219,21 +223,54 @@ def _watch_grpc(
             continue
 
 
+def _watch_shared_memory(server: Server, watcher: WorkerWatcher, prefix: str) -> None:
+    """Keep other users out of the server's regions, and replace a worker whose region a huge request has made large.
+
+    Triton's Python backend makes regions that every user can read, and never makes one smaller.
+    """
+    next_s = 0.0
+    while not watcher.stopping.wait(_LOOK_EVERY_S):
+        large = []
+        for region in _SHARED_MEMORY.glob(f"{prefix}*"):
+            with contextlib.suppress(OSError):  # it was removed meanwhile
+                region.chmod(0o600)
+                if region.stat().st_blocks * 512 > _MOST_REGION_BYTES:
+                    large.append(os.fsencode(region))
+        if large and time.monotonic() > next_s:
+            models = {
+                model
+                for worker, (model, _) in workers_of(server.pid).items()
+                if any(region in _mapped_files(worker) for region in large)
+            }
+            for model in models:
+                watcher.load_again(
+                    model, f"keeps over {_MOST_REGION_BYTES >> 20} MiB of shared memory", _LONGEST_PAUSE_S
+                )
+            next_s = time.monotonic() + _LONGEST_PAUSE_S
+
+
+def _mapped_files(process: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/maps").read_bytes()
+    return b""
+
+
 def main() -> int:
     """Run a server until it ends; return its exit code, 128 and more if a signal ended it."""
     parser = _parser()
-    args = parser.parse_args()
-    parent = os.getppid()
+    args, parent = parser.parse_args(), os.getppid()
     token = os.environ.pop(TOKEN_VARIABLE, "") or secrets.token_urlsafe(32)
     if not re.fullmatch(TOKEN_FORM, token):
         parser.error(TOKEN_RULE)
     stop_requested, request_stop = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(request_stop, b"."))
-    server = _start([*args.command, *_restrictions(args.closed_apis, token)], args.log)
+    server = _start([*args.command, *_restrictions(args.closed_apis, token, no_http=args.no_http)], args.log)
     report = functools.partial(_report, args.log)
     watcher = WorkerWatcher(server.pid, Api(args.http, token), report)
     threading.Thread(target=watcher.run, daemon=True).start()
+    prefix = f"{args.folder.name}_" if args.folder else _REGION_PREFIX
+    threading.Thread(target=_watch_shared_memory, args=(server, watcher, prefix), daemon=True).start()
     if args.grpc:
         what = (server, args.grpc, args.grpc_timeout_s, watcher.stopping, report)
         threading.Thread(target=_watch_grpc, args=what, daemon=True).start()
@@ -242,11 +279,19 @@ def main() -> int:
     watcher.stopping.set()
     code = _end(server, args.exit_timeout_s, may_hang=watcher.has_replaced)
     if args.folder:
-        (remove_shared_memory if os.getppid() == parent else remove)(args.folder)
+        remove(args.folder, shared_memory_only=os.getppid() == parent)
     return code
 
 
-def _start(command: list[str], log: str | None) -> subprocess.Popen[bytes]:
+def _restrictions(closed_apis: str, token: str, *, no_http: bool) -> list[str]:
+    """Return the flags of ``tritonserver`` that require the token for these APIs, and over HTTP for all if so asked."""
+    key = f"{TOKEN_HEADER}={token}"
+    http_apis = ",".join(ALL_APIS) if no_http else closed_apis
+    flags = [f"--http-restricted-api={http_apis}:{key}"] if http_apis else []
+    return [*flags, f"--grpc-restricted-protocol={closed_apis}:{key}"] if closed_apis else flags
+
+
+def _start(command: list[str], log: str | None) -> Server:
     with Path(log).open("ab") if log else contextlib.nullcontext() as output:
         return subprocess.Popen(
             command,
@@ -254,31 +299,34 @@ def _start(command: list[str], log: str | None) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             start_new_session=True,  # a process group of its own, so that its workers can be killed with it
-            # The kernel kills it when the thread that started it ends; there is only one thread yet.
-            preexec_fn=lambda: ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509  # likewise
+            preexec_fn=_prepare,  # noqa: PLW1509  # there is only one thread yet
         )
 
 
-def _restrictions(closed_apis: str, token: str) -> list[str]:
-    """Return the flags of ``tritonserver`` that open these APIs to the token only."""
-    rule = f"{closed_apis}:{TOKEN_HEADER}={token}"
-    return [f"--http-restricted-api={rule}", f"--grpc-restricted-protocol={rule}"] if closed_apis else []
+def _prepare() -> None:
+    """In the server's process: die with the thread that started it, and have a stack that is hard to overflow."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    soft = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(_STACK_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
-def _end(server: subprocess.Popen[bytes], exit_timeout_s: int, *, may_hang: bool) -> int:
-    """Let the server finish running requests; kill it if it does not end; kill its workers, which would outlive it.
+def _end(server: Server, exit_timeout_s: int, *, may_hang: bool) -> int:
+    """Let the server finish running requests; kill it when that is done or takes too long, and its workers with it.
 
-    A worker that died in a request may leave something that Triton waits for in vain. Triton ends the living workers
-    after the last request, so without workers there is nothing left to wait for.
+    Triton ends its workers after the last response. Triton 2.51 then takes two more seconds to end itself, and a worker
+    that died in a request may leave something that Triton waits for in vain.
     """
-    deadline_s = time.monotonic() + exit_timeout_s + UNLOAD_TIMEOUT_S
-    has_finished = False
+    begin_s, workers, has_finished = time.monotonic(), workers_of(server.pid), False
+    deadline_s = begin_s + exit_timeout_s + UNLOAD_TIMEOUT_S
+    # Traces are written last; and without living workers, it is unknown what the server waits for.
+    leftover_s = 3.0 if not workers or "--trace" in str(server.args) else 0.2
     server.terminate()
-    if may_hang:
-        while server.poll() is None and not has_finished and time.monotonic() < deadline_s:
-            time.sleep(_LOOK_EVERY_S)
-            has_finished = not workers_of(server.pid)
-        deadline_s = min(deadline_s, time.monotonic() + _LEFTOVER_TIMEOUT_S)
+    while (workers or may_hang) and not has_finished and time.monotonic() - begin_s < exit_timeout_s:
+        time.sleep(_LOOK_EVERY_S)
+        has_finished = not workers_of(server.pid)
+    if has_finished:
+        deadline_s = time.monotonic() + leftover_s
     try:
         code = server.wait(max(0.0, deadline_s - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -289,17 +337,13 @@ def _end(server: subprocess.Popen[bytes], exit_timeout_s: int, *, may_hang: bool
     return 128 - code if code < 0 else code
 
 
-def remove(folder: Path) -> None:
-    """Remove a server's temporary folder and its shared memory."""
-    remove_shared_memory(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_shared_memory(folder: Path) -> None:
-    """Remove the shared memory of the server with this temporary folder, whose name begins the regions' names."""
-    for region in Path("/dev/shm").glob(f"{folder.name}_*"):  # noqa: S108  # where Triton's Python backend keeps them
+def remove(folder: Path, *, shared_memory_only: bool = False) -> None:
+    """Remove the shared memory of a server, whose names begin with that of its temporary folder, and the folder."""
+    for region in _SHARED_MEMORY.glob(f"{folder.name}_*"):
         with contextlib.suppress(OSError):  # another user may have made a file of this name
             region.unlink()
+    if not shared_memory_only:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _report(log: str | None, line: str) -> None:
@@ -316,6 +360,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grpc", metavar="HOST:PORT", help="kill a server that accepts no connections here; no TLS")
     parser.add_argument("--grpc-timeout-s", type=float, default=30.0, metavar="S")
     parser.add_argument("--closed-apis", default=",".join(CLOSED_APIS), metavar="NAMES", help="default: %(default)s")
+    parser.add_argument("--no-http", action="store_true", help="require the token for everything over HTTP")
     parser.add_argument("--exit-timeout-s", type=int, default=30, metavar="S", help="as --exit-timeout-secs")
     parser.add_argument("--log", metavar="FILE", help="append the server's output (default: standard output)")
     parser.add_argument("--parent-pipe", action="store_true", help="end the server when standard input closes")

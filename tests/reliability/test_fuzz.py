@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.reliability
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "tests/unit").glob("*/test_fuzz.py"))
+FILES = sorted(path for path in (ROOT / "tests").rglob("test_fuzz.py") if path != Path(__file__).resolve())
 
 
 @pytest.mark.timeout(900)

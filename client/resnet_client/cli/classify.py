@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_client.cli.exit_codes import ExitCode, code_of_run
 from resnet_client.cli.options import add_photos, open_client, photos, refuse_empty
 from resnet_client.images import describe
-from resnet_client.printing import printable, show, warn
+from resnet_client.printing import printable, report, show, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -72,8 +72,7 @@ def _show_json(outcomes: Iterable[Outcome[Classification]]) -> None:
             line |= outcome.result.to_dict()
         else:
             line["error"] = str(outcome.error)
-        show(json.dumps(line, ensure_ascii=False))
-        sys.stdout.flush()
+        report(json.dumps(line, ensure_ascii=False))
 
 
 def _show_csv(outcomes: Iterable[Outcome[Classification]]) -> None:

@@ -1,1 +1,1 @@
-"""Triton backends in Python; each folder is one that Triton loads by its name."""
+"""Triton backends in Python: each is copied to ``<backend directory>/<name>/model.py``, where Triton finds it."""

@@ -62,10 +62,10 @@ class ModelConfig:
             return None
         if usable:
             return int(self._args["model_instance_device_id"])
-        sentence = f"the installed {package} cannot use the GPU"
+        problem = f"the installed {package} cannot use the GPU"
         if "KIND_GPU" in self._file.read_text(encoding="utf-8"):
-            raise pb_utils.TritonModelException(f"{sentence}, and the configuration insists on KIND_GPU")
-        pb_utils.Logger.log_warn(f"{self.artifact}: {sentence}; it runs on the CPU")
+            raise pb_utils.TritonModelException(f"{problem}, and the configuration insists on KIND_GPU")
+        pb_utils.Logger.log_warn(f"{self.artifact}: {problem}; it runs on the CPU")
         return None
 
     def parameter(self, name: str, default: str) -> str:
@@ -117,7 +117,7 @@ class ModelConfig:
 
     @property
     def repository(self) -> Path:
-        """The folder with this model and those beside it."""
+        """The folder with this model and those next to it."""
         return Path(self._args["model_repository"]).parent
 
     @property

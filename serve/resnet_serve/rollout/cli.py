@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from resnet_client import Client, ClientConfig, ConfigurationError, ResnetClientError
 from resnet_client.admin import ModelControl
+from resnet_client.printing import report, warn
 
 from resnet_serve.rollout.rollout import Rollout, RolloutError
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ModelControl(ClientConfig.resolve(given), load_timeout_s=options.load_timeout_s) as control,
             Client(**given, retry_overload=True) as client,
         ):
-            in_service = Rollout(control, client, options, functools.partial(print, flush=True)).run()
+            in_service = Rollout(control, client, options, report).run()
     except ConfigurationError as exc:
         return _fail(exc, EXIT_USAGE)
     except (RolloutError, ResnetClientError, OSError) as exc:
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: object, code: int) -> int:
-    sys.stderr.write(f"resnet-serve rollout: {message}\n")
+    warn(f"resnet-serve rollout: {message}")
     return code
 
 

@@ -1,0 +1,128 @@
+"""A Triton backend named `onnxruntime`, in Python: ONNX Runtime from PyPI where NVIDIA's C++ one is absent.
+
+Reads the same keys of ``config.pbtxt``: ``intra_op_thread_count``, ``inter_op_thread_count``,
+``execution_mode``, ``enable_mem_arena``, ``enable_mem_pattern``, ``optimization.graph.level``,
+``default_model_filename``, and on a GPU ``cudnn_conv_algo_search`` and the parameters of the accelerator ``cuda``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import triton_python_backend_utils as pb_utils
+
+from resnet_serve.backends.network_backend import Arrays, NetworkBackend
+
+_CUDA = "CUDAExecutionProvider"
+
+# Triton's numbers for `cudnn_conv_algo_search`.
+_SEARCHES = {0: "EXHAUSTIVE", 1: "HEURISTIC", 2: "DEFAULT"}
+
+# Triton's levels; 0 is "not set".
+_GRAPH_LEVELS = {
+    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+class Session(Protocol):
+    """What ONNX Runtime's session has."""
+
+    def run(self, output_names: list[str], input_feed: Arrays) -> list[npt.NDArray[Any]]:
+        """Return the named outputs, in that order."""
+
+
+class SessionPerSize:
+    """Sessions of one network, each for batches of one power of two; smaller batches are filled up.
+
+    ONNX Runtime's CUDA provider plans a network's convolutions for the batch size of the last run and forgets the plan
+    when the size changes. On an H200 that took 0.15 s with heuristic search and 0.5 to 1.1 s with exhaustive search,
+    for a batch that computes in 2 ms; a dynamic batcher changes the size with almost every batch.
+
+    Each session holds the weights once more. They are opened at the first batch of their size: the model's warm-up
+    decides which are there before the first request.
+
+    Args:
+        open_session: opens one more; the first is opened at once, so that a bad network fails to load.
+    """
+
+    def __init__(self, open_session: Callable[[], Session]) -> None:
+        self._open = open_session
+        self._sessions = {1: open_session()}
+
+    def run(self, output_names: list[str], input_feed: Arrays) -> list[npt.NDArray[Any]]:
+        """Run one batch: arrays of shape (N, …) in, the named outputs of shape (N, …) out."""
+        rows = len(next(iter(input_feed.values())))
+        size = 1 << (rows - 1).bit_length()
+        if size not in self._sessions:
+            self._sessions[size] = self._open()
+        filled = {name: _filled(array, size) for name, array in input_feed.items()}
+        return [array[:rows] for array in self._sessions[size].run(output_names, filled)]
+
+
+def _filled(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    if len(array) == size:
+        return array
+    whole = np.zeros((size, *array.shape[1:]), array.dtype)
+    whole[: len(array)] = array
+    return whole
+
+
+class TritonPythonModel(NetworkBackend):
+    """One ONNX Runtime session per instance."""
+
+    default_filename = "model.onnx"
+
+    def load(self) -> None:
+        """Open the session, on the instance's GPU where ONNX Runtime has its CUDA provider."""
+        gpu = self.config.gpu(usable=_CUDA in ort.get_available_providers(), package="onnxruntime")
+        self._session: Session = self._open(["CPUExecutionProvider"]) if gpu is None else self._on_gpu(gpu)
+
+    def _on_gpu(self, gpu: int) -> Session:
+        # CUDA and cuDNN may lie in PyPI's packages, where the loader does not look.
+        ort.preload_dlls()
+        search = self.config.number("cudnn_conv_algo_search", 0)
+        if search not in _SEARCHES:
+            raise pb_utils.TritonModelException(f"the parameter cudnn_conv_algo_search is {search}, none of 0, 1, 2")
+        options = {
+            "prefer_nhwc": "1",  # a fifth more images/s at batch 32 on an H200, in 32 bits and in 16
+            "cudnn_conv_algo_search": _SEARCHES[search],
+            **self.config.accelerator("cuda"),
+            "device_id": str(gpu),
+        }
+
+        def opened() -> ort.InferenceSession:
+            session = self._open([(_CUDA, options), "CPUExecutionProvider"])
+            if _CUDA not in session.get_providers():
+                # ONNX Runtime only warns, and would go on with the CPU.
+                raise pb_utils.TritonModelException(
+                    "ONNX Runtime could not start on the GPU: it does not find the CUDA or cuDNN that it was built "
+                    'for; pip install "onnxruntime-gpu[cuda,cudnn]" brings them'
+                )
+            return session
+
+        return SessionPerSize(opened) if self.config.batches else opened()
+
+    def _open(self, providers: list[str | tuple[str, dict[str, str]]]) -> ort.InferenceSession:
+        return ort.InferenceSession(self.config.artifact, self._session_options(), providers=providers)
+
+    def _session_options(self) -> ort.SessionOptions:
+        options = ort.SessionOptions()
+        options.graph_optimization_level = _GRAPH_LEVELS[self.config.graph_level]
+        options.intra_op_num_threads = self.config.threads("intra_op_thread_count")
+        options.inter_op_num_threads = self.config.number("inter_op_thread_count", 0)
+        if self.config.number("execution_mode", 0) == 1:
+            options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
+        options.enable_cpu_mem_arena = self.config.flag("enable_mem_arena", default=True)
+        options.enable_mem_pattern = self.config.flag("enable_mem_pattern", default=True)
+        return options
+
+    def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
+        """Run one batch."""
+        return dict(zip(outputs, self._session.run(outputs, inputs), strict=True))

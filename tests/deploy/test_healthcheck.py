@@ -1,0 +1,107 @@
+"""The container's healthcheck: an answer counts, a flag does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from resnet_serve import ServerConfig, TritonServer
+
+SCRIPT = Path(__file__).resolve().parents[2] / "deploy/compose/healthcheck.py"
+OVERLOADED = "in ensemble 'resnet50', [overload] 64 images are waiting already; retry later"
+
+
+class Stub(ThreadingHTTPServer):
+    """Is ready, and answers each image alike."""
+
+    status, answer = 200, json.dumps({"outputs": [{"data": ["0.5:281:tabby"]}]})
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Triton's HTTP, as far as the healthcheck speaks it."""
+
+    server: Stub
+
+    def do_GET(self) -> None:
+        """Be ready."""
+        self._answer(200, "")
+
+    def do_POST(self) -> None:
+        """Answer an image as the test has set."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(self.server.status, self.server.answer)
+
+    def _answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    """One that runs until the test ends."""
+    with Stub(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def check(url: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run it as the container does."""
+    command = [sys.executable, str(SCRIPT), url]
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_server_that_answers_is_healthy(server: TritonServer) -> None:
+    """Exit code 0, silently."""
+    result = check(server.http_url)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+
+
+def test_server_without_the_ensemble_is_unhealthy(plain_repository: Path, tmp_path: Path) -> None:
+    """A live and ready server that does not serve ``resnet50`` is; so is none at all."""
+    shutil.copytree(plain_repository / "preprocess", tmp_path / "preprocess")
+    with TritonServer(ServerConfig(tmp_path, port=0)) as server:
+        url = server.http_url
+        assert check(url).returncode == 1
+    assert check(url).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "code"),
+    [
+        (503, OVERLOADED, 0),
+        (503, "in ensemble 'resnet50', request for unavailable model", 1),
+        (500, OVERLOADED, 1),
+        (500, "Stub process 'preprocess_0_0' is not healthy.", 1),
+    ],
+)
+def test_refusal_under_overload_is_an_answer(stub: Stub, status: int, error: str, code: int) -> None:
+    """A server that has too much to do is not taken out of service; one that fails is."""
+    stub.status, stub.answer = status, json.dumps({"error": error})
+    assert check(stub.url).returncode == code
+
+
+def test_request_goes_past_proxies(stub: Stub) -> None:
+    """Variables of a proxy, and an exception for the loopback that urllib does not understand, change nothing."""
+    assert check(stub.url, http_proxy="http://127.0.0.1:1", no_proxy="127.0.0.0/8").returncode == 0

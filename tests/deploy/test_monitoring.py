@@ -1,0 +1,115 @@
+"""The alert rules, proven by Prometheus' own tool, and the dashboard's form."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMETHEUS = ROOT / "deploy/prometheus"
+DASHBOARD = ROOT / "deploy/grafana/dashboards/resnet50.json"
+
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian: apt-get install prometheus)"
+)
+
+
+def promtool(*arguments: str) -> None:
+    """Run it where the rules lie; what it says is the failure's message."""
+    result = subprocess.run(
+        ["promtool", *arguments], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@needs_promtool
+def test_prometheus_accepts_configuration_and_rules() -> None:
+    """What compose mounts is valid."""
+    promtool("check", "config", "prometheus.yml")
+
+
+@needs_promtool
+def test_rules_fire_and_stay_silent() -> None:
+    """The rules' own tests pass."""
+    promtool("test", "rules", "rules_test.yml")
+
+
+def test_each_rule_is_tested_both_ways() -> None:
+    """No rule is without a test in which it fires and one in which it stays silent."""
+    rules = re.findall(r"- alert: (\w+)", (PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))
+    cases = (PROMETHEUS / "rules_test.yml").read_text(encoding="utf-8")
+    silent = re.findall(r"alertname: (\w+), exp_alerts: \[\]", cases)
+    firing = re.findall(r"alertname: (\w+)\n\s+exp_alerts:\n\s+- exp_labels", cases)
+    assert len(rules) >= 8
+    assert set(silent) == set(rules)
+    assert set(firing) == set(rules)
+
+
+def test_the_page_lists_all_alerts() -> None:
+    """docs/monitoring.md has one line for each alert."""
+    rules = re.findall(r"- alert: (\w+)", (PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([A-Z]\w+[a-z])` \|", page, re.MULTILINE) == rules
+
+
+def panels() -> list[dict]:
+    """The dashboard's panels, rows left out."""
+    found = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    return [panel for panel in found if panel["type"] != "row"]
+
+
+def test_shares_of_failures_are_halved() -> None:
+    """Ensembles count a failed request twice, so wherever failures are compared with answers half of them count."""
+    groups = yaml.safe_load((PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))["groups"]
+    queries = [rule["expr"] for group in groups for rule in group["rules"]]
+    queries += [query["expr"] for panel in panels() for query in panel["targets"]]
+    shares = [query for query in queries if {"failure", "success"} <= set(re.findall(r"request_(\w+?)\b", query))]
+    assert len(shares) == 2
+    for share in shares:
+        assert re.findall(r"request_failure\S+( / 2)?", share) == [" / 2"] * 2, share
+
+
+def test_every_panel_says_what_it_shows() -> None:
+    """Each panel has a title, a sentence, a unit, a query, and the provisioned data source."""
+    for panel in panels():
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["targets"]
+        for query in (panel, *panel["targets"]):
+            assert query["datasource"] == {"type": "prometheus", "uid": "prometheus"}
+
+
+def test_panels_do_not_overlap() -> None:
+    """Every panel has a place of its own on Grafana's grid of 24 columns."""
+    taken: set[tuple[int, int]] = set()
+    for panel in panels():
+        place = panel["gridPos"]
+        cells = {(place["x"] + column, place["y"] + line) for column in range(place["w"]) for line in range(place["h"])}
+        assert place["x"] + place["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert len({panel["id"] for panel in panels()}) == len(panels())
+
+
+@pytest.mark.parametrize("profile", ["", "monitoring"])
+def test_compose_file_is_valid(profile: str) -> None:
+    """``docker compose config`` takes the file; it needs no engine."""
+    compose = ["docker", "compose"]
+    if (
+        shutil.which("docker") is None
+        or subprocess.run([*compose, "version"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("docker compose is not installed")
+    environment = {**os.environ, "COMPOSE_PROFILES": profile}
+    command = [*compose, "--project-directory", str(ROOT), "config", "--services"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    assert ({"prometheus", "grafana"} <= set(result.stdout.split())) == (profile == "monitoring")

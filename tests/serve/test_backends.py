@@ -1,0 +1,294 @@
+"""The Python backends: what they read of a config, how they compute, and how instances share the cores."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import tritonclient.grpc as triton
+from onnx import TensorProto, helper
+from resnet_serve import ServerConfig, ServerError, TritonServer
+from resnet_serve.backends.shared_cores import SharedCores
+from tritonclient.grpc import model_config_pb2 as pb
+from tritonclient.utils import InferenceServerException
+
+from .conftest import add_network
+
+CORES = len(os.sched_getaffinity(0))
+NAMES = ["PROBABILITIES__0", "FEATURES__1"]
+
+
+def pixels(count: int) -> np.ndarray:
+    """Noise in the shape of preprocessed images."""
+    return np.random.default_rng(count).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8)
+
+
+def infer(url: str, model: str, batch: np.ndarray, outputs: list[str]) -> triton.InferResult:
+    """Request outputs of Triton directly."""
+    with triton.InferenceServerClient(url.removeprefix("grpc://")) as client:
+        tensor = triton.InferInput("PIXELS__0", batch.shape, "UINT8")
+        tensor.set_data_from_numpy(batch)
+        return client.infer(model, [tensor], outputs=[triton.InferRequestedOutput(name) for name in outputs])
+
+
+@pytest.mark.parametrize("model", ["network_onnx", "network_torchscript"])
+def test_execute_returns_the_requested_outputs(server: TritonServer, model: str) -> None:
+    """Features alone, probabilities alone, or both."""
+    for outputs in (["FEATURES__1"], ["PROBABILITIES__0"], NAMES):
+        answer = infer(server.grpc_url, model, pixels(2), outputs).get_response()
+        assert sorted(output.name for output in answer.outputs) == sorted(outputs)
+
+
+def test_both_networks_compute_the_same(server: TritonServer) -> None:
+    """ONNX Runtime and TorchScript differ by less than the parity gate allows; Triton itself refuses other shapes."""
+    scores, script = (
+        infer(server.grpc_url, model, pixels(3), NAMES) for model in ("network_onnx", "network_torchscript")
+    )
+    assert np.abs(scores.as_numpy(NAMES[0]) - script.as_numpy(NAMES[0])).max() < 1e-4
+    assert scores.as_numpy(NAMES[1]).shape == (3, 2048)
+    assert np.allclose(scores.as_numpy(NAMES[0]).sum(axis=1), 1, atol=1e-4)
+    with pytest.raises(InferenceServerException, match="unexpected shape"):
+        infer(server.grpc_url, "network_onnx", pixels(1)[:, :100], NAMES)
+
+
+BAD_PARAMETERS = {
+    "onnx_threads": ("onnxruntime", "intra_op_thread_count", "many"),
+    "onnx_arena": ("onnxruntime", "enable_mem_arena", "perhaps"),
+    "torch_threads": ("pytorch", "INTRA_OP_THREAD_COUNT", "many"),
+    "torch_optimized": ("pytorch", "DISABLE_OPTIMIZED_EXECUTION", "perhaps"),
+    "openvino_threads": ("openvino", "INFERENCE_NUM_THREADS", "many"),
+    "openvino_streams": ("openvino", "NUM_STREAMS", "several"),
+    "openvino_hint": ("openvino", "PERFORMANCE_HINT", "haste"),
+    "openvino_bf16": ("openvino", "HINT_BF16", "maybe"),
+}
+
+
+def test_load_refuses_parameters_that_make_no_sense(tmp_path: Path) -> None:
+    """Each stops the start and is named, so the key is read."""
+    log = tmp_path / "log"
+    for name, (backend, key, value) in BAD_PARAMETERS.items():
+        add_network(tmp_path / "models", name, backend=backend, **{key: value})
+    with pytest.raises(ServerError), TritonServer(ServerConfig(tmp_path / "models", port=0, log=log)):
+        pass
+    logged = log.read_text()
+    for name, (_, _, value) in BAD_PARAMETERS.items():
+        assert re.search(f"failed to load '{name}'.*{value}", logged, re.IGNORECASE), name
+
+
+@pytest.mark.parametrize("network", ["network_onnx", "network_torchscript"])
+def test_load_refuses_a_damaged_artifact(plain_repository: Path, tmp_path: Path, network: str) -> None:
+    """With its path, the engine's reason, and what helps."""
+    shutil.copytree(plain_repository / network, tmp_path / network)
+    artifact = next((tmp_path / network / "1").iterdir())
+    artifact.write_bytes(artifact.read_bytes()[:1_000_000])
+    with (
+        pytest.raises(ServerError, match=f"an artifact is damaged.*run resnet-build.*{artifact.name} cannot be loaded"),
+        TritonServer(ServerConfig(tmp_path, port=0)),
+    ):
+        pass
+
+
+def on_openvino(instances: int, **parameters: str) -> Callable[[pb.ModelConfig], None]:
+    """Have OpenVINO serve the FP32 network."""
+
+    def change(config: pb.ModelConfig) -> None:
+        config.backend, config.platform, config.default_model_filename = "openvino", "", "model.onnx"
+        config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
+        config.instance_group[0].count = instances
+        for name, value in parameters.items():
+            config.parameters[name].string_value = value
+
+    return change
+
+
+KEYS = {"INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "latency", "ENABLE_BATCH_PADDING": "YES"}
+
+
+@pytest.fixture(scope="module")
+def several(repository_copy: Any) -> Iterator[TritonServer]:
+    """Networks with different instances and threads: ``openvino_…`` is the real one, the others are small."""
+    folder = repository_copy.folder
+    repository_copy.add("network_onnx", "openvino_1", on_openvino(1, **KEYS))
+    repository_copy.add("network_onnx", "openvino_2", on_openvino(2, **KEYS))
+    repository_copy.add("network_onnx", "openvino_shared", on_openvino(2, INFERENCE_NUM_THREADS="0"))
+    add_network(folder, "threads_1", intra_op_thread_count="1")
+    add_network(folder, "threads_2", intra_op_thread_count="2")
+    add_network(folder, "half_of_the_cores", intra_op_thread_count=str(max(1, CORES // 2)))
+    add_network(folder, "two_instances", instances=2)
+    with TritonServer(ServerConfig(folder, port=0)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("model", ["openvino_1", "openvino_2"])
+def test_openvino_computes_the_same(server: TritonServer, several: TritonServer, model: str) -> None:
+    """At any batch size, for callers at once as for one alone, and with all of its keys."""
+
+    def difference(batch: np.ndarray) -> float:
+        got, expected = (
+            infer(several.grpc_url, model, batch, NAMES),
+            infer(server.grpc_url, "network_onnx", batch, NAMES),
+        )
+        return max(float(np.abs(got.as_numpy(name) - expected.as_numpy(name)).max()) for name in NAMES)
+
+    with ThreadPoolExecutor(4) as callers:
+        assert max(callers.map(difference, [pixels(count) for count in (1, 3, 2, 1, 5, 1)])) < 1e-3
+
+
+@pytest.mark.skipif(CORES < 2, reason="there is one core")
+@pytest.mark.parametrize(("model", "threads"), [("openvino_shared", 0), ("openvino_2", 1)])
+def test_openvino_instance_alone_has_the_threads_of_all(several: TritonServer, model: str, threads: int) -> None:
+    """While another instance computes, it has its own: as many as it was given, or its part of the cores."""
+    folder = Path(several.config.repository)
+
+    def computing_threads() -> int:
+        before = cpu_ns_of_workers(folder / model)
+        for _ in range(10):
+            infer(several.grpc_url, model, pixels(2), ["FEATURES__1"])
+        after = cpu_ns_of_workers(folder / model)
+        spent = [after[thread] - before.get(thread, 0) for thread in after]
+        return sum(10 * ns > max(spent) for ns in spent)
+
+    with contextlib.closing(SharedCores(folder)) as sibling:
+        with sibling.computing() as is_alone:
+            assert is_alone
+            # Callers are sent to both instances in turns.
+            assert computing_threads() == 2 * (threads or CORES // 2)
+        assert computing_threads() == 2 * (2 * threads or CORES)
+
+
+def test_threads_are_those_of_the_config(several: TritonServer) -> None:
+    """One thread is none next to the worker's own; two instances without a number divide the cores."""
+    folder = Path(several.config.repository)
+    names = ("threads_1", "threads_2", "half_of_the_cores", "two_instances")
+    one, two, half, both = (len(threads_of_workers(folder / name)) for name in names)
+    assert two == one + 1
+    assert both == 2 * half
+
+
+def threads_of_workers(model: Path) -> list[Path]:
+    """Folders of the threads of the workers that serve a model."""
+    found: list[Path] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            arguments = (process / "cmdline").read_bytes()
+            if b"triton_python_backend_stub" in arguments and f"{model}/".encode() in arguments:
+                found += (process / "task").iterdir()
+    assert found, f"no worker serves {model}"
+    return found
+
+
+def cpu_ns_of_workers(model: Path) -> dict[str, int]:
+    """CPU time of each thread so far."""
+    return {thread.name: int((thread / "schedstat").read_text().split()[0]) for thread in threads_of_workers(model)}
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    """A network of two outputs: each row's sum, and the row itself as floats."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["floats", "axes"], ["sums"], keepdims=0),
+        ],
+        "sums",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", 5])],
+        [
+            helper.make_tensor_value_info("floats", TensorProto.FLOAT, ["batch", 5]),
+            helper.make_tensor_value_info("sums", TensorProto.FLOAT, ["batch"]),
+        ],
+        [helper.make_tensor("axes", TensorProto.INT64, [1], [1])],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_session_per_size_answers_as_the_batch_itself(import_backend: Callable[[str], Any], artifact: Path) -> None:
+    """Rows that fill a batch up reach no caller, and no session sees two sizes: there are six up to batches of 32."""
+    sizes: list[set[int]] = []
+
+    class Session(ort.InferenceSession):
+        """Notes the sizes of the batches that it runs."""
+
+        def __init__(self) -> None:
+            super().__init__(artifact, providers=["CPUExecutionProvider"])
+            self.sizes: set[int] = set()
+            sizes.append(self.sizes)
+
+        def run(self, output_names: list[str], input_feed: dict[str, np.ndarray]) -> Any:
+            self.sizes.add(len(input_feed["pixels"]))
+            return super().run(output_names, input_feed)
+
+    sessions = import_backend("onnxruntime").SessionPerSize(Session)
+    rows = np.random.default_rng(0).integers(0, 256, (32, 5), np.uint8)
+    for count in (32, *range(1, 33), 3, 17):
+        sums, floats = sessions.run(["sums", "floats"], {"pixels": rows[:count]})
+        np.testing.assert_array_equal(floats, rows[:count])
+        np.testing.assert_array_equal(sums, rows[:count].sum(axis=1))
+    assert sorted(map(sorted, sizes)) == [[1], [2], [4], [8], [16], [32]]
+
+
+def test_session_per_size_opens_the_first_at_once(import_backend: Callable[[str], Any]) -> None:
+    """A network that cannot be opened then fails to load; it does not fail its first request."""
+    with pytest.raises(ort.capi.onnxruntime_pybind11_state.NoSuchFile):
+        import_backend("onnxruntime").SessionPerSize(lambda: ort.InferenceSession("absent.onnx"))
+
+
+def test_shared_cores_second_is_not_alone(tmp_path: Path) -> None:
+    """Whoever computes is seen, whether it was alone itself; afterwards it is not."""
+    with contextlib.ExitStack() as opened:
+        first, second, third = (opened.enter_context(contextlib.closing(SharedCores(tmp_path))) for _ in range(3))
+        with first.computing() as is_alone:
+            assert is_alone
+            with second.computing() as second_is_alone, third.computing() as third_is_alone:
+                assert not second_is_alone
+                assert not third_is_alone
+        with second.computing() as is_alone:
+            assert is_alone
+            with first.computing() as first_is_alone:
+                assert not first_is_alone
+
+
+def test_shared_cores_need_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems refuse flock(2): then nobody is alone, and every request is answered."""
+
+    def refuse(_folder: int, _lock: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with contextlib.closing(SharedCores(tmp_path)) as mine, mine.computing() as is_alone:
+        assert not is_alone
+
+
+def test_shared_cores_forget_a_dead_sibling(tmp_path: Path) -> None:
+    """The kernel takes its lock."""
+    code = (
+        "import sys; from pathlib import Path; from resnet_serve.backends.shared_cores import SharedCores\n"
+        "with SharedCores(Path(sys.argv[1])).computing(): print('computing', flush=True); input()"
+    )
+    sibling = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with sibling, contextlib.closing(SharedCores(tmp_path)) as mine:
+        assert sibling.stdout is not None
+        assert sibling.stdout.readline() == "computing\n"
+        with mine.computing() as is_alone:
+            assert not is_alone
+        sibling.kill()
+        sibling.wait()
+        with mine.computing() as is_alone:
+            assert is_alone

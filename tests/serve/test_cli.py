@@ -1,0 +1,225 @@
+"""``resnet-serve`` as a process: options, exit codes, messages, signals, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from resnet_client import Client
+from resnet_serve import ports
+from resnet_serve.cli import config_of, parser
+
+from .conftest import WAIT_S, Running, add_network, is_alive, run, serve, wait_for, wait_for_end
+
+THREADS = len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--exit-after",), "--exit-after stops after the command of --then"),
+        (("--then", ""), "argument --then: it names no command"),
+        (("--then", "sh -c 'true"), "argument --then: No closing quotation"),
+        (("--port", "many"), "argument --port: invalid int value: 'many'"),
+        (("--open-apis", "metadata,doors"), "argument --open-apis: invalid name 'doors': expected none, all, or "),
+        (("--model-config-name", "configs/tuned"), "argument --model-config-name: 'configs/tuned' is not a name"),
+        (("--", "--model-config-name=tuned"), "--model-config-name is an option of resnet-serve: write it before --"),
+        *(
+            (("--ready-timeout-s", text), f"argument --ready-timeout-s: invalid value {text!r}")
+            for text in ("nan", "0", "x")
+        ),
+        *(
+            (("--exit-timeout-s", text), f"argument --exit-timeout-s: invalid value {text!r}")
+            for text in ("-1", "0.5", "x")
+        ),
+    ],
+)
+def test_parser_refuses_wrong_usage(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the option's name, and exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_config_of_reads_the_options(tmp_path: Path) -> None:
+    """The command is split into words; what follows -- is Triton's; `none` names no model config."""
+    options = ["--then", "sh -c 'exit 3'", "--exit-after", "--ready-timeout-s", "0.5", "--exit-timeout-s", "0"]
+    options += ["--model-config-name", "none", "--open-apis", "none", "--admin-token-file", str(tmp_path / "token")]
+    args = parser().parse_args([*options, "--", "--log-verbose=1"])
+    assert (args.then, args.exit_after) == (["sh", "-c", "exit 3"], True)
+    config = config_of(args, tmp_path / "log")
+    assert (config.ready_timeout_s, config.exit_timeout_s, config.log) == (0.5, 0, tmp_path / "log")
+    assert (config.model_config_name, config.open_apis, config.triton_args) == ("", (), ("--log-verbose=1",))
+    assert config.admin_token == (tmp_path / "token").read_text().strip()
+    assert config_of(parser().parse_args([]), tmp_path / "log").model_config_name is None
+
+
+def test_help_states_that_no_shell_runs_the_command() -> None:
+    """Else `--then "cmd | tee log"` would be a riddle."""
+    assert "no shell runs it" in " ".join(parser().format_help().split())
+
+
+@pytest.fixture(scope="module")
+def running(repository_copy: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server with a network of too many threads, whose command of ``--then`` fails; tests leave it as it is."""
+    repository_copy.add("preprocess")
+    add_network(repository_copy.folder, "network", intra_op_thread_count=str(THREADS))
+    folder = tmp_path_factory.mktemp("running")
+    with serve(folder, repository_copy.folder, "--then", "false", "--", "--log-verbose=1") as found:
+        yield found
+
+
+def test_start_prints_a_line_per_model_and_the_urls(running: Running) -> None:
+    """Name, version, backend, batch, device, addresses; what follows ``--`` has reached tritonserver."""
+    assert any(re.fullmatch(r"  preprocess +version 1 +python +batch up to 32 +CPU", line) for line in running.lines)
+    for name in ("gRPC", "HTTP", "metrics"):
+        assert running.listens(name)
+    assert "HTTP request" in running.log.read_text()
+
+
+def test_start_warns_of_limits_of_the_host(running: Running) -> None:
+    """More threads than cores; serving goes on."""
+    assert f"resnet-serve: warning: network computes with {THREADS} threads" in running.errors.read_text()
+    wait_for(running.answers, "there is no answer")
+
+
+def test_then_that_fails_is_reported_and_serving_goes_on(running: Running) -> None:
+    """A bad exit code does not end the server."""
+    wait_for(lambda: "ended with exit code 1" in running.errors.read_text(), "nothing was printed")
+    assert running.process.poll() is None
+    assert running.listens("HTTP")
+
+
+def test_sigint_ends_everything(serving: Callable, one_model: Path) -> None:
+    """Exit code 0; no process, no shared memory, no folder is left, and the ports are free."""
+    with serving(one_model) as running:
+        below, folder = running.processes(), running.folder
+        assert len(below) >= 3  # watchdog, tritonserver, worker
+        assert running.shared_memory()
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(WAIT_S) == 0
+        assert not any(map(is_alive, below))
+        assert not running.shared_memory()
+        assert not folder.exists()
+        for name in ("gRPC", "HTTP", "metrics"):
+            ports.refuse_taken("127.0.0.1", running.port(name))
+
+
+def test_sigterm_lets_running_requests_finish(
+    serving: Callable, repository_copy: Any, photos: dict[str, Path], tmp_path: Path
+) -> None:
+    """Images that the server has accepted are answered while it stops; the exit code is 0."""
+    for model in ("resnet50", "preprocess", "network_onnx"):
+        if not (repository_copy.folder / model).exists():
+            repository_copy.add(model)
+    chosen = ("--model-control-mode=explicit", "--load-model=resnet50")
+    with (
+        serving(repository_copy.folder, "--", *chosen) as running,
+        Client(running.url("gRPC"), max_attempts=1) as client,
+    ):
+        outcomes = client.classify_many([photos["cat"]] * 32, max_in_flight=32)
+        first = next(outcomes)
+        # All are inside once the first step has seen them; the network still has most of them to do.
+        wait_for(lambda: client.statistics(model="preprocess")[0].inference_count == 32, "not all images arrived")
+        running.process.send_signal(signal.SIGTERM)
+        rest = list(outcomes)
+        assert running.process.wait(WAIT_S) == 0
+    assert all(outcome.ok for outcome in (first, *rest)), [str(outcome.error) for outcome in rest]
+
+
+def test_killed_command_leaves_nothing(serving: Callable, one_model: Path) -> None:
+    """``kill -9`` of resnet-serve: the watchdog ends tritonserver, and removes shared memory and folder."""
+    with serving(one_model) as running:
+        below, folder = running.processes(), running.folder
+        assert folder.exists()
+        running.process.kill()
+        running.process.wait(WAIT_S)
+        wait_for_end(below)
+        assert not running.shared_memory()
+        assert not running.listens("gRPC")
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize("killed", ["watchdog", "server"])
+def test_killed_watchdog_or_server_ends_the_command(serving: Callable, one_model: Path, killed: str) -> None:
+    """Exit code 1 and a message; the kernel ends the server with its watchdog, and what is left is removed."""
+    with serving(one_model) as running:
+        below, folder = running.processes(), running.folder
+        os.kill(getattr(running, killed), signal.SIGKILL)
+        assert running.process.wait(WAIT_S) == 1
+        assert "tritonserver ended by itself with exit code" in running.errors.read_text()
+        wait_for_end(below)
+        assert not running.shared_memory()
+        assert not folder.exists()
+
+
+def test_next_start_removes_what_killed_processes_left(serving: Callable, one_model: Path, temporary: Path) -> None:
+    """If command and watchdog are killed together; the next start leaves nothing itself, as all went well."""
+    with serving(one_model) as running:
+        below, folder = running.processes(), running.folder
+        os.kill(running.process.pid, signal.SIGSTOP)  # so that it does not see the watchdog's end
+        os.kill(running.watchdog, signal.SIGKILL)
+        running.process.kill()
+        running.process.wait(WAIT_S)
+        wait_for_end(below)
+        assert folder.exists()
+        assert running.shared_memory()
+        assert run(one_model, "--then", "true", "--exit-after").returncode == 0
+        assert not running.shared_memory()
+        assert not list(temporary.iterdir())
+
+
+def test_exit_after_returns_the_exit_code_of_then(one_model: Path, temporary: Path) -> None:
+    """A temporary log is kept if the command failed."""
+    assert run(one_model, "--then", "sh -c 'exit 42'", "--exit-after").returncode == 42
+    assert [path.suffix for path in temporary.iterdir()] == [".log"]
+
+
+def writing(folder: Path, code: str) -> tuple[str, Path]:
+    """Return a command of ``--then`` that runs this code, and the file that the code knows as ``written``."""
+    script, written = folder / "then.py", folder / "then.txt"
+    script.write_text(f"import os, pathlib, signal, sys\nwritten = pathlib.Path({str(written)!r})\n{code}")
+    return f"{sys.executable} {script}", written
+
+
+def test_then_has_address_and_token_and_ends_by_itself(serving: Callable, one_model: Path, tmp_path: Path) -> None:
+    """In RESNET_URL and RESNET_ADMIN_TOKEN; on SIGTERM it has time to write what it knows."""
+    command, written = writing(
+        tmp_path,
+        "signal.signal(signal.SIGTERM, lambda *_: (written.write_text(about + ' a report'), sys.exit()))\n"
+        "about = os.environ['RESNET_URL'] + ' ' + os.environ['RESNET_ADMIN_TOKEN']\n"
+        "written.touch()\n"
+        "signal.pause()",
+    )
+    with serving(one_model, "--then", command) as running:
+        wait_for(written.exists, "the command did not run")
+        assert running.stop() == 0
+    assert written.read_text() == f"{running.url('gRPC')} {os.environ['RESNET_ADMIN_TOKEN']} a report"
+
+
+def test_exit_after_returns_the_signal_that_stopped_then(serving: Callable, one_model: Path, tmp_path: Path) -> None:
+    """A script that goes on after success must not take an interrupted command for one."""
+    command, written = writing(tmp_path, "written.touch()\nsignal.pause()")
+    with serving(one_model, "--then", command, "--exit-after") as running:
+        wait_for(written.exists, "the command did not run")
+        assert running.stop() == 128 + signal.SIGTERM
+
+
+def test_restricted_apis_of_the_caller_do_not_end_the_server(serving: Callable, one_model: Path) -> None:
+    """With Triton's own flag and ``--open-apis all`` the addresses are shown; without, exit code 3 and a message."""
+    flag = "--http-restricted-api=model-repository:admin-key=one-of-my-own"
+    with serving(one_model, "--open-apis", "all", "--", flag) as running:
+        assert any("does not list its models" in line for line in running.lines)
+        assert running.listens("gRPC")
+    result = run(one_model, "--", flag)
+    assert result.returncode == 3
+    assert "give --open-apis all" in result.stderr.splitlines()[0]

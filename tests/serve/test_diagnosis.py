@@ -1,0 +1,143 @@
+"""Causes of failed starts in a log, and warnings of hosts that are too small, with configs as a server reports them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from resnet_serve import ModelStatus, diagnosis
+
+MB = 10**6
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("E1123 x.cc:1] the artifact /models/net/1/model.onnx is missing: run resnet-build", "run resnet-build"),
+        ("ModuleNotFoundError: No module named 'PIL'", "a package is missing"),
+        ("bind: Address already in use", "a port is taken"),
+        ("x: error while loading shared libraries: libz.so.9: cannot open", "a shared library is missing"),
+        ("write: No space left on device", "no space left"),
+        ("E1123 x.cc:1] the artifact /models/net/1/model.onnx cannot be loaded: std::bad_alloc", "is damaged"),
+    ],
+)
+def test_cause_is_read_from_the_log(tmp_path: Path, line: str, message: str) -> None:
+    """With a remedy, and quoting the log; what an earlier start has logged is over."""
+    log = tmp_path / "log"
+    log.write_text(f"I1123 x.cc:1] hello\n{line}\n")
+    cause = diagnosis.cause(log)
+    assert cause is not None
+    assert message in cause.message
+    assert cause.is_port_taken == (message == "a port is taken")
+    assert cause.is_lasting == (message not in {"a port is taken", "no space left", "is damaged"})
+    assert diagnosis.cause(log, since=log.stat().st_size) is None
+
+
+def test_error_lines_are_shown_without_the_harmless_ones(tmp_path: Path) -> None:
+    """A machine without a GPU logs an error, which is no cause; without error lines the end of the log is shown."""
+    log = tmp_path / "log"
+    assert diagnosis.error_lines(log) == ""
+    log.write_text("one\ntwo")
+    assert diagnosis.error_lines(log) == "one\ntwo"
+    log.write_text("E1123 a.cc:1] CudaDriverHelper has not\nI1123 fine\nE1123 b.cc:2] real\nerror: creating server\n")
+    assert diagnosis.error_lines(log) == "E1123 b.cc:2] real\nerror: creating server"
+    assert diagnosis.cause(log) is None
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Four cores, no quota, enough shared memory."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(diagnosis, "cpu_limit", lambda: 4)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000 * MB))
+    return monkeypatch
+
+
+def network(backend: str, *, count: int = 1, kind: str = "KIND_CPU", **config: Any) -> ModelStatus:
+    """A network as a server reports it."""
+    config["instance_group"] = [{"count": count, "kind": kind, "gpus": []}]
+    return ModelStatus("network", (1,), backend, 32, "CPU", config)
+
+
+def parameters(**values: str) -> dict[str, dict[str, str]]:
+    """Parameters as in a config."""
+    return {name: {"string_value": value} for name, value in values.items()}
+
+
+def test_warnings_report_little_shared_memory(host: pytest.MonkeyPatch) -> None:
+    """Docker gives a container 64 MB unless told otherwise."""
+    assert diagnosis.warnings([]) == []
+    host.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * MB))
+    (message,) = diagnosis.warnings([])
+    assert message.startswith("/dev/shm has 64 MB free")
+    assert "--shm-size=1g" in message
+
+
+@pytest.mark.parametrize(
+    ("model", "threads"),
+    [
+        (network("onnxruntime", count=2, parameters=parameters(intra_op_thread_count="3")), 6),
+        (network("openvino", count=3, parameters=parameters(INFERENCE_NUM_THREADS="2")), 6),
+        (network("pytorch", parameters=parameters(INTRA_OP_THREAD_COUNT="5")), 5),
+        (network("onnxruntime", count=2, parameters=parameters(intra_op_thread_count="2")), None),
+        (network("onnxruntime", count=2), None),  # they divide the cores
+        (network("onnxruntime", kind="KIND_GPU", parameters=parameters(intra_op_thread_count="9")), None),
+        (network("python", count=9), None),
+    ],
+)
+def test_warnings_report_more_threads_than_cores(
+    host: pytest.MonkeyPatch, model: ModelStatus, threads: int | None
+) -> None:
+    """Those of all instances of a network on the CPU together."""
+    expected = f"network computes with {threads} threads, but this process may use 4 CPUs: "
+    remedy = "resnet-build --instances 1 --threads 4"
+    assert diagnosis.warnings([model]) == ([] if threads is None else [expected + remedy])
+
+
+@pytest.mark.parametrize(
+    ("memberships", "files", "limit"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 4),
+        ("0::/\n", {"cpu.max": "800000 100000\n"}, 4),
+        # The smallest on the way up counts; a group above may be out of sight.
+        ("0::/a/b\n", {"a/b/cpu.max": "300000 100000\n", "a/cpu.max": "100000 100000\n"}, 1),
+        ("0::/pod/of/the/host\n", {"cpu.max": "200000 100000\n"}, 2),
+        (
+            "5:cpu,cpuacct:/docker/1\n1:memory:/docker/1\n",
+            {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            3,
+        ),
+        ("5:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ("5:memory:/\n", {"cpu.max": "100000 100000\n"}, 4),
+    ],
+)
+def test_cpu_limit_is_the_smallest_quota(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, memberships: str, files: dict[str, str], limit: int
+) -> None:
+    """Of both versions, rounded up; never more than the cores."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "memberships").write_text(memberships)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert diagnosis.cpu_limit(tmp_path, tmp_path / "memberships") == limit
+
+
+def test_warnings_report_an_engine_cache_that_cannot_be_written(host: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each folder once, and only for a network on a GPU."""
+    (tmp_path / "there").mkdir()
+
+    def accelerated(cache: Path, kind: str = "KIND_GPU") -> ModelStatus:
+        given = {"trt_engine_cache_path": str(cache), "trt_timing_cache_path": str(cache), "precision_mode": "FP16"}
+        accelerators = {"gpu_execution_accelerator": [{"name": "tensorrt", "parameters": given}]}
+        return network("onnxruntime", kind=kind, optimization={"execution_accelerators": accelerators})
+
+    assert diagnosis.warnings([accelerated(tmp_path / "there")]) == []
+    assert diagnosis.warnings([accelerated(tmp_path / "missing", "KIND_CPU")]) == []
+    (message,) = diagnosis.warnings([accelerated(tmp_path / "missing")])
+    assert message.startswith(f"network cannot keep compiled engines in {tmp_path / 'missing'}")

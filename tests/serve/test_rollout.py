@@ -1,0 +1,478 @@
+"""``resnet-serve rollout``: usage, images, and rollouts on the real server with two small networks behind ensembles."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+from resnet_client import Client, ClientConfig, UnavailableError
+from resnet_client.admin import ModelControl
+from resnet_serve import ServerConfig, TritonServer
+from resnet_serve.rollout import cli
+from resnet_serve.rollout.comparison import load_images, top_1
+from resnet_serve.rollout.network import Network
+from resnet_serve.rollout.rollout import Rollout, RolloutError
+from tritonclient.grpc import model_config_pb2 as pb
+
+from .conftest import add_network
+from .small_network import OTHER, SHARPER, network
+
+ROOT = Path(__file__).resolve().parents[2]
+ENSEMBLES = {"network_a": "resnet50_a", "network_b": "resnet50_b"}
+# How long small networks take is noise.
+ANY_LATENCY = ("--max-p99-ratio", "1000")
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8000", "grpc://a:8001,grpc://b:8001"])
+def test_main_takes_the_grpc_address_of_one_server(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage: exit code 2, and why."""
+    assert cli.main(["--model-version", "2", "--url", url]) == 2
+    assert "the gRPC address of one server" in capsys.readouterr().err
+
+
+def test_main_reports_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 3."""
+    assert cli.main(["--model-version", "2", "--url", "grpc://127.0.0.1:1"]) == 3
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--model-version", "0"],
+        ["--model-version", "2", "--min-agreement", "99"],
+        ["--model-version", "2", "--max-p99-ratio", "nan"],
+        ["--model-version", "2", "--calls", "0"],
+        ["--model-version", "2", "--repository", "/nowhere"],
+        ["--model-version", "2", "--artifact", "/nowhere/model.onnx"],
+    ],
+)
+def test_main_refuses_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, before any request."""
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert "usage: resnet-serve rollout" in capsys.readouterr().err
+
+
+def test_parser_has_the_documented_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's table has every option, and no other; --weights is resnet-build's, in an example."""
+    option = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    page = (ROOT / "docs/rollout.md").read_text(encoding="utf-8")
+    table = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    assert set(option.findall(table)) == set(option.findall(capsys.readouterr().out)) - {"--help", "--weights"}
+
+
+def test_load_images_are_always_the_same() -> None:
+    """As many as requested, all different, the short side as long as the network's preprocessing makes it."""
+    found = load_images(None, side=64, count=40)
+    load_images.cache_clear()
+    again = load_images(None, side=64, count=40)
+    assert all(np.array_equal(one, two) for one, two in zip(found, again, strict=True))
+    assert {min(image.shape[:2]) for image in found} == {64}
+    assert len({image.tobytes() for image in found}) == 40
+
+
+def test_load_images_are_spread_over_a_directory(tmp_path: Path) -> None:
+    """So that directories of classes are all seen."""
+    for number in range(10):
+        directory = tmp_path / f"class_{number}"
+        directory.mkdir()
+        Image.new("RGB", (40, 30), (number, 0, 0)).save(directory / "image.png")
+    images = load_images(tmp_path, side=16, count=5)
+    assert [int(image[0, 0, 0]) for image in images] == [0, 2, 4, 6, 8]
+    assert {image.shape for image in images} == {(16, 21, 3)}
+
+
+def test_top_1_of_a_single_class_is_whether_it_is_probable() -> None:
+    """A network of one class has no other class to be compared with."""
+    assert top_1(np.array([[0.2], [0.9]])).tolist() == [0, 1]
+    assert top_1(np.array([[0.2, 0.8], [0.9, 0.1]])).tolist() == [1, 0]
+
+
+def test_copied_config_needs_no_other_files(tmp_path: Path) -> None:
+    """No label file, no GPU that Triton chose, warmed for what the comparison sends; the original is unchanged."""
+    config = {
+        "name": "network",
+        "output": [{"name": "PROBABILITIES__0", "dims": ["3"], "label_filename": "labels.txt"}],
+        "instance_group": [{"kind": "KIND_GPU", "gpus": [0]}, {"kind": "KIND_CPU"}],
+        "model_warmup": [{"name": f"batch_{size}", "batch_size": size} for size in (1, 2, 4, 8)],
+    }
+    copied = Network(config, tmp_path, old=1, new=2).copied("network_candidate", 2)
+    assert copied["name"] == "network_candidate"
+    assert copied["version_policy"] == {"specific": {"versions": [2]}}
+    assert copied["output"] == [{"name": "PROBABILITIES__0", "dims": ["3"]}]
+    assert copied["instance_group"] == [{"kind": "KIND_AUTO", "gpus": [0]}, {"kind": "KIND_CPU"}]
+    assert [warmup["batch_size"] for warmup in copied["model_warmup"]] == [1, 2, 4]
+    assert config["output"] == [{"name": "PROBABILITIES__0", "dims": ["3"], "label_filename": "labels.txt"}]
+
+
+class Ended(NamedTuple):
+    """How a rollout has ended."""
+
+    code: int
+    printed: str
+    errors: str
+
+
+@dataclasses.dataclass
+class Service:
+    """A running server, its repository, and a client and model control for it."""
+
+    repository: Path
+    server: TritonServer
+    client: Client
+    control: ModelControl
+
+    def place(self, **contents: bytes) -> None:
+        """Put version 2 of networks into the repository."""
+        for name, content in contents.items():
+            (self.repository / name / "2").mkdir()
+            (self.repository / name / "2/model.onnx").write_bytes(content)
+
+    def directories(self, name: str) -> list[str]:
+        """The directories of a network."""
+        return sorted(path.name for path in (self.repository / name).iterdir() if path.is_dir())
+
+    def versions(self, name: str) -> list[str]:
+        """The loaded versions of a network."""
+        return self.client.metadata(model=name)["model"]["versions"]
+
+    def arguments(self, version: int, *arguments: str) -> list[str]:
+        """Those of a rollout, after ``resnet-serve rollout``."""
+        here = ["--url", self.server.grpc_url, "--repository", str(self.repository), "--calls", "8"]
+        return [*here, "--model-version", str(version), *arguments]
+
+    def roll_out(self, version: int, *arguments: str, token: str | None = None) -> Ended:
+        """Run the command, in this process."""
+        printed, errors = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(errors),
+        ):
+            patch.setenv("RESNET_ADMIN_TOKEN", self.server.admin_token if token is None else token)
+            code = cli.main(self.arguments(version, *arguments))
+        return Ended(code, printed.getvalue(), errors.getvalue())
+
+    def assert_unchanged(self) -> None:
+        """Version 1 of both networks is the only one loaded, and no copy is."""
+        for name in ENSEMBLES:
+            assert self.versions(name) == ["1"]
+            assert not self.client.is_ready(model=f"{name}_candidate")
+            assert not self.client.is_ready(model=f"{name}_baseline")
+
+
+@pytest.fixture(scope="module")
+def running(repository_copy: Any) -> Iterator[Service]:
+    """Version 1 of both networks, in service."""
+    repository_copy.add("preprocess")
+    for name, ensemble in ENSEMBLES.items():
+        repository_copy.add("network_onnx", name, _three_classes)
+        repository_copy.add("resnet50", ensemble, lambda config, name=name: _ends_in(config, name))
+        file = repository_copy.folder / name / "1/model.onnx"
+        file.unlink()  # it is linked to the built repository's
+        file.write_bytes(network())
+    with (
+        TritonServer(ServerConfig(repository_copy.folder, port=0)) as server,
+        Client(server.grpc_url) as client,
+        ModelControl(ClientConfig(server.grpc_url, admin_token=server.admin_token)) as control,
+    ):
+        yield Service(repository_copy.folder, server, client, control)
+
+
+def _three_classes(config: pb.ModelConfig) -> None:
+    del config.output[1:]
+    config.output[0].dims[:] = [3]
+
+
+def _ends_in(config: pb.ModelConfig, name: str) -> None:
+    _three_classes(config)
+    step = config.ensemble_scheduling.step[1]
+    step.model_name = name
+    del step.output_map["FEATURES__1"]
+
+
+@pytest.fixture
+def service(running: Service) -> Iterator[Service]:
+    """The server with version 1 in service, before and after each test."""
+    yield running
+    for name in ENSEMBLES:
+        for directory in set(running.directories(name)) - {"1"}:
+            shutil.rmtree(running.repository / name / directory)
+        running.control.load(name)
+        assert running.versions(name) == ["1"]
+
+
+@pytest.mark.parametrize("token", ["", "wrong"])
+def test_rollout_needs_the_token(service: Service, token: str) -> None:
+    """Exit code 3, and the variable that is missing."""
+    result = service.roll_out(2, token=token)
+    assert result.code == 3
+    assert "RESNET_ADMIN_TOKEN" in result.errors
+
+
+def test_rollout_reports_a_missing_version(service: Service) -> None:
+    """Exit code 3, and how to make it; of all networks, or of those that are named."""
+    result = service.roll_out(2)
+    assert result.code == 3
+    assert "has no version 2 of network_a, network_b: run resnet-build --model-version 2" in result.errors
+    service.place(network_b=network())
+    result = service.roll_out(2, "--model", "network_a", "--model", "network_b")
+    assert result.code == 3
+    assert "has no version 2 of network_a: run" in result.errors
+
+
+def test_rollout_reports_an_unknown_network(service: Service) -> None:
+    """An ensemble is not a network; the message lists the networks."""
+    result = service.roll_out(2, "--model", "resnet50_a")
+    assert result.code == 3
+    assert "serves no network resnet50_a; it serves network_a, network_b" in result.errors
+
+
+def test_rollout_leaves_a_version_in_service(service: Service) -> None:
+    """Exit code 0, and nothing is loaded."""
+    result = service.roll_out(1)
+    assert result.code == 0
+    assert result.printed.splitlines() == [f"{name}: version 1 is in service already" for name in ENSEMBLES]
+
+
+def test_rollout_brings_versions_into_service_and_back(service: Service) -> None:
+    """All networks of the version switch, with their ensembles; going back renames what a restart would serve."""
+    service.place(network_a=network(SHARPER), network_b=network(SHARPER))
+    result = service.roll_out(2, *ANY_LATENCY)
+    assert result.code == 0, result
+    for name, ensemble in ENSEMBLES.items():
+        assert service.versions(name) == ["1", "2"]
+        assert f"  {ensemble} answers as version 2 on 8 of 8 images" in result.printed.splitlines()
+    assert service.roll_out(2).printed.splitlines()[0] == "network_a: version 2 is in service already"
+    assert service.directories("network_a") == ["1", "2"]
+    back = service.roll_out(1)
+    assert back.code == 0, back
+    service.assert_unchanged()
+    assert service.directories("network_b") == ["1", "refused-2"]
+
+
+def test_rollout_of_a_version_that_was_set_aside(service: Service) -> None:
+    """Its directory gets its number back by hand; what was set aside before stays."""
+    for aside in (["refused-2"], ["refused-2", "refused-2-2"]):
+        service.place(network_a=network(SHARPER))
+        assert service.roll_out(2, *ANY_LATENCY).code == 0
+        assert service.roll_out(1).code == 0
+        assert service.directories("network_a") == ["1", *aside]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(network(OTHER), "it agrees on 0.0% of the images (at least 99%)", id="agreement"),
+        pytest.param(network()[:-500], "network_a_candidate cannot be loaded: ", id="corrupt"),
+        pytest.param(network(np.eye(3, 2)), "network_a_candidate", id="classes"),
+        pytest.param(network(softmax=False), "is not a probability", id="logits"),
+        pytest.param(network(np.full((3, 3), np.nan)), "network_a_candidate", id="not-a-number"),
+        pytest.param(network(products=20), "its slowest calls (p99) take", id="slow"),
+        pytest.param(None, "network_a/2 has no model.onnx", id="no-file"),
+    ],
+)
+def test_rollout_refuses_an_unfit_version(service: Service, content: bytes | None, reason: str) -> None:
+    """Exit code 1 and the reason; the old version stays in service, and no restart serves the new one."""
+    service.place(network_a=content or b"")
+    if content is None:
+        (service.repository / "network_a/2/model.onnx").unlink()
+    result = service.roll_out(2)
+    assert result.code == 1, result
+    refusal = next(line for line in result.printed.splitlines() if "is refused" in line)
+    assert refusal.startswith("network_a: version 2 is refused: ")
+    assert reason in refusal
+    assert "network_a: version 1 stays in service" in result.printed
+    service.assert_unchanged()
+    assert service.directories("network_a") == ["1", "refused-2"]
+
+
+def test_rollout_refuses_all_networks_if_one_is_unfit(service: Service) -> None:
+    """Versions of one number belong together: the good one is set aside, too."""
+    service.place(network_a=network(SHARPER), network_b=network(OTHER))
+    result = service.roll_out(2, *ANY_LATENCY)
+    assert result.code == 1, result
+    assert "network_b: version 2 is refused" in result.printed
+    assert "switching" not in result.printed
+    service.assert_unchanged()
+    assert service.directories("network_a") == service.directories("network_b") == ["1", "refused-2"]
+
+
+@pytest.mark.parametrize(("weights", "code"), [(SHARPER, 0), (OTHER, 1)])
+def test_dry_run_changes_nothing(service: Service, weights: np.ndarray, code: int) -> None:
+    """The exit code is the verdict, and even a refused version stays where it is."""
+    service.place(network_a=network(weights))
+    result = service.roll_out(2, "--dry-run", *ANY_LATENCY)
+    assert result.code == code, result
+    service.assert_unchanged()
+    assert service.directories("network_a") == ["1", "2"]
+
+
+def test_artifact_is_written_after_the_comparison(service: Service, tmp_path: Path) -> None:
+    """With ``--artifact``, a refused version is never in the repository, and a good one is after the switch."""
+    bad, good = tmp_path / "bad.onnx", tmp_path / "good.onnx"
+    bad.write_bytes(network(OTHER))
+    good.write_bytes(network(SHARPER))
+    assert service.roll_out(2, "--artifact", str(bad)).code == 1
+    assert service.directories("network_a") == service.directories("network_b") == ["1"]
+    result = service.roll_out(2, "--model", "network_a", "--artifact", str(good), *ANY_LATENCY)
+    assert result.code == 0, result
+    assert (service.repository / "network_a/2/model.onnx").read_bytes() == good.read_bytes()
+    assert service.versions("network_a") == ["1", "2"]
+    assert service.directories("network_b") == ["1"]
+    service.roll_out(1)
+    service.place(network_a=b"")
+    result = service.roll_out(2, "--artifact", str(good))
+    assert result.code == 3
+    assert "network_a/2 exists: omit --artifact" in result.errors
+
+
+def test_images_of_a_directory_are_compared(service: Service, tmp_path: Path) -> None:
+    """All that it has, if they are fewer than ``--calls``; none, or an unreadable one, ends with exit code 3."""
+    service.place(network_a=network(SHARPER))
+    empty = service.roll_out(2, "--images", str(tmp_path), "--dry-run")
+    assert empty.code == 3
+    assert "contains no images" in empty.errors
+    for number in range(3):
+        Image.new("RGB", (400, 300), (200, 90 * number, 0)).save(tmp_path / f"{number}.png")
+    result = service.roll_out(2, "--images", str(tmp_path), "--dry-run", *ANY_LATENCY)
+    assert result.code == 0, result
+    assert "same top-1: 100.0% of 3 images" in result.printed
+    (tmp_path / "3.png").write_bytes(b"text")
+    load_images.cache_clear()
+    unreadable = service.roll_out(2, "--images", str(tmp_path), "--dry-run")
+    assert unreadable.code == 3
+    assert "3.png cannot be read as an image" in unreadable.errors
+    assert service.directories("network_a") == ["1", "2"]
+
+
+@pytest.fixture
+def compared(service: Service, tmp_path: Path) -> Path:
+    """A copy of the repository with good new versions; in the server's own, that of network_b is another."""
+    service.place(network_a=network(SHARPER), network_b=network(SHARPER))
+    shutil.copytree(service.repository, tmp_path / "copy")
+    (service.repository / "network_b/2/model.onnx").write_bytes(network(OTHER))
+    return tmp_path / "copy"
+
+
+def test_rollout_goes_back_if_the_server_has_another_file(service: Service, compared: Path) -> None:
+    """Ensembles and networks have to answer as the version that was compared; if one does not, all go back."""
+    result = service.roll_out(2, "--repository", str(compared), *ANY_LATENCY)
+    assert result.code == 1, result
+    assert "network_a: version 2 is in service" in result.printed
+    assert "version 2 is refused: network_b does not answer as version 2 did in the comparison" in result.printed
+    service.assert_unchanged()
+    assert sorted(path.name for path in (compared / "network_a").iterdir() if path.is_dir()) == ["1", "refused-2"]
+
+
+class Failing(ModelControl):
+    """Model control that cannot load one network with one choice of versions."""
+
+    fails = ("", [0])
+
+    def load(self, model: str, config: Any = None, files: Any = None) -> None:
+        """Load, or fail."""
+        if files is None and (model, config["version_policy"]["specific"]["versions"]) == self.fails:
+            raise UnavailableError("no server here")
+        super().load(model, config, files)
+
+
+@pytest.fixture
+def fail(service: Service) -> Iterator[Callable[..., list[str]]]:
+    """Run a rollout that fails because a network cannot be loaded; return what it reported."""
+    with Failing(ClientConfig(service.server.grpc_url, admin_token=service.server.admin_token)) as control:
+
+        def run(fails: tuple[str, list[int]], error: type[Exception], message: str, *arguments: str) -> list[str]:
+            control.fails, lines = fails, list[str]()
+            options = cli.parser().parse_args(["--model-version", "2", "--calls", "8", *ANY_LATENCY, *arguments])
+            with pytest.raises(error, match=message):
+                Rollout(control, service.client, options, lines.append).run()
+            return lines
+
+        yield run
+
+
+def test_rollout_takes_all_networks_back_that_go(
+    service: Service, compared: Path, fail: Callable[..., list[str]]
+) -> None:
+    """Each is loaded again, what was refused is set aside, and the error names the network that needs a person."""
+    lines = fail(
+        ("network_a", [1]),
+        RolloutError,
+        "version 1 of network_a could not be loaded again .* or restart the server",
+        f"--repository={compared}",
+    )
+    assert [line for line in lines if line.startswith("network_b: version 2 is refused")]
+    assert service.versions("network_a") == ["1", "2"]
+    assert service.versions("network_b") == ["1"]
+    assert not (compared / "network_a/2").exists()
+    assert not (compared / "network_b/2").exists()
+
+
+def test_artifact_is_set_aside_if_the_switch_failed(
+    service: Service, tmp_path: Path, fail: Callable[..., list[str]]
+) -> None:
+    """The next start serves the old version, and the same command may be repeated."""
+    (tmp_path / "new.onnx").write_bytes(network(SHARPER))
+    arguments = (f"--repository={service.repository}", f"--artifact={tmp_path / 'new.onnx'}", "--model=network_a")
+    fail(("network_a", [1, 2]), UnavailableError, "no server here", *arguments)
+    service.assert_unchanged()
+    assert service.directories("network_a") == ["1", "refused-2"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_rollout_changes_nothing(service: Service, number: signal.Signals) -> None:
+    """After SIGTERM no copy stays loaded; one that SIGKILL leaves is replaced, not compared, by the next rollout."""
+    service.place(network_a=network(SHARPER))
+    environment = {**os.environ, "RESNET_ADMIN_TOKEN": service.server.admin_token}
+    command = [sys.executable, "-m", "resnet_serve", "rollout", *service.arguments(2, "--calls", "300")]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any("largest difference" in line for line in process.stdout)
+        process.send_signal(number)
+        _, complaint = process.communicate(timeout=60)
+    if number == signal.SIGTERM:
+        assert process.returncode == 3
+        assert "interrupted; the old version stays in service" in complaint
+        service.assert_unchanged()
+    assert service.directories("network_a") == ["1", "2"]
+    (service.repository / "network_a/2/model.onnx").write_bytes(network(OTHER))
+    result = service.roll_out(2)
+    assert result.code == 1
+    assert "it agrees on 0.0% of the images" in result.printed
+    service.assert_unchanged()
+
+
+def test_rollout_needs_model_control(tmp_path: Path) -> None:
+    """Exit code 3, and the flags that allow it; the directory stays where it is."""
+    add_network(tmp_path, "network_a")
+    with (
+        TritonServer(ServerConfig(tmp_path, port=0, triton_args=("--model-control-mode=none",))) as server,
+        Client(server.grpc_url) as client,
+        ModelControl(ClientConfig(server.grpc_url)) as control,
+    ):
+        service = Service(tmp_path, server, client, control)
+        service.place(network_a=network())
+        result = service.roll_out(2)
+    assert result.code == 3, result
+    assert "start it with --model-control-mode=explicit --load-model=*" in result.errors
+    assert (tmp_path / "network_a/2").is_dir()

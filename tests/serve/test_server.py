@@ -1,0 +1,77 @@
+"""``TritonServer``, the Python API: starts, stops, and starts that are refused."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import resnet_serve
+from resnet_serve import ModelStatus, ServerConfig, ServerError, TritonServer
+
+
+def test_public_api_is_sorted_and_complete() -> None:
+    """What is exported is what is meant to be."""
+    assert resnet_serve.__all__ == sorted(resnet_serve.__all__)
+    assert all(hasattr(resnet_serve, name) for name in resnet_serve.__all__)
+
+
+def test_models_are_listed(server: TritonServer) -> None:
+    """Every model with version, backend, batch and device; ensembles last."""
+    models = {model.name: model for model in server.models()}
+    assert list(models)[-2:] == ["resnet50", "resnet50_torchscript"]
+    assert models["network_onnx"] == ModelStatus("network_onnx", (1,), "onnxruntime", 32, "CPU")
+    assert models["network_torchscript"].backend == "pytorch"
+    assert models["resnet50"].backend == "ensemble"
+
+
+def test_start_and_stop_can_be_repeated_next_to_another_server(server: TritonServer, one_model: Path) -> None:
+    """Free ports and own shared memory keep servers apart; a stop returns the exit code once."""
+    second = TritonServer(ServerConfig(one_model, port=0))
+    for _ in range(2):
+        second.start()
+        assert second.grpc_url != server.grpc_url
+        assert [model.name for model in second.models()] == ["preprocess"]
+        assert second.wait(timeout_s=0.01) is None
+        assert second.stop() == 0
+        assert second.stop() is None
+    with pytest.raises(ServerError, match="not running"):
+        second.wait()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repository": "nowhere"}, "no model repository .*nowhere: run resnet-build"),
+        ({"repository": "."}, "no version, so its artifact is missing: run resnet-build"),
+        ({"log": "missing/triton.log"}, "missing/triton.log cannot be written: No such file"),
+        ({"host": "nonsense.invalid"}, "cannot listen on nonsense.invalid"),
+        ({"host": "203.0.113.7"}, "cannot listen on 203.0.113.7"),
+        ({"admin_token": "too:short"}, "16 or more letters"),
+        ({"triton_args": ("--no-such-flag",)}, "does not know one of the flags"),
+    ],
+)
+def test_start_is_refused_with_cause_and_remedy(one_model: Path, options: dict, message: str) -> None:
+    """Nothing is started that cannot run."""
+    (one_model.parent / "empty_model").mkdir()
+    (one_model.parent / "empty_model/config.pbtxt").touch()
+    paths = {name: one_model.parent / value for name, value in options.items() if name in {"repository", "log"}}
+    with pytest.raises(ServerError, match=message):
+        TritonServer(ServerConfig(**{"repository": one_model, "port": 0, **options, **paths})).start()
+
+
+def test_start_is_refused_if_a_port_is_taken(one_model: Path) -> None:
+    """The message names the port and the remedy; any of the three counts."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port} .*--port 0"):
+            TritonServer(ServerConfig(one_model, port=port - 1)).start()
+
+
+def test_start_is_refused_without_an_artifact(plain_repository: Path, tmp_path: Path) -> None:
+    """As the backend reports it."""
+    shutil.copytree(plain_repository / "network_onnx", tmp_path / "network_onnx")
+    (tmp_path / "network_onnx/1/model.onnx").unlink()
+    with pytest.raises(ServerError, match="^an artifact is missing: run resnet-build"):
+        TritonServer(ServerConfig(tmp_path, port=0)).start()

@@ -1,0 +1,371 @@
+"""The watchdog: over scripts in place of a server, its schedule of loads, and on the real server."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from resnet_serve import installation, ports, watchdog
+from resnet_serve.watchdog import Api, WorkerWatcher
+
+from .conftest import WAIT_S, is_alive, wait_for, wait_for_end
+
+GRPC_TIMEOUT_S = 0.4
+DIED = "a worker of preprocess died"
+
+# Greets as many connections as it is told to, and then lets the kernel accept them; ends after a while.
+GREETER = """
+import socket, sys, time
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
+    listener.settimeout(float(sys.argv[3]))
+    for _ in range(int(sys.argv[2])):
+        listener.accept()[0].sendall(b"SETTINGS")
+    time.sleep(float(sys.argv[3]))
+"""
+# Prints its process id, and does not end on SIGTERM.
+STUBBORN = "import os, signal, time; signal.signal(15, signal.SIG_IGN); print(os.getpid(), flush=True); time.sleep(600)"
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a watchdog over a script; it is killed in the end."""
+    started = []
+
+    def start_it(*options: str, script: str, arguments: tuple[object, ...] = ()) -> subprocess.Popen[str]:
+        command = [sys.executable, watchdog.__file__, "--exit-timeout-s=1", *options]
+        command += ["--", sys.executable, "-c", script, *map(str, arguments)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        started.append(process)
+        return process
+
+    yield start_it
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and errors of a process that ends."""
+    _, errors = process.communicate(timeout=WAIT_S)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("import sys; sys.exit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137)]
+)
+def test_exit_code_is_the_servers(start: Callable, script: str, code: int) -> None:
+    """And 128 more than the signal that ended it."""
+    assert ended(start(script=script)) == (code, "")
+
+
+@pytest.mark.parametrize("request_stop", [lambda w: w.terminate(), lambda w: w.send_signal(signal.SIGINT), None])
+def test_stop_is_passed_on(start: Callable, request_stop: Callable | None) -> None:
+    """SIGTERM, SIGINT and the end of the parent pipe reach the server as SIGTERM."""
+    process = start(
+        "--parent-pipe",
+        script="import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nprint('ready', flush=True)\nsignal.pause()",
+    )
+    assert process.stdout.readline() == "ready\n"
+    if request_stop:
+        request_stop(process)
+        process.wait(WAIT_S)
+    assert ended(process) == (3, "")  # communicate() closes the pipe
+
+
+def test_standard_input_means_nothing_without_a_parent_pipe(start: Callable) -> None:
+    """As in a container, where it is closed from the beginning."""
+    assert ended(start(script="import time; time.sleep(0.3)")) == (0, "")
+
+
+def test_server_that_does_not_stop_is_killed(start: Callable) -> None:
+    """When its time and that for unloading are up; here the two add up to none."""
+    process = start(f"--exit-timeout-s=-{watchdog.UNLOAD_TIMEOUT_S}", script=STUBBORN)
+    process.stdout.readline()
+    process.terminate()
+    assert ended(process) == (137, "")
+
+
+def test_killed_watchdog_takes_the_server_along(start: Callable) -> None:
+    """The kernel ends the server, though no process signals it."""
+    process = start(script=STUBBORN)
+    server = os.pidfd_open(int(process.stdout.readline()))
+    process.kill()
+    assert select.select([server], [], [], WAIT_S)[0]
+    os.close(server)
+
+
+def test_unfit_token_is_wrong_usage(start: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message gives the rule and not the token."""
+    monkeypatch.setenv("RESNET_ADMIN_TOKEN", "too:short")
+    code, errors = ended(start(script=""))
+    assert code == 2
+    assert "16 or more letters" in errors
+    assert "too:short" not in errors
+
+
+@pytest.mark.parametrize("greetings", [0, 1])
+def test_server_that_stops_greeting_is_killed(start: Callable, greetings: int) -> None:
+    """Long before it would end; one line gives the reason."""
+    (port,) = ports.free_ports("127.0.0.1", 1)
+    options = (f"--grpc=127.0.0.1:{port}", f"--grpc-timeout-s={GRPC_TIMEOUT_S}")
+    code, errors = ended(start(*options, script=GREETER, arguments=(port, greetings, WAIT_S)))
+    assert code == 137
+    assert errors == "watchdog: tritonserver accepts no gRPC connections any more and is killed\n"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "name.invalid"])
+def test_server_that_does_not_listen_there_lives(start: Callable, host: str) -> None:
+    """One that still starts, and one whose name has no address for a moment."""
+    port, other = ports.free_ports("127.0.0.1", 2)
+    options = [f"--grpc={host}:{other}", f"--grpc-timeout-s={GRPC_TIMEOUT_S}"]
+    assert ended(start(*options, script=GREETER, arguments=(port, 0, 3 * GRPC_TIMEOUT_S))) == (0, "")
+
+
+class Scene:
+    """A watcher of one model with one worker; a test sets the clock, and what the server responds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.worker: int | None = 10
+        self.now_s = 1000.0
+        self.loaded: list[str] = []
+        self.error: str | None = None
+        self.is_reachable = True
+        self.reported: list[str] = []
+        line = b"/backends/python/triton_python_backend_stub\0/models/preprocess/1/model.py\0"
+        monkeypatch.setattr(watchdog, "command_lines", lambda _: {self.worker: line} if self.worker else {})
+        monkeypatch.setattr(watchdog.time, "monotonic", lambda: self.now_s)
+        self.watcher = WorkerWatcher(1, self, self.reported.append)  # type: ignore[arg-type]
+        self.watcher.look()
+
+    def request(self, path: str, _body: object = None, **_: float) -> Any:
+        """Respond like Triton, or fail to load."""
+        if not self.is_reachable:
+            raise ConnectionRefusedError
+        if path.endswith("/index"):
+            return [{"name": "preprocess", "version": "1", "state": "READY"}]
+        if path.endswith("/config"):
+            return {"instance_group": [{"count": 1}]}
+        self.loaded.append(path)
+        if self.error:
+            raise OSError(self.error)
+        return None
+
+    def replace_worker(self, worker: int | None) -> None:
+        """End the worker; another one may be there."""
+        self.worker = worker
+        self.watcher.look()
+
+    def wait_for_load(self) -> float:
+        """Let the time pass until the next load; return how long that took, in seconds."""
+        begin_s, count = self.now_s, len(self.loaded)
+        while len(self.loaded) == count:
+            self.now_s += 0.5
+            self.watcher.look()
+        return self.now_s - begin_s
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """One model with one worker."""
+    return Scene(monkeypatch)
+
+
+def test_look_waits_longer_after_each_failing_load(scene: Scene) -> None:
+    """Up to a minute; each failure is reported with the server's reason and the pause."""
+    scene.error = "500 no memory"
+    scene.replace_worker(None)
+    assert [scene.wait_for_load() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert scene.reported[1].endswith("(500 no memory); next try in 2 s")
+
+
+def test_look_replaces_a_worker_that_lasted_at_once(scene: Scene) -> None:
+    """One that dies soon waits; after a minute of life the pauses begin again."""
+    scene.replace_worker(None)
+    scene.replace_worker(11)
+    scene.replace_worker(None)
+    assert len(scene.loaded) == 1
+    assert scene.wait_for_load() == 1
+    scene.replace_worker(12)
+    scene.now_s += 100
+    scene.watcher.look()
+    scene.replace_worker(None)
+    assert len(scene.loaded) == 3
+    assert scene.wait_for_load() == 1
+
+
+def test_look_loads_nothing_while_stopping(scene: Scene) -> None:
+    """All workers end then."""
+    scene.watcher.stopping.set()
+    scene.replace_worker(None)
+    assert scene.loaded == []
+
+
+def test_look_calls_a_server_again_that_did_not_respond(scene: Scene) -> None:
+    """While it starts, nothing can be done; afterwards the dead worker is not forgotten."""
+    scene.is_reachable = False
+    scene.replace_worker(None)
+    scene.is_reachable = True
+    scene.watcher.look()
+    assert len(scene.loaded) == 1
+
+
+def with_instances(path: Path, count: int) -> None:
+    """Have a model served by this many workers."""
+    path.write_text(re.sub(r"(instance_group \{\s+count: )\d+", rf"\g<1>{count}", path.read_text()))
+
+
+def test_dead_worker_is_replaced(serving: Callable, one_model: Path) -> None:
+    """The model responds again within 10 s after the watchdog may act; one line is printed."""
+    with serving(one_model) as running:
+        wait_for(running.answers, "there is no answer")
+        (dead,) = running.workers
+        os.kill(running.watchdog, signal.SIGSTOP)
+        os.kill(dead, signal.SIGKILL)
+        assert not running.answers()
+        os.kill(running.watchdog, signal.SIGCONT)
+        begin_s = time.monotonic()
+        wait_for(running.answers, "the worker was not replaced")
+        assert time.monotonic() - begin_s < 10
+        assert dead not in running.workers
+        wait_for(lambda: DIED in running.log.read_text(), "nothing was logged")
+        (line,) = (line for line in running.errors.read_text().splitlines() if DIED in line)
+        assert line in running.log.read_text()
+        with running.control() as control:
+            assert len(control.config("preprocess").get("model_warmup", [])) <= 1  # callers wait
+        assert running.stop() == 0
+
+
+def test_each_instance_and_version_is_replaced(serving: Callable, one_model: Path) -> None:
+    """One of two workers, and that of an older version, too; a named config, which `config.pbtxt` is not, stays."""
+    shutil.copytree(one_model / "preprocess/1", one_model / "preprocess/2")
+    (one_model / "preprocess/configs").mkdir()
+    tuned = one_model / "preprocess/configs/tuned.pbtxt"
+    text = (one_model / "preprocess/config.pbtxt").read_text()
+    policy = "version_policy {\n  all {\n  }\n}\n"
+    tuned.write_text(re.sub(r"version_policy \{.*?\n\}\n", "", text, flags=re.DOTALL) + policy)
+    with_instances(tuned, 2)
+    complete = [("preprocess", "1")] * 2 + [("preprocess", "2")] * 2
+    with serving(one_model) as running:
+        assert "  model config tuned: preprocess" in running.lines
+        for version in ("1", "2"):
+            wait_for(lambda: sorted(running.workers.values()) == complete, "not every worker is there")
+            before = running.errors.read_text().count(DIED)
+            dead = next(pid for pid, served in running.workers.items() if served[1] == version)
+            os.kill(dead, signal.SIGKILL)
+            wait_for(lambda n=before: running.errors.read_text().count(DIED) > n, "the worker was not replaced")
+        wait_for(lambda: sorted(running.workers.values()) == complete, "not every worker is there")
+        wait_for(running.answers, "there is no answer")
+
+
+def test_loads_by_others_are_left_alone(serving: Callable, one_model: Path) -> None:
+    """Unloading, loading, and a config with fewer instances end workers, and the watchdog loads nothing."""
+    with_instances(one_model / "preprocess/config.pbtxt", 2)
+    with serving(one_model) as running, running.control() as control:
+        assert len(running.workers) == 2
+        config = control.config("preprocess")
+        config["instance_group"][0]["count"] = 1
+        control.load("preprocess", config)
+        wait_for(lambda: len(running.workers) == 1, "the worker of the second instance did not end")
+        control.unload("preprocess")
+        wait_for(lambda: not running.workers, "the worker did not end")
+        (entry,) = control.index()
+        assert entry.state in {"UNLOADING", "UNAVAILABLE"}
+        control.load("preprocess")
+        wait_for(running.answers, "there is no answer")
+        assert "died" not in running.errors.read_text()
+
+
+def test_failed_load_is_reported_and_tried_again(serving: Callable, one_model: Path) -> None:
+    """Until the cause is fixed; the stop afterwards does not take long."""
+    model = one_model / "preprocess/1/model.py"
+    with serving(one_model) as running:
+        code = model.read_text()
+        model.write_text("raise RuntimeError('broken on purpose')\n")
+        os.kill(next(iter(running.workers)), signal.SIGKILL)
+        wait_for(lambda: "next try in 1 s" in running.errors.read_text(), "no failure was reported")
+        assert "broken on purpose" in running.errors.read_text()
+        model.write_text(code)
+        wait_for(running.answers, "the worker was not replaced")
+        assert running.stop() == 0
+
+
+@pytest.mark.parametrize("killed", ["server", "watchdog"])
+def test_crashed_server_is_started_again(serving: Callable, one_model: Path, killed: str) -> None:
+    """With ``--restart`` it comes back at the same addresses, and nothing of the dead one is left, no zombie either.
+
+    The kernel ends the server with its watchdog; both are started again.
+    """
+    with serving(one_model, "--restart") as running:
+        dead, regions = running.processes(), running.shared_memory()
+        os.kill(getattr(running, killed), signal.SIGKILL)
+        wait_for(lambda: "starting it again in 1 s" in running.errors.read_text(), "no restart was announced")
+        assert "exit code" in running.errors.read_text()
+        wait_for(running.answers, "the server did not come back")
+        wait_for_end(dead)
+        assert not any(region.exists() for region in regions)
+        assert all(map(is_alive, running.processes()))
+        assert running.stop() == 0
+        assert not running.shared_memory()
+
+
+def test_restart_that_cannot_succeed_ends_the_command(serving: Callable, one_model: Path) -> None:
+    """Exit code 3 and the reason, when a person has to fix something first."""
+    with serving(one_model, "--restart") as running:
+        shutil.rmtree(one_model / "preprocess/1")
+        os.kill(running.server, signal.SIGKILL)
+        assert running.process.wait(WAIT_S) == 3
+        assert "run resnet-build" in running.errors.read_text()
+
+
+def test_watchdog_alone_serves_a_container(one_model: Path, tmp_path: Path) -> None:
+    """As compose runs it: a token of its own, closed APIs, dead workers replaced, SIGTERM passed on, exit code 0."""
+    installed, (http, grpc) = installation.find(), ports.free_ports("127.0.0.1", 2)
+    installed.compose(tmp_path / "backends")
+    url, script = f"http://127.0.0.1:{http}", shutil.copy(watchdog.__file__, tmp_path)
+    environment = {key: value for key, value in installed.environment().items() if key != "RESNET_ADMIN_TOKEN"}
+    command = [
+        *(sys.executable, "-I", script, "--http", url, "--", str(installed.binary), "--allow-metrics=false"),
+        *(f"--model-repository={one_model}", f"--backend-directory={tmp_path / 'backends'}"),
+        *("--model-control-mode=explicit", "--load-model=*", f"--http-port={http}", f"--grpc-port={grpc}"),
+        *("--http-address=127.0.0.1", "--grpc-address=127.0.0.1"),
+    ]
+    printed = tmp_path / "printed"
+    with printed.open("w") as stream:
+        container = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+    try:
+        unauthenticated = Api(url, "a token of another server")
+        wait_for(lambda: is_ready(unauthenticated), "it did not start")
+        with pytest.raises(OSError, match="403"):
+            unauthenticated.request("v2/repository/index", {})
+        (server,) = map(int, Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split())
+        (worker,) = watchdog.workers_of(server)
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: watchdog.workers_of(server).keys() - {worker}, "the worker was not replaced")
+        wait_for(lambda: DIED in printed.read_text(), "nothing was printed")
+        container.send_signal(signal.SIGTERM)
+        assert container.wait(WAIT_S) == 0
+        assert not is_alive(server)
+    finally:
+        container.kill()
+        container.wait(WAIT_S)
+
+
+def is_ready(api: Api) -> bool:
+    """Whether a server responds that all its models are ready."""
+    try:
+        api.request("v2/health/ready")
+    except OSError:
+        return False
+    return True
