@@ -368,7 +368,7 @@ def own_server(repository_copy: Any, cat: bytes) -> Iterator[TritonServer]:
 
 
 def test_an_overloaded_server_is_429(own_server: TritonServer, cat: bytes, tmp_path: Path) -> None:
-    """The server's own refusal is passed on; what it accepts is answered, without control characters."""
+    """The server's own refusal is passed on; what it accepts is answered, with control characters escaped."""
     found: list[Response] = []
     with running(own_server.grpc_url, tmp_path / "log") as gateway:
 
@@ -384,7 +384,7 @@ def test_an_overloaded_server_is_429(own_server: TritonServer, cat: bytes, tmp_p
     assert {response.status for response in found} == {200, 429}
     for response in found:
         if response.status == 200:
-            assert response.body["predictions"][0]["label"] == "\ufffd[31mcat\ufffd\ufffd"
+            assert response.body["predictions"][0]["label"] == r"\u001b[31mcat\u0007\u202e"
         else:
             assert is_error(response, 429)
             assert response.headers["retry-after"] == "1"
