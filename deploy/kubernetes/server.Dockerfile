@@ -1,6 +1,6 @@
-# What a pod runs: one of the images of deploy/compose, with the watchdog and the check that asks for an answer.
-#   docker build -f deploy/kubernetes/server.Dockerfile --build-arg BASE=resnet50-triton-cpu:0.1.0 .
-ARG BASE=resnet50-triton-cpu:0.1.0
+# What a pod runs: deploy/compose/triton.Dockerfile's image with the watchdog and the check that asks for an answer.
+#   docker build -f deploy/kubernetes/server.Dockerfile --build-arg BASE=resnet50-triton:26.09-0.1.0 .
+ARG BASE=resnet50-triton:26.09-0.1.0
 FROM ${BASE}
 COPY serve/resnet_serve/watchdog.py deploy/compose/healthcheck.py /opt/resnet50/
 USER 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.parse
@@ -30,31 +31,33 @@ MOST_ADDED_BYTES = 530_000_000
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Project]:
-    """`docker compose up build triton-cpu`, healthy; taken away at the end without a trace."""
+    """`docker compose up build triton-wheel`, healthy; taken away at the end without a trace."""
     variables = {"RESNET_ADMIN_TOKEN": TOKEN, "LOADTEST_RATE": "5/s", "LOADTEST_DURATION": "15s"}
     with project.project("cpu", FOLDER / "prometheus.yml", **variables) as made:
-        made.run("up", "--build", "--wait", "--wait-timeout", "600", "build", "triton-cpu")
+        made.run("up", "--build", "--wait", "--wait-timeout", "600", "build", "triton-wheel")
         yield made
     assert made.remains() == []
 
 
-def test_a_photo_is_classified_from_the_host(served: Project, cat: bytes) -> None:
-    """Over gRPC and HTTP, and rightly."""
-    for url in (served.grpc_url, served.http_url):
-        with Client(url) as client:
-            assert client.classify(cat).top.index in CAT_CLASSES
+def test_wheel_classifies_over_grpc_only(served: Project, cat: bytes) -> None:
+    """Its HTTP stays in the container, where the healthcheck asks; a warning names the release."""
+    with Client(served.grpc_url) as client:
+        assert client.classify(cat).top.index in CAT_CLASSES
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", served.ports["HTTP_PORT"])) != 0
+    assert "for trusted networks only" in served.logs("triton-wheel")
 
 
 def test_the_image_holds_no_torch(served: Project) -> None:
     """It is most of the size, and served is ONNX; the server says what it leaves out."""
-    done = served.run("exec", "-T", "triton-cpu", "python3", "-c", "import torch", check=False)
+    done = served.run("exec", "-T", "triton-wheel", "python3", "-c", "import torch", check=False)
     assert "No module named 'torch'" in done.stdout
-    assert "network_torchscript    is not served: torch is not installed" in served.logs("triton-cpu")
+    assert "network_torchscript    is not served: torch is not installed" in served.logs("triton-wheel")
 
 
 def test_the_image_is_small(served: Project) -> None:
     """What it adds to the image of Python stays below a bound; docs/deployment.md states its size."""
-    images = ("python:3.11-slim", f"{served.name}-triton-cpu")
+    images = ("python:3.11-slim", f"{served.name}-triton-wheel")
     base, ours = (int(served.docker("image", "inspect", "--format", "{{.Size}}", image)) for image in images)
     assert ours - base < MOST_ADDED_BYTES
 
@@ -70,14 +73,14 @@ def test_strangers_classify_and_no_more(served: Project, monkeypatch: pytest.Mon
 
 def test_a_dead_worker_is_replaced(served: Project, cat: bytes) -> None:
     """Without a hand, and the container goes on."""
-    processes = served.docker("top", served.container("triton-cpu"), "-eo", "pid,args")
+    processes = served.docker("top", served.container("triton-wheel"), "-eo", "pid,args")
     (worker,) = [int(line.split()[0]) for line in processes.splitlines() if "stub /models/preprocess/" in line]
     os.kill(worker, signal.SIGKILL)
     with Client(served.grpc_url, timeout_s=60) as client:
         client.wait_until_ready(60)
         assert client.classify(cat).top.index in CAT_CLASSES
-    assert "a worker of preprocess died" in served.logs("triton-cpu")
-    served.wait_for_health("triton-cpu", "healthy", 60)
+    assert "a worker of preprocess died" in served.logs("triton-wheel")
+    served.wait_for_health("triton-wheel", "healthy", 60)
 
 
 def test_prometheus_sees_it(served: Project, cat: bytes) -> None:
@@ -126,9 +129,9 @@ def test_another_build_does_nothing(served: Project) -> None:
 
 def test_it_stops_when_told(served: Project) -> None:
     """SIGTERM ends it by itself, before the engine would kill it."""
-    served.run("stop", "--timeout", "50", "triton-cpu")
+    served.run("stop", "--timeout", "50", "triton-wheel")
     state = served.docker(
-        "inspect", "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}", served.container("triton-cpu")
+        "inspect", "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}", served.container("triton-wheel")
     )
     assert state.split() == ["0", "false"]
     assert subprocess.run(["docker", "volume", "ls", "-q"], capture_output=True, text=True, check=True).stdout

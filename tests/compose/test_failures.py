@@ -14,10 +14,10 @@ LAST_LINES = 6
 
 
 def last_lines_of_up(*overrides: Path, **variables: str) -> str:
-    """What a person sees last who has typed `docker compose up build triton-cpu`."""
+    """What a person sees last who has typed `docker compose up build triton-wheel`."""
     with project.project("broken", *overrides, **variables) as made:
-        made.run("build", "build", "triton-cpu")
-        done = made.run("up", "--no-build", "build", "triton-cpu", check=False)
+        made.run("build", "build", "triton-wheel")
+        done = made.run("up", "--no-build", "build", "triton-wheel", check=False)
         assert done.returncode != 0
     return "\n".join(done.stdout.rstrip().splitlines()[-LAST_LINES:])
 

@@ -12,7 +12,7 @@ from . import project
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
-PROFILES = ("cpu", "gateway", "loadtest", "monitoring", "tracing")
+PROFILES = ("cpu", "wheel", "gateway", "loadtest", "monitoring", "tracing")
 CAT_CLASSES = range(281, 288)
 FOLDER = Path(__file__).parent
 
@@ -39,14 +39,14 @@ def test_without_a_gpu_the_reservation_is_refused() -> None:
 
 
 def test_the_service_serves_with_another_image(cat: bytes) -> None:
-    """With the reservation reset and a stand-in for NVIDIA's image, its own command and healthcheck do their work.
+    """With a stand-in for NVIDIA's image, ``triton-cpu``'s own command and healthcheck do their work.
 
     The repository is one for GPUs; without one, TensorRT's keys are passed over.
     """
-    files = (FOLDER / "stand-in.yml", FOLDER / "no-gpu.yml")
-    with project.project("gpu", *files, BUILD_ARGS="--accelerator=tensorrt") as made:
-        made.run("build", "build", "triton")
-        made.run("up", "--no-build", "--wait", "--wait-timeout", "600")
+    variables = {"BUILD_ARGS": "--accelerator=tensorrt", "MODEL_CONFIG": "gpu"}
+    with project.project("cpu", FOLDER / "stand-in.yml", **variables) as made:
+        made.run("build", "build", "triton-cpu")
+        made.run("up", "--no-build", "--wait", "--wait-timeout", "600", "build", "triton-cpu")
         assert "up to date" in made.run("run", "--rm", "--no-deps", "-T", "build").stdout
         for url in (made.grpc_url, made.http_url):
             with Client(url) as client:
