@@ -115,3 +115,17 @@ def test_read_refuses_damaged_files(tmp_path: Path, name: str, content: bytes) -
     path.write_bytes(content)
     with pytest.raises(BuildError, match=name):
         read(path)
+
+
+def test_read_counts_tensors_by_storage(tmp_path: Path) -> None:
+    """Many views of one small storage are refused before they are converted; views of its parts are read."""
+    values = torch.zeros(1 << 20)
+    path = tmp_path / "views.pth"
+    torch.save({f"layer{number}.weight": values for number in range(1000)}, path)
+    assert path.stat().st_size < 8 << 20
+    with pytest.raises(BuildError, match=r"repeats values .* save \.clone\(\) of each"):
+        read(path)
+    torch.save({"a.weight": values[:100], "b.weight": values[100:]}, path)
+    assert {name: len(tensor) for name, tensor in read(path).items()} == {
+        "a.weight": 100, "b.weight": (1 << 20) - 100,
+    }  # fmt: skip
