@@ -227,22 +227,22 @@ def test_rollout_needs_the_token(service: Service, token: str) -> None:
     assert "RESNET_ADMIN_TOKEN" in result.errors
 
 
-def test_rollout_reports_a_missing_version(service: Service) -> None:
-    """Exit code 3, and how to make it; of all networks, or of those that are named."""
-    result = service.roll_out(2)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "has no version 2 of network_a, network_b: run resnet-build --model-version 2"),
+        (("--model", "network_b", "--model", "network_a"), "has no version 2 of network_a: run"),
+        # An ensemble is not a network.
+        (("--model", "resnet50_a"), "serves no network resnet50_a; it serves network_a, network_b"),
+    ],
+)
+def test_rollout_reports_what_is_missing(service: Service, arguments: tuple[str, ...], message: str) -> None:
+    """Exit code 3, and how to make it."""
+    if arguments:
+        service.place(network_b=network())
+    result = service.roll_out(2, *arguments)
     assert result.code == 3
-    assert "has no version 2 of network_a, network_b: run resnet-build --model-version 2" in result.errors
-    service.place(network_b=network())
-    result = service.roll_out(2, "--model", "network_a", "--model", "network_b")
-    assert result.code == 3
-    assert "has no version 2 of network_a: run" in result.errors
-
-
-def test_rollout_reports_an_unknown_network(service: Service) -> None:
-    """An ensemble is not a network; the message lists the networks."""
-    result = service.roll_out(2, "--model", "resnet50_a")
-    assert result.code == 3
-    assert "serves no network resnet50_a; it serves network_a, network_b" in result.errors
+    assert message in result.errors
 
 
 def test_rollout_leaves_a_version_in_service(service: Service) -> None:
@@ -266,15 +266,11 @@ def test_rollout_brings_versions_into_service_and_back(service: Service) -> None
     assert back.code == 0, back
     service.assert_unchanged()
     assert service.directories("network_b") == ["1", "refused-2"]
-
-
-def test_rollout_of_a_version_that_was_set_aside(service: Service) -> None:
-    """Its directory gets its number back by hand; what was set aside before stays."""
-    for aside in (["refused-2"], ["refused-2", "refused-2-2"]):
-        service.place(network_a=network(SHARPER))
-        assert service.roll_out(2, *ANY_LATENCY).code == 0
-        assert service.roll_out(1).code == 0
-        assert service.directories("network_a") == ["1", *aside]
+    # Placed by hand again, it is rolled out again; what was set aside before stays.
+    service.place(network_a=network(SHARPER))
+    assert service.roll_out(2, *ANY_LATENCY).code == 0
+    assert service.roll_out(1).code == 0
+    assert service.directories("network_a") == ["1", "refused-2", "refused-2-2"]
 
 
 @pytest.mark.parametrize(
