@@ -86,8 +86,11 @@ def _check_tls(config: ServerConfig) -> None:
             raise UnservableError("--tls-client-ca needs --tls-certificate and --tls-key")
         return
     for option, path in (("certificate", certificate), ("key", key), ("client-ca", client_ca)):
-        if path is not None:
-            _check_readable(f"--tls-{option}", path)
+        try:
+            if path is not None:
+                path.open("rb").close()
+        except OSError as exc:
+            raise UnservableError(f"--tls-{option} {path} cannot be read: {exc.strerror}") from exc
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=_refuse_passphrase)
@@ -98,13 +101,6 @@ def _check_tls(config: ServerConfig) -> None:
             context.load_verify_locations(client_ca)
         except ssl.SSLError as exc:
             raise UnservableError(f"--tls-client-ca {client_ca} is no PEM file of certificates ({exc})") from exc
-
-
-def _check_readable(option: str, path: Path) -> None:
-    try:
-        path.open("rb").close()
-    except OSError as exc:
-        raise UnservableError(f"{option} {path} cannot be read: {exc.strerror}") from exc
 
 
 def _refuse_passphrase() -> str:

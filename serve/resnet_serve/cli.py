@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import importlib
 import os
 import shlex
 import signal
@@ -24,8 +23,6 @@ from resnet_serve.server import TritonServer
 from resnet_serve.session import Session, StopRequested
 
 EXIT_STOPPED, EXIT_NOT_STARTED = 0, 3
-# Subcommand → the module with its `main`; without one, the command serves.
-_SUBCOMMANDS = {"rollout": "resnet_serve.rollout.cli", "gateway": "resnet_serve.gateway.cli"}
 _EPILOG = """\
 Everything after -- goes to tritonserver as it is: resnet-serve -- --log-verbose=1
 `resnet-serve rollout --help` shows how to bring a new version of a model into service,
@@ -39,9 +36,14 @@ with --exit-after: those of the command, 130 or 143 if a signal stopped it
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in _SUBCOMMANDS:
-        code: int = importlib.import_module(_SUBCOMMANDS[argv[0]]).main(argv[1:])
-        return code
+    if argv[:1] == ["rollout"]:
+        from resnet_serve.rollout import cli as rollout
+
+        return rollout.main(argv[1:])
+    if argv[:1] == ["gateway"]:
+        from resnet_serve.gateway import cli as gateway
+
+        return gateway.main(argv[1:])
     args = parser().parse_args(argv)
     log = args.log or _new_log()
     code = EXIT_NOT_STARTED

@@ -42,27 +42,18 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
         folder: the server's temporary folder; its name begins the names of the shared-memory regions.
         numbers: the ports of HTTP, gRPC and metrics.
     """
-    http, grpc, metrics = map(str, numbers)
-    flags = {
-        "model-repository": str(repository),
-        "backend-directory": str(folder / "backends"),
-        "http-address": config.http_host,
-        "http-port": http,
-        "grpc-address": config.host,
-        "grpc-port": grpc,
-        "metrics-address": config.metrics_host,
-        "metrics-port": metrics,
-        "exit-timeout-secs": str(config.exit_timeout_s),
-    }
-    regions = [
-        f"--backend-config={name},shm-region-prefix-name={folder.name}_"
-        for name in ("python", *installation.NETWORK_BACKENDS)
-    ]
+    http, grpc, metrics = numbers
+    regions = f"shm-region-prefix-name={folder.name}_"
     return [
-        *(f"--{name}={value}" for name, value in flags.items()),
+        f"--model-repository={repository}",
+        f"--backend-directory={folder / 'backends'}",
+        *(f"--http-address={config.http_host}", f"--http-port={http}"),
+        *(f"--grpc-address={config.host}", f"--grpc-port={grpc}"),
+        *(f"--metrics-address={config.metrics_host}", f"--metrics-port={metrics}"),
+        f"--exit-timeout-secs={config.exit_timeout_s}",
+        *(f"--backend-config={name},{regions}" for name in ("python", *installation.NETWORK_BACKENDS)),
         # The build writes whole configurations; completing them would start every worker twice.
         "--disable-auto-complete-config",
-        *regions,
         *_control(config),
         *([f"--model-config-name={name}"] if (name := models.model_config_name(config)) else []),
         *_tls(config),

@@ -1,4 +1,4 @@
-"""What is wrong with Kubernetes manifests, as sentences: by the schemas, by policy, and between each other.
+"""Problems of Kubernetes manifests, as messages: by the schemas, by policy, and between each other.
 
 Kubernetes' own kinds are held to its schemas. Those of operators (ServiceMonitor, PrometheusRule, KServe's two) have
 none in that package; of them only the pods, the names and the ports are looked at.
@@ -38,9 +38,9 @@ def render(folder: Path) -> list[Manifest]:
     return list(yaml.safe_load_all(result.stdout))
 
 
-def complaints(manifests: list[Manifest]) -> list[str]:
+def problems(manifests: list[Manifest]) -> list[str]:
     """Everything that is wrong."""
-    found = [sentence for manifest in manifests for sentence in (*by_schema(manifest), *by_policy(manifest))]
+    found = [problem for manifest in manifests for problem in (*by_schema(manifest), *by_policy(manifest))]
     return [*found, *between(manifests)]
 
 
@@ -72,7 +72,7 @@ def containers(pod: Manifest) -> list[Manifest]:
 
 
 def by_policy(manifest: Manifest) -> Iterator[str]:
-    """The Pod Security Standard ``restricted``, and what every pod of ours has beside it."""
+    """The Pod Security Standard ``restricted``, and what every pod of ours has in addition."""
     pod = pod_of(manifest)
     if pod is None:
         return
@@ -80,12 +80,12 @@ def by_policy(manifest: Manifest) -> Iterator[str]:
     for volume in pod.get("volumes", []):
         if not VOLUMES.issuperset(volume.keys() - {"name"}):
             yield f"the volume {volume['name']} is of a kind that reaches the node"
-    # KServe's account is said by the service that uses the runtime.
+    # KServe's account is named by the service that uses the runtime.
     if manifest["kind"] == "Deployment" and pod.get("automountServiceAccountToken") is not False:
         yield "the pod is given a token of the cluster"
     for container in containers(pod):
-        found = (*_rights(container, pod.get("securityContext", {})), *_care(container))
-        yield from (f"{container['name']}: {sentence}" for sentence in found)
+        found = (*_rights(container, pod.get("securityContext", {})), *_limits(container))
+        yield from (f"{container['name']}: {problem}" for problem in found)
     for container in pod["containers"]:
         missing = {"startupProbe", "readinessProbe", "livenessProbe"} - container.keys()
         yield from (f"{container['name']}: there is no {probe}" for probe in sorted(missing))
@@ -106,7 +106,7 @@ def _rights(container: Manifest, of_pod: Manifest) -> Iterator[str]:
         yield "its root file system can be written"
 
 
-def _care(container: Manifest) -> Iterator[str]:
+def _limits(container: Manifest) -> Iterator[str]:
     resources = container.get("resources", {})
     if "memory" not in resources.get("limits", {}) or "cpu" not in resources.get("requests", {}):
         yield "what it may take is not bounded"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .manifests import KUBERNETES, Manifest, complaints, pod_of, render
+from .manifests import KUBERNETES, Manifest, pod_of, problems, render
 from .test_monitoring import needs_promtool
 
 OVERLAYS = ("cpu", "gpu", "kserve")
@@ -32,9 +32,9 @@ def only(manifests: list[Manifest], kind: str) -> Manifest:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_nothing_is_wrong(rendered: dict[str, list[Manifest]], overlay: str) -> None:
+def test_overlay_has_no_problems(rendered: dict[str, list[Manifest]], overlay: str) -> None:
     """Schemas of two versions of Kubernetes, the standard `restricted`, and every name that another one has to have."""
-    assert complaints(rendered[overlay]) == []
+    assert problems(rendered[overlay]) == []
 
 
 def pod(manifests: list[Manifest]) -> Manifest:
@@ -60,7 +60,7 @@ MISTAKES: dict[str, Callable[[list[Manifest]], object]] = {
     "written down": lambda m: pod(m)["containers"][0]["env"].append({"name": "RESNET_ADMIN_TOKEN", "value": "x"}),
     "no livenessProbe": lambda m: pod(m)["containers"][0].pop("livenessProbe"),
     "token of the cluster": lambda m: pod(m).pop("automountServiceAccountToken"),
-    "service account is not there": lambda m: pod(m).update(serviceAccountName="somebody"),
+    "service account is not there": lambda m: pod(m).update(serviceAccountName="other"),
     "do not go together": lambda m: pod(m)["volumes"].pop(),
     "selects no pod": lambda m: only(m, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"].update(a="b"),
     "no container has the ports ['metrics']": lambda m: pod(m)["containers"][0]["ports"].pop(),
@@ -69,24 +69,24 @@ MISTAKES: dict[str, Callable[[list[Manifest]], object]] = {
 }
 
 
-@pytest.mark.parametrize("sentence", MISTAKES)
-def test_a_mistake_is_found(rendered: dict[str, list[Manifest]], sentence: str) -> None:
-    """Each check complains about the mistake that it is there for."""
+@pytest.mark.parametrize("problem", MISTAKES)
+def test_problems_find_a_mistake(rendered: dict[str, list[Manifest]], problem: str) -> None:
+    """Each check finds the mistake that it is there for."""
     manifests = copy.deepcopy(rendered["cpu"])
-    MISTAKES[sentence](manifests)
-    assert any(sentence in complaint for complaint in complaints(manifests))
+    MISTAKES[problem](manifests)
+    assert any(problem in found for found in problems(manifests))
 
 
-def test_a_mistake_in_a_file_is_found(tmp_path: Path) -> None:
+def test_render_and_problems_find_a_mistake_in_a_file(tmp_path: Path) -> None:
     """Not only in what was rendered: a key that is spelt wrong in a file does not get through."""
     shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
     path = tmp_path / "kubernetes/base/deployment.yaml"
     path.write_text(path.read_text().replace("livenessProbe:", "liveProbe:"))
-    found = complaints(render(tmp_path / "kubernetes/overlays/cpu"))
-    assert any("liveProbe" in complaint for complaint in found)
+    found = problems(render(tmp_path / "kubernetes/overlays/cpu"))
+    assert any("liveProbe" in problem for problem in found)
 
 
-def test_probes_ask_the_right_doors(rendered: dict[str, list[Manifest]]) -> None:
+def test_probes_request_the_right_urls(rendered: dict[str, list[Manifest]]) -> None:
     """Liveness is whether the process lives, readiness an answer; nothing that overload can fail restarts a pod."""
     for overlay in OVERLAYS:
         (server,) = (pod_of(manifest)["containers"][0] for manifest in rendered[overlay] if pod_of(manifest))
@@ -108,7 +108,7 @@ def test_the_gateway_calls_the_server_of_its_own_pod(rendered: dict[str, list[Ma
         assert "volumeMounts" not in gateway
 
 
-def test_a_pod_has_time_to_drain(rendered: dict[str, list[Manifest]]) -> None:
+def test_pod_has_time_to_drain(rendered: dict[str, list[Manifest]]) -> None:
     """preStop, running requests and unloading fit into the grace period, and callers hear of it before the end."""
     for overlay in ("cpu", "gpu"):
         spec = pod(rendered[overlay])
@@ -151,13 +151,13 @@ def test_a_repository_from_a_claim(tmp_path: Path) -> None:
     monitoring = "  - ../../components/monitoring\n"
     path.write_text(path.read_text().replace(monitoring, f"{monitoring}  - ../../components/models-from-claim\n"))
     manifests = render(tmp_path / "kubernetes/overlays/cpu")
-    assert complaints(manifests) == []
+    assert problems(manifests) == []
     assert not pod(manifests).get("initContainers")
     claimed = next(volume for volume in pod(manifests)["volumes"] if volume["name"] == "models")
     assert claimed["persistentVolumeClaim"] == {"claimName": "resnet50-models", "readOnly": True}
 
 
-def test_rule_adapter_and_autoscaler_speak_of_the_same(rendered: dict[str, list[Manifest]]) -> None:
+def test_rule_adapter_and_autoscaler_name_the_same_metric(rendered: dict[str, list[Manifest]]) -> None:
     """The rule's name is what the adapter looks for, and its name for it is what the autoscaler asks for."""
     rule = only(rendered["cpu"], "PrometheusRule")["spec"]["groups"][0]["rules"][0]
     values = yaml.safe_load((KUBERNETES / "components/monitoring/adapter-values.yaml").read_text())
@@ -169,7 +169,7 @@ def test_rule_adapter_and_autoscaler_speak_of_the_same(rendered: dict[str, list[
 
 
 @needs_promtool
-def test_the_rule_tells_the_time_in_queues(rendered: dict[str, list[Manifest]], tmp_path: Path) -> None:
+def test_rule_measures_the_time_in_queues(rendered: dict[str, list[Manifest]], tmp_path: Path) -> None:
     """A pod with 10 requests a second that wait 30 ms each has 0.03; an idle one has 0, not nothing."""
     rules = only(rendered["cpu"], "PrometheusRule")["spec"]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))

@@ -31,30 +31,19 @@ def promtool(*arguments: str) -> None:
 
 @needs_promtool
 def test_prometheus_accepts_configuration_and_rules() -> None:
-    """What compose mounts is valid."""
+    """What compose mounts is valid, and the rules' own tests pass: they fire, and stay silent."""
     promtool("check", "config", "prometheus.yml")
-
-
-@needs_promtool
-def test_rules_fire_and_stay_silent() -> None:
-    """The rules' own tests pass."""
     promtool("test", "rules", "rules_test.yml")
 
 
-def test_each_rule_is_tested_both_ways() -> None:
-    """No rule is without a test in which it fires and one in which it stays silent."""
+def test_rules_are_tested_both_ways_and_documented() -> None:
+    """Each has a test in which it fires, one in which it stays silent, and a line in docs/monitoring.md."""
     rules = re.findall(r"- alert: (\w+)", (PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))
     cases = (PROMETHEUS / "rules_test.yml").read_text(encoding="utf-8")
     silent = re.findall(r"alertname: (\w+), exp_alerts: \[\]", cases)
     firing = re.findall(r"alertname: (\w+)\n\s+exp_alerts:\n\s+- exp_labels", cases)
     assert len(rules) >= 8
-    assert set(silent) == set(rules)
-    assert set(firing) == set(rules)
-
-
-def test_the_page_lists_all_alerts() -> None:
-    """docs/monitoring.md has one line for each alert."""
-    rules = re.findall(r"- alert: (\w+)", (PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))
+    assert set(silent) == set(rules) == set(firing)
     page = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([A-Z]\w+[a-z])` \|", page, re.MULTILINE) == rules
 
@@ -65,7 +54,7 @@ def panels() -> list[dict]:
     return [panel for panel in found if panel["type"] != "row"]
 
 
-def test_shares_of_failures_are_halved() -> None:
+def test_queries_halve_shares_of_failures() -> None:
     """Ensembles count a failed request twice, so wherever failures are compared with answers half of them count."""
     groups = yaml.safe_load((PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))["groups"]
     queries = [rule["expr"] for group in groups for rule in group["rules"]]
@@ -76,8 +65,8 @@ def test_shares_of_failures_are_halved() -> None:
         assert re.findall(r"request_failure\S+( / 2)?", share) == [" / 2"] * 2, share
 
 
-def test_every_panel_says_what_it_shows() -> None:
-    """Each panel has a title, a sentence, a unit, a query, and the provisioned data source."""
+def test_panels_describe_what_they_show() -> None:
+    """Each panel has a title, a description, a unit, a query, and the provisioned data source."""
     for panel in panels():
         assert panel["title"]
         assert panel["description"].endswith(".")

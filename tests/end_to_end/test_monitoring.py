@@ -159,7 +159,7 @@ def rules(url: str) -> list[dict]:
     return json.loads(get(f"{url}/api/v1/rules"))["data"]["groups"][0]["rules"]
 
 
-def test_the_server_exports_every_metric_that_is_named(monitored: TritonServer) -> None:
+def test_server_exports_every_metric_that_is_named(monitored: TritonServer) -> None:
     """Dashboard and rules name no metric that the server does not have, from the start and without any request."""
     named = metrics_in(DASHBOARD.read_text(encoding="utf-8") + (PROMETHEUS / "rules.yml").read_text(encoding="utf-8"))
     page = get(monitored.metrics_url)
@@ -167,7 +167,7 @@ def test_the_server_exports_every_metric_that_is_named(monitored: TritonServer) 
     assert 'nv_inference_request_success{model="resnet50"' in page
 
 
-def test_every_query_returns_data_under_load(monitored: TritonServer, prometheus: str, photos: dict[str, Path]) -> None:
+def test_queries_return_data_under_load(monitored: TritonServer, prometheus: str, photos: dict[str, Path]) -> None:
     """No panel stays empty, except those of the GPU on a machine without one."""
     with load(monitored.grpc_url, photos["cat"]):
         on_cpu = [query for query in queries() if not metrics_in(query) & GPU_METRICS]
@@ -178,7 +178,7 @@ def test_every_query_returns_data_under_load(monitored: TritonServer, prometheus
         )
 
 
-def test_rules_work_and_say_nothing_about_a_healthy_server(
+def test_rules_work_and_do_not_fire_on_a_healthy_server(
     monitored: TritonServer, prometheus: str, photos: dict[str, Path]
 ) -> None:
     """Prometheus has evaluated every rule without an error, and none fires while photos are classified."""
@@ -187,7 +187,7 @@ def test_rules_work_and_say_nothing_about_a_healthy_server(
     assert [rule["name"] for rule in rules(prometheus) if rule["state"] == "firing"] == []
 
 
-def test_an_unloaded_model_is_noticed(monitored: TritonServer, prometheus: str) -> None:
+def test_rules_notice_an_unloaded_model(monitored: TritonServer, prometheus: str) -> None:
     """The expression of ModelNotServed is true as soon as the default model is unloaded."""
     (query,) = [rule["query"] for rule in rules(prometheus) if rule["name"] == "ModelNotServed"]
     assert ask(prometheus, query) == []
@@ -196,7 +196,7 @@ def test_an_unloaded_model_is_noticed(monitored: TritonServer, prometheus: str) 
     wait_until(lambda: ask(prometheus, query) == [1.0], lambda: get(monitored.metrics_url))
 
 
-def test_a_stopped_server_is_noticed(monitored: TritonServer, prometheus: str) -> None:
+def test_rules_notice_a_stopped_server(monitored: TritonServer, prometheus: str) -> None:
     """The expression of ServerDown is true as soon as the server is gone; this test is the module's last."""
     assert ask(prometheus, 'up{job="triton"} == 0') == []
     monitored.stop()

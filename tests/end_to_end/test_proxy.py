@@ -54,7 +54,7 @@ def proxy(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
-def test_photos_go_through_encrypted(proxy: tuple[int, Path], photos: dict[str, Path], scheme: str) -> None:
+def test_proxy_passes_images_on_encrypted(proxy: tuple[int, Path], photos: dict[str, Path], scheme: str) -> None:
     """One port serves both protocols; the certificate is verified."""
     port, authority = proxy
     with Client(f"{scheme}://localhost:{port}", ca_certificate=authority) as client:
@@ -63,7 +63,7 @@ def test_photos_go_through_encrypted(proxy: tuple[int, Path], photos: dict[str, 
 
 
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
-def test_what_is_too_large_is_refused_there(proxy: tuple[int, Path], scheme: str) -> None:
+def test_proxy_refuses_what_is_too_large(proxy: tuple[int, Path], scheme: str) -> None:
     """Before it has been received; the server never sees it."""
     port, authority = proxy
     with Client(f"{scheme}://localhost:{port}", ca_certificate=authority, max_attempts=1) as client:

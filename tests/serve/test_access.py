@@ -61,8 +61,8 @@ def test_token_from_refuses_a_file_without_a_token(
 
 def test_check_refuses_unknown_apis() -> None:
     """With those that there are."""
-    with pytest.raises(ServerError, match=r"'doors' cannot be opened.*metadata, model-config"):
-        access.check(ServerConfig("models", open_apis=("doors",)))
+    with pytest.raises(ServerError, match=r"'models' cannot be opened.*metadata, model-config"):
+        access.check(ServerConfig("models", open_apis=("models",)))
 
 
 def test_config_closes_what_is_not_open() -> None:

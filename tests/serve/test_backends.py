@@ -264,7 +264,7 @@ def test_shared_cores_second_is_not_alone(tmp_path: Path) -> None:
 
 
 def test_shared_cores_need_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some network file systems refuse flock(2): then nobody is alone, and every request is answered."""
+    """Some network file systems refuse flock(2): then no instance is alone, and every request is answered."""
 
     def refuse(_folder: int, _lock: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -27,7 +27,7 @@ THREADS = len(os.sched_getaffinity(0)) + 1
         (("--then", ""), "argument --then: it names no command"),
         (("--then", "sh -c 'true"), "argument --then: No closing quotation"),
         (("--port", "many"), "argument --port: invalid int value: 'many'"),
-        (("--open-apis", "metadata,doors"), "argument --open-apis: invalid name 'doors': expected none, all, or "),
+        (("--open-apis", "metadata,models"), "argument --open-apis: invalid name 'models': expected none, all, or "),
         (("--model-config-name", "configs/tuned"), "argument --model-config-name: 'configs/tuned' is not a name"),
         (("--", "--model-config-name=tuned"), "--model-config-name is an option of resnet-serve: write it before --"),
         *(

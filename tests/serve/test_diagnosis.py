@@ -69,7 +69,7 @@ def parameters(**values: str) -> dict[str, dict[str, str]]:
 
 
 def test_warnings_report_little_shared_memory(host: pytest.MonkeyPatch) -> None:
-    """Docker gives a container 64 MB unless told otherwise."""
+    """Docker gives a container 64 MB by default."""
     assert diagnosis.warnings([]) == []
     host.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * MB))
     (message,) = diagnosis.warnings([])

@@ -62,7 +62,7 @@ def test_model_config_reads_parameters(
 @example("a" * 16 + "\n")
 @example("a" * 16 + ",trace:x=y")
 def test_admin_token_is_one_or_refused(token: str) -> None:
-    """A token that Triton's flags cannot carry is refused, without being told; no object shows one."""
+    """A token that Triton's flags cannot carry is refused, and not printed; no object shows one."""
     config = ServerConfig("models", admin_token=token)
     assert not token or len(token) < 8 or token not in repr(config)
     try:

@@ -1,4 +1,4 @@
-"""``resnet-serve rollout``: usage, images, and rollouts on the real server with two small networks behind ensembles."""
+"""``resnet-serve rollout`` on the real server, with two small networks, each behind an ensemble."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -22,104 +21,16 @@ from resnet_client import Client, ClientConfig, UnavailableError
 from resnet_client.admin import ModelControl
 from resnet_serve import ServerConfig, TritonServer
 from resnet_serve.rollout import cli
-from resnet_serve.rollout.comparison import load_images, top_1
-from resnet_serve.rollout.network import Network
+from resnet_serve.rollout.comparison import load_images
 from resnet_serve.rollout.rollout import Rollout, RolloutError
 from tritonclient.grpc import model_config_pb2 as pb
 
 from .conftest import add_network
 from .small_network import OTHER, SHARPER, network
 
-ROOT = Path(__file__).resolve().parents[2]
 ENSEMBLES = {"network_a": "resnet50_a", "network_b": "resnet50_b"}
 # How long small networks take is noise.
 ANY_LATENCY = ("--max-p99-ratio", "1000")
-
-
-@pytest.mark.parametrize("url", ["http://localhost:8000", "grpc://a:8001,grpc://b:8001"])
-def test_main_takes_the_grpc_address_of_one_server(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong usage: exit code 2, and why."""
-    assert cli.main(["--model-version", "2", "--url", url]) == 2
-    assert "the gRPC address of one server" in capsys.readouterr().err
-
-
-def test_main_reports_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 3."""
-    assert cli.main(["--model-version", "2", "--url", "grpc://127.0.0.1:1"]) == 3
-    assert "cannot be reached" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["--model-version", "0"],
-        ["--model-version", "2", "--min-agreement", "99"],
-        ["--model-version", "2", "--max-p99-ratio", "nan"],
-        ["--model-version", "2", "--calls", "0"],
-        ["--model-version", "2", "--repository", "/nowhere"],
-        ["--model-version", "2", "--artifact", "/nowhere/model.onnx"],
-    ],
-)
-def test_main_refuses_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, before any request."""
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(arguments)
-    assert "usage: resnet-serve rollout" in capsys.readouterr().err
-
-
-def test_parser_has_the_documented_options(capsys: pytest.CaptureFixture[str]) -> None:
-    """The page's table has every option, and no other; --weights is resnet-build's, in an example."""
-    option = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["--help"])
-    page = (ROOT / "docs/rollout.md").read_text(encoding="utf-8")
-    table = "\n".join(line for line in page.splitlines() if line.startswith("|"))
-    assert set(option.findall(table)) == set(option.findall(capsys.readouterr().out)) - {"--help", "--weights"}
-
-
-def test_load_images_are_always_the_same() -> None:
-    """As many as requested, all different, the short side as long as the network's preprocessing makes it."""
-    found = load_images(None, side=64, count=40)
-    load_images.cache_clear()
-    again = load_images(None, side=64, count=40)
-    assert all(np.array_equal(one, two) for one, two in zip(found, again, strict=True))
-    assert {min(image.shape[:2]) for image in found} == {64}
-    assert len({image.tobytes() for image in found}) == 40
-
-
-def test_load_images_are_spread_over_a_directory(tmp_path: Path) -> None:
-    """So that directories of classes are all seen."""
-    for number in range(10):
-        directory = tmp_path / f"class_{number}"
-        directory.mkdir()
-        Image.new("RGB", (40, 30), (number, 0, 0)).save(directory / "image.png")
-    images = load_images(tmp_path, side=16, count=5)
-    assert [int(image[0, 0, 0]) for image in images] == [0, 2, 4, 6, 8]
-    assert {image.shape for image in images} == {(16, 21, 3)}
-
-
-def test_top_1_of_a_single_class_is_whether_it_is_probable() -> None:
-    """A network of one class has no other class to be compared with."""
-    assert top_1(np.array([[0.2], [0.9]])).tolist() == [0, 1]
-    assert top_1(np.array([[0.2, 0.8], [0.9, 0.1]])).tolist() == [1, 0]
-
-
-def test_copied_config_needs_no_other_files(tmp_path: Path) -> None:
-    """No label file, no GPU that Triton chose, warmed for what the comparison sends; the original is unchanged."""
-    config = {
-        "name": "network",
-        "output": [{"name": "PROBABILITIES__0", "dims": ["3"], "label_filename": "labels.txt"}],
-        "instance_group": [{"kind": "KIND_GPU", "gpus": [0]}, {"kind": "KIND_CPU"}],
-        "model_warmup": [{"name": f"batch_{size}", "batch_size": size} for size in (1, 2, 4, 8)],
-    }
-    copied = Network(config, tmp_path, old=1, new=2).copied("network_candidate", 2)
-    assert copied["name"] == "network_candidate"
-    assert copied["version_policy"] == {"specific": {"versions": [2]}}
-    assert copied["output"] == [{"name": "PROBABILITIES__0", "dims": ["3"]}]
-    assert copied["instance_group"] == [{"kind": "KIND_AUTO", "gpus": [0]}, {"kind": "KIND_CPU"}]
-    assert [warmup["batch_size"] for warmup in copied["model_warmup"]] == [1, 2, 4]
-    assert config["output"] == [{"name": "PROBABILITIES__0", "dims": ["3"], "label_filename": "labels.txt"}]
 
 
 class Ended(NamedTuple):
@@ -227,22 +138,22 @@ def test_rollout_needs_the_token(service: Service, token: str) -> None:
     assert "RESNET_ADMIN_TOKEN" in result.errors
 
 
-def test_rollout_reports_a_missing_version(service: Service) -> None:
-    """Exit code 3, and how to make it; of all networks, or of those that are named."""
-    result = service.roll_out(2)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "has no version 2 of network_a, network_b: run resnet-build --model-version 2"),
+        (("--model", "network_b", "--model", "network_a"), "has no version 2 of network_a: run"),
+        # An ensemble is not a network.
+        (("--model", "resnet50_a"), "serves no network resnet50_a; it serves network_a, network_b"),
+    ],
+)
+def test_rollout_reports_what_is_missing(service: Service, arguments: tuple[str, ...], message: str) -> None:
+    """Exit code 3, and how to make it."""
+    if arguments:
+        service.place(network_b=network())
+    result = service.roll_out(2, *arguments)
     assert result.code == 3
-    assert "has no version 2 of network_a, network_b: run resnet-build --model-version 2" in result.errors
-    service.place(network_b=network())
-    result = service.roll_out(2, "--model", "network_a", "--model", "network_b")
-    assert result.code == 3
-    assert "has no version 2 of network_a: run" in result.errors
-
-
-def test_rollout_reports_an_unknown_network(service: Service) -> None:
-    """An ensemble is not a network; the message lists the networks."""
-    result = service.roll_out(2, "--model", "resnet50_a")
-    assert result.code == 3
-    assert "serves no network resnet50_a; it serves network_a, network_b" in result.errors
+    assert message in result.errors
 
 
 def test_rollout_leaves_a_version_in_service(service: Service) -> None:
@@ -266,15 +177,11 @@ def test_rollout_brings_versions_into_service_and_back(service: Service) -> None
     assert back.code == 0, back
     service.assert_unchanged()
     assert service.directories("network_b") == ["1", "refused-2"]
-
-
-def test_rollout_of_a_version_that_was_set_aside(service: Service) -> None:
-    """Its directory gets its number back by hand; what was set aside before stays."""
-    for aside in (["refused-2"], ["refused-2", "refused-2-2"]):
-        service.place(network_a=network(SHARPER))
-        assert service.roll_out(2, *ANY_LATENCY).code == 0
-        assert service.roll_out(1).code == 0
-        assert service.directories("network_a") == ["1", *aside]
+    # Placed by hand again, it is rolled out again; what was set aside before stays.
+    service.place(network_a=network(SHARPER))
+    assert service.roll_out(2, *ANY_LATENCY).code == 0
+    assert service.roll_out(1).code == 0
+    assert service.directories("network_a") == ["1", "refused-2", "refused-2-2"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,16 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
 # Prints its process id, and does not end on SIGTERM.
 STUBBORN = "import os, signal, time; signal.signal(15, signal.SIG_IGN); print(os.getpid(), flush=True); time.sleep(600)"
 
+# Ends its worker on SIGTERM, as Triton does after the last response, and lives on.
+LINGERING = """
+import signal, subprocess
+worker = subprocess.Popen(["triton_python_backend_stub", "600"], executable="/bin/sleep")
+def end(*_): worker.kill(); worker.wait()
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+while True: signal.pause()
+"""
+
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
@@ -95,6 +105,14 @@ def test_server_that_does_not_stop_is_killed(start: Callable) -> None:
     process.stdout.readline()
     process.terminate()
     assert ended(process) == (137, "")
+
+
+def test_server_whose_workers_have_ended_is_killed(start: Callable) -> None:
+    """It has sent its last response, so this is an orderly end, long before its time is up."""
+    process = start("--exit-timeout-s=60", script=LINGERING)
+    process.stdout.readline()
+    process.terminate()
+    assert ended(process) == (0, "")
 
 
 def test_killed_watchdog_takes_the_server_along(start: Callable) -> None:

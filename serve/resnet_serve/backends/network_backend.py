@@ -9,14 +9,16 @@ import contextlib
 import ctypes
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 Arrays = dict[str, npt.NDArray[Any]]
+T = TypeVar("T")
 
 
 class ModelConfig:
@@ -75,25 +77,23 @@ class ModelConfig:
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return a boolean of ``parameters``, written as Triton's C++ backends read it."""
-        text = self.parameter(name, str(default)).lower()
-        if text not in ("true", "false", "1", "0"):
-            raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, neither true nor false")
-        return text in ("true", "1")
+        values = {"true": True, "1": True, "false": False, "0": False}
+        return self._parsed(name, str(default), lambda text: values[text.lower()], "neither true nor false")
 
     def is_yes(self, name: str) -> bool:
         """Return a switch of ``parameters``, written as the C++ backend of OpenVINO reads it; by default it is off."""
-        text = self.parameter(name, "no").lower()
-        if text not in ("yes", "no"):
-            raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, neither yes nor no")
-        return text == "yes"
+        return self._parsed(name, "no", lambda text: {"yes": True, "no": False}[text.lower()], "neither yes nor no")
 
     def number(self, name: str, default: int) -> int:
         """Return a whole number of ``parameters``."""
-        text = self.parameter(name, str(default))
+        return self._parsed(name, str(default), int, "not a whole number")
+
+    def _parsed(self, name: str, default: str, parse: Callable[[str], T], problem: str) -> T:
+        text = self.parameter(name, default)
         try:
-            return int(text)
-        except ValueError as exc:
-            raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, not a whole number") from exc
+            return parse(text)
+        except (ValueError, KeyError) as exc:
+            raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, {problem}") from exc
 
     def threads(self, name: str) -> int:
         """Return the CPU threads of this instance; 0 for all cores, which several instances on the CPU divide."""

@@ -4,10 +4,4 @@ Requests that name no version get the highest version that is loaded, also throu
 first loaded under another name, where it gets no other requests, and compared with the version in service
 (:mod:`comparison`); only then is it loaded in its place (:mod:`rollout`). The version directories in the repository
 are kept such that a restart serves the same (:mod:`network`). :mod:`cli` is the command line.
-
-Unlike the rest of ``resnet_serve``, this package imports the client, which every install has.
 """
-
-from resnet_serve.rollout.cli import main
-
-__all__ = ["main"]
