@@ -42,7 +42,7 @@ $(VENV)/.project: $(VENV)/.dependencies $(SOURCES)
 repository: install  ## build the artifacts and the model repository, ending in what is fastest here (WEIGHTS=auto)
 	$(BIN)/resnet-build --weights $(WEIGHTS) --door auto
 
-serve: repository  ## serve on this machine, classify a photo, go on until Ctrl-C (PORT=8000)
+serve: repository  ## serve on this machine, classify an image, go on until Ctrl-C (PORT=8000)
 	@# A signal to make reaches its child only, so the server takes the shell's place.
 	exec $(BIN)/resnet-serve --port $(PORT) --restart --admin-token-file $(TOKEN) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
 
@@ -63,10 +63,10 @@ test: install  ## run the tests against the real server
 test-load: install  ## run the load test against stubs with known behaviour, and against the real server
 	$(BIN)/pytest -m load
 
-test-reliability: install  ## hostile photos, overload, faults, roll-outs, strangers: each promise with its figure
+test-reliability: install  ## hostile images, overload, faults, roll-outs, strangers: each promise with its figure
 	$(BIN)/pytest -m reliability
 
-test-fleet: install  ## 20,000 photos through five kills, ten minutes of rolling restarts, fine-tuning, a backbone
+test-fleet: install  ## 20,000 images through five kills, ten minutes of rolling restarts, fine-tuning, a backbone
 	$(BIN)/pytest -m fleet
 
 test-compose: install  ## the compose file on a Docker engine, from nothing to a healthy server and back

@@ -32,8 +32,8 @@ _TIMEOUT_S = 600
 # Options of resnet-serve.
 _OPENING = re.compile(r"--unsafe-http-host|--open-apis[= ]\S*(all|shared-memory|model-repository)")
 
-# The hash of the recipe in rendered configurations; it has to look random.
-_RECIPE_HASH = re.compile(r'string_value: "[0-9a-f]{64}"')
+# The hash of the preprocessing config in rendered configurations; it has to look random.
+_PREPROCESSING_HASH = re.compile(r'string_value: "[0-9a-f]{64}"')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def secrets(root: Path) -> Iterator[Finding]:
             settings.disable_filters("detect_secrets.filters.common.is_ignored_due_to_verification_policies")
             collection.scan_file(name)
         for _, secret in collection:
-            if not (name.endswith("config.pbtxt") and _RECIPE_HASH.search(lines[secret.line_number - 1])):
+            if not (name.endswith("config.pbtxt") and _PREPROCESSING_HASH.search(lines[secret.line_number - 1])):
                 yield Finding(f"{name}:{secret.line_number}: {secret.type}")
 
 

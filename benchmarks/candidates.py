@@ -113,7 +113,7 @@ def serve_peer(
         settings,
         network=network,
         model=repository.model(network),
-        resize=repository.recipe.resize,
+        resize=repository.preprocess_config.resize,
         weights=repository.weights,
         port=port,
     )
@@ -152,7 +152,9 @@ def all_ready(repository: Repository, jpegs: list[bytes]) -> Iterator[tuple[list
     with contextlib.ExitStack() as stack:
         for network in repository.networks:
             settings = best_settings("ceiling", network)
-            candidates.append(Ceiling(network, repository.model(network), repository.recipe.resize, settings))
+            candidates.append(
+                Ceiling(network, repository.model(network), repository.preprocess_config.resize, settings)
+            )
         server = stack.enter_context(serve(repository.path))
         for model, network in repository.ensembles().items():
             for protocol, top1 in (("grpc", senders.top1_of_grpc), ("http", senders.top1_of_http), ("client", int)):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from resnet_client.preprocessing import Recipe, prepare
+from resnet_client.preprocessing import PreprocessConfig, prepare
 
 from benchmarks import CORES, images
 from benchmarks.networks import Pixels, Run, open_network
@@ -52,9 +52,11 @@ class Settings:
 class Pipeline:
     """Decoders and runners in threads, and a short queue of pixels between them."""
 
-    def __init__(self, runs: Sequence[Run], jpegs: Sequence[bytes], recipe: Recipe, settings: Settings) -> None:
+    def __init__(
+        self, runs: Sequence[Run], jpegs: Sequence[bytes], preprocess_config: PreprocessConfig, settings: Settings
+    ) -> None:
         self._settings = settings
-        self._jpegs, self._recipe = jpegs, recipe
+        self._jpegs, self._preprocess_config = jpegs, preprocess_config
         self._pixels: queue.Queue[Pixels] = queue.Queue(_QUEUED_BATCHES * settings.batch * settings.runners)
         self._measured, self._done = threading.Event(), threading.Event()
         self._finished: list[list[float]] = [[] for _ in runs]
@@ -108,7 +110,7 @@ class Pipeline:
     def _decode(self, first: int) -> None:
         turn = first
         while not self._done.is_set():
-            self._put(prepare(self._jpegs[turn % len(self._jpegs)], self._recipe))
+            self._put(prepare(self._jpegs[turn % len(self._jpegs)], self._preprocess_config))
             turn += self._settings.decoders
 
     def _put(self, pixels: Pixels) -> None:
@@ -131,26 +133,26 @@ def rate(finished: Sequence[Sequence[float]]) -> float:
     return sum((len(times) - 1) / (times[-1] - times[0]) for times in finished)
 
 
-def latency_ms(run: Run, jpegs: Sequence[bytes], recipe: Recipe, seconds: float) -> float:
+def latency_ms(run: Run, jpegs: Sequence[bytes], preprocess_config: PreprocessConfig, seconds: float) -> float:
     """Median time of decoding and classifying one image after another, in milliseconds."""
     took: list[float] = []
     deadline = time.perf_counter() + seconds
     turn = 0
     while time.perf_counter() < deadline:
         start = time.perf_counter()
-        run(prepare(jpegs[turn % len(jpegs)], recipe)[np.newaxis])
+        run(prepare(jpegs[turn % len(jpegs)], preprocess_config)[np.newaxis])
         took.append(time.perf_counter() - start)
         turn += 1
     return 1e3 * float(np.median(took[len(took) // 10 :]))
 
 
-def decode_ms(jpegs: list[bytes], recipe: Recipe) -> float:
+def decode_ms(jpegs: list[bytes], preprocess_config: PreprocessConfig) -> float:
     """Core-milliseconds of preparing an image: mean over the images, median over rounds."""
     rounds = []
     for _ in range(_DECODE_ROUNDS):
         start = time.thread_time()
         for jpeg in jpegs:
-            prepare(jpeg, recipe)
+            prepare(jpeg, preprocess_config)
         rounds.append(1e3 * (time.thread_time() - start) / len(jpegs))
     return float(np.median(rounds))
 
@@ -184,14 +186,14 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help="latency of one image after another, not throughput")
     args = parser.parse_args()
     settings = Settings(**args.settings)
-    recipe = Recipe(resize=args.resize, crop=224)
+    preprocess_config = PreprocessConfig(resize=args.resize, crop=224)
     jpegs = images.standard()
     count = 1 if args.one else settings.runners
     runs = [open_network(args.network, args.model, settings.threads, spin=settings.spin) for _ in range(count)]
     if args.one:
-        print(json.dumps({"latency_ms": latency_ms(runs[0], jpegs, recipe, args.seconds)}))
+        print(json.dumps({"latency_ms": latency_ms(runs[0], jpegs, preprocess_config, args.seconds)}))
     else:
-        print(json.dumps(Pipeline(runs, jpegs, recipe, settings).measure(args.seconds)))
+        print(json.dumps(Pipeline(runs, jpegs, preprocess_config, settings).measure(args.seconds)))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def comparison(repository: Repository, length: Length) -> dict[str, Any]:
 def callers(repository: Repository, length: Length) -> dict[str, Any]:
     """Every ensemble over both protocols, and their networks with pixels, with 1 to 64 callers."""
     jpegs = images.standard()
-    pixels = [np.ascontiguousarray(crop_pixels(decode(jpeg), repository.recipe)) for jpeg in jpegs]
+    pixels = [np.ascontiguousarray(crop_pixels(decode(jpeg), repository.preprocess_config)) for jpeg in jpegs]
     records = []
     with server.serve(repository.path) as served:
         memory = processes.memory_mib(served.pid)
@@ -89,7 +89,7 @@ def sizes(repository: Repository, length: Length) -> dict[str, Any]:
     with server.serve(repository.path) as served:
         for megapixels in _MEGAPIXELS:
             jpegs = images.of_megapixels(megapixels)
-            alone = ceiling.decode_ms(jpegs, repository.recipe)
+            alone = ceiling.decode_ms(jpegs, repository.preprocess_config)
             sender = served.sender("grpc", "resnet50_int8", jpegs)
             sample, costs = served.measure(sender, callers=8, seconds=length.curve_s)
             record = {"candidate": "resnet50_int8", "network": "INT8", "callers": 8, "megapixels": megapixels}
@@ -105,7 +105,7 @@ def batches(repository: Repository, length: Length) -> dict[str, Any]:
         for batch in _BATCHES:
             measured = ceiling.network_ms(network, repository.model(network), batch, length.curve_s)
             records.append(_printed({"candidate": "network alone", "network": network, "batch": batch, **measured}))
-    return {"records": records, "decode_ms": ceiling.decode_ms(images.standard(), repository.recipe)}
+    return {"records": records, "decode_ms": ceiling.decode_ms(images.standard(), repository.preprocess_config)}
 
 
 SECTIONS: dict[str, Callable[[Repository, Length], dict[str, Any]]] = {
@@ -132,7 +132,9 @@ def sweep(repository: Repository, only: Sequence[str], networks: Sequence[str], 
 def _sweep_ceiling(repository: Repository, network: str, seconds: float) -> list[Record]:
     records = []
     for settings in map(dataclasses.asdict, _CEILINGS):
-        candidate = candidates.Ceiling(network, repository.model(network), repository.recipe.resize, settings)
+        candidate = candidates.Ceiling(
+            network, repository.model(network), repository.preprocess_config.resize, settings
+        )
         measured = candidate.measure(_SWEEP_CALLERS, seconds)
         records.append(_printed({"candidate": "ceiling", "network": network, "settings": settings, **measured}))
     best = max(records, key=lambda record: float(record["throughput"]))

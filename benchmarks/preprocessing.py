@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
-from resnet_client.preprocessing import Recipe, crop_pixels, decode, prepare
+from resnet_client.preprocessing import PreprocessConfig, crop_pixels, decode, prepare
 from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
 
 Pixels = npt.NDArray[np.uint8]
@@ -30,18 +30,18 @@ _FORMS = ("baseline", "progressive")
 _GRAIN = 3.0
 
 
-def whole(encoded: bytes, recipe: Recipe) -> Pixels:
+def whole(encoded: bytes, preprocess_config: PreprocessConfig) -> Pixels:
     """Decode all pixels, then turn and crop them."""
-    return crop_pixels(decode(encoded), recipe)
+    return crop_pixels(decode(encoded), preprocess_config)
 
 
-_WAYS: dict[str, Callable[[bytes, Recipe], Pixels]] = {"as served": prepare, "whole image": whole}
+_WAYS: dict[str, Callable[[bytes, PreprocessConfig], Pixels]] = {"as served": prepare, "whole image": whole}
 
 
-def torchvision(encoded: bytes, recipe: Recipe) -> Pixels:
+def torchvision(encoded: bytes, preprocess_config: PreprocessConfig) -> Pixels:
     """The transforms of the weights on the whole image."""
-    resized = F.resize(decode(encoded), [recipe.resize], antialias=True)
-    return np.asarray(F.center_crop(resized, [recipe.crop, recipe.crop]))
+    resized = F.resize(decode(encoded), [preprocess_config.resize], antialias=True)
+    return np.asarray(F.center_crop(resized, [preprocess_config.crop, preprocess_config.crop]))
 
 
 def enlarged(paths: list[Path], size: tuple[int, int], form: str) -> list[bytes]:
@@ -57,7 +57,7 @@ def enlarged(paths: list[Path], size: tuple[int, int], form: str) -> list[bytes]
     return found
 
 
-def speed(paths: list[Path], recipe: Recipe, sizes: list[str], rounds: int) -> None:
+def speed(paths: list[Path], preprocess_config: PreprocessConfig, sizes: list[str], rounds: int) -> None:
     """Print milliseconds of one core, and the mean distance from torchvision's pixels."""
     print("| megapixels | format | KB | way | ms, median (10 to 90 %) | difference |\n|---|---|---|---|---|---|")
     for form, size in itertools.product(_FORMS, sizes):
@@ -65,17 +65,22 @@ def speed(paths: list[Path], recipe: Recipe, sizes: list[str], rounds: int) -> N
         taken_ms: dict[str, list[float]] = {way: [] for way in _WAYS}
         for _, image, way in itertools.product(range(rounds), images, _WAYS):
             started_s = time.perf_counter()
-            _WAYS[way](image, recipe)
+            _WAYS[way](image, preprocess_config)
             taken_ms[way].append(1e3 * (time.perf_counter() - started_s))
         kilobytes = statistics.median(map(len, images)) / 1e3
         for way, values in taken_ms.items():
             low, *_, high = statistics.quantiles(values, n=10)
-            distance = np.mean([_distance(_WAYS[way](image, recipe), torchvision(image, recipe)) for image in images])
+            distance = np.mean(
+                [
+                    _distance(_WAYS[way](image, preprocess_config), torchvision(image, preprocess_config))
+                    for image in images
+                ]
+            )
             times = f"{statistics.median(values):.2f} ({low:.2f} to {high:.2f})"
             print(f"| {size} | {form} | {kilobytes:.0f} | {way} | {times} | {distance:.2f} |", flush=True)
 
 
-def agreement(paths: list[Path], recipe: Recipe, sizes: list[str], network: Path) -> None:
+def agreement(paths: list[Path], preprocess_config: PreprocessConfig, sizes: list[str], network: Path) -> None:
     """Print how often the network's top-1 is that for torchvision's pixels, and how far pixels differ."""
     import onnxruntime
 
@@ -84,7 +89,7 @@ def agreement(paths: list[Path], recipe: Recipe, sizes: list[str], network: Path
     for size in sizes:
         same, differences = 0, []
         for image in enlarged(paths, _SIZES[size], "baseline"):
-            ours, theirs = prepare(image, recipe), torchvision(image, recipe)
+            ours, theirs = prepare(image, preprocess_config), torchvision(image, preprocess_config)
             first, second = session.run(["PROBABILITIES__0"], {"PIXELS__0": np.stack([ours, theirs])})[0].argmax(axis=1)
             same += int(first == second)
             differences.append(_distance(ours, theirs))
@@ -109,12 +114,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "agreement" and args.network is None:
         parser.error("agreement needs --network")
-    recipe = Recipe(args.resize, 224)
+    preprocess_config = PreprocessConfig(args.resize, 224)
     paths = sorted(args.images.glob("*.jpg"))[:: args.every]
     if args.command == "speed":
-        speed(paths, recipe, args.size, args.rounds)
+        speed(paths, preprocess_config, args.size, args.rounds)
     else:
-        agreement(paths, recipe, args.size, args.network)
+        agreement(paths, preprocess_config, args.size, args.network)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from google.protobuf import text_format
 from resnet_build import manifest, weights
 from resnet_build.network import ServedNetwork, load_network
 from resnet_client.model_configs import config_files, default_name
-from resnet_client.preprocessing import Recipe, crop_pixels, decode
+from resnet_client.preprocessing import PreprocessConfig, crop_pixels, decode
 from tritonclient.grpc import model_config_pb2 as pb
 
 from benchmarks.networks import NETWORKS, Network, name_of, of_repository
@@ -41,9 +41,9 @@ class Repository:
         return str(self.inputs["weights"]["name"])
 
     @property
-    def recipe(self) -> Recipe:
+    def preprocess_config(self) -> PreprocessConfig:
         """How images are prepared."""
-        return Recipe(**self.inputs["recipe"])
+        return PreprocessConfig(**self.inputs["preprocessing"])
 
     def model(self, network: str) -> Path:
         """The network's file."""
@@ -81,7 +81,7 @@ class Repository:
 
     def expected(self, jpegs: list[bytes]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Top-1 of eager PyTorch, and which images are clear: the first class leads by 0.1 or more."""
-        pixels = np.stack([crop_pixels(decode(jpeg), self.recipe) for jpeg in jpegs])
+        pixels = np.stack([crop_pixels(decode(jpeg), self.preprocess_config) for jpeg in jpegs])
         with torch.inference_mode():
             probabilities = self.eager(torch.from_numpy(pixels))[0].numpy()
         ordered = np.sort(probabilities, axis=1)

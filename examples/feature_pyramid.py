@@ -17,10 +17,10 @@ from resnet_client import Client, ModelNotFoundError, ResnetClientError
 from torchvision.ops import FeaturePyramidNetwork
 
 
-def show(photo: str) -> None:
+def show(image: str) -> None:
     """Ask for the maps, build the pyramid, print its shapes."""
     with Client() as client:
-        maps = client.feature_maps(photo)
+        maps = client.feature_maps(image)
     tensors = OrderedDict((name, torch.from_numpy(array).float()[None]) for name, array in maps.items())
     pyramid = FeaturePyramidNetwork([tensor.shape[1] for tensor in tensors.values()], out_channels=256).eval()
     with torch.inference_mode():
@@ -30,11 +30,11 @@ def show(photo: str) -> None:
 
 
 def main() -> None:
-    """Show the pyramid of a photo, or say why there is none."""
+    """Show the pyramid of an image, or say why there is none."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photo")
+    parser.add_argument("image")
     try:
-        show(parser.parse_args().photo)
+        show(parser.parse_args().image)
     except ModelNotFoundError as exc:
         sys.exit(f"{exc}; resnet-build --backbone makes it")
     except ResnetClientError as exc:

@@ -1,10 +1,10 @@
 """Ten classes of your own: train a new head on features that the server computes, then serve the whole network.
 
-``photos/`` has a folder for each class. The features come from a running server: only the last layer is trained, on
+``images/`` has a folder for each class. The features come from a running server: only the last layer is trained, on
 vectors of 2048 numbers, which takes seconds and no GPU. It is then put into the network that made the features, and
 written as a state dict that ``resnet-build`` serves:
 
-    python fine_tune.py photos/ --weights keras-v1 --out mine.safetensors
+    python fine_tune.py images/ --weights keras-v1 --out mine.safetensors
     resnet-build --weights mine.safetensors --arch v1 --resize 256 --labels mine.txt --repository mine
 """
 
@@ -20,22 +20,22 @@ from resnet_client import Client
 from safetensors.torch import save_file
 from torch import nn
 
-HELD_OUT = 5  # every fifth photo judges
+HELD_OUT = 5  # every fifth image judges
 
 
 def features_of(folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Features (photos, 2048), class numbers and class names of a folder of folders."""
+    """Features (images, 2048), class numbers and class names of a folder of folders."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    photos = [(path, number) for number, name in enumerate(names) for path in sorted((folder / name).iterdir())]
+    images = [(path, number) for number, name in enumerate(names) for path in sorted((folder / name).iterdir())]
     with Client() as client:
-        outcomes = list(client.embed_many([path for path, _ in photos], progress=True))
-    good = [(outcome.result, number) for outcome, (_, number) in zip(outcomes, photos, strict=True) if outcome.ok]
+        outcomes = list(client.embed_many([path for path, _ in images], progress=True))
+    good = [(outcome.result, number) for outcome, (_, number) in zip(outcomes, images, strict=True) if outcome.ok]
     vectors, classes = zip(*good, strict=True)
     return torch.from_numpy(np.stack(vectors)), torch.tensor(classes), names
 
 
 def train(features: torch.Tensor, classes: torch.Tensor, count: int) -> nn.Linear:
-    """Fit a linear layer; on so few numbers all photos are one batch."""
+    """Fit a linear layer; on so few numbers all images are one batch."""
     torch.manual_seed(1)
     head = nn.Linear(features.shape[1], count)
     optimiser = torch.optim.AdamW(head.parameters(), lr=1e-2, weight_decay=1e-2)
@@ -58,14 +58,14 @@ def main() -> None:
     head = train(features[~judges], classes[~judges], len(names))
     right = (head(features[judges]).argmax(1) == classes[judges]).float().mean()
     print(
-        f"{len(names)} classes, {int((~judges).sum())} photos learnt, {right:.0%} of {int(judges.sum())} others right"
+        f"{len(names)} classes, {int((~judges).sum())} images learnt, {right:.0%} of {int(judges.sum())} others right"
     )
     found = load(options.weights, cache=default_cache(), file_options=FileOptions(), report=print)
     tuned = {**found.state_dict, "fc.weight": head.weight.detach(), "fc.bias": head.bias.detach()}
     save_file({name: tensor.contiguous() for name, tensor in tuned.items()}, options.out)
     options.out.with_suffix(".txt").write_text("".join(f"{name}\n" for name in names))
     print(f"wrote {options.out}: resnet-build --weights {options.out} --labels {options.out.with_suffix('.txt')} …")
-    print(f"  with --arch {found.architecture} --resize {found.recipe.resize}")
+    print(f"  with --arch {found.architecture} --resize {found.preprocess_config.resize}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What all tests share: one built repository, one real server, photos that packages ship."""
+"""What all tests share: one built repository, one real server, images that packages ship."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from corpus import Photo
-from corpus.hostile import hostile_photos
-from corpus.odd import odd_photos
+from corpus import Case
+from corpus.hostile import hostile_images
+from corpus.odd import odd_images
 from google.protobuf import text_format
 from hypothesis import settings
 from PIL import Image
@@ -40,8 +40,8 @@ os.environ.setdefault("RESNET_ADMIN_TOKEN", secrets.token_urlsafe())
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledPhoto:
-    """A photo whose ImageNet class is known."""
+class LabelledImage:
+    """An image whose ImageNet class is known."""
 
     path: Path
     class_index: int
@@ -73,8 +73,8 @@ def server(repository: Path) -> Iterator[TritonServer]:
 
 
 @pytest.fixture(scope="session")
-def photos() -> dict[str, Path]:
-    """Photos that scikit-image and scikit-learn ship, by name."""
+def images() -> dict[str, Path]:
+    """Images that scikit-image and scikit-learn ship, by name."""
     from resnet_client.example_images import everyday
 
     names = {"chelsea": "cat"}
@@ -84,21 +84,21 @@ def photos() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def corpus(photos: dict[str, Path]) -> list[Photo]:
-    """Odd and hostile photos, a few hundred, of all the kinds that ``tests/corpus`` makes."""
-    scene = Image.open(photos["coffee"]).convert("RGB")
+def corpus(images: dict[str, Path]) -> list[Case]:
+    """Odd and hostile images, a few hundred, of all the kinds that ``tests/corpus`` makes."""
+    scene = Image.open(images["coffee"]).convert("RGB")
     scene.thumbnail((240, 240))
-    return [*odd_photos(scene), *hostile_photos(scene)]
+    return [*odd_images(scene), *hostile_images(scene)]
 
 
 @pytest.fixture(scope="session")
-def imagenet_sample() -> list[LabelledPhoto]:
-    """Real ImageNet photos, where the machine has them."""
+def imagenet_sample() -> list[LabelledImage]:
+    """Real ImageNet images, where the machine has them."""
     table = SAMPLE / "labels.csv"
     if not table.exists():
-        pytest.skip("no ImageNet photos here: ../shared/imagenet-sample is missing")
+        pytest.skip("no ImageNet images here: ../shared/imagenet-sample is missing")
     with table.open(newline="", encoding="utf-8") as stream:
-        return [LabelledPhoto(SAMPLE / row["file"], int(row["class_index"])) for row in csv.DictReader(stream)]
+        return [LabelledImage(SAMPLE / row["file"], int(row["class_index"])) for row in csv.DictReader(stream)]
 
 
 @pytest.fixture(scope="session")

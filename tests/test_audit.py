@@ -79,9 +79,9 @@ def test_ignored_files_are_not_searched(audit: ModuleType, checkout: Path) -> No
     assert list(audit.secrets(checkout)) == []
 
 
-def test_the_hash_of_a_recipe_is_no_secret(audit: ModuleType, checkout: Path) -> None:
+def test_the_hash_of_a_preprocess_config_is_no_secret(audit: ModuleType, checkout: Path) -> None:
     """In a rendered configuration it may stand, and nothing else may."""
-    digest = hashlib.sha256(b"recipe").hexdigest()
+    digest = hashlib.sha256(b"preprocessing").hexdigest()
     (checkout / "config.pbtxt").write_text(f'    string_value: "{digest}"\n')
     assert list(audit.secrets(checkout)) == []
     (checkout / "config.pbtxt").write_text(f'    token: "{digest}"\n')

@@ -127,7 +127,7 @@ def test_images_are_made_of_known_things(dockerfile: Path) -> None:
 
 
 def test_the_context_of_builds_is_a_choice() -> None:
-    """What is not named does not get into an image: no .git, no .env, no photo that happens to lie here."""
+    """What is not named does not get into an image: no .git, no .env, no image that happens to lie here."""
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"

@@ -66,10 +66,10 @@ def command_lines() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, Path], repository: Path) -> Path:
-    """Where a reader would be: with a photo of a cat and a built repository."""
+def folder(tmp_path_factory: pytest.TempPathFactory, images: dict[str, Path], repository: Path) -> Path:
+    """Where a reader would be: with an image of a cat and a built repository."""
     folder = tmp_path_factory.mktemp("reader")
-    Image.open(photos["cat"]).save(folder / "cat.jpg", quality=95)
+    Image.open(images["cat"]).save(folder / "cat.jpg", quality=95)
     for model in ("resnet50", "preprocess", "network_onnx"):
         shutil.copytree(repository / model, folder / "model_repository" / model)
     return folder

@@ -1,4 +1,4 @@
-"""What the Makefile's recipes do, with commands that stand in for the real ones."""
+"""What the Makefile's preprocessing configs do, with commands that stand in for the real ones."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ import numpy
 from resnet_client import Client
 with Client({url!r}) as client:
     for preprocessing in ("server", "client"):
-        result = client.classify({photo!r}, preprocessing=preprocessing)
-        vector = client.embed({photo!r}, preprocessing=preprocessing)
+        result = client.classify({image!r}, preprocessing=preprocessing)
+        vector = client.embed({image!r}, preprocessing=preprocessing)
         assert vector.shape == (2048,) and vector.dtype == numpy.float32 and vector.any()
         print(numpy.__version__, result.top.label)
 assert "torch" not in sys.modules
@@ -79,7 +79,7 @@ else:
 
 
 def test_the_bare_install_classifies_without_torch(
-    wheel: Path, server: TritonServer, photos: dict[str, Path], tmp_path: Path
+    wheel: Path, server: TritonServer, images: dict[str, Path], tmp_path: Path
 ) -> None:
     """``pip install`` without extras imports and classifies, with numpy 2; all other tests have numpy 1.26."""
     venv.create(tmp_path / "env")
@@ -90,7 +90,7 @@ def test_the_bare_install_classifies_without_torch(
     pip += ["--no-compile"]  # most of what comes along is never imported here
     pip += ["numpy>=2,<3", str(wheel), "--constraint", str(tmp_path / "constraints.txt")]
     subprocess.run(pip, check=True, timeout=280)
-    command = [str(python), "-W", "error", "-c", SCRIPT.format(url=server.grpc_url, photo=str(photos["cat"]))]
+    command = [str(python), "-W", "error", "-c", SCRIPT.format(url=server.grpc_url, image=str(images["cat"]))]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("Egyptian cat") == 2

@@ -87,7 +87,7 @@ def build(found: Weights, wire: Wire, folder: Path, report: Report) -> Built:
     path = folder / "backbone" / export_onnx.FILENAME
     path.parent.mkdir()
     export_onnx.export(served.eval().requires_grad_(requires_grad=False), path, [*MAPS, ALL_MAPS])
-    pixels = images.sample(2, found.recipe.crop)
+    pixels = images.sample(2, found.preprocess_config.crop)
     differences = compare(path, maps_of(eager, pixels), pixels)
     if bad := {name: value for name, value in differences.items() if not value <= _BOUNDS[wire]}:
         raise BuildError(f"the backbone's maps differ from the network's by more than {_BOUNDS[wire]:.0e}: {bad}")

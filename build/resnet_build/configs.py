@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf import text_format
 from resnet_client.model_configs import MADE_BY_BUILD, THREADS
-from resnet_client.preprocessing import Recipe
+from resnet_client.preprocessing import PreprocessConfig
 from resnet_client.requests import FEATURES, IMAGE, PIXELS, PROBABILITIES
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -71,7 +71,7 @@ def network_of(variant: str) -> str:
 
 def render_all(
     options: ServingOptions,
-    recipe: Recipe,
+    preprocess_config: PreprocessConfig,
     classes: int,
     variants: Sequence[str] = (),
     default: str = PLAIN,
@@ -80,7 +80,7 @@ def render_all(
 
     Args:
         options: numbers for serving.
-        recipe: how images are preprocessed.
+        preprocess_config: how images are preprocessed.
         classes: number of labels.
         variants: what is served in addition to the default networks.
         default: which network ``resnet50`` ends in.
@@ -92,7 +92,11 @@ def render_all(
     configs = [_preprocess(options)]
     configs += [_network(network, classes) for network in dict.fromkeys(served.values())]
     configs += [_ensemble(ensemble, network, classes) for ensemble, network in served.items()]
-    parameters = {"recipe": recipe.to_json(), "recipe_sha256": recipe.sha256, **options.image_limits.to_parameters()}
+    parameters = {
+        "preprocessing": preprocess_config.to_json(),
+        "preprocessing_sha256": preprocess_config.sha256,
+        **options.image_limits.to_parameters(),
+    }
     for config in configs:
         set_capacity(config, options)
         _set_parameters(config, parameters)

@@ -142,7 +142,7 @@ def measure(networks: Mapping[str, Network], batch: Pixels) -> dict[str, float]:
 
 
 def _closeness(fidelity: Fidelity) -> str:
-    return f"the FP32 network's top-1 on {fidelity.agreement:.1%} of {fidelity.photos} images"
+    return f"the FP32 network's top-1 on {fidelity.agreement:.1%} of {fidelity.images} images"
 
 
 def _record(requested: str, variant: str, found: Mapping[str, Built], speeds: Mapping[str, float]) -> dict[str, Any]:
@@ -153,6 +153,6 @@ def _record(requested: str, variant: str, found: Mapping[str, Built], speeds: Ma
         "agreement": {network_of(name): built.fidelity.agreement for name, built in found.items()},
     }
     if speeds:
-        record["photos_per_s"] = {network_of(name): round(speed, 1) for name, speed in speeds.items()}
+        record["images_per_s"] = {network_of(name): round(speed, 1) for name, speed in speeds.items()}
         record["measured_on"] = {"processor": processor(), "batch": _BATCH}
     return record

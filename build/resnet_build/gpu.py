@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from resnet_client.preprocessing import Recipe
+from resnet_client.preprocessing import PreprocessConfig
 from resnet_client.requests import IMAGE, PIXELS
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -68,13 +68,13 @@ def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:
     return {name: configs.to_text(config) for name, config in models.items()}
 
 
-def model_files(recipe: Recipe, max_batch_size: int) -> dict[str, str]:
+def model_files(preprocess_config: PreprocessConfig, max_batch_size: int) -> dict[str, str]:
     """Return what DALI's models need in addition to their configurations: path in the repository → text."""
-    settings = dataclasses.asdict(recipe) | {"max_batch_size": max_batch_size}
+    settings = dataclasses.asdict(preprocess_config) | {"max_batch_size": max_batch_size}
     return {
         **{f"{CHECK}/1/{name}": path.read_text("utf-8") for name, path in python_models.check_files().items()},
         f"{DALI}/1/dali.py": python_models.DALI.read_text("utf-8"),
-        f"{DALI}/1/recipe.json": json.dumps(settings, sort_keys=True) + "\n",
+        f"{DALI}/1/preprocess_config.json": json.dumps(settings, sort_keys=True) + "\n",
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from resnet_client import example_images
-from resnet_client.preprocessing import InvalidImageError, Recipe, decode, prepare
+from resnet_client.preprocessing import InvalidImageError, PreprocessConfig, decode, prepare
 
 from resnet_build import BuildError, UsageError
 from resnet_build.network import Pixels
@@ -77,19 +77,19 @@ class CalibrationSet:
         return hashlib.sha256(self.calibration.tobytes() + self.evaluation.tobytes()).hexdigest()
 
 
-def calibration_set(folder: Path | None, recipe: Recipe) -> CalibrationSet:
+def calibration_set(folder: Path | None, preprocess_config: PreprocessConfig) -> CalibrationSet:
     """Preprocess the images of a folder, or crops of the images that packages bundle.
 
     Args:
         folder: with images like those that will be served, also in folders below; None for the bundled ones.
-        recipe: how images are preprocessed for this network.
+        preprocess_config: how images are preprocessed for this network.
 
     Raises:
         BuildError: no images, too few, or one that cannot be read.
     """
     if folder is not None:
-        return _of_folder(folder, recipe)
-    crops = sample(CALIBRATION_COUNT + EVALUATION_COUNT, recipe.crop)
+        return _of_folder(folder, preprocess_config)
+    crops = sample(CALIBRATION_COUNT + EVALUATION_COUNT, preprocess_config.crop)
     source = "crops of the images that scikit-image and scikit-learn bundle"
     return CalibrationSet(source, crops[:CALIBRATION_COUNT], crops[CALIBRATION_COUNT:])
 
@@ -111,17 +111,17 @@ def calibration_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _of_folder(folder: Path, recipe: Recipe) -> CalibrationSet:
+def _of_folder(folder: Path, preprocess_config: PreprocessConfig) -> CalibrationSet:
     paths = calibration_files(folder)
     # Spread over the whole folder, whose order is often that of the classes.
     step = max(1.0, len(paths) / (CALIBRATION_COUNT + EVALUATION_COUNT))
     chosen = [paths[int(index * step)] for index in range(int(len(paths) / step))]
-    pixels = np.stack([_prepared(path, recipe) for path in chosen])
+    pixels = np.stack([_prepared(path, preprocess_config) for path in chosen])
     return CalibrationSet(f"{len(chosen)} images of {folder.resolve()}", pixels[::2], pixels[1::2])
 
 
-def _prepared(path: Path, recipe: Recipe) -> Pixels:
+def _prepared(path: Path, preprocess_config: PreprocessConfig) -> Pixels:
     try:
-        return prepare(path.read_bytes(), recipe)
+        return prepare(path.read_bytes(), preprocess_config)
     except (OSError, InvalidImageError) as exc:
         raise BuildError(f"the calibration image {path} cannot be used: {exc}") from exc

@@ -84,7 +84,7 @@ def _is_version(entry: object) -> bool:
             "inputs": {
                 "weights": {"requested": str(), "name": str()},
                 "labels": str(),
-                "recipe_sha256": str(),
+                "preprocessing_sha256": str(),
                 **inputs,
             },
             "artifacts": dict(artifacts),

@@ -60,13 +60,13 @@ class ServingOptions:
         0, "executions of a network at once, per GPU or on the CPU; 0 for two in OpenVINO, else one", least=0, most=64
     )
     preprocess_instances: int = _option(1, "processes that decode images, each one request at a time", most=256)
-    max_photo_bytes: int = _option(
+    max_image_bytes: int = _option(
         Limits.max_bytes, "bytes of an encoded image; longer ones are refused", most=2_147_483_647
     )
-    max_photo_pixels: int = _option(
+    max_image_pixels: int = _option(
         Limits.max_pixels, "pixels of an image, and of all that one process decodes at once", most=178_956_970
     )
-    max_photo_frames: int = _option(
+    max_image_frames: int = _option(
         Limits.max_frames, "frames of an animation, pages of a TIFF; only the first is classified", most=1_000_000
     )
     warmup_batch: int = _option(
@@ -84,7 +84,7 @@ class ServingOptions:
     @property
     def image_limits(self) -> Limits:
         """What ``preprocess`` and the client's local preprocessing refuse."""
-        return Limits(self.max_photo_bytes, self.max_photo_pixels, self.max_photo_frames)
+        return Limits(self.max_image_bytes, self.max_image_pixels, self.max_image_frames)
 
     @property
     def warmup_batches(self) -> list[int]:

@@ -130,7 +130,9 @@ def _build(options: BuildOptions, report: Report) -> bool:
     request = default_model.request(record, options.default, again=options.force)
     names = _variants_to_make(inputs, request)
     # Before the export, which takes longer than to find that an image is missing.
-    calibration = images.calibration_set(_path(inputs["calibration_images"]), found.recipe) if names else None
+    calibration = (
+        images.calibration_set(_path(inputs["calibration_images"]), found.preprocess_config) if names else None
+    )
     with tempfile.TemporaryDirectory(prefix="resnet-build-") as folder:
         exported, differences = _export_and_validate(found, options.serving.max_batch_size, Path(folder), report)
         source = exported["network_onnx"]
@@ -192,8 +194,8 @@ def _inputs(options: BuildOptions, record: manifest.Manifest, found: Weights) ->
         },
         "classes": len(found.labels),
         "labels": found.labels_sha256,
-        "recipe": dataclasses.asdict(found.recipe),
-        "recipe_sha256": found.recipe.sha256,
+        "preprocessing": dataclasses.asdict(found.preprocess_config),
+        "preprocessing_sha256": found.preprocess_config.sha256,
         "variants": list(options.all_variants),
         "calibration_images": str(folder.resolve()) if folder else previous.get("calibration_images"),
         "backbone": options.backbone or next((wire for wire in ("fp32", "fp16") if wire in wires), None),
@@ -220,7 +222,7 @@ def _repository(options: BuildOptions, record: manifest.Manifest, found: Weights
     return Repository(
         options.repository,
         labels=found.labels,
-        recipe=found.recipe,
+        preprocess_config=found.preprocess_config,
         serving=options.serving,
         gpu_options=gpu.chosen(record, {}),
         variants=tuple(inputs["variants"]),
@@ -240,8 +242,8 @@ def _refuse_mixture(options: BuildOptions, record: manifest.Manifest, found: Wei
                 f"version {version} in {options.repository} serves {wire} maps, and versions of a model share their "
                 f"types: build it with --backbone {options.backbone} first, or write to another --repository"
             )
-        same = entry["inputs"]["labels"], entry["inputs"]["recipe_sha256"]
-        if same != (found.labels_sha256, found.recipe.sha256):
+        same = entry["inputs"]["labels"], entry["inputs"]["preprocessing_sha256"]
+        if same != (found.labels_sha256, found.preprocess_config.sha256):
             raise BuildError(
                 f"version {version} in {options.repository} has other labels or another preprocessing config than "
                 f"{found.name}, and versions of a model share both; write to another --repository"
@@ -264,7 +266,9 @@ def _export_and_validate(
         files[name], opened[name] = path, exporter.open_artifact(path)
     batches = batches_to_check(max_batch_size)
     started = time.monotonic()
-    differences = check_exports(runner(eager), opened, images.sample(max(batches), found.recipe.crop), batches)
+    differences = check_exports(
+        runner(eager), opened, images.sample(max(batches), found.preprocess_config.crop), batches
+    )
     worst = max(difference.max_probability_difference for difference in differences)
     report(
         f"validated against the eager network at batches {', '.join(map(str, batches))}: probabilities differ by at "

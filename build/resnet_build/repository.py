@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from resnet_client.model_configs import GPU, LOCAL, TUNED, models_with, named_config
-from resnet_client.preprocessing import Recipe
+from resnet_client.preprocessing import PreprocessConfig
 from resnet_client.requests import BACKBONE
 
 from resnet_build import backbone, configs, gpu, manifest, python_models
@@ -15,7 +15,7 @@ from resnet_build.network import IMAGENET_CLASSES
 from resnet_build.options import PLAIN, ServingOptions
 from resnet_build.publication import Publication, is_unfinished, publication
 
-DEFAULT_RECIPE = Recipe(resize=232, crop=224)
+DEFAULT_PREPROCESSING = PreprocessConfig(resize=232, crop=224)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Repository:
     Attributes:
         root: its folder.
         labels: one text per class.
-        recipe: how images are preprocessed.
+        preprocessing config: how images are preprocessed.
         serving: numbers for serving.
         gpu_options: what is for GPU hosts.
         variants: what is served in addition to the default networks.
@@ -35,7 +35,7 @@ class Repository:
 
     root: Path
     labels: tuple[str, ...]
-    recipe: Recipe
+    preprocess_config: PreprocessConfig
     serving: ServingOptions
     gpu_options: gpu.GpuOptions
     variants: tuple[str, ...] = ()
@@ -48,11 +48,11 @@ class Repository:
         ``config.pbtxt`` of the models that every repository has is always the same, as it is committed. What these
         weights and options need instead has a name, ``local``, and with what is for GPU hosts only, ``gpu``.
         """
-        local = configs.render_all(self.serving, self.recipe, len(self.labels), self.variants, self.default)
+        local = configs.render_all(self.serving, self.preprocess_config, len(self.labels), self.variants, self.default)
         if self.wire:
             local |= backbone.render(local, self.serving, self.wire)
         for_gpu = gpu.adapt(local, self.gpu_options)
-        default = {**for_gpu, **local, **configs.render_all(ServingOptions(), DEFAULT_RECIPE, IMAGENET_CLASSES)}
+        default = {**for_gpu, **local, **configs.render_all(ServingOptions(), DEFAULT_PREPROCESSING, IMAGENET_CLASSES)}
         texts = {f"{model}/config.pbtxt": text for model, text in default.items()}
         for name, rendered in ((LOCAL, local), (GPU, for_gpu)):
             named = {model: text for model, text in rendered.items() if text != default[model]}
@@ -107,7 +107,7 @@ class Repository:
         models = [*ensembles, *ensembles.values(), *([gpu.ENSEMBLE] if self._has_dali else [])]
         labels = "".join(f"{label}\n" for label in self.labels)
         texts = {f"{model}/{configs.LABELS_FILENAME}": labels for model in models}
-        return texts | (gpu.model_files(self.recipe, self.serving.max_batch_size) if self._has_dali else {})
+        return texts | (gpu.model_files(self.preprocess_config, self.serving.max_batch_size) if self._has_dali else {})
 
     def _python_files(self) -> dict[str, Path]:
         return {f"{configs.PREPROCESS}/1/{name}": path for name, path in python_models.preprocess_files().items()}

@@ -123,16 +123,16 @@ class Fidelity:
     """A variant compared with the FP32 network.
 
     Attributes:
-        photos: how many images were compared.
-        clear_photos: those whose first class leads by 0.1 or more in the FP32 network.
+        images: how many images were compared.
+        clear_images: those whose first class leads by 0.1 or more in the FP32 network.
         agreement: share of all images with the same top-1, 0 to 1.
         clear_agreement: the same of the clear images; 1 if there are none.
         probability_difference: mean over the images of the largest difference of any probability.
         similarity: mean cosine of the features with those of the FP32 network.
     """
 
-    photos: int
-    clear_photos: int
+    images: int
+    clear_images: int
     agreement: float
     clear_agreement: float
     probability_difference: float
@@ -140,8 +140,8 @@ class Fidelity:
 
     def __str__(self) -> str:
         return (
-            f"the same top-1 on {self.agreement:.1%} of {self.photos} images and on {self.clear_agreement:.1%} of "
-            f"the {self.clear_photos} clear ones, mean cosine of the features {self.similarity:.4f}"
+            f"the same top-1 on {self.agreement:.1%} of {self.images} images and on {self.clear_agreement:.1%} of "
+            f"the {self.clear_images} clear ones, mean cosine of the features {self.similarity:.4f}"
         )
 
 
@@ -177,8 +177,8 @@ def compare(got: Outputs, expected: Outputs) -> Fidelity:
     same = probabilities.argmax(axis=1) == true_probabilities.argmax(axis=1)
     norms = np.linalg.norm(features, axis=1) * np.linalg.norm(true_features, axis=1)
     return Fidelity(
-        photos=len(same),
-        clear_photos=int(clear.sum()),
+        images=len(same),
+        clear_images=int(clear.sum()),
         agreement=float(same.mean()),
         clear_agreement=float(same[clear].mean()) if clear.any() else 1.0,
         probability_difference=float(np.abs(probabilities - true_probabilities).max(axis=1).mean()),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import platformdirs
 import torch
-from resnet_client.preprocessing import Recipe
+from resnet_client.preprocessing import PreprocessConfig
 from torch.hub import download_url_to_file
 from torchvision.models import ResNet50_Weights
 
@@ -68,7 +68,7 @@ class Weights:
         architecture: stride placement, ``v1`` or ``v1.5``.
         state_dict: float32 tensors under torchvision's names.
         labels: one text per class, in the order of the outputs; texts may repeat, the index is the identity.
-        recipe: how images are preprocessed for these weights.
+        preprocessing config: how images are preprocessed for these weights.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Weights:
     architecture: Architecture
     state_dict: StateDict
     labels: tuple[str, ...]
-    recipe: Recipe
+    preprocess_config: PreprocessConfig
 
     @property
     def labels_sha256(self) -> str:
@@ -140,7 +140,7 @@ def check(spec: str, file_options: FileOptions) -> None:
         raise UsageError(f"there is no weights file {spec}")
     if file_options.labels is not None:
         read_labels(file_options.labels)
-    _recipe(file_options)
+    _preprocess_config(file_options)
 
 
 def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -> Weights:
@@ -185,8 +185,8 @@ def _load_torchvision(name: str, cache: Path, report: Report) -> Weights:
             report(f"{file} is damaged; fetching it again")
         report(f"weights {name}: downloading {published.url}")
         _download(name, published, file)
-    recipe = Recipe(resize=published.resize, crop=224)
-    return Weights(name, published.url, "v1.5", checkpoints.read(file), imagenet_labels(), recipe)
+    preprocess_config = PreprocessConfig(resize=published.resize, crop=224)
+    return Weights(name, published.url, "v1.5", checkpoints.read(file), imagenet_labels(), preprocess_config)
 
 
 def _download(name: str, published: Published, file: Path) -> None:
@@ -225,7 +225,7 @@ def _bounded_connects() -> Iterator[None]:
 def _load_keras_v1(cache: Path, report: Report) -> Weights:
     state = keras_v1.load_state_dict(cache, report)
     # He's evaluation protocol: short side 256, crop 224.
-    return Weights("keras-v1", keras_v1.SOURCE, "v1", state, imagenet_labels(), Recipe(resize=256, crop=224))
+    return Weights("keras-v1", keras_v1.SOURCE, "v1", state, imagenet_labels(), PreprocessConfig(resize=256, crop=224))
 
 
 def _load_random(spec: str) -> Weights:
@@ -233,7 +233,9 @@ def _load_random(spec: str) -> Weights:
         torch.manual_seed(int(spec.removeprefix("random:")))
         state = make_resnet50("v1.5", IMAGENET_CLASSES).state_dict()
     source = "torchvision's initialisation; answers mean nothing"
-    return Weights(spec, source, "v1.5", checkpoints.cleaned(state), imagenet_labels(), Recipe(resize=232, crop=224))
+    return Weights(
+        spec, source, "v1.5", checkpoints.cleaned(state), imagenet_labels(), PreprocessConfig(resize=232, crop=224)
+    )
 
 
 def _load_file(path: Path, options: FileOptions) -> Weights:
@@ -250,12 +252,12 @@ def _load_file(path: Path, options: FileOptions) -> Weights:
         raise BuildError(f"{path} has {classes} classes: say which with --labels FILE, one label per line")
     if len(labels) != classes:
         raise BuildError(f"{path} has {classes} classes, but {options.labels} has {len(labels)} labels")
-    return Weights(path.name, str(path), options.architecture, state, labels, _recipe(options))
+    return Weights(path.name, str(path), options.architecture, state, labels, _preprocess_config(options))
 
 
-def _recipe(options: FileOptions) -> Recipe:
+def _preprocess_config(options: FileOptions) -> PreprocessConfig:
     try:
-        return Recipe(resize=options.resize, crop=224)
+        return PreprocessConfig(resize=options.resize, crop=224)
     except ValueError as exc:
         raise UsageError(f"--resize {options.resize}: {exc}") from exc
 

@@ -396,7 +396,7 @@ class AsyncClient(BaseClient):
             content = image if isinstance(image, bytes) else await asyncio.to_thread(encoded, image)
             return target.inference(content, output_name, class_count, span)
         network = await self._pixel_target(target, deadline)
-        prepared = await asyncio.to_thread(pixels, image, network.recipe, network.limits)
+        prepared = await asyncio.to_thread(pixels, image, network.preprocess_config, network.limits)
         return network.target.inference(prepared, output_name, class_count, span)
 
     async def _pixel_target(self, target: Target, deadline: Deadline) -> PixelTarget:

@@ -389,7 +389,7 @@ class Client(BaseClient):
         if target.preprocessing == "server":
             return target.inference(encoded(image), output_name, class_count, span)
         network = self._pixel_target(target, deadline)
-        prepared = pixels(image, network.recipe, network.limits)
+        prepared = pixels(image, network.preprocess_config, network.limits)
         return network.target.inference(prepared, output_name, class_count, span)
 
     def _pixel_target(self, target: Target, deadline: Deadline) -> PixelTarget:

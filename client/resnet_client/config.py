@@ -44,7 +44,7 @@ class ClientConfig:
             all the servers behind the name.
         model: name of the served model.
         model_version: its version, such as ``"1"``; None lets the server choose (the latest).
-        preprocessing: ``"server"`` sends photos as they are; ``"client"`` crops here and sends pixels.
+        preprocessing: ``"server"`` sends images as they are; ``"client"`` crops here and sends pixels.
         timeout_s: longest wall time of one call in seconds, all attempts together.
         max_attempts: tries per request, the first included, when the server cannot be reached.
         retry_overload: also try again when the server refuses because it is overloaded; at most one retry

@@ -5,8 +5,8 @@
     ResnetClientError
     ├── ConfigurationError (ValueError)      an option, a URL or an argument makes no sense
     ├── ClosedError                          the client was used after ``close()``
-    ├── ImageError (ValueError)              this photo cannot be read here
-    │   └── InvalidImageError                its content is no photo (found by the server or by the client)
+    ├── ImageError (ValueError)              this image cannot be read here
+    │   └── InvalidImageError                its content is no image (found by the server or by the client)
     └── ServerError                          the server, or the way to it
         ├── UnavailableError                 nobody answers, or the connection was lost
         ├── OverloadedError                  the server refuses because its queue is full
@@ -36,10 +36,10 @@ class ClosedError(ResnetClientError):
 
 
 class ImageError(ResnetClientError, ValueError):
-    """The photo cannot be read on this side; correct the path or pass a supported kind of image.
+    """The image cannot be read on this side; correct the path or pass a supported kind of image.
 
     Attributes:
-        source: short description of the photo: its path, or its kind and size.
+        source: short description of the image: its path, or its kind and size.
     """
 
     def __init__(self, message: str, *, source: str) -> None:
@@ -52,7 +52,7 @@ class ImageError(ResnetClientError, ValueError):
 
 
 class InvalidImageError(ImageError):
-    """The bytes are no photo, damaged, or too large; replace the file."""
+    """The bytes are no image, damaged, or too large; replace the file."""
 
 
 class ServerError(ResnetClientError):

@@ -1,4 +1,4 @@
-"""How good and how fast a served model is on photos whose classes are known."""
+"""How good and how fast a served model is on images whose classes are known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ALL_CLASSES = 1_000_000  # more than any network has: the server then sends all
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A photo and the index of its true class."""
+    """An image and the index of its true class."""
 
     path: Path
     class_index: int
@@ -38,26 +38,26 @@ class ModelReport:
 
     Attributes:
         model: its name.
-        photos: how many were sent.
-        failures: photo → sentence, for those without an answer.
-        top1: share of all photos whose class came first, 0 to 1; a failed photo is a miss.
-        top5: share of all photos whose class is among the first five, 0 to 1.
-        photos_per_s: throughput with ``max_in_flight`` photos under way.
-        latency_ms: ``p50``, ``p95`` and ``p99`` of the answered photos, in milliseconds.
+        images: how many were sent.
+        failures: image → sentence, for those without an answer.
+        top1: share of all images whose class came first, 0 to 1; a failed image is a miss.
+        top5: share of all images whose class is among the first five, 0 to 1.
+        images_per_s: throughput with ``max_in_flight`` images under way.
+        latency_ms: ``p50``, ``p95`` and ``p99`` of the answered images, in milliseconds.
     """
 
     model: str
-    photos: int
+    images: int
     failures: dict[str, str]
     top1: float
     top5: float
-    photos_per_s: float
+    images_per_s: float
     latency_ms: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Reports, and for each pair of models (``"a = b"``) the share of photos with the same top class."""
+    """Reports, and for each pair of models (``"a = b"``) the share of images with the same top class."""
 
     reports: list[ModelReport]
     agreement: dict[str, float]
@@ -74,7 +74,7 @@ def evaluate(client: Client, samples: Sequence[Sample], models: Sequence[str], *
         client: connected to the server that serves the models.
         samples: at least one.
         models: their names; the client's version, if it has one, counts for each.
-        max_in_flight: photos under way at once.
+        max_in_flight: images under way at once.
     """
     results = {model: _measured(client, samples, model, max_in_flight) for model in models}
     pairs = itertools.combinations(results, 2)
@@ -86,7 +86,7 @@ def read_samples(folder: Path, labels_csv: Path | None, class_names: Mapping[str
     """The samples of a folder, by a CSV file or by one subfolder per class.
 
     Args:
-        folder: where the photos are.
+        folder: where the images are.
         labels_csv: file with the columns ``file`` and ``class_index``, others ignored; None reads folders
             whose names are class indices or labels.
         class_names: label → its indices, of all classes of the model.
@@ -133,11 +133,11 @@ def _measured(
     latencies_ms = [outcome.duration_s * 1000 for outcome in outcomes if outcome.ok]
     report = ModelReport(
         model=model,
-        photos=len(samples),
+        images=len(samples),
         failures={str(o.source): str(o.error) for o in outcomes if o.error is not None},
         top1=sum(truth in found[:1] for truth, found in zip(truths, ranked, strict=True)) / len(samples),
         top5=sum(truth in found for truth, found in zip(truths, ranked, strict=True)) / len(samples),
-        photos_per_s=len(latencies_ms) / elapsed_s,
+        images_per_s=len(latencies_ms) / elapsed_s,
         latency_ms={f"p{p}": float(np.percentile(latencies_ms, p)) for p in (50, 95, 99) if latencies_ms},
     )
     return report, [found[0] if found else None for found in ranked]
@@ -187,12 +187,12 @@ def _by_folder(folder: Path, names: Mapping[str, Sequence[int]]) -> list[Sample]
 def _nothing(folder: Path, labels_csv: Path | None) -> str:
     """Why there is no sample, and what would be one."""
     if labels_csv is not None:
-        return f"{labels_csv} names no photo; below the line with the names of the columns, each line names one"
+        return f"{labels_csv} names no image; below the line with the names of the columns, each line names one"
     expected = "expected one folder per class, named by its index or label, or --labels FILE"
     if count := sum(1 for _ in find(folder)):
-        photos = "1 photo" if count == 1 else f"{count} photos"
-        return f"{folder} has {photos}, but no folders of classes; {expected}"
-    return f"there is no photo in {folder}; {expected}"
+        images = "1 image" if count == 1 else f"{count} images"
+        return f"{folder} has {images}, but no folders of classes; {expected}"
+    return f"there is no image in {folder}; {expected}"
 
 
 def _class_index(name: str, names: Mapping[str, Sequence[int]]) -> int:

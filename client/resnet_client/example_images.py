@@ -18,7 +18,7 @@ _UNUSUAL = {
     ),
 }  # fmt: skip
 
-INSTALL = "pip install 'resnet50-triton[photos]'"
+INSTALL = "pip install 'resnet50-triton[images]'"
 """The command that installs the packages."""
 
 

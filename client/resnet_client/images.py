@@ -1,6 +1,6 @@
-"""From whatever the caller has to what travels: the photo's bytes, or the pixels the network wants.
+"""From whatever the caller has to what travels: the image's bytes, or the pixels the network wants.
 
-Photos that are already encoded (files, bytes) go out byte for byte. Pictures and arrays are encoded
+Images that are already encoded (files, bytes) go out byte for byte. PIL images and arrays are encoded
 losslessly as PNG, or, with ``preprocessing="client"``, cropped directly.
 """
 
@@ -34,7 +34,7 @@ Arrays have shape (height, width, 3) in RGB order, (height, width, 4) with an al
 """
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
-"""What counts as a photo when a folder is searched."""
+"""What counts as an image when a folder is searched."""
 
 _GOLDEN_SIDE = 64
 _DEFAULT_LIMITS = preprocessing.Limits()
@@ -46,7 +46,7 @@ def describe(source: object) -> str:
         return os.fsdecode(source) or "''"
     if isinstance(source, bytes | bytearray | memoryview):
         with contextlib.suppress(ValueError):  # a memoryview that was released
-            return f"photo of {memoryview(source).nbytes} bytes"
+            return f"image of {memoryview(source).nbytes} bytes"
     if isinstance(source, Image.Image):
         return f"PIL image {source.width}x{source.height}"
     if isinstance(source, np.ndarray):
@@ -55,13 +55,13 @@ def describe(source: object) -> str:
 
 
 def naming(source: object, sentence: str) -> str:
-    """The sentence with the photo's name before it, if it has one."""
+    """The sentence with the image's name before it, if it has one."""
     has_name = isinstance(source, str | os.PathLike) or isinstance(getattr(source, "name", None), str)
     return f"{describe(source)}: {sentence}" if has_name else sentence
 
 
 def is_one(source: object) -> bool:
-    """Whether this is a photo itself, where an iterable of photos is wanted; many kinds can be iterated, too."""
+    """Whether this is an image itself, where an iterable of images is wanted; many kinds can be iterated, too."""
     if isinstance(source, np.ndarray):
         return _has_shape_of_one(source)
     kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
@@ -69,7 +69,7 @@ def is_one(source: object) -> bool:
 
 
 def encoded(source: ImageSource) -> bytes:
-    """The photo as it travels to the server: the file's own bytes, or a PNG.
+    """The image as it travels to the server: the file's own bytes, or a PNG.
 
     Raises:
         ImageError: it cannot be read, or is of no supported kind.
@@ -79,7 +79,9 @@ def encoded(source: ImageSource) -> bytes:
 
 
 def pixels(
-    source: ImageSource, recipe: preprocessing.Recipe, limits: preprocessing.Limits = _DEFAULT_LIMITS
+    source: ImageSource,
+    preprocess_config: preprocessing.PreprocessConfig,
+    limits: preprocessing.Limits = _DEFAULT_LIMITS,
 ) -> npt.NDArray[np.uint8]:
     """The network's input, cut here by the rules of the server.
 
@@ -88,20 +90,20 @@ def pixels(
 
     Raises:
         ImageError: it cannot be read, or is of no supported kind.
-        InvalidImageError: the bytes are no photo, or above a limit.
+        InvalidImageError: the bytes are no image, or above a limit.
     """
     try:
         if isinstance(source, Image.Image | np.ndarray):
-            return preprocessing.crop_pixels(_picture(source, limits), recipe)
+            return preprocessing.crop_pixels(_opened(source, limits), preprocess_config)
         if isinstance(source, str | os.PathLike) and os.path.isfile(source):  # noqa: PTH113  # a path may be bytes
             limits.check_bytes(os.path.getsize(source))  # noqa: PTH202  # before gigabytes are read
-        return preprocessing.prepare(_raw(source), recipe, limits)
+        return preprocessing.prepare(_raw(source), preprocess_config, limits)
     except preprocessing.InvalidImageError as exc:
         raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
 
 
 def find(path: Path) -> Iterator[Path]:
-    """The photos in a folder and below it, by suffix, in a stable order; a file stands for itself."""
+    """The images in a folder and below it, by suffix, in a stable order; a file stands for itself."""
     if not path.is_dir():
         yield path
         return
@@ -112,7 +114,7 @@ def find(path: Path) -> Iterator[Path]:
 
 @functools.cache
 def golden() -> bytes:
-    """A small picture (PNG, colour gradients) that every healthy server can classify."""
+    """A small image (PNG, colour gradients) that every healthy server can classify."""
     ramp = np.linspace(0, 255, _GOLDEN_SIDE, dtype=np.uint8)
     red, green = np.meshgrid(ramp, ramp)
     return encoded(np.stack([red, green, red[::-1]], axis=-1))
@@ -123,28 +125,28 @@ def _raw(source: object) -> bytes:
         try:
             return bytes(source)
         except ValueError as exc:  # a memoryview that was released
-            raise ImageError(f"the photo's bytes cannot be read ({exc})", source=describe(source)) from exc
+            raise ImageError(f"the image's bytes cannot be read ({exc})", source=describe(source)) from exc
     if isinstance(source, str | os.PathLike):
         return _file(os.fsdecode(source))
     if hasattr(source, "read"):
         return _stream(source)
     raise ImageError(
-        f"a photo is a path, bytes, a binary file, a PIL image or a uint8 array, not {type(source).__name__}",
+        f"an image is a path, bytes, a binary file, a PIL image or a uint8 array, not {type(source).__name__}",
         source=describe(source),
     )
 
 
 def _file(path: str) -> bytes:
     if not path:
-        raise ImageError("the path is empty; pass the path of a photo", source=describe(path))
+        raise ImageError("the path is empty; pass the path of an image", source=describe(path))
     if re.match(r"https?://", path, re.IGNORECASE):
-        raise ImageError(f"{path}: photos are not fetched from the web; download it, pass its bytes", source=path)
+        raise ImageError(f"{path}: images are not fetched from the web; download it, pass its bytes", source=path)
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as exc:
         raise ImageError(f"{path}: there is no such file", source=path) from exc
     except IsADirectoryError as exc:
-        raise ImageError(f"{path}: this is a folder, not a photo; pass the files in it", source=path) from exc
+        raise ImageError(f"{path}: this is a folder, not an image; pass the files in it", source=path) from exc
     except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
         reason = getattr(exc, "strerror", None) or exc
         raise ImageError(f"{path}: the file cannot be read ({reason})", source=path) from exc
@@ -162,19 +164,19 @@ def _stream(stream: Any) -> bytes:
 
 
 def _png(source: Image.Image | npt.NDArray[Any]) -> bytes:
-    picture, buffer = _picture(source), io.BytesIO()
+    image, buffer = _opened(source), io.BytesIO()
     try:
-        picture.save(buffer, format="PNG", compress_level=1)
-    except Exception as exc:  # Pillow writes what the picture's `info` holds, too, which may be anything
-        sentence = naming(source, f"the picture cannot be encoded as PNG ({_reason(exc)})")
+        image.save(buffer, format="PNG", compress_level=1)
+    except Exception as exc:  # Pillow writes what the image's `info` holds, too, which may be anything
+        sentence = naming(source, f"the image cannot be encoded as PNG ({_reason(exc)})")
         raise InvalidImageError(sentence, source=describe(source)) from exc
     return buffer.getvalue()
 
 
-def _picture(source: Image.Image | npt.NDArray[Any], limits: preprocessing.Limits | None = None) -> Image.Image:
+def _opened(source: Image.Image | npt.NDArray[Any], limits: preprocessing.Limits | None = None) -> Image.Image:
     image = source if isinstance(source, Image.Image) else _from_array(source)
     if not all(image.size):
-        sentence = naming(source, f"the picture is empty ({image.width}x{image.height} pixels)")
+        sentence = naming(source, f"the image is empty ({image.width}x{image.height} pixels)")
         raise InvalidImageError(sentence, source=describe(source))
     if limits:
         limits.check_pixels(*image.size)
@@ -183,7 +185,7 @@ def _picture(source: Image.Image | npt.NDArray[Any], limits: preprocessing.Limit
     except preprocessing.InvalidImageError as exc:
         raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
     except Exception as exc:  # Pillow decodes late and raises many types on damaged files
-        sentence = naming(source, f"the picture is damaged: {exc}")
+        sentence = naming(source, f"the image is damaged: {exc}")
         raise InvalidImageError(sentence, source=describe(source)) from exc
 
 

@@ -1,6 +1,6 @@
-"""Many photos through one client: in order, a few at a time, none kept longer than needed.
+"""Many images through one client: in order, a few at a time, none kept longer than needed.
 
-At most ``max_in_flight`` photos are under way, however many there are. One that takes long does not hold up the
+At most ``max_in_flight`` images are under way, however many there are. One that takes long does not hold up the
 others: their results wait for its turn, up to a bound, and the source is read no further ahead. A source that fails
 is raised after the results of all that it gave before.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 T = TypeVar("T")
 
-_MOST_AHEAD = 4  # so many times max_in_flight photos are read before the first of them is answered
+_MOST_AHEAD = 4  # so many times max_in_flight images are read before the first of them is answered
 
 _Tasks: TypeAlias = "queue.SimpleQueue[tuple[Any, Future[Any]] | None]"
 

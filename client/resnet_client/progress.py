@@ -27,14 +27,14 @@ def bar(sources: object, *, shown: bool) -> Iterator[Callable[[Outcome[object]],
 
     failed = 0
     columns = (
-        TextColumn("photos"),
+        TextColumn("images"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[failed]} failed"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("photos", total=_length(sources), failed=0)
+        task = progress.add_task("images", total=_length(sources), failed=0)
 
         def advance(outcome: Outcome[object]) -> None:
             nonlocal failed

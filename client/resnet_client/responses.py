@@ -33,7 +33,7 @@ class PixelTarget:
     """The network behind a model, and how images are prepared for it."""
 
     target: Target
-    recipe: preprocessing.Recipe
+    preprocess_config: preprocessing.PreprocessConfig
     limits: preprocessing.Limits
 
 
@@ -170,12 +170,12 @@ def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
     """
     parameters = parameters_of(config)
     try:
-        recipe = preprocessing.Recipe.from_json(parameters["recipe"])
+        preprocess_config = preprocessing.PreprocessConfig.from_json(parameters["preprocessing"])
     except (KeyError, ValueError, json.JSONDecodeError) as exc:
         raise ConfigurationError(
             f"the config of {target.model} has no valid preprocessing config ({exc}); use preprocessing='server'"
         ) from exc
-    if parameters.get("recipe_sha256") != recipe.sha256:
+    if parameters.get("preprocessing_sha256") != preprocess_config.sha256:
         raise ConfigurationError(
             f"the preprocessing config of {target.model} does not match its hash; use preprocessing='server', and "
             "build the model repository again"
@@ -192,8 +192,8 @@ def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
             network = dataclasses.replace(
                 target, model=step["model_name"], model_version=str(version) if version > 0 else ""
             )
-            return PixelTarget(network, recipe, limits)
-    return PixelTarget(target, recipe, limits)
+            return PixelTarget(network, preprocess_config, limits)
+    return PixelTarget(target, preprocess_config, limits)
 
 
 def _prediction(entry: bytes) -> Prediction:

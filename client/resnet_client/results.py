@@ -1,4 +1,4 @@
-"""What comes back: predictions, outcomes of a run over many photos, health and statistics."""
+"""What comes back: predictions, outcomes of a run over many images, health and statistics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Classification:
-    """The most probable classes of one photo.
+    """The most probable classes of one image.
 
     Attributes:
         predictions: ``top_k`` of them (fewer if the model has fewer classes), most probable first.
@@ -74,13 +74,13 @@ class Classification:
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Outcome(Generic[T_co]):
-    """What became of one photo of many: exactly one of ``result`` and ``error`` is not None.
+    """What became of one image of many: exactly one of ``result`` and ``error`` is not None.
 
     Attributes:
-        source: the photo as it was passed in.
+        source: the image as it was passed in.
         result: a :class:`Classification`, or a feature vector (float32, shape (2048,)).
         error: why there is no result.
-        duration_s: seconds from reading the photo to its answer, attempts and pauses included.
+        duration_s: seconds from reading the image to its answer, attempts and pauses included.
     """
 
     source: ImageSource
@@ -94,7 +94,7 @@ class Outcome(Generic[T_co]):
         return self.error is None
 
     def __repr__(self) -> str:
-        # The photo itself may be megabytes, and does not belong into logs.
+        # The image itself may be megabytes, and does not belong into logs.
         found = f"result={self.result!r}" if self.ok else f"error={self.error!r}"
         return f"<Outcome of {describe(self.source)}: {found} in {self.duration_s:.3f} s>"
 
@@ -135,7 +135,7 @@ class ModelStatistics:
     Attributes:
         model: its name.
         model_version: its version.
-        inference_count: photos computed.
+        inference_count: images computed.
         execution_count: batches computed; fewer than ``inference_count`` when batching works.
         success_count: requests answered.
         failure_count: requests that failed.
@@ -166,7 +166,7 @@ class ModelStatistics:
 
     @property
     def mean_batch_size(self) -> float:
-        """Photos per computed batch; 0 before the first."""
+        """Images per computed batch; 0 before the first."""
         return self.inference_count / self.execution_count if self.execution_count else 0.0
 
 

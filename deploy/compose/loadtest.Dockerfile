@@ -1,4 +1,4 @@
-# The load test: Locust, the client and photos; neither torch nor a server.
+# The load test: Locust, the client and images; neither torch nor a server.
 FROM python:3.11-slim
 WORKDIR /src
 # Dependencies first: they change seldom.

@@ -1,6 +1,6 @@
 """Prints what `pip install` needs for some extras of the project, before its sources are copied into an image.
 
-    python requirements.py build photos > requirements.txt
+    python requirements.py build images > requirements.txt
 
 Dependencies change seldom and are most of an image: installed from the metadata alone, they are a layer that stays.
 """

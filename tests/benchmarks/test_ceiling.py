@@ -6,7 +6,7 @@ import io
 
 import pytest
 from PIL import Image
-from resnet_client.preprocessing import Recipe
+from resnet_client.preprocessing import PreprocessConfig
 
 from benchmarks import ceiling
 
@@ -27,7 +27,7 @@ def test_pipeline_raises_what_the_network_raises() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (300, 300)).save(buffer, "JPEG")
     settings = ceiling.Settings(batch=1, runners=1, threads=1, decoders=1)
-    pipeline = ceiling.Pipeline([broken], [buffer.getvalue()], Recipe(232, 224), settings)
+    pipeline = ceiling.Pipeline([broken], [buffer.getvalue()], PreprocessConfig(232, 224), settings)
     with pytest.raises(RuntimeError, match="network has failed") as failed:
         pipeline.measure(60)
     assert str(failed.value.__cause__) == "no such input"

@@ -28,9 +28,9 @@ def rows(output: str, separator: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split(separator)[1:-1]] for line in output.splitlines() if separator in line]
 
 
-def test_senders_get_the_same_classes(server: TritonServer, photos: dict[str, Path]) -> None:
+def test_senders_get_the_same_classes(server: TritonServer, images: dict[str, Path]) -> None:
     """gRPC, HTTP and the client agree on every image, so that one check of the classes holds for all."""
-    encoded = [path.read_bytes() for path in photos.values()]
+    encoded = [path.read_bytes() for path in images.values()]
     grpc_port, http_port = (int(url.rpartition(":")[2]) for url in (server.grpc_url, server.http_url))
     client = senders.ClientSender(server.grpc_url, "resnet50", encoded)
     grpc = senders.GrpcSender(grpc_port, [senders.over_grpc("resnet50", image) for image in encoded])
@@ -62,10 +62,10 @@ def test_gpu_callers_of_several_processes_are_answered(server: TritonServer) -> 
     assert "missing, 3 callers: the server answered 4" in refused.stderr
 
 
-def test_preprocessing_is_timed_and_compared(repository: Path, photos: dict[str, Path], tmp_path: Path) -> None:
+def test_preprocessing_is_timed_and_compared(repository: Path, images: dict[str, Path], tmp_path: Path) -> None:
     """A row for each format and way, and pixels near torchvision's; the network agrees."""
     for name in ("cat", "coffee"):
-        Image.open(photos[name]).convert("RGB").save(tmp_path / f"{name}.jpg")
+        Image.open(images[name]).convert("RGB").save(tmp_path / f"{name}.jpg")
     common = ["--images", tmp_path, "--every", 1, "--size", "0.2"]
     _, _, *timed = rows(run("preprocessing", "speed", *common, "--rounds", 1).stdout, "|")
     assert [(row[1], row[3]) for row in timed] == [
@@ -73,5 +73,5 @@ def test_preprocessing_is_timed_and_compared(repository: Path, photos: dict[str,
     ]
     assert all(float(row[5]) < 1 for row in timed)
     network = repository / "network_onnx/1/model.onnx"
-    _, _, (*_, images, same, _, _) = rows(run("preprocessing", "agreement", *common, "--network", network).stdout, "|")
-    assert (images, same) == ("2", "100.0%")
+    _, _, (*_, count, same, _, _) = rows(run("preprocessing", "agreement", *common, "--network", network).stdout, "|")
+    assert (count, same) == ("2", "100.0%")

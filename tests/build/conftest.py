@@ -68,10 +68,10 @@ def is_rebuilt(build: Build, monkeypatch: pytest.MonkeyPatch) -> Callable[..., b
 
 
 @pytest.fixture(scope="session")
-def calibration_images(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, Path]) -> Path:
+def calibration_images(tmp_path_factory: pytest.TempPathFactory, images: dict[str, Path]) -> Path:
     """A folder of few images, so that calibration is quick."""
     folder = tmp_path_factory.mktemp("calibration")
-    for name, path in photos.items():
+    for name, path in images.items():
         with Image.open(path) as image:
             for turn in range(2):
                 image.convert("RGB").rotate(180 * turn).save(folder / f"{name}-{turn}.jpg")

@@ -8,7 +8,7 @@ import torch
 from resnet_build import backbone, configs
 from resnet_build.network import fold_batch_norms, make_resnet50
 from resnet_build.options import ServingOptions
-from resnet_client.preprocessing import Recipe
+from resnet_client.preprocessing import PreprocessConfig
 from tritonclient.grpc import model_config_pb2 as pb
 
 
@@ -31,9 +31,9 @@ def test_backbone_maps_are_those_of_intermediate_layer_getter() -> None:
 
 @pytest.mark.parametrize(("wire", "kind"), [("fp32", pb.TYPE_FP32), ("fp16", pb.TYPE_FP16)])
 def test_render_takes_the_configs_of_the_default_with_other_outputs(wire: backbone.Wire, kind: int) -> None:
-    """Threads, recipe, limits and versions are what the build says; batches stay small, as maps are large."""
+    """Threads, preprocessing, limits and versions are what the build writes; batches stay small, as maps are large."""
     options = ServingOptions(threads=3, preferred_batch_size=16)
-    rendered = configs.render_all(options, Recipe(resize=232, crop=224), 1000)
+    rendered = configs.render_all(options, PreprocessConfig(resize=232, crop=224), 1000)
     made = {name: configs.parse(text) for name, text in backbone.render(rendered, options, wire).items()}
     network, ensemble = made["network_backbone"], made["resnet50_backbone"]
     for config in (network, ensemble):
@@ -41,7 +41,7 @@ def test_render_takes_the_configs_of_the_default_with_other_outputs(wire: backbo
         assert shapes == {**backbone.MAPS, "MAPS__4": (1_505_280,)}
         assert {output.data_type for output in config.output} == {kind}
         assert config.max_batch_size == 8
-        assert config.parameters["recipe"].string_value == Recipe(resize=232, crop=224).to_json()
+        assert config.parameters["preprocessing"].string_value == PreprocessConfig(resize=232, crop=224).to_json()
     assert network.parameters["intra_op_thread_count"].string_value == "3"
     assert [warmup.batch_size for warmup in network.model_warmup] == [1, 2, 4, 8]
     assert max(network.dynamic_batching.preferred_batch_size, default=0) <= network.max_batch_size

@@ -7,27 +7,27 @@ from collections.abc import Sequence
 import pytest
 from resnet_build import configs
 from resnet_build.options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
-from resnet_build.repository import DEFAULT_RECIPE
+from resnet_build.repository import DEFAULT_PREPROCESSING
 from resnet_client.preprocessing import Limits
 from tritonclient.grpc import model_config_pb2 as pb
 
 
 def rendered(variants: Sequence[str] = (), **options: int) -> dict[str, pb.ModelConfig]:
     """Render and parse."""
-    texts = configs.render_all(ServingOptions(**options), DEFAULT_RECIPE, 1000, variants)
+    texts = configs.render_all(ServingOptions(**options), DEFAULT_PREPROCESSING, 1000, variants)
     return {name: configs.parse(text) for name, text in texts.items()}
 
 
 def test_render_all_writes_the_preprocessing_config() -> None:
     """Server and client read it there, so they cannot drift apart."""
     for config in rendered().values():
-        assert config.parameters["recipe"].string_value == DEFAULT_RECIPE.to_json()
-        assert config.parameters["recipe_sha256"].string_value == DEFAULT_RECIPE.sha256
+        assert config.parameters["preprocessing"].string_value == DEFAULT_PREPROCESSING.to_json()
+        assert config.parameters["preprocessing_sha256"].string_value == DEFAULT_PREPROCESSING.sha256
 
 
 def test_render_all_writes_the_limits_on_images() -> None:
     """The client, whichever model it asks, refuses what the server would."""
-    options = {"max_photo_bytes": 1_000_000, "max_photo_pixels": 2_000_000, "max_photo_frames": 3}
+    options = {"max_image_bytes": 1_000_000, "max_image_pixels": 2_000_000, "max_image_frames": 3}
     models = [(config, Limits(1_000_000, 2_000_000, 3)) for config in rendered(**options).values()]
     for config, limits in [*models, (rendered()["preprocess"], Limits())]:
         written = {name: config.parameters[name].string_value for name in limits.to_parameters()}
@@ -101,8 +101,8 @@ def test_openvino_leaves_images_to_its_other_instance_by_default() -> None:
 
 def test_variants_are_configured_like_the_others() -> None:
     """Each has a network and an ensemble; the default files do not change."""
-    texts = configs.render_all(ServingOptions(), DEFAULT_RECIPE, 1000, VARIANTS)
-    default = configs.render_all(ServingOptions(), DEFAULT_RECIPE, 1000)
+    texts = configs.render_all(ServingOptions(), DEFAULT_PREPROCESSING, 1000, VARIANTS)
+    default = configs.render_all(ServingOptions(), DEFAULT_PREPROCESSING, 1000)
     assert texts.keys() - default.keys() == {f"{kind}_{name}" for kind in ("network", "resnet50") for name in VARIANTS}
     assert {name: texts[name] for name in default} == default
     assert configs.parse(texts["resnet50_int8"]).ensemble_scheduling.step[1].model_name == "network_int8"
@@ -110,7 +110,7 @@ def test_variants_are_configured_like_the_others() -> None:
 
 def test_variants_have_the_keys_of_their_backends() -> None:
     """OpenVINO's networks stay on the CPU, may pad in NVIDIA's container, and take threads by its own key."""
-    texts = configs.render_all(ServingOptions(threads=3), DEFAULT_RECIPE, 1000, VARIANTS)
+    texts = configs.render_all(ServingOptions(threads=3), DEFAULT_PREPROCESSING, 1000, VARIANTS)
     found = {name: configs.parse(texts[f"network_{name}"]) for name in VARIANTS}
     assert found["fp16"].backend == "onnxruntime"
     assert found["fp16"].instance_group[0].kind == pb.ModelInstanceGroup.KIND_AUTO
@@ -127,8 +127,8 @@ def test_variants_have_the_keys_of_their_backends() -> None:
 @pytest.mark.parametrize("default", OPENVINO_VARIANTS)
 def test_default_model_can_end_in_a_variant(default: str) -> None:
     """Only its ensemble changes, and the FP32 network gets an ensemble of its own."""
-    texts = configs.render_all(ServingOptions(), DEFAULT_RECIPE, 1000, (default,), default)
-    plain = configs.render_all(ServingOptions(), DEFAULT_RECIPE, 1000, (default,))
+    texts = configs.render_all(ServingOptions(), DEFAULT_PREPROCESSING, 1000, (default,), default)
+    plain = configs.render_all(ServingOptions(), DEFAULT_PREPROCESSING, 1000, (default,))
     assert texts.keys() - plain.keys() == {"resnet50_onnx"}
     assert {name for name in plain if texts[name] != plain[name]} == {"resnet50"}
     for name, network in {"resnet50": f"network_{default}", "resnet50_onnx": "network_onnx"}.items():

@@ -49,7 +49,7 @@ def test_decide_takes_the_fastest_that_is_close_enough() -> None:
     assert "resnet50 → network_bf16 (images/s at batch 8: network_onnx " in str(decision)
     assert "the FP32 network's top-1 on 100.0% of 64 images" in str(decision)
     assert decision.record["agreement"] == {"network_int8": 0.97, "network_bf16": 1.0}
-    assert decision.record["photos_per_s"].keys() == {"network_onnx", "network_bf16"}
+    assert decision.record["images_per_s"].keys() == {"network_onnx", "network_bf16"}
     assert decision.record["measured_on"]["batch"] == 8
     assert (
         default_model.decide(default_model.Request(AUTO), Path(), made | {"int8": built(0.99, 0)}, PIXELS).variant
@@ -71,7 +71,7 @@ def test_decide_keeps_a_decision_while_it_is_close_enough() -> None:
     assert request.candidates == ("bf16",)
     kept = default_model.decide(request, Path(), {"bf16": built(1.0, 3 * SLOW_S)}, PIXELS)
     assert kept.variant == "bf16"
-    assert "photos_per_s" not in kept.record
+    assert "images_per_s" not in kept.record
     assert default_model.decide(request, Path(), {"bf16": built(0.9, 0)}, PIXELS).variant == PLAIN
     assert default_model.decide(default_model.Request(AUTO, previous=PLAIN), Path(), {}, None).variant == PLAIN
 

@@ -117,7 +117,7 @@ ENTRY = {
     "inputs": {
         "weights": {"requested": "auto", "name": "random:1"},
         "labels": "aa",
-        "recipe_sha256": "bb",
+        "preprocessing_sha256": "bb",
         "classes": 3,
         "backbone": "fp32",
         "calibration_images": "images",

@@ -14,7 +14,7 @@ from resnet_build.options import ServingOptions
 from resnet_client import preprocessing
 from tritonclient.grpc import model_config_pb2 as pb
 
-RECIPE = preprocessing.Recipe(resize=256, crop=224)
+PREPROCESSING = preprocessing.PreprocessConfig(resize=256, crop=224)
 VARIANTS = ("int8", "fp16")
 # The table in the documentation of NVIDIA's onnxruntime_backend, as far as it is used here.
 TENSORRT_KEYS = {
@@ -28,13 +28,13 @@ TENSORRT_KEYS = {
 
 def adapted(**options: str) -> dict[str, pb.ModelConfig]:
     """All models of a repository with variants, built for a GPU host."""
-    texts = configs.render_all(ServingOptions(), RECIPE, 1000, VARIANTS)
+    texts = configs.render_all(ServingOptions(), PREPROCESSING, 1000, VARIANTS)
     return {name: configs.parse(text) for name, text in gpu.adapt(texts, gpu.GpuOptions(**options)).items()}
 
 
 def test_adapt_without_options_changes_nothing() -> None:
     """A repository for CPUs is the same text as before."""
-    texts = configs.render_all(ServingOptions(), RECIPE, 1000, VARIANTS)
+    texts = configs.render_all(ServingOptions(), PREPROCESSING, 1000, VARIANTS)
     assert gpu.adapt(texts, gpu.GpuOptions()) == texts
 
 
@@ -75,7 +75,7 @@ def test_adapt_adds_models_that_check_and_decode_for_dali() -> None:
     assert (dali.input[0].data_type, list(dali.input[0].dims)) == (pb.TYPE_UINT8, [-1])
     assert dali.input[0].allow_ragged_batch
     assert dali.HasField("dynamic_batching")
-    assert dali.parameters["recipe"].string_value == RECIPE.to_json()
+    assert dali.parameters["preprocessing"].string_value == PREPROCESSING.to_json()
 
 
 def test_chosen_keeps_what_was_built() -> None:
@@ -87,17 +87,17 @@ def test_chosen_keeps_what_was_built() -> None:
 
 
 @pytest.mark.parametrize("resize", [232, 256])
-def test_dali_pipeline_cuts_torchvisions_pixels(tmp_path: Path, photos: dict[str, Path], resize: int) -> None:
+def test_dali_pipeline_cuts_torchvisions_pixels(tmp_path: Path, images: dict[str, Path], resize: int) -> None:
     """On its operators for CPUs; sides of all parities, where half a pixel is rounded to the even one."""
     dali = pytest.importorskip("nvidia.dali", reason="nvidia-dali-cuda120 is not installed")
-    recipe = preprocessing.Recipe(resize=resize, crop=224)
-    files = gpu.model_files(recipe, max_batch_size=32)
+    preprocess_config = preprocessing.PreprocessConfig(resize=resize, crop=224)
+    files = gpu.model_files(preprocess_config, max_batch_size=32)
     (tmp_path / "dali.py").write_text(files["preprocess_dali/1/dali.py"])
-    (tmp_path / "recipe.json").write_text(files["preprocess_dali/1/recipe.json"])
+    (tmp_path / "preprocess_config.json").write_text(files["preprocess_dali/1/preprocess_config.json"])
     spec = importlib.util.spec_from_file_location("dali_pipeline", tmp_path / "dali.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    encoded = [*(path.read_bytes() for path in photos.values()), *odd_sides(tmp_path, photos["coffee"])]
+    encoded = [*(path.read_bytes() for path in images.values()), *odd_sides(tmp_path, images["coffee"])]
 
     @dali.pipeline_def(batch_size=32, num_threads=2, device_id=None, prefetch_queue_depth=1)
     def on_the_cpu():
@@ -108,7 +108,7 @@ def test_dali_pipeline_cuts_torchvisions_pixels(tmp_path: Path, photos: dict[str
     pipeline.feed_input("ENCODED", [np.frombuffer(one, np.uint8) for one in encoded])
     (rows,) = pipeline.run()
     for row, one in zip(rows, encoded, strict=True):
-        difference = np.abs(np.asarray(row).astype(int) - preprocessing.prepare(one, recipe))
+        difference = np.abs(np.asarray(row).astype(int) - preprocessing.prepare(one, preprocess_config))
         assert difference.max() <= 1
         assert difference.mean() < 0.25
 
@@ -124,7 +124,7 @@ def odd_sides(folder: Path, path: Path) -> list[bytes]:
 
 def test_model_files_have_the_preprocessing_config() -> None:
     """It lies next to the pipeline, with the largest batch."""
-    files = gpu.model_files(RECIPE, max_batch_size=8)
-    written = json.loads(files["preprocess_dali/1/recipe.json"])
+    files = gpu.model_files(PREPROCESSING, max_batch_size=8)
+    written = json.loads(files["preprocess_dali/1/preprocess_config.json"])
     assert written == {"resize": 256, "crop": 224, "interpolation": "bilinear", "max_batch_size": 8}
     compile(files["preprocess_dali/1/dali.py"], "dali.py", "exec")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from resnet_build import BuildError, images
-from resnet_client.preprocessing import Recipe
+from resnet_client.preprocessing import PreprocessConfig
 
-RECIPE = Recipe(resize=232, crop=224)
+PREPROCESSING = PreprocessConfig(resize=232, crop=224)
 
 
 def test_sample_has_different_images() -> None:
@@ -22,7 +22,7 @@ def test_sample_has_different_images() -> None:
 
 def test_calibration_set_is_the_same_every_time() -> None:
     """A build can be repeated; calibration and evaluation have no crop in common."""
-    first, second = images.calibration_set(None, RECIPE), images.calibration_set(None, RECIPE)
+    first, second = images.calibration_set(None, PREPROCESSING), images.calibration_set(None, PREPROCESSING)
     assert first.sha256 == second.sha256
     assert first.calibration.shape == (images.CALIBRATION_COUNT, 224, 224, 3)
     assert first.calibration.dtype == np.uint8
@@ -37,7 +37,7 @@ def test_calibration_set_spreads_over_a_folder(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "class").mkdir()
     for value in range(20):
         Image.new("RGB", (30, 30), (10 * value, 0, 0)).save(tmp_path / "class" / f"{value:02}.png")
-    found = images.calibration_set(tmp_path, RECIPE)
+    found = images.calibration_set(tmp_path, PREPROCESSING)
     assert found.calibration[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
     assert found.evaluation[:, 0, 0, 0].tolist() == [20, 70, 120, 170]
     assert found.source == f"8 images of {tmp_path.resolve()}"
@@ -46,10 +46,10 @@ def test_calibration_set_spreads_over_a_folder(tmp_path: Path, monkeypatch: pyte
 def test_calibration_set_refuses_bad_folders(tmp_path: Path) -> None:
     """The error names the folder, the number of images, or the file that is not one."""
     with pytest.raises(BuildError, match="there is no folder"):
-        images.calibration_set(tmp_path / "missing", RECIPE)
+        images.calibration_set(tmp_path / "missing", PREPROCESSING)
     for number in range(8):
         with pytest.raises(BuildError, match=f"holds {number} images"):
-            images.calibration_set(tmp_path, RECIPE)
+            images.calibration_set(tmp_path, PREPROCESSING)
         (tmp_path / f"{number}.jpg").write_bytes(b"nothing")
     with pytest.raises(BuildError, match=r"the calibration image .*0\.jpg cannot be used"):
-        images.calibration_set(tmp_path, RECIPE)
+        images.calibration_set(tmp_path, PREPROCESSING)

@@ -161,7 +161,7 @@ def test_build_refuses_a_version_with_other_labels(build, random_repository: Pat
     assert "write to another --repository" in result.stderr
 
 
-def test_build_serves_a_fine_tuned_network(build, tmp_path: Path, photos: dict[str, Path]) -> None:
+def test_build_serves_a_fine_tuned_network(build, tmp_path: Path, images: dict[str, Path]) -> None:
     """A 10-class DataParallel checkpoint answers with its own classes; a tuned config of before is removed."""
     net = make_resnet50("v1.5", 10)
     with torch.no_grad():
@@ -180,7 +180,7 @@ def test_build_serves_a_fine_tuned_network(build, tmp_path: Path, photos: dict[s
     assert not tuned.exists()
     with TritonServer(ServerConfig(repository, port=0)) as server, Client(server.grpc_url) as client:
         for model in ("resnet50", "resnet50_torchscript"):
-            found = client.classify(photos["cat"], top_k=20, model=model)
+            found = client.classify(images["cat"], top_k=20, model=model)
             assert [(entry.index, entry.label) for entry in found.predictions[:2]] == [(7, labels[7]), (8, labels[8])]
             assert len(found.predictions) == 10
             assert found.top.probability == pytest.approx(torch.softmax(net.fc.bias, 0)[7].item(), abs=1e-4)

@@ -26,7 +26,7 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     described = Repository(
         tmp_path_factory.mktemp("gpu"),
         labels=imagenet_labels(),
-        recipe=preprocessing.Recipe(resize=256, crop=224),
+        preprocess_config=preprocessing.PreprocessConfig(resize=256, crop=224),
         serving=ServingOptions(max_batch_size=2, warmup_batch=1),
         gpu_options=GpuOptions(accelerator="tensorrt", preprocessing="dali"),
     )
@@ -44,18 +44,18 @@ def ask_check(server: TritonServer, *encoded: bytes) -> np.ndarray:
         return client.infer("preprocess_check", [tensor]).as_numpy("ENCODED")
 
 
-def test_gpu_repository_serves_without_a_gpu(served: TritonServer, photos: dict[str, Path]) -> None:
+def test_gpu_repository_serves_without_a_gpu(served: TritonServer, images: dict[str, Path]) -> None:
     """What is for GPUs only does not disturb: the default model answers, DALI's is not served."""
     with Client(served.grpc_url) as client:
-        assert client.classify(photos["cat"]).top.index in range(281, 288)
+        assert client.classify(images["cat"]).top.index in range(281, 288)
     names = {model.name for model in served.models()}
     assert {"resnet50", "preprocess_check"} < names
     assert not {"preprocess_dali", "resnet50_dali"} & names
 
 
-def test_preprocess_check_passes_on_a_jpeg(served: TritonServer, photos: dict[str, Path]) -> None:
+def test_preprocess_check_passes_on_a_jpeg(served: TritonServer, images: dict[str, Path]) -> None:
     """Without its metadata, and with zeros behind it up to the length of the longest."""
-    coffee = Image.open(photos["coffee"]).convert("RGB")
+    coffee = Image.open(images["coffee"]).convert("RGB")
     large, small = (as_jpeg(image) for image in (coffee, coffee.resize((100, 80))))
     rows = ask_check(served, large, small)
     assert rows.dtype == np.uint8
@@ -64,10 +64,10 @@ def test_preprocess_check_passes_on_a_jpeg(served: TritonServer, photos: dict[st
 
 
 def test_preprocess_check_decodes_what_dali_might_decode_differently(
-    served: TritonServer, photos: dict[str, Path]
+    served: TritonServer, images: dict[str, Path]
 ) -> None:
     """A PNG with transparency and a JPEG that lies on its side go on as BMP, upright and in RGB."""
-    coffee = Image.open(photos["coffee"]).convert("RGB").resize((60, 40))
+    coffee = Image.open(images["coffee"]).convert("RGB").resize((60, 40))
     png = io.BytesIO()
     coffee.convert("RGBA").save(png, "PNG")
     exif = Image.Exif()
@@ -78,16 +78,16 @@ def test_preprocess_check_decodes_what_dali_might_decode_differently(
             assert np.array_equal(image, preprocessing.decode(encoded))
 
 
-def test_preprocess_check_refuses_an_invalid_image(served: TritonServer, photos: dict[str, Path]) -> None:
+def test_preprocess_check_refuses_an_invalid_image(served: TritonServer, images: dict[str, Path]) -> None:
     """In DALI it would fail the requests of others; the message is that of `preprocess`."""
-    truncated = as_jpeg(Image.open(photos["coffee"]).convert("RGB"))[:-3000]
-    for bad, reason in ((b"no photo", "not an image in a known format"), (truncated, "truncated")):
+    truncated = as_jpeg(Image.open(images["coffee"]).convert("RGB"))[:-3000]
+    for bad, reason in ((b"no image", "not an image in a known format"), (truncated, "truncated")):
         with pytest.raises(triton.InferenceServerException, match=reason):
             ask_check(served, bad)
     with urllib.request.urlopen(served.metrics_url, timeout=10) as page:  # noqa: S310  # http, on loopback
-        counts = re.findall(r"^resnet_refused_photos_total\{(.*)\} (\d+)$", page.read().decode(), re.MULTILINE)
-    of_photos = [count for labels, count in counts if 'model="preprocess_check"' in labels and '"photo"' in labels]
-    assert of_photos == ["2"]
+        counts = re.findall(r"^resnet_refused_images_total\{(.*)\} (\d+)$", page.read().decode(), re.MULTILINE)
+    of_images = [count for labels, count in counts if 'model="preprocess_check"' in labels and '"image"' in labels]
+    assert of_images == ["2"]
 
 
 def as_jpeg(image: Image.Image, **options: object) -> bytes:

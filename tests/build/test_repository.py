@@ -8,20 +8,23 @@ from typing import Any
 import pytest
 from resnet_build import BuildError, gpu
 from resnet_build.options import ServingOptions
-from resnet_build.repository import DEFAULT_RECIPE, Repository
+from resnet_build.repository import DEFAULT_PREPROCESSING, Repository
 from resnet_client.model_configs import models_with
-from resnet_client.preprocessing import Recipe
+from resnet_client.preprocessing import PreprocessConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_MODELS = {"preprocess", "network_onnx", "network_torchscript", "resnet50", "resnet50_torchscript"}
 
 
 def described(
-    root: Path = ROOT, recipe: Recipe = DEFAULT_RECIPE, serving: ServingOptions | None = None, **gpu_options: str
+    root: Path = ROOT,
+    preprocess_config: PreprocessConfig = DEFAULT_PREPROCESSING,
+    serving: ServingOptions | None = None,
+    **gpu_options: str,
 ) -> Repository:
     """A repository with a variant."""
     labels, options = ("label",) * 1000, gpu.GpuOptions(**gpu_options)
-    return Repository(root, labels, recipe, serving or ServingOptions(), options, ("int8",))
+    return Repository(root, labels, preprocess_config, serving or ServingOptions(), options, ("int8",))
 
 
 def named(texts: dict[str, str], name: str) -> set[str]:
@@ -38,11 +41,13 @@ def test_configs_are_the_committed_ones_by_default() -> None:
         assert texts[f"{name}/config.pbtxt"] == (ROOT / f"model_repository/{name}/config.pbtxt").read_text(), name
 
 
-@pytest.mark.parametrize("other", [{"recipe": Recipe(resize=256, crop=224)}, {"serving": ServingOptions(threads=2)}])
+@pytest.mark.parametrize(
+    "other", [{"preprocess_config": PreprocessConfig(resize=256, crop=224)}, {"serving": ServingOptions(threads=2)}]
+)
 def test_configs_of_other_weights_and_options_are_named(other: dict[str, Any]) -> None:
     """The committed files stay as they are; the config for GPU hosts has the same options."""
     texts, default = described(**other).configs(), described().configs()
-    changed = DEFAULT_MODELS if "recipe" in other else {"network_onnx", "network_torchscript"}
+    changed = DEFAULT_MODELS if "preprocess_config" in other else {"network_onnx", "network_torchscript"}
     assert named(texts, "local") == named(texts, "gpu") == changed
     for name in DEFAULT_MODELS:
         assert texts[f"{name}/config.pbtxt"] == default[f"{name}/config.pbtxt"]
@@ -63,7 +68,7 @@ def test_configs_for_gpus_only_have_a_name_of_their_own() -> None:
 
 def test_is_complete_notices_every_missing_file(tmp_path: Path) -> None:
     """Whatever was published is needed; a config that was edited by hand stays."""
-    repository = described(tmp_path, Recipe(resize=256, crop=224), preprocessing="dali")
+    repository = described(tmp_path, PreprocessConfig(resize=256, crop=224), preprocessing="dali")
     assert not repository.is_complete()
     repository.publish({}, {"versions": {}})
     assert repository.is_complete()

@@ -82,7 +82,7 @@ def test_check_variant_refuses_other_answers(small_network: Path, pixels: np.nda
     bounds = Bounds(agreement=0.97, similarity=0.99)
     expected = predict(open_network("onnx", small_network), pixels)
     found = check_variant("int8", predict(open_network("int8", small_network), pixels), expected, bounds)
-    assert (found.photos, found.agreement, found.clear_agreement) == (16, 1, 1)
+    assert (found.images, found.agreement, found.clear_agreement) == (16, 1, 1)
     with pytest.raises(BuildError, match=r"variant int8 differs too much .*the same top-1 on .* it was not written"):
         check_variant("int8", predict(open_network("int8", tmp_path / "other.onnx"), pixels), expected, bounds)
 
@@ -93,7 +93,7 @@ def test_compare_leaves_out_images_that_could_be_either() -> None:
     got = np.array([[0.9, 0.1], [0.48, 0.52], [0.1, 0.9]], dtype=np.float32)
     features = np.ones((3, 4), dtype=np.float32)
     found = compare((got, features), (true, features))
-    assert (found.clear_photos, found.clear_agreement) == (2, 1)
+    assert (found.clear_images, found.clear_agreement) == (2, 1)
     assert found.agreement == pytest.approx(2 / 3)
     assert not compare((got, features * np.nan), (true, features)).similarity >= 0
 
@@ -102,4 +102,4 @@ def test_compare_takes_a_single_class_as_clear() -> None:
     """It leads by all there is; any number of classes can be built."""
     answer = np.ones((2, 1), dtype=np.float32), np.ones((2, 4), dtype=np.float32)
     found = compare(answer, answer)
-    assert (found.clear_photos, found.clear_agreement, found.agreement) == (2, 1, 1)
+    assert (found.clear_images, found.clear_agreement, found.agreement) == (2, 1, 1)

@@ -61,7 +61,7 @@ def test_bf16_is_computed_in_bfloat16(random_repository: Path) -> None:
     assert found["FullyConnected", "bf16"] == 1
 
 
-def test_variants_are_served(random_repository: Path, photos: dict[str, Path]) -> None:
+def test_variants_are_served(random_repository: Path, images: dict[str, Path]) -> None:
     """Each has its own ensemble and nearly the FP32 network's answers; ``resnet50`` has those of its variant."""
     names = ("resnet50", "resnet50_onnx", *(f"resnet50_{name}" for name in RANDOM_VARIANTS))
     flags = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in names))
@@ -70,8 +70,8 @@ def test_variants_are_served(random_repository: Path, photos: dict[str, Path]) -
         Client(server.grpc_url) as client,
     ):
         assert {model.name: model.backend for model in server.models()}["network_fp32"] == "openvino"
-        vectors = {name: client.embed(photos["cat"], model=name) for name in names}
-        answers = {name: client.classify(photos["cat"], model=name).top for name in names}
+        vectors = {name: client.embed(images["cat"], model=name) for name in names}
+        answers = {name: client.classify(images["cat"], model=name).top for name in names}
     assert answers["resnet50"] == answers["resnet50_fp32"]
     expected = vectors["resnet50_onnx"]
     for name, got in vectors.items():
@@ -103,11 +103,11 @@ def test_build_leaves_out_a_candidate_that_differs_too_much(
         return check(name, *arguments)
 
     monkeypatch.setattr(variants, "check_variant", strict)
-    images, messages = CalibrationSet("nowhere", pixels, pixels), []
+    calibration, messages = CalibrationSet("nowhere", pixels, pixels), []
     names = {"fp32": False, "bf16": is_required}
     if is_required:
         with pytest.raises(BuildError, match="too much"):
-            variants.build(names, small_network, images, tmp_path, messages.append)
+            variants.build(names, small_network, calibration, tmp_path, messages.append)
     else:
-        assert variants.build(names, small_network, images, tmp_path, messages.append).keys() == {"fp32"}
+        assert variants.build(names, small_network, calibration, tmp_path, messages.append).keys() == {"fp32"}
         assert messages[-1] == "left out: the variant bf16 differs too much"

@@ -27,9 +27,9 @@ def client(connect, server):
 
 
 @pytest.fixture(scope="module")
-def expected(server, photos):
+def expected(server, images):
     with Client(server.grpc_url) as client:
-        return {name: client.classify(path) for name, path in photos.items()}
+        return {name: client.classify(path) for name, path in images.items()}
 
 
 def check_same(found, expected):
@@ -39,9 +39,9 @@ def check_same(found, expected):
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
 
 
-def test_classify_names_what_an_image_shows(client, photos):
-    """The photo of a cat is one of ImageNet's cats, the classes are sorted, the model is named."""
-    found = client.classify(photos["cat"])
+def test_classify_names_what_an_image_shows(client, images):
+    """The image of a cat is one of ImageNet's cats, the classes are sorted, the model is named."""
+    found = client.classify(images["cat"])
     assert found.top.index in CATS
     assert len(found.predictions) == 5
     probabilities = [prediction.probability for prediction in found.predictions]
@@ -50,41 +50,41 @@ def test_classify_names_what_an_image_shows(client, photos):
     assert isinstance(found.top, Prediction)
 
 
-def test_classify_many_gives_the_same_answers_over_each_protocol(client, photos, expected):
-    for outcome, answer in zip(client.many(photos.values()), expected.values(), strict=True):
+def test_classify_many_gives_the_same_answers_over_each_protocol(client, images, expected):
+    for outcome, answer in zip(client.many(images.values()), expected.values(), strict=True):
         check_same(outcome.result, answer)
 
 
-def test_classify_many_takes_every_kind_of_source(client, photos, expected):
+def test_classify_many_takes_every_kind_of_source(client, images, expected):
     """Path, bytes, file, PIL image and array of one lossless image have one answer."""
-    path = photos["cat"]
+    path = images["cat"]
     image = Image.open(path)
     sources = [str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), image, np.asarray(image)]
     for outcome in client.many(sources):
         check_same(outcome.result, expected["cat"])
 
 
-def test_classify_many_preprocesses_like_the_server(client, photos, expected):
+def test_classify_many_preprocesses_like_the_server(client, images, expected):
     """Cropping here or there makes no difference above 0.001, for the network by its own name as well."""
     options = {"preprocessing": "client", "top_k": 1000, "model": "network_onnx"}
-    for outcome, answer in zip(client.many(photos.values(), **options), expected.values(), strict=True):
+    for outcome, answer in zip(client.many(images.values(), **options), expected.values(), strict=True):
         assert outcome.result.model == "network_onnx"
         local = {p.index: p.probability for p in outcome.result.predictions}
         for prediction in answer.predictions:
             assert local[prediction.index] == pytest.approx(prediction.probability, abs=1e-3)
-    check_same(client.classify(photos["cat"], preprocessing="client"), expected["cat"])
+    check_same(client.classify(images["cat"], preprocessing="client"), expected["cat"])
 
 
-def test_classify_many_fails_for_invalid_images_only(client, photos, expected, tmp_path):
+def test_classify_many_fails_for_invalid_images_only(client, images, expected, tmp_path):
     """A text file, an empty file and half a JPEG fail with their messages; images between them do not."""
-    jpeg = photos["rocket"].read_bytes()
+    jpeg = images["rocket"].read_bytes()
     contents = {"text.jpg": b"not an image", "empty.jpg": b"", "half.jpg": jpeg[: len(jpeg) // 2]}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     names = ["cat", "text.jpg", "coffee", "empty.jpg", "half.jpg", "missing.jpg", "flower"]
-    outcomes = client.many([photos.get(name, tmp_path / name) for name in names], max_in_flight=4)
+    outcomes = client.many([images.get(name, tmp_path / name) for name in names], max_in_flight=4)
     for name, outcome in zip(names, outcomes, strict=True):
-        if name in photos:
+        if name in images:
             check_same(outcome.result, expected[name])
     messages = [str(outcome.error) for outcome in outcomes if not outcome.ok]
     for message, part in zip(messages, ("known format", "empty", "truncated", "no such file"), strict=True):
@@ -93,31 +93,31 @@ def test_classify_many_fails_for_invalid_images_only(client, photos, expected, t
     assert outcomes[1].error.source == str(tmp_path / "text.jpg")
 
 
-def test_classify_returns_as_many_classes_as_requested(client, photos):
+def test_classify_returns_as_many_classes_as_requested(client, images):
     """One class, three, or all there are; the largest arguments that the client accepts, the protocols carry."""
     options = ({"top_k": 1}, {"top_k": 3}, {"top_k": 2**31 - 1, "timeout_s": 1e9})
-    assert [len(client.classify(photos["cat"], **given).predictions) for given in options] == [1, 3, 1000]
+    assert [len(client.classify(images["cat"], **given).predictions) for given in options] == [1, 3, 1000]
 
 
-def test_embed_returns_a_vector(client, photos):
+def test_embed_returns_a_vector(client, images):
     """Features are 2048 numbers of 0 and above, different for different images."""
-    cat, coffee = (client.embed(photos[name]) for name in ("cat", "coffee"))
+    cat, coffee = (client.embed(images[name]) for name in ("cat", "coffee"))
     assert (cat.shape, cat.dtype) == ((2048,), np.float32)
     assert cat.min() >= 0
     assert not np.allclose(cat, coffee)
 
 
-def test_classify_names_models_that_classify(client, photos):
+def test_classify_names_models_that_classify(client, images):
     """The step before the network is refused with the remedy, not with the name of a tensor only."""
     with pytest.raises(RequestError, match="classify and embed with one such as 'resnet50'"):
-        client.classify(photos["cat"], model="preprocess")
+        client.classify(images["cat"], model="preprocess")
 
 
 @pytest.mark.parametrize("options", [{"model": "no_such_model"}, {"model_version": "99"}])
 @pytest.mark.parametrize("preprocessing", ["server", "client"])
-def test_classify_names_a_missing_model(client, photos, options, preprocessing):
+def test_classify_names_a_missing_model(client, images, options, preprocessing):
     with pytest.raises(ModelNotFoundError, match=r"no_such_model|99"):
-        client.classify(photos["cat"], preprocessing=preprocessing, **options)
+        client.classify(images["cat"], preprocessing=preprocessing, **options)
 
 
 def test_metadata_is_the_same_over_each_protocol(client, server):
@@ -125,7 +125,7 @@ def test_metadata_is_the_same_over_each_protocol(client, server):
     with Client(server.grpc_url) as other:
         assert found == other.metadata()
     assert found["model"]["inputs"] == [{"name": "IMAGE", "datatype": "BYTES", "shape": [-1, 1]}]
-    assert "recipe_sha256" in found["model"]["parameters"]
+    assert "preprocessing_sha256" in found["model"]["parameters"]
 
 
 def test_health_holds_flags_and_an_answer(client):

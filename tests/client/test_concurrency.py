@@ -16,8 +16,8 @@ CALLERS = 16
 
 
 @pytest.fixture(scope="module")
-def crops(photos):
-    arrays = [np.asarray(Image.open(path).convert("RGB")) for path in photos.values()]
+def crops(images):
+    arrays = [np.asarray(Image.open(path).convert("RGB")) for path in images.values()]
     made = []
     for number in range(CALLERS):
         array = arrays[number % len(arrays)]
@@ -40,8 +40,8 @@ def test_client_gives_each_caller_its_own_answer(connect, server, crops, alone):
     client = connect(server)
     images_before, batches_before = settled(client)
     together = client.together([lambda client, crop=crop: client.embed(crop) for crop in crops])
-    images, batches = settled(client)
-    assert images == images_before + CALLERS
+    count, batches = settled(client)
+    assert count == images_before + CALLERS
     assert batches - batches_before < CALLERS
     for number, (vector, _) in enumerate(together):
         distances = [float(np.abs(vector - other).max()) for other in alone]

@@ -67,7 +67,7 @@ def test_client_logs_no_image(connect, server, logged, content, preprocessing):
         logged.append(failure(exc))
     for outcome in client.many([content], preprocessing=preprocessing):
         logged.append(repr(outcome))
-        assert "photo of" in repr(outcome)
+        assert "image of" in repr(outcome)
 
 
 def test_client_logs_no_token(connect, server, free_port, logged):

@@ -38,9 +38,9 @@ def test_read_samples_takes_classes_from_folders(tmp_path):
     [
         (["crane/a.jpg"], "name the folder 134 or 517"),
         (["unicorn/a.jpg"], "neither a class index nor"),
-        (["7/notes.txt"], "there is no photo in .*; expected one folder per class"),
-        (["7/x", "a.jpg"], "has 1 photo, but no folders of classes; expected one folder per class, named by its index"),
-        (["7/x", "a.jpg", "b.png", "notes.txt"], "has 2 photos, but no folders of classes; .* or --labels FILE"),
+        (["7/notes.txt"], "there is no image in .*; expected one folder per class"),
+        (["7/x", "a.jpg"], "has 1 image, but no folders of classes; expected one folder per class, named by its index"),
+        (["7/x", "a.jpg", "b.png", "notes.txt"], "has 2 images, but no folders of classes; .* or --labels FILE"),
     ],
 )
 def test_read_samples_refuses_folders_without_classes(tmp_path, names, message):
@@ -51,7 +51,7 @@ def test_read_samples_refuses_folders_without_classes(tmp_path, names, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("file,class_index\n", "labels.csv names no photo"),
+        ("file,class_index\n", "labels.csv names no image"),
         ("", "needs the columns .* lacks class_index and file"),
         ("file\na.jpg\n", "needs the columns .* lacks class_index"),
         ("file;class_index\na.jpg;3\n", "separated by commas"),

@@ -110,9 +110,9 @@ def test_client_bounds_the_wait_for_a_name_service(connect, slow_names, url):
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_client_has_the_server_drop_requests_whose_time_is_up(server, photos, protocol):
+def test_client_has_the_server_drop_requests_whose_time_is_up(server, images, protocol):
     """Calls with a short timeout, while many others wait, are refused by the server and never computed."""
-    image = photos["cat"].read_bytes()
+    image = images["cat"].read_bytes()
     with Client(getattr(server, f"{protocol}_url")) as client, ThreadPoolExecutor(8) as others:
         before, _ = settled(client)
         answers = [others.submit(client.classify, image) for _ in range(48)]
@@ -125,12 +125,12 @@ def test_client_has_the_server_drop_requests_whose_time_is_up(server, photos, pr
         assert settled(client)[0] - before < answered + len(hurried) // 2
 
 
-def test_client_works_on_after_a_timeout(connect, server, photos):
+def test_client_works_on_after_a_timeout(connect, server, images):
     """A few milliseconds are too little for the server."""
     client = connect(server)
     with pytest.raises((DeadlineExceededError, OverloadedError)):
-        client.classify(photos["cat"], timeout_s=0.003)
-    assert client.classify(photos["cat"]).predictions
+        client.classify(images["cat"], timeout_s=0.003)
+    assert client.classify(images["cat"]).predictions
 
 
 def test_client_reports_a_port_of_the_other_protocol(connect, server):

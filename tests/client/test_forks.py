@@ -37,7 +37,7 @@ def url():
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_fork_gives_children_of_the_real_server_their_own_responses(server, photos, protocol):
+def test_fork_gives_children_of_the_real_server_their_own_responses(server, images, protocol):
     """Four children ask for two images in turn with their parent's client."""
     code = """
 client = Client(URL)
@@ -48,7 +48,7 @@ with multiprocessing.get_context("fork").Pool(4) as pool:
     print(expected[0] != expected[1], pool.map(call, [0, 1] * 8, chunksize=1).count(True), call(0))
 client.close()
 """
-    assert printed(code, getattr(server, f"{protocol}_url"), photos["cat"], photos["coffee"]) == "True 16 True\n"
+    assert printed(code, getattr(server, f"{protocol}_url"), images["cat"], images["coffee"]) == "True 16 True\n"
 
 
 def test_fork_gives_children_their_own_responses(url):
@@ -116,14 +116,14 @@ def test_fork_leaves_room_for_images_of_the_child(url):
     code = """
 from PIL import ImageFile
 from resnet_client import images
-from resnet_client.preprocessing import Limits, Recipe
+from resnet_client.preprocessing import Limits, PreprocessConfig
 load, decoding, ended = ImageFile.ImageFile.load, threading.Event(), threading.Event()
 def load_slowly(self):
     decoding.set()
     ended.wait()
     return load(self)
 ImageFile.ImageFile.load = load_slowly
-arguments = images.golden(), Recipe(resize=32, crop=24), Limits(max_pixels=64 * 64)
+arguments = images.golden(), PreprocessConfig(resize=32, crop=24), Limits(max_pixels=64 * 64)
 threads = [threading.Thread(target=images.pixels, args=arguments) for _ in range(2)]  # one decodes, one waits
 for thread in threads:
     thread.start()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from resnet_client import ImageError, InvalidImageError, images
-from resnet_client.preprocessing import Limits, Recipe
+from resnet_client.preprocessing import Limits, PreprocessConfig
 
-RECIPE = Recipe(resize=32, crop=24)
+PREPROCESSING = PreprocessConfig(resize=32, crop=24)
 COLOURS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
@@ -43,18 +43,18 @@ def test_encoded_has_no_loss(png):
 
 
 def test_pixels_are_the_same_for_every_kind_of_source(png, file):
-    expected = images.pixels(COLOURS, RECIPE)
+    expected = images.pixels(COLOURS, PREPROCESSING)
     assert (expected.shape, expected.dtype) == ((24, 24, 3), np.uint8)
     for source in (png, file, Image.fromarray(COLOURS), io.BytesIO(png)):
-        assert np.array_equal(images.pixels(source, RECIPE), expected)
+        assert np.array_equal(images.pixels(source, PREPROCESSING), expected)
 
 
 def test_pixels_accepts_grey_and_alpha():
     """Arrays of shape (h, w) and (h, w, 4) are images too; alpha is ignored."""
     grey = COLOURS[..., 0]
     alpha = np.dstack([COLOURS, grey])
-    assert np.array_equal(images.pixels(alpha, RECIPE), images.pixels(COLOURS, RECIPE))
-    assert np.array_equal(images.pixels(grey, RECIPE), images.pixels(np.dstack([grey] * 3), RECIPE))
+    assert np.array_equal(images.pixels(alpha, PREPROCESSING), images.pixels(COLOURS, PREPROCESSING))
+    assert np.array_equal(images.pixels(grey, PREPROCESSING), images.pixels(np.dstack([grey] * 3), PREPROCESSING))
 
 
 ARRAYS = r"\(height, width, 3\), RGB, \(height, width, 4\), .* \(height, width\), .* of shape {}$"
@@ -86,7 +86,7 @@ def damaged_archive_member():
         ("https://example.org/cat.jpg", "not fetched from the web"),
         ("no/such/file.jpg", "there is no such file"),
         (".", "this is a folder"),
-        ("", "^the path is empty; pass the path of a photo$"),
+        ("", "^the path is empty; pass the path of an image$"),
         ("\0", "cannot be read"),
         (io.StringIO("text"), "mode 'rb'"),
         (42, "not int"),
@@ -114,7 +114,7 @@ def test_encoded_refuses_unreadable_sources(source, message):
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 5), (5, 5, 9, 5), (5, 5, 5, 9)])
-@pytest.mark.parametrize("convert", [images.encoded, lambda source: images.pixels(source, RECIPE)])
+@pytest.mark.parametrize("convert", [images.encoded, lambda source: images.pixels(source, PREPROCESSING)])
 def test_images_refuses_empty_images(box, convert):
     """A `PIL.Image` cut down to nothing, on either side."""
     with pytest.raises(InvalidImageError, match=r"the picture is empty \([04]x[04] pixels\)"):
@@ -132,7 +132,7 @@ def test_encoded_refuses_metadata_that_pillow_cannot_write():
 @pytest.mark.parametrize("content", [b"", b"not an image", "truncated"])
 def test_pixels_refuses_invalid_images(content, png):
     with pytest.raises(InvalidImageError, match="image"):
-        images.pixels(png[:300] if content == "truncated" else content, RECIPE)
+        images.pixels(png[:300] if content == "truncated" else content, PREPROCESSING)
 
 
 @pytest.mark.parametrize("kind", ["path", "bytes", "array", "image"])
@@ -140,8 +140,8 @@ def test_pixels_has_the_limits_of_the_server(kind, png, file):
     """Whatever the image comes as, what is too large is refused with the same message."""
     source = {"path": file, "bytes": png, "array": COLOURS, "image": Image.fromarray(COLOURS)}[kind]
     with pytest.raises(InvalidImageError, match="50x40 pixels, more than the 1999 allowed"):
-        images.pixels(source, RECIPE, Limits(max_pixels=1_999))
-    assert images.pixels(source, RECIPE, Limits(max_pixels=2_000)).shape == (24, 24, 3)
+        images.pixels(source, PREPROCESSING, Limits(max_pixels=1_999))
+    assert images.pixels(source, PREPROCESSING, Limits(max_pixels=2_000)).shape == (24, 24, 3)
 
 
 def test_pixels_refuses_long_files_before_it_reads_them(tmp_path):
@@ -149,7 +149,7 @@ def test_pixels_refuses_long_files_before_it_reads_them(tmp_path):
     with path.open("wb") as stream:
         stream.truncate(1 << 40)
     with pytest.raises(InvalidImageError, match=r"huge.jpg: the image has 1099511627776 bytes, more than"):
-        images.pixels(path, RECIPE)
+        images.pixels(path, PREPROCESSING)
 
 
 def test_encoded_refuses_a_damaged_pil_image(png):
@@ -159,7 +159,7 @@ def test_encoded_refuses_a_damaged_pil_image(png):
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-@pytest.mark.parametrize("convert", [images.encoded, lambda source: images.pixels(source, RECIPE)])
+@pytest.mark.parametrize("convert", [images.encoded, lambda source: images.pixels(source, PREPROCESSING)])
 def test_images_refuses_samples_of_unknown_range(mode, convert):
     """The message does not call the image damaged."""
     with pytest.raises(InvalidImageError, match="^the image has 32-bit samples of unknown range"):

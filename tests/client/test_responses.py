@@ -145,7 +145,7 @@ def answers(**shape):
 
 
 TENSORS = st.lists(answers(name=TEXT, datatype=TEXT, shape=st.lists(NUMBERS | TEXT)), max_size=2)
-PARAMETERS = st.dictionaries(TEXT | st.just("recipe"), answers(string_value=TEXT), max_size=2)
+PARAMETERS = st.dictionaries(TEXT | st.just("preprocessing"), answers(string_value=TEXT), max_size=2)
 STEPS = st.lists(answers(model_name=TEXT, model_version=NUMBERS, input_map=MAPPINGS), max_size=2)
 CONFIGS = answers(max_batch_size=NUMBERS | TEXT, parameters=PARAMETERS, ensemble_scheduling=answers(step=STEPS))
 DURATIONS = answers(count=NUMBERS | TEXT, ns=NUMBERS | TEXT)
@@ -184,4 +184,4 @@ def test_read_pixel_target_finds_a_network_or_the_reason(config):
     parameters, refusal = attempted(parameters_of, config)
     assert refusal or all(isinstance(text, str) for text in parameters.values())
     network, refusal = attempted(read_pixel_target, config, Target("resnet50", "", "client", 1.0))
-    assert refusal or network.recipe
+    assert refusal or network.preprocess_config

@@ -54,10 +54,10 @@ def options(identities):
 
 
 @pytest.mark.parametrize("url", [SECURE, BY_NAME])
-def test_tls_authenticates_both_sides(connect, ports, options, photos, url):
+def test_tls_authenticates_both_sides(connect, ports, options, images, url):
     """An image is classified over mutual TLS; behind a name, the certificate is checked against the name."""
     client = connect(ports[connect.protocol], url, **options)
-    assert client.classify(photos["cat"]).predictions
+    assert client.classify(images["cat"]).predictions
     assert client.metadata()["server"]["name"] == "triton"
 
 

@@ -94,7 +94,7 @@ def receiver():
 
 
 @pytest.fixture(scope="module")
-def traced(repository_copy, receiver, photos):
+def traced(repository_copy, receiver, images):
     """A server with the flags of the compose file, tracing switched on."""
     for model in ("resnet50", "preprocess", "network_onnx"):
         repository_copy.add(model)
@@ -109,15 +109,15 @@ def traced(repository_copy, receiver, photos):
     hasty = "--trace-config=opentelemetry,bsp_schedule_delay=100"
     with (
         TritonServer(ServerConfig(repository_copy.folder, port=0, triton_args=(*flags, hasty))) as server,
-        untraced(server, photos["cat"]) as receiver.nudge,
+        untraced(server, images["cat"]) as receiver.nudge,
     ):
         yield server
 
 
 @contextlib.contextmanager
-def untraced(server, photo):
+def untraced(server, image):
     """A function that sends an image over either protocol as a program without traces does."""
-    content = np.array([[photo.read_bytes()]], dtype=object)
+    content = np.array([[image.read_bytes()]], dtype=object)
     clients = {
         tritongrpc: tritongrpc.InferenceServerClient(server.grpc_url.removeprefix("grpc://")),
         tritonhttp: tritonhttp.InferenceServerClient(server.http_url.removeprefix("http://")),
@@ -125,9 +125,9 @@ def untraced(server, photo):
 
     def send():
         for protocol, client in clients.items():
-            image = protocol.InferInput("IMAGE", content.shape, "BYTES")
-            image.set_data_from_numpy(content)
-            client.infer("resnet50", [image])
+            tensor = protocol.InferInput("IMAGE", content.shape, "BYTES")
+            tensor.set_data_from_numpy(content)
+            client.infer("resnet50", [tensor])
 
     yield send
     for client in clients.values():  # Triton waits for open connections before it ends
@@ -169,10 +169,10 @@ def exporter(kept, monkeypatch):
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_client_starts_a_trace_through_every_step(traced, receiver, exporter, photos, protocol):
+def test_client_starts_a_trace_through_every_step(traced, receiver, exporter, images, protocol):
     """Client, ensemble and both steps share a trace id; the parent of the server's first span is the client's."""
     with Client(getattr(traced, f"{protocol}_url")) as client:
-        theirs, ours = whole(receiver, exporter, lambda: client.classify(photos["cat"]))
+        theirs, ours = whole(receiver, exporter, lambda: client.classify(images["cat"]))
     assert (ours.name, ours.kind, ours.attributes["resnet.model"]) == ("classify resnet50", SpanKind.CLIENT, "resnet50")
     ids = {span["spanId"]: name for name, span in theirs.items()}
     (root,) = [span for span in theirs.values() if span["parentSpanId"] not in ids]
@@ -180,10 +180,10 @@ def test_client_starts_a_trace_through_every_step(traced, receiver, exporter, ph
     assert {ids[theirs[step]["parentSpanId"]] for step in ("preprocess", "network_onnx")} == {"resnet50"}
 
 
-async def test_async_client_starts_a_trace_for_each_call(traced, receiver, exporter, photos):
+async def test_async_client_starts_a_trace_for_each_call(traced, receiver, exporter, images):
     """Calls that take turns in one thread have a trace each."""
     async with AsyncClient(traced.grpc_url) as client:
-        async for outcome in client.classify_many([photos["cat"], photos["coffee"]]):
+        async for outcome in client.classify_many([images["cat"], images["coffee"]]):
             assert outcome.ok
     ids = {f"{span.context.trace_id:032x}" for span in exporter.get_finished_spans()}
     assert len(ids) == 2
@@ -193,7 +193,7 @@ async def test_async_client_starts_a_trace_for_each_call(traced, receiver, expor
     assert ids & {span["traceId"] for span in receiver.spans}
 
 
-def test_client_leaves_calls_untraced_that_are_not_sampled(traced, receiver, exporter, monkeypatch, photos):
+def test_client_leaves_calls_untraced_that_are_not_sampled(traced, receiver, exporter, monkeypatch, images):
     """A sampler that drops the call costs the server nothing."""
     # Of the traces of other tests, spans may come still.
     before = {span["traceId"] for span in receiver.spans}
@@ -201,10 +201,10 @@ def test_client_leaves_calls_untraced_that_are_not_sampled(traced, receiver, exp
     with Client(traced.grpc_url) as client:
         with monkeypatch.context() as patch:
             patch.setattr(Switch, "now", ALWAYS_OFF)
-            client.classify(photos["cat"])
+            client.classify(images["cat"])
 
         def call():
-            client.classify(photos["cat"])
+            client.classify(images["cat"])
             ours.add(f"{exporter.get_finished_spans()[-1].context.trace_id:032x}")
 
         # Spans come in the order of the requests: what comes after these has overtaken nothing.

@@ -106,13 +106,13 @@ def answering(request):
     ],
     ids=["negative", "nan", "too many"],
 )
-def test_classify_refuses_impossible_classes(answering, photos, entries, reason):
+def test_classify_refuses_impossible_classes(answering, images, entries, reason):
     """A probability outside 0 to 1 or more classes than requested is an error, over both protocols."""
     with answering(entries) as (url, _), Client(url) as client, pytest.raises(ResponseError, match=reason):
-        client.classify(photos["cat"])
+        client.classify(images["cat"])
 
 
-def test_classify_refuses_a_huge_response(answering, photos):
+def test_classify_refuses_a_huge_response(answering, images):
     """It is not read to its end."""
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with (
@@ -120,24 +120,24 @@ def test_classify_refuses_a_huge_response(answering, photos):
         Client(url, max_attempts=1) as client,
         pytest.raises(ResponseError, match=r"64 MiB|larger than max"),
     ):
-        client.classify(photos["cat"])
+        client.classify(images["cat"])
     # The server's own copies are in this process, too.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 5 * (150 << 10)
 
 
-async def test_classify_refuses_a_huge_response_in_asyncio(photos):
+async def test_classify_refuses_a_huge_response_in_asyncio(images):
     """With aiohttp as with http.client."""
     with http_server([b"0.5:7:" + b"x" * (65 << 20)]) as (url, _):
         async with AsyncClient(url, max_attempts=1) as client:
             with pytest.raises(ResponseError, match="64 MiB"):
-                await client.classify(photos["cat"])
+                await client.classify(images["cat"])
 
 
 @pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)], ids=["text", "json", "csv"])
-def test_classify_command_escapes_control_characters(answering, photos, capsys, form):
+def test_classify_command_escapes_control_characters(answering, images, capsys, form):
     """A label cannot set colours or a title; JSON stays JSON."""
     with answering([f"0.75:7:{ESCAPES}".encode()]) as (url, _):
-        assert main(["classify", "--url", url, "--top-k", "1", *form, str(photos["cat"])]) == 0
+        assert main(["classify", "--url", url, "--top-k", "1", *form, str(images["cat"])]) == 0
     shown = capsys.readouterr().out
     assert shown.replace("\n", "").replace("\t", "").isprintable()
     assert r"\u001b]0;owned\u0007\u009b31m" in shown
@@ -145,21 +145,21 @@ def test_classify_command_escapes_control_characters(answering, photos, capsys, 
         assert json.loads(shown)["predictions"][0]["label"] == ESCAPES
 
 
-def test_classify_command_escapes_what_a_server_says(photos, capsys):
+def test_classify_command_escapes_what_a_server_says(images, capsys):
     """An error of the server is shown without its control characters."""
     body = json.dumps({"error": f"no {ESCAPES}"}).encode()
     with http_server([], status=400, body=body) as (url, _):
-        assert main(["classify", "--url", url, str(photos["cat"])]) != 0
+        assert main(["classify", "--url", url, str(images["cat"])]) != 0
     shown = "".join(capsys.readouterr())
     assert r"no \u001b]0;owned" in shown
     assert shown.replace("\n", "").replace("\t", "").isprintable()
 
 
 @pytest.mark.parametrize("label", ["=1+1", "+1", "-1", "@SUM(A1)"])
-def test_classify_command_neutralises_formulas_in_csv(photos, capsys, label):
+def test_classify_command_neutralises_formulas_in_csv(images, capsys, label):
     """A spreadsheet shows the label and does not compute it."""
     with http_server([f"0.75:7:{label}".encode()]) as (url, _):
-        assert main(["classify", "--url", url, "--top-k", "1", "--csv", str(photos["cat"])]) == 0
+        assert main(["classify", "--url", url, "--top-k", "1", "--csv", str(images["cat"])]) == 0
     _, row = csv.reader(io.StringIO(capsys.readouterr().out))
     assert row[3:5] == [f"'{label}", "0.75"]
 

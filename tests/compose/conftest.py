@@ -1,4 +1,4 @@
-"""Whether compose files can be run here, and photos for the servers that they start."""
+"""Whether compose files can be run here, and images for the servers that they start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cat() -> bytes:
-    """A photo of a cat, as JPEG."""
+    """An image of a cat, as JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(skimage.data.cat()).save(buffer, "JPEG")
     return buffer.getvalue()

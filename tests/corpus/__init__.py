@@ -1,4 +1,4 @@
-"""Odd and hostile photos, made here byte by byte or by Pillow; ``python -m corpus FOLDER`` writes them as files."""
+"""Odd and hostile images, made here byte by byte or by Pillow; ``python -m corpus FOLDER`` writes them as files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from PIL import Image
 
 
-class Photo(NamedTuple):
+class Case(NamedTuple):
     """One input.
 
     Attributes:

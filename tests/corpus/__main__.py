@@ -8,18 +8,18 @@ from pathlib import Path
 from PIL import Image
 from resnet_client.example_images import everyday
 
-from corpus.hostile import hostile_photos
-from corpus.odd import odd_photos
+from corpus.hostile import hostile_images
+from corpus.odd import odd_images
 
 
 def main(folder: Path) -> None:
     """Write ``good/`` and ``refused/``."""
     scene = Image.open(everyday()[0]).convert("RGB")
     scene.thumbnail((320, 320))
-    for name, photos in (("good", odd_photos(scene)), ("refused", hostile_photos(scene))):
+    for name, images in (("good", odd_images(scene)), ("refused", hostile_images(scene))):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for photo in photos:
-            (folder / name / photo.name).write_bytes(photo.data)
+        for image in images:
+            (folder / name / image.name).write_bytes(image.data)
 
 
 if __name__ == "__main__":

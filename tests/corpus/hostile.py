@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, features
 
-from corpus import Photo
+from corpus import Case
 from corpus.writers import (
     avif_of_frames,
     encoded,
@@ -61,9 +61,9 @@ _LARGE_FRAME = base64.b64decode(
 )
 
 
-def hostile_photos(scene: Image.Image) -> Iterator[Photo]:
+def hostile_images(scene: Image.Image) -> Iterator[Case]:
     """All of them; the damaged ones are made of one RGB picture of a few hundred pixels a side."""
-    yield from _no_photos(scene)
+    yield from _no_images(scene)
     yield from _not_accepted(scene)
     yield from _truncated(scene)
     yield from _too_many_pixels()
@@ -71,14 +71,14 @@ def hostile_photos(scene: Image.Image) -> Iterator[Photo]:
     yield from _lies(scene)
 
 
-def _no_photos(scene: Image.Image) -> Iterator[Photo]:
+def _no_images(scene: Image.Image) -> Iterator[Case]:
     jpeg = encoded(scene, "JPEG")
     texts = {
         "text.txt": b"hello, I am a text",
         "page.html": b"<!DOCTYPE html><html><body>404</body></html>",
         "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
         "document.pdf": b"%PDF-1.7\n1 0 obj<<>>endobj\n%%EOF",
-        "photo-in-a-document.pdf": b"%PDF-1.7\n" + jpeg + b"\n%%EOF",
+        "image-in-a-document.pdf": b"%PDF-1.7\n" + jpeg + b"\n%%EOF",
         "postscript.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
         "postscript-with-preview.eps": b"\xc5\xd0\xd3\xc6" + bytes(60) + jpeg,
         "film.mp4": b"\0\0\0\x18ftypmp42" + bytes(200),
@@ -88,30 +88,30 @@ def _no_photos(scene: Image.Image) -> Iterator[Photo]:
         "noise.bin": np.random.default_rng(0).bytes(10_000),
         "sound.wav": b"RIFF\x24\0\0\0WAVEfmt " + bytes(20),
         "big.tiff": b"II+\0\x08\0\0\0" + bytes(40),
-        "photo-after-junk.jpg": b"\0" + jpeg,
+        "image-after-junk.jpg": b"\0" + jpeg,
     }
-    yield Photo("empty.jpg", b"", cause="empty")
+    yield Case("empty.jpg", b"", cause="empty")
     for name, data in texts.items():
-        yield Photo(name, data, cause=_UNKNOWN)
+        yield Case(name, data, cause=_UNKNOWN)
     for form in ("ICO", "JPEG2000", "PPM", "TGA", "DDS", "PCX", "SGI"):
         if form in Image.SAVE:
-            yield Photo(f"photo.{form.lower()}", encoded(scene.resize((64, 64)), form), cause=_UNKNOWN)
-    yield Photo("script-as-a.gif", b"GIF89a=1;alert(1)/*" + bytes(100), cause=_DAMAGED)
-    yield Photo("signature.jpg", b"\xff\xd8\xff", cause=_DAMAGED)
-    yield Photo("signature.png", b"\x89PNG\r\n\x1a\n", cause=_DAMAGED)
-    yield Photo("letters.bmp", b"BMW is a car", cause=_DAMAGED)
+            yield Case(f"image.{form.lower()}", encoded(scene.resize((64, 64)), form), cause=_UNKNOWN)
+    yield Case("script-as-a.gif", b"GIF89a=1;alert(1)/*" + bytes(100), cause=_DAMAGED)
+    yield Case("signature.jpg", b"\xff\xd8\xff", cause=_DAMAGED)
+    yield Case("signature.png", b"\x89PNG\r\n\x1a\n", cause=_DAMAGED)
+    yield Case("letters.bmp", b"BMW is a car", cause=_DAMAGED)
 
 
-def _not_accepted(scene: Image.Image) -> Iterator[Photo]:
-    """Accepted formats in forms that photos do not have."""
+def _not_accepted(scene: Image.Image) -> Iterator[Case]:
+    """Accepted formats in forms that images do not have."""
     for mode, name in (("I", "integer"), ("F", "float")):
-        yield Photo(f"{name}.tiff", encoded(scene.convert(mode), "TIFF"), cause="32-bit samples")
-    yield Photo("arithmetic.jpg", _ARITHMETIC, cause="arithmetic-coded")
+        yield Case(f"{name}.tiff", encoded(scene.convert(mode), "TIFF"), cause="32-bit samples")
+    yield Case("arithmetic.jpg", _ARITHMETIC, cause="arithmetic-coded")
     bmp = encoded(scene.quantize(16), "BMP")
-    yield Photo("run-length.bmp", patched(bmp, 30, "<I", 1), cause="run-length-encoded")
+    yield Case("run-length.bmp", patched(bmp, 30, "<I", 1), cause="run-length-encoded")
 
 
-def _truncated(scene: Image.Image) -> Iterator[Photo]:
+def _truncated(scene: Image.Image) -> Iterator[Case]:
     files = {
         "jpg": encoded(scene, "JPEG"),
         "progressive.jpg": encoded(scene, "JPEG", progressive=True),
@@ -127,95 +127,93 @@ def _truncated(scene: Image.Image) -> Iterator[Photo]:
         files["avif"] = encoded(scene, "AVIF", speed=10)
     for name, data in files.items():
         for tenth in range(1, 10):
-            yield Photo(f"{tenth}-tenths.{name}", data[: len(data) * tenth // 10], cause=_DAMAGED)
+            yield Case(f"{tenth}-tenths.{name}", data[: len(data) * tenth // 10], cause=_DAMAGED)
 
 
-def _too_many_pixels() -> Iterator[Photo]:
+def _too_many_pixels() -> Iterator[Case]:
     line = b"\0" + bytes(50_000 // 8)
     packer = zlib.compressobj(1)
     rows = b"".join(packer.compress(line * 100) for _ in range(500)) + packer.flush()
     header = struct.pack(">IIBBBBB", 50_000, 50_000, 1, 0, 0, 0, 0)
     bomb = png((1, 1), 1, 0, b"\0\0")[:8] + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", rows)
-    yield Photo("bomb.png", bomb + png_chunk(b"IEND", b""), cause="pixels")
-    yield Photo("bomb.gif", gif((65_535, 65_535), [(0, 0, 1, 1)]), cause="pixels")
-    yield Photo("bomb-in-a-frame.gif", gif((1, 1), [(0, 0, 65_535, 65_535)]), cause="pixels")
-    yield Photo("just-too-large.gif", gif((8_000, 6_300), [(0, 0, 1, 1)]), cause=_PIXELS)
+    yield Case("bomb.png", bomb + png_chunk(b"IEND", b""), cause="pixels")
+    yield Case("bomb.gif", gif((65_535, 65_535), [(0, 0, 1, 1)]), cause="pixels")
+    yield Case("bomb-in-a-frame.gif", gif((1, 1), [(0, 0, 65_535, 65_535)]), cause="pixels")
+    yield Case("just-too-large.gif", gif((8_000, 6_300), [(0, 0, 1, 1)]), cause=_PIXELS)
     lossless = encoded(Image.new("RGB", (8, 8)), "WEBP", lossless=True)
-    yield Photo("bomb.webp", patched(lossless, 21, "<I", 0x0FFF_FFFF), cause="pixels|damaged")
+    yield Case("bomb.webp", patched(lossless, 21, "<I", 0x0FFF_FFFF), cause="pixels|damaged")
     canvas = b"\x10\0\0\0" + b"\xfe\x3f\0" * 2
-    yield Photo("bomb-canvas.webp", riff((b"VP8X", canvas), (b"VP8L", lossless[20:])), cause="pixels|damaged")
+    yield Case("bomb-canvas.webp", riff((b"VP8X", canvas), (b"VP8L", lossless[20:])), cause="pixels|damaged")
     tags = {256: (4, [60_000]), 257: (4, [60_000]), 258: (3, [8]), 259: (3, [8]), 262: (3, [1]), 273: (4, [8])}
-    yield Photo("bomb.tiff", tiff([tags | {279: (4, [2_000])}], zlib.compress(bytes(1_000_000), 9)), cause=_PIXELS)
+    yield Case("bomb.tiff", tiff([tags | {279: (4, [2_000])}], zlib.compress(bytes(1_000_000), 9)), cause=_PIXELS)
     small = encoded(Image.new("RGB", (8, 8)), "JPEG")
     frame = small.index(b"\xff\xc0")
-    yield Photo("bomb.jpg", patched(small, frame + 5, ">HH", 65_500, 65_500), cause="pixels")
+    yield Case("bomb.jpg", patched(small, frame + 5, ">HH", 65_500, 65_500), cause="pixels")
     bmp = encoded(Image.new("RGB", (8, 8)), "BMP")
-    yield Photo("bomb.bmp", patched(bmp, 18, "<II", 60_000, 60_000), cause="pixels")
+    yield Case("bomb.bmp", patched(bmp, 18, "<II", 60_000, 60_000), cause="pixels")
     if features.check("avif"):
         avif = encoded(Image.new("RGB", (64, 64)), "AVIF", speed=10)
         extent = avif.index(b"ispe") + 8
-        yield Photo("bomb.avif", patched(avif, extent, ">II", 16_000, 16_000), cause="pixels|damaged")
+        yield Case("bomb.avif", patched(avif, extent, ">II", 16_000, 16_000), cause="pixels|damaged")
 
 
-def _too_many_frames(scene: Image.Image) -> Iterator[Photo]:
+def _too_many_frames(scene: Image.Image) -> Iterator[Case]:
     cause = "frames, more than the 1000 allowed"
-    yield Photo("frames.gif", gif((1, 1), [(0, 0, 1, 1)] * 1_001), cause=cause)
+    yield Case("frames.gif", gif((1, 1), [(0, 0, 1, 1)] * 1_001), cause=cause)
     control = (b"acTL", struct.pack(">II", 1_000_000_000, 0))
-    yield Photo("frames.png", png_with(encoded(scene), control), cause=cause)
+    yield Case("frames.png", png_with(encoded(scene), control), cause=cause)
     frame = bytes(16) + encoded(Image.new("RGB", (1, 1)), "WEBP", lossless=True)[12:]
     frames = [(b"ANMF", frame)] * 1_001
     animation = riff((b"VP8X", b"\x02" + bytes(9)), (b"ANIM", bytes(6)), *frames)
-    yield Photo("frames.webp", animation, cause=cause)
+    yield Case("frames.webp", animation, cause=cause)
     page = {256: (3, [1]), 257: (3, [1]), 258: (3, [8]), 262: (3, [1]), 273: (4, [8]), 279: (4, [1])}
-    yield Photo("too-many-pages.tiff", tiff([page] * 1_001, b"\0"), cause=cause)
-    yield Photo("scans.jpg", jpeg_of_scans(7_000, 2_000), cause="2000 scans")
+    yield Case("too-many-pages.tiff", tiff([page] * 1_001, b"\0"), cause=cause)
+    yield Case("scans.jpg", jpeg_of_scans(7_000, 2_000), cause="2000 scans")
 
 
-def _lies(scene: Image.Image) -> Iterator[Photo]:
+def _lies(scene: Image.Image) -> Iterator[Case]:
     """Headers that claim other sizes, and structures that claim more than there is."""
     height = scene.size[1]
     plain = encoded(scene)
     jpeg = encoded(scene, "JPEG")
     frame = jpeg.index(b"\xff\xc0")
-    yield Photo("no-size.jpg", patched(jpeg, frame + 5, ">HH", 0, 0), cause=_DAMAGED)
-    yield Photo("two-frames.jpg", jpeg[:frame] + jpeg[frame : frame + 19] + jpeg[frame:], cause="damaged")
-    yield Photo("segments.jpg", b"\xff\xd8" + b"\xff\xef\0\x02" * 100_000 + jpeg[2:], cause="segments")
-    yield Photo("pieces.png", png_with(plain, *[(b"teXt", b"")] * 60_000), cause="chunks")
-    yield Photo("pieces.webp", riff(*[(b"ABCD", b"")] * 60_000)[:12] + b"VP8X" + bytes(4) * 60_000 * 2, cause=_DAMAGED)
+    yield Case("no-size.jpg", patched(jpeg, frame + 5, ">HH", 0, 0), cause=_DAMAGED)
+    yield Case("two-frames.jpg", jpeg[:frame] + jpeg[frame : frame + 19] + jpeg[frame:], cause="damaged")
+    yield Case("segments.jpg", b"\xff\xd8" + b"\xff\xef\0\x02" * 100_000 + jpeg[2:], cause="segments")
+    yield Case("pieces.png", png_with(plain, *[(b"teXt", b"")] * 60_000), cause="chunks")
+    yield Case("pieces.webp", riff(*[(b"ABCD", b"")] * 60_000)[:12] + b"VP8X" + bytes(4) * 60_000 * 2, cause=_DAMAGED)
     bmp = encoded(scene, "BMP")
-    yield Photo("taller-than-its-data.bmp", patched(bmp, 22, "<I", height + 50), cause=_DAMAGED)
+    yield Case("taller-than-its-data.bmp", patched(bmp, 22, "<I", height + 50), cause=_DAMAGED)
     yield from _lying_tiffs(scene)
     if features.check("avif"):
         # The container says 64x64; the stream in it has 8000x8000.
         large = zlib.decompress(_LARGE_AVIF)
-        yield Photo("larger-inside.avif", patched(large, large.index(b"ispe") + 8, ">II", 64, 64), cause=_PIXELS)
-        yield Photo("larger-frame.avif", zlib.decompress(_LARGE_FRAME), cause=_PIXELS)
+        yield Case("larger-inside.avif", patched(large, large.index(b"ispe") + 8, ">II", 64, 64), cause=_PIXELS)
+        yield Case("larger-frame.avif", zlib.decompress(_LARGE_FRAME), cause=_PIXELS)
         still = encoded(Image.new("RGB", (4_000, 4_000)), "AVIF", speed=10)
-        yield Photo("many-frames.avif", avif_of_frames(still, 40), cause="640000000 pixels in all its frames")
+        yield Case("many-frames.avif", avif_of_frames(still, 40), cause="640000000 pixels in all its frames")
 
 
-def _lying_tiffs(scene: Image.Image) -> Iterator[Photo]:
+def _lying_tiffs(scene: Image.Image) -> Iterator[Case]:
     page = {256: (4, [64]), 257: (4, [64]), 258: (3, [8]), 259: (3, [1]), 262: (3, [1]), 273: (4, [8])}
     data = bytes(64 * 64)
-    yield Photo("huge-tile.tiff", tiff([page | {322: (4, [60_000]), 323: (4, [60_000]), 324: (4, [8])}]), cause=_PIXELS)
+    yield Case("huge-tile.tiff", tiff([page | {322: (4, [60_000]), 323: (4, [60_000]), 324: (4, [8])}]), cause=_PIXELS)
     # 100 tiles of 5000x5000 pixels, of each of which one row is in the image.
     tile = zlib.compress(bytes(5_000 * 5_000), 9)
     tall = {256: (4, [500_000]), 257: (4, [1]), 259: (3, [8]), 322: (4, [5_000]), 323: (4, [5_000])}
     tall |= {324: (4, [8] * 100), 325: (4, [len(tile)] * 100)}
-    yield Photo("tall-tiles.tiff", tiff([{**page, **tall}], tile), cause=_PIXELS)
+    yield Case("tall-tiles.tiff", tiff([{**page, **tall}], tile), cause=_PIXELS)
     tiny = {256: (4, [600]), 257: (4, [500]), 258: (3, [8]), 262: (3, [1]), 322: (3, [1]), 323: (3, [1])}
-    yield Photo(
-        "tiny-tiles.tiff", tiff([tiny | {324: (4, [8] * 300_000)}], bytes(1)), cause="tag 324 has 300000 values"
-    )
+    yield Case("tiny-tiles.tiff", tiff([tiny | {324: (4, [8] * 300_000)}], bytes(1)), cause="tag 324 has 300000 values")
     # Each row is compressed to the same half megabyte, of which all bytes but the last two mean nothing.
     nothing = b"\x80" * 500_000 + b"\xc1\0"
     rows = {257: (4, [2_000]), 259: (3, [32_773]), 278: (3, [1]), 273: (4, [8] * 2_000)}
     rows |= {279: (4, [len(nothing)] * 2_000)}
-    yield Photo("strips-of-nothing.tiff", tiff([page | rows], nothing), cause="parts of its TIFF have 1000004000 bytes")
+    yield Case("strips-of-nothing.tiff", tiff([page | rows], nothing), cause="parts of its TIFF have 1000004000 bytes")
     again = {278: (4, [63]), 273: (4, [8] * 10_000), 279: (4, [4_032] * 10_000)}
-    yield Photo("strip-again-and-again.tiff", tiff([page | again], data), cause="10000 parts cover it")
+    yield Case("strip-again-and-again.tiff", tiff([page | again], data), cause="10000 parts cover it")
     lie = patched(tiff([page], data), 8 + 64 * 64 + 2 + 12 * 5 + 4, "<II", 1_000_000_000, 8)
-    yield Photo("strips-beyond-the-end.tiff", lie, cause="tag 273 has 1000000000 values")
+    yield Case("strips-beyond-the-end.tiff", lie, cause="tag 273 has 1000000000 values")
     deep = tiff_of(np.asarray(scene))
-    yield Photo("directory-beyond-the-end.tiff", patched(deep, 4, "<I", 0xFFFF_FFF0), cause=_DAMAGED)
-    yield Photo("two-widths.tiff", tiff([page | {256: (4, [64, 64])}], data), cause="is not one number")
+    yield Case("directory-beyond-the-end.tiff", patched(deep, 4, "<I", 0xFFFF_FFF0), cause=_DAMAGED)
+    yield Case("two-widths.tiff", tiff([page | {256: (4, [64, 64])}], data), cause="is not one number")

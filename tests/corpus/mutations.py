@@ -1,4 +1,4 @@
-"""Real photos, damaged at random but the same way each time: bits, lengths, headers, order."""
+"""Real images, damaged at random but the same way each time: bits, lengths, headers, order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from corpus.odd import usual_photos
+from corpus.odd import usual_images
 
 # As bytes of headers, these are where programs have their limits.
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)
@@ -15,10 +15,10 @@ _HEADER = 600
 _SIDE = 96
 
 
-def mutations(photos: Sequence[Image.Image], count: int, seed: int = 0) -> Iterator[bytes]:
-    """So many damaged files, made of the photos in all formats, modes and orientations of the corpus."""
+def mutations(images: Sequence[Image.Image], count: int, seed: int = 0) -> Iterator[bytes]:
+    """So many damaged files, made of the images in all formats, modes and orientations of the corpus."""
     rng = np.random.default_rng(seed)
-    whole = [file for photo in photos for file in _files(photo)]
+    whole = [file for image in images for file in _files(image)]
     for _ in range(count):
         data = bytearray(whole[rng.integers(len(whole))])
         for _ in range(rng.integers(1, 4)):
@@ -28,10 +28,10 @@ def mutations(photos: Sequence[Image.Image], count: int, seed: int = 0) -> Itera
         yield bytes(data)
 
 
-def _files(photo: Image.Image) -> list[bytes]:
-    small = photo.convert("RGB")
+def _files(image: Image.Image) -> list[bytes]:
+    small = image.convert("RGB")
     small.thumbnail((_SIDE, _SIDE))
-    return [odd.data for odd in usual_photos(small)]
+    return [odd.data for odd in usual_images(small)]
 
 
 def _flip_bits(data: bytearray, _: bytes, rng: np.random.Generator) -> bytearray:

@@ -25,14 +25,14 @@ class Preprocess:
         """Close the connection."""
         self._client.close()
 
-    def pixels(self, photo: bytes) -> np.ndarray:
+    def pixels(self, image: bytes) -> np.ndarray:
         """The pixels that the network would see.
 
         Raises:
             InvalidImageError: with the server's message, if it says that the image is invalid.
         """
         tensor = protocol.InferInput("IMAGE", [1, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array([[photo]], dtype=np.object_))
+        tensor.set_data_from_numpy(np.array([[image]], dtype=np.object_))
         try:
             answer: Any = self._client.infer("preprocess", [tensor], client_timeout=60)
         except InferenceServerException as exc:

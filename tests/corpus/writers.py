@@ -52,9 +52,9 @@ def png_rows(samples: np.ndarray) -> bytes:
     return b"".join(b"\0" + row.tobytes() for row in ordered)
 
 
-def png_with(photo: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+def png_with(image: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
     """The PNG with further chunks after its header."""
-    return photo[:33] + b"".join(png_chunk(kind, content) for kind, content in chunks) + photo[33:]
+    return image[:33] + b"".join(png_chunk(kind, content) for kind, content in chunks) + image[33:]
 
 
 def adam7(samples: np.ndarray) -> bytes:
@@ -68,9 +68,9 @@ def segment(marker: int, body: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
-def jpeg_with(photo: bytes, *pieces: bytes) -> bytes:
+def jpeg_with(image: bytes, *pieces: bytes) -> bytes:
     """The JPEG with further bytes right after its start."""
-    return photo[:2] + b"".join(pieces) + photo[2:]
+    return image[:2] + b"".join(pieces) + image[2:]
 
 
 def jpeg_of_scans(side: int, scans: int) -> bytes:
@@ -154,9 +154,9 @@ def riff(*chunks: tuple[bytes, bytes]) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def patched(photo: bytes, place: int, form: str, *values: int) -> bytes:
+def patched(image: bytes, place: int, form: str, *values: int) -> bytes:
     """The file with numbers overwritten."""
-    return photo[:place] + struct.pack(form, *values) + photo[place + struct.calcsize(form) :]
+    return image[:place] + struct.pack(form, *values) + image[place + struct.calcsize(form) :]
 
 
 def avif_of_frames(still: bytes, frames: int) -> bytes:

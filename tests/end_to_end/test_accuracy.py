@@ -1,6 +1,6 @@
 """The promise of the product: every way through it gives the right class, and the same one.
 
-With RESNET_TEST_PHOTOS=all, all ImageNet photos that are at hand go through all sixteen ways; by default some of them
+With RESNET_TEST_IMAGES=all, all ImageNet images that are at hand go through all sixteen ways; by default some of them
 through eight, in which any three choices meet.
 """
 
@@ -19,26 +19,26 @@ import pytest
 import torch
 from PIL import Image
 from resnet_client import AsyncClient, Client
-from resnet_client.preprocessing import Recipe, prepare
+from resnet_client.preprocessing import PreprocessConfig, prepare
 from resnet_serve import TritonServer
 from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
 
 if TYPE_CHECKING:
-    from conftest import LabelledPhoto
+    from conftest import LabelledImage
 
-ALL = os.environ.get("RESNET_TEST_PHOTOS") == "all"
-PHOTOS_BY_DEFAULT = 25
+ALL = os.environ.get("RESNET_TEST_IMAGES") == "all"
+IMAGES_BY_DEFAULT = 25
 MODELS = ("resnet50", "resnet50_torchscript")
 Top5 = list[tuple[int, ...]]
 Way = Callable[[str, list[Path], str, str], Top5]
 
 
 @pytest.fixture(scope="module")
-def sample(imagenet_sample: list[LabelledPhoto]) -> list[LabelledPhoto]:
-    """The photos to use, spread over the classes."""
+def sample(imagenet_sample: list[LabelledImage]) -> list[LabelledImage]:
+    """The images to use, spread over the classes."""
     if ALL:
         return imagenet_sample
-    return imagenet_sample[:: max(1, len(imagenet_sample) // PHOTOS_BY_DEFAULT)]
+    return imagenet_sample[:: max(1, len(imagenet_sample) // IMAGES_BY_DEFAULT)]
 
 
 def blocking(url: str, paths: list[Path], model: str, preprocessing: str) -> Top5:
@@ -58,9 +58,9 @@ def asynchronous(url: str, paths: list[Path], model: str, preprocessing: str) ->
 
 
 @pytest.mark.timeout(900)
-def test_classify_gives_the_right_class_by_every_way(server: TritonServer, sample: list[LabelledPhoto]) -> None:
+def test_classify_gives_the_right_class_by_every_way(server: TritonServer, sample: list[LabelledImage]) -> None:
     """Top-1 and top-5 by both models, gRPC and HTTP, sync and async, server's and client's preprocessing."""
-    paths, expected = [photo.path for photo in sample], [photo.class_index for photo in sample]
+    paths, expected = [image.path for image in sample], [image.class_index for image in sample]
     ways: tuple[Way, ...] = (blocking, asynchronous)
     urls, places = (server.grpc_url, server.http_url), ("server", "client")
     answers: dict[tuple[str, ...], Top5] = {}
@@ -83,7 +83,7 @@ def test_classify_gives_the_right_class_by_every_way(server: TritonServer, sampl
 
 
 def enlarged(path: Path, times: int) -> bytes:
-    """The photo as a larger JPEG."""
+    """The image as a larger JPEG."""
     buffer = io.BytesIO()
     image = Image.open(path).convert("RGB")
     image.resize((image.width * times, image.height * times)).save(buffer, "JPEG", quality=90)
@@ -93,16 +93,16 @@ def enlarged(path: Path, times: int) -> bytes:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
 @pytest.mark.parametrize(("times", "most"), [(1, 0.5), (4, 1.5)], ids=["whole", "reduced"])
 def test_preprocessing_equals_torchvisions(
-    repository: Path, imagenet_sample: list[LabelledPhoto], times: int, most: float
+    repository: Path, imagenet_sample: list[LabelledImage], times: int, most: float
 ) -> None:
-    """On ImageNet's photos the pixels are torchvision's or, of larger ones, near them; and so is the top-1."""
-    recipe = Recipe(resize=256, crop=224)
+    """On ImageNet's images the pixels are torchvision's or, of larger ones, near them; and so is the top-1."""
+    preprocess_config = PreprocessConfig(resize=256, crop=224)
     module = torch.jit.load(repository / "network_torchscript/1/model.pt", map_location="cpu")
     differences = []
     changed = 0
-    for photo in imagenet_sample[:: 1 if ALL else 10]:
-        encoded = photo.path.read_bytes() if times == 1 else enlarged(photo.path, times)
-        ours = prepare(encoded, recipe)
+    for labelled in imagenet_sample[:: 1 if ALL else 10]:
+        encoded = labelled.path.read_bytes() if times == 1 else enlarged(labelled.path, times)
+        ours = prepare(encoded, preprocess_config)
         image = Image.open(io.BytesIO(encoded)).convert("RGB")
         theirs = np.array(F.center_crop(F.resize(image, [256], antialias=True), [224, 224]))
         differences.append(np.abs(ours.astype(int) - theirs).mean())

@@ -124,17 +124,17 @@ def wait_until(condition, describe) -> None:
 
 
 @contextlib.contextmanager
-def load(url: str, photo: Path) -> Iterator[None]:
-    """Classify one photo again and again."""
+def load(url: str, image: Path) -> Iterator[None]:
+    """Classify one image again and again."""
     done = threading.Event()
 
-    def photos() -> Iterator[bytes]:
+    def images() -> Iterator[bytes]:
         while not done.is_set():
-            yield photo.read_bytes()
+            yield image.read_bytes()
 
     def call() -> None:
         with Client(url) as client:
-            for _ in client.classify_many(photos(), max_in_flight=2):
+            for _ in client.classify_many(images(), max_in_flight=2):
                 pass
 
     thread = threading.Thread(target=call)
@@ -167,9 +167,9 @@ def test_server_exports_every_metric_that_is_named(monitored: TritonServer) -> N
     assert 'nv_inference_request_success{model="resnet50"' in page
 
 
-def test_queries_return_data_under_load(monitored: TritonServer, prometheus: str, photos: dict[str, Path]) -> None:
+def test_queries_return_data_under_load(monitored: TritonServer, prometheus: str, images: dict[str, Path]) -> None:
     """No panel stays empty, except those of the GPU on a machine without one."""
-    with load(monitored.grpc_url, photos["cat"]):
+    with load(monitored.grpc_url, images["cat"]):
         on_cpu = [query for query in queries() if not metrics_in(query) & GPU_METRICS]
         assert len(queries()) - len(on_cpu) == 6
         wait_until(
@@ -179,10 +179,10 @@ def test_queries_return_data_under_load(monitored: TritonServer, prometheus: str
 
 
 def test_rules_work_and_do_not_fire_on_a_healthy_server(
-    monitored: TritonServer, prometheus: str, photos: dict[str, Path]
+    monitored: TritonServer, prometheus: str, images: dict[str, Path]
 ) -> None:
-    """Prometheus has evaluated every rule without an error, and none fires while photos are classified."""
-    with load(monitored.grpc_url, photos["cat"]):
+    """Prometheus has evaluated every rule without an error, and none fires while images are classified."""
+    with load(monitored.grpc_url, images["cat"]):
         wait_until(lambda: all(rule["health"] == "ok" for rule in rules(prometheus)), lambda: rules(prometheus))
     assert [rule["name"] for rule in rules(prometheus) if rule["state"] == "firing"] == []
 

@@ -54,12 +54,12 @@ def proxy(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
-def test_proxy_passes_images_on_encrypted(proxy: tuple[int, Path], photos: dict[str, Path], scheme: str) -> None:
+def test_proxy_passes_images_on_encrypted(proxy: tuple[int, Path], images: dict[str, Path], scheme: str) -> None:
     """One port serves both protocols; the certificate is verified."""
     port, authority = proxy
     with Client(f"{scheme}://localhost:{port}", ca_certificate=authority) as client:
         client.wait_until_ready(LONGEST_WAIT_S)
-        assert client.classify(photos["cat"]).top.index in range(281, 288)
+        assert client.classify(images["cat"]).top.index in range(281, 288)
 
 
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])

@@ -19,7 +19,7 @@ from resnet_client.requests import IMAGE, PIXELS, PROBABILITIES
 from resnet_serve import ServerConfig, TritonServer
 
 if TYPE_CHECKING:
-    from conftest import LabelledPhoto
+    from conftest import LabelledImage
 
 BATCHES = (2, 5, 8, 32)
 COMPARED = 8
@@ -105,10 +105,10 @@ def served(variants: tuple[TritonServer, Client], request: pytest.FixtureRequest
 
 
 @pytest.fixture(scope="module")
-def crops(photos: dict[str, Path]) -> list[bytes]:
+def crops(images: dict[str, Path]) -> list[bytes]:
     """Crops of the bundled images, all different."""
     found = []
-    for path in photos.values():
+    for path in images.values():
         image = Image.open(path).convert("RGB")
         width, height = image.width // 2, image.height // 2
         for left in (0, width // 2, width):
@@ -145,6 +145,6 @@ def test_network_answers_the_same_in_every_batch_size(served: Served) -> None:
 
 
 @pytest.mark.reliability
-def test_server_answers_the_same_for_every_imagenet_image(served: Served, imagenet_sample: list[LabelledPhoto]) -> None:
+def test_server_answers_the_same_for_every_imagenet_image(served: Served, imagenet_sample: list[LabelledImage]) -> None:
     """With 1, 8 and 32 requests in flight."""
     check_under_load(served, [labelled.path.read_bytes() for labelled in imagenet_sample])

@@ -16,34 +16,34 @@ from resnet_serve import TritonServer
 from .conftest import EXAMPLES
 
 
-def test_similar_photos_are_found(example: Callable[..., str], photos: dict[str, Path], tmp_path: Path) -> None:
-    """The most similar to a flipped photo is the photo itself."""
-    folder = tmp_path / "photos"
+def test_similar_images_are_found(example: Callable[..., str], images: dict[str, Path], tmp_path: Path) -> None:
+    """The most similar to a flipped image is the image itself."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for name in ("cat", "coffee", "rocket", "flower"):
-        shutil.copy(photos[name], folder)
-    (folder / "broken.jpg").write_bytes(b"no photo")
-    assert "4 photos in" in example("similar_photos.py", "build", folder, tmp_path / "photos.index")
-    with Image.open(photos["coffee"]) as photo:
-        photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "flipped.png")
-    lines = example("similar_photos.py", "find", tmp_path / "photos.index", tmp_path / "flipped.png").splitlines()
+        shutil.copy(images[name], folder)
+    (folder / "broken.jpg").write_bytes(b"no image")
+    assert "4 images in" in example("similar_images.py", "build", folder, tmp_path / "images.index")
+    with Image.open(images["coffee"]) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "flipped.png")
+    lines = example("similar_images.py", "find", tmp_path / "images.index", tmp_path / "flipped.png").splitlines()
     assert len(lines) == 4
-    assert Path(lines[0].split("  ")[1]).stem == photos["coffee"].stem
+    assert Path(lines[0].split("  ")[1]).stem == images["coffee"].stem
     cosines = [float(line.split()[0]) for line in lines]
     assert cosines == sorted(cosines, reverse=True)
     assert 0.8 < cosines[0] <= 1
 
 
 def test_what_cannot_be_shown_is_told_in_a_sentence(
-    run_example: Callable[..., subprocess.CompletedProcess[str]], photos: dict[str, Path], tmp_path: Path
+    run_example: Callable[..., subprocess.CompletedProcess[str]], images: dict[str, Path], tmp_path: Path
 ) -> None:
     """A server without a backbone, an index of nothing, and no index end in no traceback."""
     (tmp_path / "empty").mkdir()
-    assert run_example("similar_photos.py", "build", tmp_path / "empty", tmp_path / "photos.index").returncode == 0
+    assert run_example("similar_images.py", "build", tmp_path / "empty", tmp_path / "images.index").returncode == 0
     for name, arguments, code, told in (
-        ("feature_pyramid.py", (photos["cat"],), 1, "resnet-build --backbone makes it"),
-        ("similar_photos.py", ("find", "photos.index", photos["cat"]), 1, "photos.index holds no photos: build it"),
-        ("similar_photos.py", ("find", "none.index", photos["cat"]), 1, "No such file or directory: 'none.json'"),
+        ("feature_pyramid.py", (images["cat"],), 1, "resnet-build --backbone makes it"),
+        ("similar_images.py", ("find", "images.index", images["cat"]), 1, "images.index holds no images: build it"),
+        ("similar_images.py", ("find", "none.index", images["cat"]), 1, "No such file or directory: 'none.json'"),
     ):
         result = run_example(name, *arguments)
         assert result.returncode == code
@@ -53,9 +53,9 @@ def test_what_cannot_be_shown_is_told_in_a_sentence(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_the_notebook_runs(
-    server: TritonServer, photos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: TritonServer, images: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All cells, over photos of which one has a wrong label."""
+    """All cells, over images of which one has a wrong label."""
     import nbformat
     from nbclient import NotebookClient
 
@@ -63,10 +63,10 @@ def test_the_notebook_runs(
         rows = csv.writer(table)
         rows.writerow(("file", "class_index"))
         for name, index in (("cat", 285), ("coffee", 967), ("rocket", 1)):
-            shutil.copy(photos[name], tmp_path / f"{name}.png")
+            shutil.copy(images[name], tmp_path / f"{name}.png")
             rows.writerow((f"{name}.png", index))
     monkeypatch.setenv("RESNET_URL", server.grpc_url)
-    monkeypatch.setenv("PHOTOS", str(tmp_path))
+    monkeypatch.setenv("IMAGES", str(tmp_path))
     notebook = nbformat.read(EXAMPLES / "wrong_answers.ipynb", as_version=4)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = "".join(

@@ -50,8 +50,8 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
-def test_the_page_takes_a_photo_by_drag_and_drop(server: TritonServer, photos: dict[str, Path], tmp_path: Path) -> None:
-    """In a real browser: bars for the classes, the widest first; a message for what is no photo; not elsewhere."""
+def test_the_page_takes_a_image_by_drag_and_drop(server: TritonServer, images: dict[str, Path], tmp_path: Path) -> None:
+    """In a real browser: bars for the classes, the widest first; a message for what is no image; not elsewhere."""
     from playwright.sync_api import sync_playwright
 
     with (
@@ -65,17 +65,17 @@ def test_the_page_takes_a_photo_by_drag_and_drop(server: TritonServer, photos: d
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(f"{origin}/?gateway=http://127.0.0.1:{gateway.port}")
-        drop(page, "cat.png", photos["cat"].read_bytes())
+        drop(page, "cat.png", images["cat"].read_bytes())
         page.wait_for_selector("#classes li")
         names = page.locator("#classes li span:first-child").all_text_contents()
         widths = [box["width"] for bar in page.locator(".bar").all() if (box := bar.bounding_box())]
         screenshot(page, "cat")
-        drop(page, "notes.txt", b"no photo")
+        drop(page, "notes.txt", b"no image")
         page.wait_for_selector("#error:not(:empty)")
         assert page.locator("#classes li").count() == 0
-        screenshot(page, "no-photo")
+        screenshot(page, "no-image")
         page.goto(f"{foreign}/?gateway=http://127.0.0.1:{gateway.port}")
-        drop(page, "cat.png", photos["cat"].read_bytes())
+        drop(page, "cat.png", images["cat"].read_bytes())
         page.wait_for_selector("#error:not(:empty)")
         assert f"does not allow pages of {foreign}" in page.locator("#error").text_content()
         browser.close()

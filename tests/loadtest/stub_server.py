@@ -13,7 +13,7 @@ import sys
 
 from aiohttp import web
 
-RECIPE = '{"crop":224,"interpolation":"bilinear","resize":256}'
+PREPROCESSING = '{"crop":224,"interpolation":"bilinear","resize":256}'
 MODEL = "resnet50"
 CLASS = b"\x0a\0\0\x000.5:1:stub"  # its length in four bytes, then the text
 _NANO = 1_000_000_000
@@ -86,7 +86,7 @@ def application(behaviour):
 
         return respond
 
-    config = {"name": MODEL, "max_batch_size": 8, "parameters": {"recipe": {"string_value": RECIPE}}}
+    config = {"name": MODEL, "max_batch_size": 8, "parameters": {"preprocessing": {"string_value": PREPROCESSING}}}
     metadata = {"name": MODEL, "versions": ["1"], "platform": "stub", "inputs": [], "outputs": []}
     app = web.Application(client_max_size=1 << 26)
     app.router.add_get("/v2", fixed({"name": "stub", "version": "1", "extensions": []}))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resnet_build import configs
 from resnet_build.options import ServingOptions
-from resnet_client.preprocessing import Recipe
+from resnet_client.preprocessing import PreprocessConfig
 from resnet_loadtest.settings import Setting, candidates, choose
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -21,7 +21,7 @@ NETWORKS = ("network_onnx", "network_torchscript", "network_int8")
 
 def rendered(**options):
     """The configs of a build, by model."""
-    texts = configs.render_all(ServingOptions(**options), Recipe(resize=232, crop=224), 1000, ["int8"])
+    texts = configs.render_all(ServingOptions(**options), PreprocessConfig(resize=232, crop=224), 1000, ["int8"])
     return {name: text_format.Parse(text, pb.ModelConfig()) for name, text in texts.items()}
 
 

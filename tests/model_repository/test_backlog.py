@@ -1,4 +1,4 @@
-"""How `preprocess` decides whether one more photo may join those that wait."""
+"""How `preprocess` decides whether one more image may join those that wait."""
 
 from __future__ import annotations
 
@@ -145,10 +145,10 @@ def test_a_look_is_not_believed_for_long(
     assert door.refusal(1)
 
 
-def test_requests_of_many_photos_count_as_many(
+def test_requests_of_many_images_count_as_many(
     metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
 ) -> None:
-    """What waits are requests, what is limited are photos; an idle server takes a request of any size."""
+    """What waits are requests, what is limited are images; an idle server takes a request of any size."""
     door = make_door()
     assert door.refusal(32) is None
     metrics.waiting["network_onnx"] = 1
@@ -229,7 +229,7 @@ def test_without_metrics_everybody_is_admitted(
     caplog: pytest.LogCaptureFixture,
     status: int,
 ) -> None:
-    """A site may have switched them off: it is said once, and photos go on being classified."""
+    """A site may have switched them off: it is said once, and images go on being classified."""
     metrics.status = status
     metrics.waiting["network_onnx"] = 1000
     door = make_door()
@@ -268,7 +268,7 @@ def test_a_page_that_hangs_holds_up_few(
 def test_a_wait_that_was_measured_once_does_not_refuse_for_ever(
     metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
 ) -> None:
-    """Photos that come more rarely than once a second, while callers of the network always leave something waiting."""
+    """Images that come more rarely than once a second, while callers of the network always leave something waiting."""
     door = make_door(100)
     assert door.refusal(1, 10) is None
     pass_time(0.3)

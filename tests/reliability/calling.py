@@ -1,6 +1,6 @@
-"""A program that classifies one photo again and again until its standard input ends, then tells how that went.
+"""A program that classifies one image again and again until its standard input ends, then tells how that went.
 
-    python calling.py URL PHOTO [THREADS]
+    python calling.py URL IMAGE [THREADS]
 
 A process of its own, because it may live where names lead elsewhere.
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 from resnet_client import Client, ResnetClientError
 
 
-def main(url: str, photo: str, threads: str = "4") -> None:
+def main(url: str, image: str, threads: str = "4") -> None:
     """Call, count, print."""
-    content = Path(photo).read_bytes()
+    content = Path(image).read_bytes()
     durations_s: list[float] = []
     failures: collections.Counter[str] = collections.Counter()
     stop = threading.Event()

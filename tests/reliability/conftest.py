@@ -68,16 +68,16 @@ class Call:
 
 
 class Callers:
-    """Threads that classify one photo again and again, each with at most one call under way.
+    """Threads that classify one image again and again, each with at most one call under way.
 
-    >>> with Callers(client, photo, count=4) as callers:
+    >>> with Callers(client, image, count=4) as callers:
     ...     callers.wait_for(50)
     ... callers.failed
     """
 
-    def __init__(self, client: Client, photo: bytes | Path, *, count: int, **options: object) -> None:
+    def __init__(self, client: Client, image: bytes | Path, *, count: int, **options: object) -> None:
         self.calls: list[Call] = []
-        self._client, self._photo, self._options = client, photo, options
+        self._client, self._image, self._options = client, image, options
         self._grown = threading.Condition()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._call_again_and_again) for _ in range(count)]
@@ -113,7 +113,7 @@ class Callers:
     def _one(self) -> Call:
         sent_s = time.monotonic()
         try:
-            found = self._client.classify(self._photo, **self._options)
+            found = self._client.classify(self._image, **self._options)
         except ResnetClientError as exc:
             return Call(sent_s, time.monotonic() - sent_s, error=exc)
         return Call(sent_s, time.monotonic() - sent_s, index=found.top.index)

@@ -16,7 +16,7 @@ from resnet_build.__main__ import main
 from resnet_build.network import load_network
 from resnet_build.weights import FileOptions, load
 from resnet_client import Client, ModelNotFoundError
-from resnet_client.preprocessing import Recipe, crop_pixels
+from resnet_client.preprocessing import PreprocessConfig, crop_pixels
 from resnet_serve import ServerConfig, TritonServer
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/feature_pyramid.py"
@@ -50,12 +50,12 @@ def test_versions_share_the_type_of_the_maps(built: Path, capsys: pytest.Capture
     assert "serves fp16 maps" in capsys.readouterr().err
 
 
-def test_served_maps_are_torchvisions(built: Path, photos: dict[str, Path], tmp_path: Path) -> None:
+def test_served_maps_are_torchvisions(built: Path, images: dict[str, Path], tmp_path: Path) -> None:
     """Through the real server, preprocessed there or here, over gRPC and HTTP; and each map by its own name."""
     found = load("random:0", cache=tmp_path, file_options=FileOptions(), report=print)
     config = configs.parse((built / "resnet50_backbone/config.pbtxt").read_text())
-    recipe = Recipe.from_json(config.parameters["recipe"].string_value)
-    pixels = crop_pixels(Image.open(photos["cat"]).convert("RGB"), recipe)
+    preprocess_config = PreprocessConfig.from_json(config.parameters["preprocessing"].string_value)
+    pixels = crop_pixels(Image.open(images["cat"]).convert("RGB"), preprocess_config)
     eager = load_network(found.architecture, found.state_dict)
     expected = backbone.maps_of(eager, pixels[None].copy())
     models = ("--model-control-mode=explicit", "--load-model=resnet50_backbone")
@@ -63,19 +63,19 @@ def test_served_maps_are_torchvisions(built: Path, photos: dict[str, Path], tmp_
         for url in (server.grpc_url, server.http_url):
             with Client(url) as client:
                 for preprocessing in ("server", "client"):
-                    maps = client.feature_maps(photos["cat"], preprocessing=preprocessing)
+                    maps = client.feature_maps(images["cat"], preprocessing=preprocessing)
                     for (name, got), wanted in zip(maps.items(), expected.values(), strict=True):
                         assert got.dtype == np.float16, name
                         assert got.shape == wanted.shape[1:]
                         assert np.abs(got - wanted[0]).max() < 1e-3 * wanted.max()
-        command = [sys.executable, str(EXAMPLE), str(photos["cat"])]
+        command = [sys.executable, str(EXAMPLE), str(images["cat"])]
         environment = {**os.environ, "RESNET_URL": server.grpc_url}
         shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
     sides = {"P2": 56, "P3": 28, "P4": 14, "P5": 7}
     assert shown.splitlines() == [f"{name}  (1, 256, {side}, {side})" for name, side in sides.items()]
 
 
-def test_a_server_without_a_backbone_says_so(server: TritonServer, photos: dict[str, Path]) -> None:
+def test_a_server_without_a_backbone_says_so(server: TritonServer, images: dict[str, Path]) -> None:
     """The error names the model that is missing."""
     with Client(server.grpc_url) as client, pytest.raises(ModelNotFoundError, match="resnet50_backbone"):
-        client.feature_maps(photos["cat"])
+        client.feature_maps(images["cat"])

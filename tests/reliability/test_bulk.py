@@ -25,16 +25,16 @@ MEMORY_GROWTH_MIB = 64
 
 
 @pytest.fixture(scope="module")
-def crops(photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def crops(images: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many images as the promise is made for."""
-    scenes = [photos[name] for name in ("cat", "coffee", "flower")]
+    scenes = [images[name] for name in ("cat", "coffee", "flower")]
     return bulk.write_crops(tmp_path_factory.mktemp("bulk") / "images", scenes, IMAGES, side=160)
 
 
 def same(rows: Path, expected: Path) -> None:
     """Compare two files."""
     found, wanted = pq.read_table(rows), pq.read_table(expected)
-    for column in ("photo", "error", "index", "label"):
+    for column in ("image", "error", "index", "label"):
         assert found[column].equals(wanted[column]), column
     assert np.allclose(found["probability"].to_numpy(), wanted["probability"].to_numpy(), atol=1e-5, equal_nan=True)
 
@@ -79,14 +79,14 @@ def test_twenty_thousand_images_and_five_kills(
 
 
 def test_two_ray_nodes_give_the_same_rows(
-    start_server: Callable[..., TritonServer], photos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_server: Callable[..., TritonServer], images: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine decides where requests come from, not what the rows hold."""
     pytest.importorskip("ray", reason="the extra ray is not installed")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    crops = bulk.write_crops(tmp_path / "images", [photos["cat"], photos["coffee"]], 160, side=160)
+    crops = bulk.write_crops(tmp_path / "images", [images["cat"], images["coffee"]], 160, side=160)
     url = start_server().grpc_url
     here, spread = tmp_path / "here.parquet", tmp_path / "spread.parquet"
     bulk.finish(bulk.start(url, crops, here, "--part-size", "20"))

@@ -21,7 +21,7 @@ RETURN_S = 60
 
 
 def answered(server: TritonServer) -> int:
-    """Photos that this one server has preprocessed."""
+    """Images that this one server has preprocessed."""
     with Client(server.grpc_url) as client:
         return client.statistics(model="preprocess")[0].inference_count
 
@@ -33,16 +33,16 @@ def kill(server: TritonServer) -> None:
 
 
 def test_no_call_fails_when_one_of_three_dies(
-    start_server: Callable[..., TritonServer], photos: dict[str, Path], figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], images: dict[str, Path], figure: Callable[[str], None]
 ) -> None:
     """Under load, over gRPC and HTTP, one of three servers is killed and returns, another stops: nobody notices."""
     servers = [start_server() for _ in range(3)]
-    photo = photos["cat"].read_bytes()
+    image = images["cat"].read_bytes()
     with (
         Client([server.grpc_url for server in servers]) as one,
         Client([server.http_url for server in servers]) as other,
-        Callers(one, photo, count=2) as by_grpc,
-        Callers(other, photo, count=2) as by_http,
+        Callers(one, image, count=2) as by_grpc,
+        Callers(other, image, count=2) as by_http,
     ):
         for callers in (by_grpc, by_http):
             callers.wait_for(30)

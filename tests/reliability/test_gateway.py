@@ -168,10 +168,10 @@ def slow_bodies(gateway: Gateway) -> Iterator[Callable[[], None]]:
 
 
 def test_a_thousand_malformed_requests(
-    server: TritonServer, photos: dict[str, Path], tmp_path: Path, figure: Callable[[str], None]
+    server: TritonServer, images: dict[str, Path], tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     """Both processes stay the same, memory is bounded, and every good image in between is answered right."""
-    cat = photos["cat"].read_bytes()
+    cat = images["cat"].read_bytes()
     pid = of_server(server)
     statuses: list[int | None] = []
     options = ("--timeout-s=2", "--max-body-mib=4")

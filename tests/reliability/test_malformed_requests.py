@@ -64,13 +64,13 @@ def server_process(server: TritonServer) -> psutil.Process:
 
 
 def test_a_thousand_malformed_grpc_requests_change_nothing(
-    start_server: Callable[..., TritonServer], photos: dict[str, Path], figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], images: dict[str, Path], figure: Callable[[str], None]
 ) -> None:
     """Same process, same workers, memory within a bound; every good image in between is a cat."""
     server, chance, statuses = start_server(), random.Random(21), {}  # noqa: S311  # the same requests each time
     process = server_process(server)
     with grpc.insecure_channel(server.grpc_url.removeprefix("grpc://")) as channel, Client(server.grpc_url) as client:
-        assert client.classify(photos["cat"]).top.index in CAT
+        assert client.classify(images["cat"]).top.index in CAT
         infer, before, workers = channel.unary_unary(INFER), process.memory_info().rss, workers_of(process.pid)
         for number in range(REQUESTS):
             try:
@@ -80,7 +80,7 @@ def test_a_thousand_malformed_grpc_requests_change_nothing(
                 status = exc.code().name
             statuses[status] = statuses.get(status, 0) + 1
             if number % 20 == 0:
-                assert client.classify(photos["cat"]).top.index in CAT
+                assert client.classify(images["cat"]).top.index in CAT
         growth = process.memory_info().rss - before
     assert process.is_running()
     assert workers_of(process.pid) == workers

@@ -32,17 +32,17 @@ GROWTH = 0.05
 
 
 @pytest.fixture
-def photo(photos: dict[str, Path]) -> bytes:
-    """A photo that is quick to send and to decode."""
+def image(images: dict[str, Path]) -> bytes:
+    """An image that is quick to send and to decode."""
     buffer = io.BytesIO()
-    Image.open(photos["cat"]).convert("RGB").save(buffer, "JPEG")
+    Image.open(images["cat"]).convert("RGB").save(buffer, "JPEG")
     return buffer.getvalue()
 
 
-async def classify(client: AsyncClient, photo: bytes, due_s: float) -> Call:
+async def classify(client: AsyncClient, image: bytes, due_s: float) -> Call:
     """One call, timed from when it was due."""
     try:
-        found = await client.classify(photo, top_k=1)
+        found = await client.classify(image, top_k=1)
     except ResnetClientError as exc:
         duration_s = time.monotonic() - due_s
         exc.__cause__ = exc.__context__ = None  # tens of thousands of tracebacks hold very many frames
@@ -50,20 +50,20 @@ async def classify(client: AsyncClient, photo: bytes, due_s: float) -> Call:
     return Call(due_s, time.monotonic() - due_s, index=found.top.index)
 
 
-async def closed_loop(client: AsyncClient, photo: bytes, callers: int, duration_s: float) -> list[Call]:
+async def closed_loop(client: AsyncClient, image: bytes, callers: int, duration_s: float) -> list[Call]:
     """So many callers, each with one call under way."""
     calls, end_s = [], time.monotonic() + duration_s
 
     async def call_again_and_again() -> None:
         while (now_s := time.monotonic()) < end_s:
-            calls.append(await classify(client, photo, now_s))
+            calls.append(await classify(client, image, now_s))
 
     await asyncio.gather(*(call_again_and_again() for _ in range(callers)))
     assert not [call.error for call in calls if call.error]
     return calls
 
 
-async def open_loop(client: AsyncClient, photo: bytes, rate: float, duration_s: float) -> list[Call]:
+async def open_loop(client: AsyncClient, image: bytes, rate: float, duration_s: float) -> list[Call]:
     """So many calls a second, whatever becomes of them."""
     gc.disable()  # it would look at all calls so far, and halt the callers for up to seconds
     try:
@@ -73,7 +73,7 @@ async def open_loop(client: AsyncClient, photo: bytes, rate: float, duration_s: 
             due_s = started_s + number / rate
             if (early_s := due_s - time.monotonic()) > 0:
                 await asyncio.sleep(early_s)
-            tasks.append(asyncio.create_task(classify(client, photo, due_s)))
+            tasks.append(asyncio.create_task(classify(client, image, due_s)))
         return await asyncio.gather(*tasks)
     finally:
         gc.enable()
@@ -104,19 +104,19 @@ def percentiles_ms(calls: list[Call]) -> str:
 
 
 async def test_what_is_too_much_is_refused_at_once(
-    start_server: Callable[..., TritonServer], photo: bytes, figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], image: bytes, figure: Callable[[str], None]
 ) -> None:
     """At five times the capacity memory is flat, accepted calls keep the bound, and then all is as before."""
     server = start_server()
     memory: list[tuple[float, float]] = []
     async with AsyncClient(server.grpc_url, timeout_s=60) as client:
-        alone = await closed_loop(client, photo, 1, 5)
-        capacity = len(await closed_loop(client, photo, CALLERS, 10)) / 10
+        alone = await closed_loop(client, image, 1, 5)
+        capacity = len(await closed_loop(client, image, CALLERS, 10)) / 10
         watching = asyncio.create_task(watch(processes.of_server(server), memory))
         began_s = time.monotonic()
-        calls = await open_loop(client, photo, 5 * capacity, LOAD_S)
+        calls = await open_loop(client, image, 5 * capacity, LOAD_S)
         ended_s = max(call.sent_s for call in calls)
-        back_s = await until_normal(client, photo, 1.5 * max(call.duration_s for call in alone)) - ended_s
+        back_s = await until_normal(client, image, 1.5 * max(call.duration_s for call in alone)) - ended_s
         watching.cancel()
     accepted = [call for call in calls if call.error is None]
     refused = [call for call in calls if call.error is not None]
@@ -140,24 +140,24 @@ async def test_what_is_too_much_is_refused_at_once(
     assert back_s < BACK_S
 
 
-async def until_normal(client: AsyncClient, photo: bytes, normal_s: float) -> float:
+async def until_normal(client: AsyncClient, image: bytes, normal_s: float) -> float:
     """When the first of three calls in a row began that took no longer than normal."""
     row: list[float] = []
     while len(row) < 3:
-        call = await classify(client, photo, time.monotonic())
+        call = await classify(client, image, time.monotonic())
         row = [*row, call.sent_s] if call.error is None and call.duration_s <= normal_s else []
     return row[0]
 
 
 async def test_retries_do_not_feed_the_overload(
-    start_server: Callable[..., TritonServer], photo: bytes, figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], image: bytes, figure: Callable[[str], None]
 ) -> None:
     """A client that repeats what is refused sends at most a fifth more than it was asked for, by the server's count."""
     server = start_server()
     async with AsyncClient(server.grpc_url, timeout_s=60, retry_overload=True) as client:
         before = await sent(client)
-        first = await closed_loop(client, photo, CALLERS, 5)
-        calls = await open_loop(client, photo, len(first), RETRY_S)  # a second, so five times the capacity
+        first = await closed_loop(client, image, CALLERS, 5)
+        calls = await open_loop(client, image, len(first), RETRY_S)  # a second, so five times the capacity
         sends = await sent(client) - before
     asked = len(first) + len(calls)
     figure(

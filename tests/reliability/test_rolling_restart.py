@@ -62,9 +62,9 @@ def calling(*command: str) -> Iterator[dict[str, object]]:
         process.communicate()
 
 
-def caller(url: str, photo: Path) -> list[str]:
+def caller(url: str, image: Path) -> list[str]:
     """The command of the program beside this file."""
-    return [sys.executable, str(Path(__file__).with_name("calling.py")), url, str(photo)]
+    return [sys.executable, str(Path(__file__).with_name("calling.py")), url, str(image)]
 
 
 def wait_until(is_so: Callable[[], bool], what: str) -> None:
@@ -88,12 +88,12 @@ def tell(figure: Callable[[str], None], found: dict[str, object], restarts: int)
 
 
 def test_a_rolling_restart_loses_no_call(
-    fleet: list[TritonServer], photos: dict[str, Path], figure: Callable[[str], None]
+    fleet: list[TritonServer], images: dict[str, Path], figure: Callable[[str], None]
 ) -> None:
     """Servers go without a warning to the callers, again and again, for ten minutes."""
     url = ",".join(server.grpc_url for server in fleet)
     began_s, restarts = time.monotonic(), 0
-    with calling(*caller(url, photos["cat"])) as found:
+    with calling(*caller(url, images["cat"])) as found:
         while restarts < len(fleet) or time.monotonic() - began_s < DURATION_S:
             server = fleet[restarts % len(fleet)]
             server.restart()
@@ -105,7 +105,7 @@ def test_a_rolling_restart_loses_no_call(
 
 @needs_namespaces
 def test_callers_follow_a_name(
-    fleet: list[TritonServer], photos: dict[str, Path], tmp_path: Path, figure: Callable[[str], None]
+    fleet: list[TritonServer], images: dict[str, Path], tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     """Each server leaves the name, is restarted when nobody calls it any more, and comes back to the name."""
     hosts = tmp_path / "hosts"
@@ -116,7 +116,7 @@ def test_callers_follow_a_name(
     publish(list(HOSTS))
     port = fleet[0].grpc_url.rsplit(":", 1)[1]
     mounted = ["unshare", "--mount", "bash", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]
-    with calling(*mounted, *caller(f"dns:///{NAME}:{port}", photos["cat"])) as found:
+    with calling(*mounted, *caller(f"dns:///{NAME}:{port}", images["cat"])) as found:
         for server in fleet:
             host = server.config.host
             publish([address for address in HOSTS if address != host])

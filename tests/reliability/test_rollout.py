@@ -72,10 +72,10 @@ class Observed:
         self.answers: list[tuple[float, float, int, float]] = []
         self._client = client
 
-    def classify(self, photo: Path, **options: object) -> object:
+    def classify(self, image: Path, **options: object) -> object:
         """Classify, and record class and probability; its last decimals vary with the batch."""
         sent_s = time.monotonic()
-        found = self._client.classify(photo, **options)
+        found = self._client.classify(image, **options)
         self.answers.append((sent_s, time.monotonic(), found.top.index, round(found.top.probability, 3)))
         return found
 
@@ -136,7 +136,7 @@ class Service:
 def service(
     request: pytest.FixtureRequest,
     plain_repository: Path,
-    photos: dict[str, Path],
+    images: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """Version 1 of one network, in service behind its ensemble, as resnet-serve does it by default."""
@@ -153,7 +153,7 @@ def service(
         # Without a second attempt, so that the test sees each request that fails.
         Client(server.grpc_url, max_attempts=1, timeout_s=120) as client,
     ):
-        yield Service(request.param, folder / request.param, server, client, photos["cat"])
+        yield Service(request.param, folder / request.param, server, client, images["cat"])
 
 
 def refused(service: Service, result: subprocess.CompletedProcess[str], reason: str) -> None:

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.reliability
 ROOT = Path(__file__).resolve().parents[2]
 BACK_WITHIN_S = 10.0
 WAIT_S = 120.0
-PHOTOS = 2000
+IMAGES = 2000
 
 
 def child(pid: int) -> int:
@@ -53,14 +53,14 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 @pytest.mark.parametrize("model", ["preprocess", "network_onnx"])
 def test_a_dead_worker_is_replaced_under_load(
-    start_server: Callable[..., TritonServer], photos: dict[str, Path], model: str, figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], images: dict[str, Path], model: str, figure: Callable[[str], None]
 ) -> None:
     """Service is back within 10 s after ``kill -9``; meanwhile calls fail, but none is answered wrongly."""
     server = start_server()
     triton = processes.of_server(server)
     with Client(server.grpc_url, max_attempts=1) as client:
-        right = client.classify(photos["cat"]).top.index
-        with Callers(client, photos["cat"], count=4) as callers:
+        right = client.classify(images["cat"]).top.index
+        with Callers(client, images["cat"], count=4) as callers:
             callers.wait_for(20)
             dead = worker_of(model, triton)
             os.kill(dead, signal.SIGKILL)
@@ -128,23 +128,23 @@ def resnet_serve(repository: Path, stderr: Path, *flags: str) -> Iterator[tuple[
 
 
 @pytest.fixture
-def many(photos: dict[str, Path], tmp_path: Path) -> list[Path]:
-    """2,000 small photos of four kinds, each with a name of its own."""
+def many(images: dict[str, Path], tmp_path: Path) -> list[Path]:
+    """2,000 small images of four kinds, each with a name of its own."""
     for name in ("cat", "coffee", "rocket", "flower"):
-        with Image.open(photos[name]) as photo:
-            photo.convert("RGB").resize((256, 256)).save(tmp_path / f"{name}.jpg", quality=95)
+        with Image.open(images[name]) as image:
+            image.convert("RGB").resize((256, 256)).save(tmp_path / f"{name}.jpg", quality=95)
     kinds = sorted(tmp_path.glob("*.jpg"))
-    found = [tmp_path / f"{number:04}-{kinds[number % 4].name}" for number in range(PHOTOS)]
+    found = [tmp_path / f"{number:04}-{kinds[number % 4].name}" for number in range(IMAGES)]
     for number, path in enumerate(found):
         os.link(kinds[number % 4], path)
     return found
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_server_loses_no_photo(
+def test_a_killed_server_loses_no_image(
     repository: Path, many: list[Path], tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    """With ``--restart`` it comes back; each of 2,000 photos under way has one outcome, in order, none wrong."""
+    """With ``--restart`` it comes back; each of 2,000 images under way has one outcome, in order, none wrong."""
     with resnet_serve(repository, tmp_path / "stderr", "--restart") as (process, url):
         with Client(url, timeout_s=WAIT_S, max_attempts=1000) as client:
             kinds = {path.name: client.classify(path).top.index for path in many[:4]}
@@ -152,7 +152,7 @@ def test_a_killed_server_loses_no_photo(
             outcomes = []
             for outcome in client.classify_many(many):
                 outcomes.append((time.monotonic(), outcome))
-                if len(outcomes) == PHOTOS // 4:
+                if len(outcomes) == IMAGES // 4:
                     os.kill(child(child(process.pid)), signal.SIGKILL)
         said = (tmp_path / "stderr").read_text()
     times = [moment for moment, _ in outcomes]
@@ -165,8 +165,8 @@ def test_a_killed_server_loses_no_photo(
     ]
     kinds_of_failure = dict(collections.Counter(type(error).__name__ for error in failed))
     figure(
-        f"{len(outcomes)} outcomes for {PHOTOS} photos, {len(failed)} failed {kinds_of_failure}, {len(wrong)} wrong; "
-        f"nothing for {gap_s:.1f} s; {PHOTOS / (times[-1] - times[0]):.1f} photos/s"
+        f"{len(outcomes)} outcomes for {IMAGES} images, {len(failed)} failed {kinds_of_failure}, {len(wrong)} wrong; "
+        f"nothing for {gap_s:.1f} s; {IMAGES / (times[-1] - times[0]):.1f} images/s"
     )
     assert [outcome.source for _, outcome in outcomes] == many
     assert wrong == []
@@ -203,7 +203,7 @@ def test_sigterm_answers_what_was_accepted(
     ):
         outcomes = client.classify_many(many[:count], max_in_flight=count)
         first = next(outcomes)
-        wait_for(lambda: client.statistics(model="preprocess")[0].inference_count == count, "photos have not arrived")
+        wait_for(lambda: client.statistics(model="preprocess")[0].inference_count == count, "images have not arrived")
         process.send_signal(signal.SIGTERM)
         begin_s = time.monotonic()
         answered, late = [first, *outcomes], []
@@ -213,7 +213,7 @@ def test_sigterm_answers_what_was_accepted(
             time.sleep(0.1)
         assert process.returncode == 0
     figure(
-        f"{sum(outcome.ok for outcome in answered)} of {count} accepted photos answered, ended "
+        f"{sum(outcome.ok for outcome in answered)} of {count} accepted images answered, ended "
         f"{time.monotonic() - begin_s:.1f} s after SIGTERM"
     )
     assert [outcome.error for outcome in answered if not outcome.ok] == []

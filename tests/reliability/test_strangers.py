@@ -184,12 +184,12 @@ def test_the_token_opens_everything(locked: TritonServer) -> None:
     assert http_refusals(locked.http_url, locked.admin_token) == set()
 
 
-def test_a_stranger_classifies_and_sees_health(locked: TritonServer, photos: dict[str, Path]) -> None:
+def test_a_stranger_classifies_and_sees_health(locked: TritonServer, images: dict[str, Path]) -> None:
     """That is all a client needs; what it may not see it is told in a sentence that names the remedy."""
     for url in (locked.grpc_url, locked.http_url):
         with Client(url) as client:
             assert client.health().ok
-            assert client.classify(photos["cat"]).top.label == "Egyptian cat"
+            assert client.classify(images["cat"]).top.label == "Egyptian cat"
             with pytest.raises(RequestError, match="RESNET_ADMIN_TOKEN. opens it"):
                 client.statistics()
         with Client(url, admin_token=locked.admin_token) as client:

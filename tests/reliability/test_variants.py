@@ -1,4 +1,4 @@
-"""Variants for CPUs on real photos: what they lose, what they gain, and that no processor makes integers wrong."""
+"""Variants for CPUs on real images: what they lose, what they gain, and that no processor makes integers wrong."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from resnet_build.network import Network
 from resnet_build.options import OPENVINO_VARIANTS, PLAIN
 from resnet_build.validate import predict
 from resnet_build.variants import has_bfloat16, open_network
-from resnet_client.preprocessing import Recipe, prepare
+from resnet_client.preprocessing import PreprocessConfig, prepare
 
 if TYPE_CHECKING:
-    from conftest import LabelledPhoto
+    from conftest import LabelledImage
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(1800)]
 
-RECIPE = Recipe(resize=256, crop=224)
+PREPROCESSING = PreprocessConfig(resize=256, crop=224)
 BATCH = 8
 
 
@@ -37,19 +37,19 @@ def networks(variant_repository: Path) -> dict[str, Network]:
 
 
 @pytest.fixture(scope="module")
-def pixels(imagenet_sample: list[LabelledPhoto]) -> np.ndarray:
-    """All photos, prepared."""
-    return np.stack([prepare(photo.path.read_bytes(), RECIPE) for photo in imagenet_sample])
+def pixels(imagenet_sample: list[LabelledImage]) -> np.ndarray:
+    """All images, prepared."""
+    return np.stack([prepare(image.path.read_bytes(), PREPROCESSING) for image in imagenet_sample])
 
 
 def test_variants_lose_next_to_nothing(
     networks: dict[str, Network],
     pixels: np.ndarray,
-    imagenet_sample: list[LabelledPhoto],
+    imagenet_sample: list[LabelledImage],
     figure: Callable[[str], None],
 ) -> None:
-    """Top-1 on ImageNet photos, none of them used for calibration: half a point less at most, the same on 98 %."""
-    expected = np.array([photo.class_index for photo in imagenet_sample])
+    """Top-1 on ImageNet images, none of them used for calibration: half a point less at most, the same on 98 %."""
+    expected = np.array([image.class_index for image in imagenet_sample])
     top1 = {name: predict(network, pixels)[0].argmax(axis=1) for name, network in networks.items()}
     right = {name: 100 * float((guess == expected).mean()) for name, guess in top1.items()}
     same = {name: 100 * float((guess == top1[PLAIN]).mean()) for name, guess in top1.items()}

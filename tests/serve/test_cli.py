@@ -115,7 +115,7 @@ def test_sigint_ends_everything(serving: Callable, one_model: Path) -> None:
 
 
 def test_sigterm_lets_running_requests_finish(
-    serving: Callable, repository_copy: Any, photos: dict[str, Path], tmp_path: Path
+    serving: Callable, repository_copy: Any, images: dict[str, Path], tmp_path: Path
 ) -> None:
     """Images that the server has accepted are answered while it stops; the exit code is 0."""
     for model in ("resnet50", "preprocess", "network_onnx"):
@@ -126,7 +126,7 @@ def test_sigterm_lets_running_requests_finish(
         serving(repository_copy.folder, "--", *chosen) as running,
         Client(running.url("gRPC"), max_attempts=1) as client,
     ):
-        outcomes = client.classify_many([photos["cat"]] * 32, max_in_flight=32)
+        outcomes = client.classify_many([images["cat"]] * 32, max_in_flight=32)
         first = next(outcomes)
         # All are inside once the first step has seen them; the network still has most of them to do.
         wait_for(lambda: client.statistics(model="preprocess")[0].inference_count == 32, "not all images arrived")

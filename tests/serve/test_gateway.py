@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import Photo
+from corpus import Case
 from gateway import WAIT_S, Gateway, Response, answer, form, head, running
 from PIL import Image
 from resnet_client import Client
@@ -31,10 +31,10 @@ INTERNAL = re.compile(
 
 
 @pytest.fixture(scope="module")
-def cat(photos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def cat(images: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """An image of a cat, as JPEG."""
     path = tmp_path_factory.mktemp("cat") / "cat.jpg"
-    Image.open(photos["cat"]).save(path, quality=95)
+    Image.open(images["cat"]).save(path, quality=95)
     return path.read_bytes()
 
 
@@ -120,7 +120,7 @@ def test_an_invalid_top_k_is_refused(gateway: Gateway, cat: bytes, top_k: str) -
 IMAGE = 'name="image"; filename="a"'
 FORMS = {
     "no part": form(),
-    "another field": form(('name="photo"; filename="a"', b"x")),
+    "another field": form(('name="file"; filename="a"', b"x")),
     "no file name": form(('name="image"', b"x")),
     "no name": form(('filename="a"', b"x")),
     "two files": form((IMAGE, b"x"), (IMAGE, b"x")),
@@ -170,17 +170,17 @@ def test_a_body_above_the_limit_is_refused(gateway: Gateway) -> None:
         assert is_error(answer(connection), 413)
 
 
-def test_odd_images_are_answered_or_refused(gateway: Gateway, corpus: list[Photo]) -> None:
+def test_odd_images_are_answered_or_refused(gateway: Gateway, corpus: list[Case]) -> None:
     """A part of the corpus: what a person sees is classified, the rest is refused with a plain message."""
-    for photo in corpus[::9]:
-        response = gateway.post("/v1/classify", photo.data)
-        if len(photo.data) > 2**20:
-            assert is_error(response, 413), photo.name
-        elif photo.seen is None:
-            assert is_error(response, 422), photo.name
-            assert re.search(photo.cause, response.body["error"]), photo.name
+    for image in corpus[::9]:
+        response = gateway.post("/v1/classify", image.data)
+        if len(image.data) > 2**20:
+            assert is_error(response, 413), image.name
+        elif image.seen is None:
+            assert is_error(response, 422), image.name
+            assert re.search(image.cause, response.body["error"]), image.name
         else:
-            assert response.status == 200, photo.name
+            assert response.status == 200, image.name
 
 
 @pytest.mark.parametrize("how", ["file", "variable"])

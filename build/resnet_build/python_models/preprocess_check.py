@@ -26,7 +26,7 @@ _IMAGE = "IMAGE"
 _ENCODED = "ENCODED"
 # By these the client distinguishes errors; as in resnet_client/error_mapping.py.
 IMAGE_PREFIX, OVERLOAD_PREFIX = "[image] ", "[overload] "
-_REASONS = ("overload", "photo")
+_REASONS = ("overload", "image")
 _UPRIGHT = 1
 _END_OF_JPEG = b"\xff\xd9"
 
@@ -42,7 +42,7 @@ class TritonPythonModel:
         self._backlog = Backlog.from_parameters(parameters, config["instance_group"][0]["count"])
         # Held, because its counters end with it. The family is that of `preprocess`, which dashboard and alerts know.
         self._family = pb_utils.MetricFamily(
-            name="resnet_refused_photos_total",
+            name="resnet_refused_images_total",
             description="Images that were not classified, by reason: overload, or the image itself",
             kind=pb_utils.MetricFamily.COUNTER,
         )
@@ -74,7 +74,7 @@ class TritonPythonModel:
         try:
             ready = list(self._pool.map(lambda one: fit_for_dali(one, self._limits), images))
         except preprocessing.InvalidImageError as exc:
-            self._refused["photo"].increment(1)
+            self._refused["image"].increment(1)
             return _error(f"{IMAGE_PREFIX}{exc}", pb_utils.TritonError.INVALID_ARG)
         except Exception as exc:  # noqa: BLE001  # a defect of ours must not end the worker
             return _error(f"preprocessing failed: {exc!r}", pb_utils.TritonError.INTERNAL)

@@ -1,8 +1,8 @@
 """DALI's pipeline `preprocess_dali`: encoded images in, preprocessed pixels out; decoded and resized on the GPU.
 
 Triton's DALI backend runs this file once, when it loads the model, and keeps the pipeline that it describes. The
-recipe lies next to it in `recipe.json`. The crop is cut as `preprocess` cuts it: only the crop is resampled, its
-corner rounded half to even, as Python rounds.
+preprocessing config is next to it in `preprocess_config.json`. The crop is cut as `preprocess` cuts it: only the crop
+is resampled, its corner rounded half to even, as Python rounds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.plugin.triton import autoserialize
 
-RECIPE = json.loads(Path(__file__).with_name("recipe.json").read_text(encoding="utf-8"))
+PREPROCESSING = json.loads(Path(__file__).with_name("preprocess_config.json").read_text(encoding="utf-8"))
 INTERPOLATIONS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 
 
@@ -26,7 +26,7 @@ def prepared(encoded: Any, *, decoder: str, resize: int, crop: int, interpolatio
         decoder: ``mixed`` decodes on the GPU, ``cpu`` does not need one.
         resize: length of the short side before the crop, in pixels.
         crop: side of the crop, in pixels.
-        interpolation: as the recipe names it.
+        interpolation: as the preprocessing config names it.
     """
     shape = fn.peek_image_shape(encoded)
     height, width = shape[0], shape[1]
@@ -55,9 +55,9 @@ def half_to_even(doubled: Any) -> Any:
 
 
 @autoserialize  # type: ignore[untyped-decorator]  # DALI is known to its users only
-@pipeline_def(batch_size=RECIPE["max_batch_size"], num_threads=4, device_id=0)  # type: ignore[untyped-decorator]
+@pipeline_def(batch_size=PREPROCESSING["max_batch_size"], num_threads=4, device_id=0)  # type: ignore[untyped-decorator]
 def pipeline() -> Any:
     """The pipeline that is served; its input has the name of the model's input."""
     encoded = fn.external_source(device="cpu", name="ENCODED", dtype=types.UINT8, ndim=1)
-    recipe = {name: RECIPE[name] for name in ("resize", "crop", "interpolation")}
-    return prepared(encoded, decoder="mixed", **recipe)
+    preprocess_config = {name: PREPROCESSING[name] for name in ("resize", "crop", "interpolation")}
+    return prepared(encoded, decoder="mixed", **preprocess_config)

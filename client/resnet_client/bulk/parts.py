@@ -101,7 +101,7 @@ def make_schema(client: Client, top_k: int | None) -> pa.Schema:
         ConfigurationError: the model has no features.
     """
     outputs = client.metadata()["model"]["outputs"]
-    columns = [("photo", pa.string()), ("error", pa.string())]
+    columns = [("image", pa.string()), ("error", pa.string())]
     if top_k is not None:
         prediction = [("index", pa.int32()), ("label", pa.string()), ("probability", pa.float32())]
         predictions = [("predictions", pa.list_(pa.struct(prediction))), ("model_version", pa.string())]
@@ -144,7 +144,7 @@ def _retry(client: Client, send: _Send, outcome: Any, timeout_s: float) -> Any:
 
 
 def _row(outcome: Any, schema: pa.Schema) -> dict[str, Any]:
-    row: dict[str, Any] = {"photo": _utf8(outcome.source.row_name), "error": None}
+    row: dict[str, Any] = {"image": _utf8(outcome.source.row_name), "error": None}
     if outcome.error is not None:
         cause = outcome.error.__cause__  # what `Image.read` raised
         row["error"] = _utf8(str(cause if isinstance(cause, ImageError) else outcome.error))

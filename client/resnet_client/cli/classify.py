@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from resnet_client.cli.exit_codes import ExitCode, code_of_run
-from resnet_client.cli.options import add_photos, open_client, photos, refuse_empty
+from resnet_client.cli.options import add_images, images, open_client, refuse_empty
 from resnet_client.images import describe
 from resnet_client.printing import printable, report, show, warn
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from resnet_client.results import Classification, Outcome
 
 NAME = "classify"
-HELP = "name what photos show"
-COLUMNS = ("photo", "rank", "index", "label", "probability", "error")
+HELP = "name what images show"
+COLUMNS = ("image", "rank", "index", "label", "probability", "error")
 
 _FORMULA = tuple("=+-@")  # how a spreadsheet's formula begins
 _ROWS_PER_TABLE = 200  # a terminal gets its tables piece by piece: memory does not grow with the run
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Photos, how many classes, which format."""
-    add_photos(parser)
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes per photo (default: 5)")
+    """Images, how many classes, which format."""
+    add_images(parser)
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes per image (default: 5)")
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--json", action="store_true", help="one JSON object per photo and line")
+    formats.add_argument("--json", action="store_true", help="one JSON object per image and line")
     formats.add_argument("--csv", action="store_true", help=f"CSV with the columns {', '.join(COLUMNS)}")
 
 
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> ExitCode:
 
     with open_client(options) as client:
         outcomes = client.classify_many(
-            photos(options.paths),
+            images(options.paths),
             max_in_flight=options.max_in_flight,
             top_k=options.top_k,
             progress=sys.stderr.isatty() and not sys.stdout.isatty(),
@@ -61,13 +61,13 @@ def run(options: argparse.Namespace) -> ExitCode:
         show(counted(outcomes))
     refuse_empty(count, options.paths)
     if errors:
-        warn(f"resnet-client: {len(errors)} of {count} photos failed")
+        warn(f"resnet-client: {len(errors)} of {count} images failed")
     return code_of_run(errors, count)
 
 
 def _show_json(outcomes: Iterable[Outcome[Classification]]) -> None:
     for outcome in outcomes:
-        line: dict[str, Any] = {"photo": describe(outcome.source)}
+        line: dict[str, Any] = {"image": describe(outcome.source)}
         if outcome.result is not None:
             line |= outcome.result.to_dict()
         else:
@@ -102,21 +102,21 @@ def _show_table(outcomes: Iterable[Outcome[Classification]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("photo", "class", "label", "probability", box=None)
+    table = Table("image", "class", "label", "probability", box=None)
     for outcome in outcomes:
-        for photo, rank, index, label, probability, error in _rows(outcome):
+        for image, rank, index, label, probability, error in _rows(outcome):
             if error:
-                table.add_row(escape(photo), "", f"[red]{escape(error)}[/red]", "")
+                table.add_row(escape(image), "", f"[red]{escape(error)}[/red]", "")
             else:
-                table.add_row(escape(photo) if rank == 1 else "", str(index), escape(label), f"{probability:.1%}")
+                table.add_row(escape(image) if rank == 1 else "", str(index), escape(label), f"{probability:.1%}")
         table.add_section()
     Console().print(table)
 
 
 def _rows(outcome: Outcome[Classification]) -> Iterator[tuple[Any, ...]]:
-    photo = printable(describe(outcome.source))
+    image = printable(describe(outcome.source))
     if outcome.result is None:
-        yield photo, "", "", "", "", printable(str(outcome.error))
+        yield image, "", "", "", "", printable(str(outcome.error))
         return
     for rank, prediction in enumerate(outcome.result.predictions, start=1):
-        yield photo, rank, prediction.index, printable(prediction.label), prediction.probability, ""
+        yield image, rank, prediction.index, printable(prediction.label), prediction.probability, ""

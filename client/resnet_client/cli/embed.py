@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_client.cli.exit_codes import ExitCode, code_of_run
-from resnet_client.cli.options import add_photos, open_client, photos, refuse_empty
+from resnet_client.cli.options import add_images, images, open_client, refuse_empty
 from resnet_client.errors import ConfigurationError, ResnetClientError
 from resnet_client.images import describe
 from resnet_client.printing import show, warn
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     Vector = npt.NDArray[np.float32]
 
 NAME = "embed"
-HELP = "turn photos into feature vectors (float32, 2048 values each)"
+HELP = "turn images into feature vectors (float32, 2048 values each)"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Photos and where the vectors go."""
-    add_photos(parser)
+    """Images and where the vectors go."""
+    add_images(parser)
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FILE",
-        help=".npy: array (photos, 2048), NaN where a photo failed; .npz: the same as `features`, with "
-        "`photos`; without it, one JSON object per photo and line on standard output",
+        help=".npy: array (images, 2048), NaN where an image failed; .npz: the same as `features`, with "
+        "`images`; without it, one JSON object per image and line on standard output",
     )
 
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     )
     with open_client(options) as client:
         for outcome in client.embed_many(
-            photos(options.paths), max_in_flight=options.max_in_flight, progress=sys.stderr.isatty()
+            images(options.paths), max_in_flight=options.max_in_flight, progress=sys.stderr.isatty()
         ):
             count += 1
             keep(outcome)
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 
 def _write_line(outcome: Outcome[Vector]) -> None:
-    line: dict[str, Any] = {"photo": describe(outcome.source)}
+    line: dict[str, Any] = {"image": describe(outcome.source)}
     if outcome.result is None:
         line["error"] = str(outcome.error)
     else:
@@ -88,7 +88,7 @@ def _save(path: Path, collected: list[tuple[str, Vector | None]]) -> None:
             if path.suffix == ".npy":
                 np.save(file, features)
             else:
-                np.savez(file, features=features, photos=np.array([name for name, _ in collected]))
+                np.savez(file, features=features, images=np.array([name for name, _ in collected]))
         partial.replace(path)
     except OSError as exc:
         partial.unlink(missing_ok=True)

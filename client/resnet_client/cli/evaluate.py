@@ -1,4 +1,4 @@
-"""``resnet-client evaluate``: accuracy, agreement and latency on photos whose classes are known."""
+"""``resnet-client evaluate``: accuracy, agreement and latency on images whose classes are known."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from resnet_client.evaluate import Evaluation
 
 NAME = "evaluate"
-HELP = "top-1, top-5, agreement between models and latency, on photos with known classes"
+HELP = "top-1, top-5, agreement between models and latency, on images with known classes"
 
-_HEADINGS = ("model", "photos", "failed", "top-1", "top-5", "photos/s", "p50 ms", "p95 ms", "p99 ms")
+_HEADINGS = ("model", "images", "failed", "top-1", "top-5", "images/s", "p50 ms", "p95 ms", "p99 ms")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Photos, their classes, which models."""
+    """Images, their classes, which models."""
     parser.add_argument(
-        "folder", type=named, metavar="FOLDER", help="photos; without --labels, in one folder per class"
+        "folder", type=named, metavar="FOLDER", help="images; without --labels, in one folder per class"
     )
     parser.add_argument(
         "--labels",
@@ -71,11 +71,11 @@ def _rows(evaluation: Evaluation) -> list[list[str]]:
     return [
         [
             report.model,
-            str(report.photos),
+            str(report.images),
             str(len(report.failures)),
             f"{report.top1:.4f}",
             f"{report.top5:.4f}",
-            f"{report.photos_per_s:.1f}",
+            f"{report.images_per_s:.1f}",
             *(f"{report.latency_ms.get(name, float('nan')):.1f}" for name in ("p50", "p95", "p99")),
         ]
         for report in evaluation.reports

@@ -29,7 +29,7 @@ class ExitCode(enum.IntEnum):
     meaning: str
 
     OK = 0, "all is well"
-    SOME_FAILED = 1, "some photos failed, the others are answered; doctor: something is wrong"
+    SOME_FAILED = 1, "some images failed, the others are answered; doctor: something is wrong"
     USAGE = 2, "an option, a URL or an input makes no sense, or the output cannot be written"
     NOT_READY = 3, "the server cannot be reached, is not ready, overloaded, or too slow"
     NO_MODEL = 4, "the server has no such model or version"
@@ -50,11 +50,11 @@ def code_of(error: ResnetClientError) -> ExitCode:
     return ExitCode.SERVER_FAILED
 
 
-def code_of_run(errors: list[ResnetClientError], photos: int) -> ExitCode:
-    """The exit code of a run over photos: when all failed for one reason, that reason's."""
-    if not photos:
+def code_of_run(errors: list[ResnetClientError], images: int) -> ExitCode:
+    """The exit code of a run over images: when all failed for one reason, that reason's."""
+    if not images:
         return ExitCode.USAGE
     if not errors:
         return ExitCode.OK
     codes = {code_of(error) for error in errors}
-    return codes.pop() if len(errors) == photos and len(codes) == 1 else ExitCode.SOME_FAILED
+    return codes.pop() if len(errors) == images and len(codes) == 1 else ExitCode.SOME_FAILED

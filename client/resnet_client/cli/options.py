@@ -24,7 +24,7 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         "resnet-client",
-        description="Classify photos with a served ResNet-50.",
+        description="Classify images with a served ResNet-50.",
         epilog=epilog,
         formatter_class=shape,
     )
@@ -44,10 +44,10 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
     return parser
 
 
-def add_photos(parser: argparse.ArgumentParser) -> None:
-    """What the commands over photos share."""
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """What the commands over images share."""
     # No type=Path: it would make `https:/` of `https://`, and the sentence about URLs would not appear.
-    parser.add_argument("paths", nargs="+", type=named, metavar="PATH", help="photo, or folder to search for photos")
+    parser.add_argument("paths", nargs="+", type=named, metavar="PATH", help="image, or folder to search for images")
     add_in_flight(parser)
 
 
@@ -59,12 +59,12 @@ def named(path: str) -> str:
 
 
 def add_in_flight(parser: argparse.ArgumentParser) -> None:
-    """How many photos at once."""
-    parser.add_argument("--max-in-flight", type=int, default=16, metavar="N", help="photos at once (default: 16)")
+    """How many images at once."""
+    parser.add_argument("--max-in-flight", type=int, default=16, metavar="N", help="images at once (default: 16)")
 
 
-def photos(paths: Iterable[str]) -> Iterator[str | Path]:
-    """All photos, folders searched."""
+def images(paths: Iterable[str]) -> Iterator[str | Path]:
+    """All images, folders searched."""
     for path in paths:
         if Path(path).is_dir():
             yield from find(Path(path))
@@ -103,4 +103,4 @@ def refuse_empty(count: int, paths: Iterable[str]) -> None:
     """A run over nothing is a mistake of the caller's."""
     if not count:
         where = ", ".join(paths)
-        raise ConfigurationError(f"there is no photo in {where}")
+        raise ConfigurationError(f"there is no image in {where}")

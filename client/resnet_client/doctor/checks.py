@@ -72,14 +72,14 @@ def preprocessing_config(configs: Configs) -> Problems:
     """The preprocessing config is missing, was edited, or differs between an ensemble and its steps."""
     called = {step for config in configs.values() for step in steps(config)}
     for name, config in configs.items():
-        text = _parameter(config, "recipe")
+        text = _parameter(config, "preprocessing")
         if name in called or tensor(config, PROBABILITIES) is not None:
             if not text:
                 yield name, "it has no preprocessing config"
-            elif hashlib.sha256(text.encode()).hexdigest() != _parameter(config, "recipe_sha256"):
+            elif hashlib.sha256(text.encode()).hexdigest() != _parameter(config, "preprocessing_sha256"):
                 yield name, "its preprocessing config does not match its hash"
         for step in steps(config):
-            other = _parameter(configs.get(step, {}), "recipe")
+            other = _parameter(configs.get(step, {}), "preprocessing")
             if text and other and text != other:
                 yield name, f"its preprocessing config is {text}, that of {step} is {other}"
 

@@ -9,10 +9,19 @@ with a ``PIL.Image`` (resize the short side, crop the centre), and two steps tha
 EXIF orientation is applied and the colours become 8-bit RGB. Normalisation is part of the exported network.
 """
 
+from .config import PreprocessConfig
 from .crop import crop_pixels
 from .limits import InvalidImageError, Limits
 from .pixels import decode, opened, orientation, prepare, to_rgb
-from .recipe import Recipe
 
-__all__ = ["InvalidImageError", "Limits", "Recipe", "crop_pixels", "decode", "opened", "orientation", "prepare"]
+__all__ = [
+    "InvalidImageError",
+    "Limits",
+    "PreprocessConfig",
+    "crop_pixels",
+    "decode",
+    "opened",
+    "orientation",
+    "prepare",
+]
 __all__ += ["to_rgb"]

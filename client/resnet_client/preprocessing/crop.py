@@ -1,4 +1,4 @@
-"""The recipe's square, cut from an image of any orientation, decoded at any size."""
+"""The preprocessing config's square, cut from an image of any orientation, decoded at any size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .recipe import Recipe
+from .config import PreprocessConfig
 from .resampling import Box, resample
 
 Size = tuple[float, float]
@@ -32,39 +32,41 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def crop_pixels(
-    image: Image.Image, recipe: Recipe, orientation: int = 1, size: Size | None = None
+    image: Image.Image, preprocess_config: PreprocessConfig, orientation: int = 1, size: Size | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Resize and centre-crop an image by the recipe.
+    """Resize and centre-crop an image by the preprocessing config.
 
     Args:
         image: mode RGB or L, as it lies in its file.
-        recipe: what to cut.
+        preprocess_config: what to cut.
         orientation: how to turn it, as EXIF counts, 1 to 8.
         size: width and height in pixels of ``image``, with fractions where it was reduced; its own if None.
 
     Returns:
         uint8 array, shape (crop, crop, 3), HWC, RGB, 0 to 255, not normalised.
     """
-    if recipe.interpolation == "nearest":  # which of two pixels is the nearest depends on the side counted from
+    if (
+        preprocess_config.interpolation == "nearest"
+    ):  # which of two pixels is the nearest depends on the side counted from
         image, orientation = upright(image, orientation), 1
     # Only the crop is resampled, and turned after that: the same pixels as turning and resizing everything and then
     # cropping, without the 540 megapixels that a 1x10000 image would become on the way.
-    box = _box(size or image.size, recipe, orientation)
-    square = (recipe.crop, recipe.crop)
-    cut = upright(resample(image, square, recipe.interpolation, box), orientation)
+    box = _box(size or image.size, preprocess_config, orientation)
+    square = (preprocess_config.crop, preprocess_config.crop)
+    cut = upright(resample(image, square, preprocess_config.interpolation, box), orientation)
     return np.asarray(cut if cut.mode == "RGB" else cut.convert("RGB"))
 
 
-def _box(size: Size, recipe: Recipe, orientation: int) -> Box:
+def _box(size: Size, preprocess_config: PreprocessConfig, orientation: int) -> Box:
     """Left, top, right and bottom of the square in the image as it lies."""
     is_turned = orientation in _ROWS_ARE_COLUMNS
     width, height = (size[1], size[0]) if is_turned else size
     if width <= height:
-        new_width, new_height = recipe.resize, int(recipe.resize * height / width)
+        new_width, new_height = preprocess_config.resize, int(preprocess_config.resize * height / width)
     else:
-        new_width, new_height = int(recipe.resize * width / height), recipe.resize
-    left, right = _span(width, new_width, recipe.crop, is_mirrored=orientation in _LEFT_IS_RIGHT)
-    top, bottom = _span(height, new_height, recipe.crop, is_mirrored=orientation in _TOP_IS_BOTTOM)
+        new_width, new_height = int(preprocess_config.resize * width / height), preprocess_config.resize
+    left, right = _span(width, new_width, preprocess_config.crop, is_mirrored=orientation in _LEFT_IS_RIGHT)
+    top, bottom = _span(height, new_height, preprocess_config.crop, is_mirrored=orientation in _TOP_IS_BOTTOM)
     return (top, left, bottom, right) if is_turned else (left, top, right, bottom)
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import threading
 from collections.abc import Iterator, Mapping
 
-_PREFIX = "max_photo_"
+_PREFIX = "max_image_"
 
 
 class InvalidImageError(ValueError):
@@ -36,7 +36,7 @@ class Limits:
                 raise ValueError(f"{name} must be at least 1, not {value}")
 
     def to_parameters(self) -> dict[str, str]:
-        """Write the limits as ``parameters`` of a model's configuration, such as ``max_photo_bytes``."""
+        """Write the limits as ``parameters`` of a model's configuration, such as ``max_image_bytes``."""
         return {name.replace("max_", _PREFIX): str(value) for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
@@ -80,7 +80,7 @@ class Limits:
         if count > most:
             raise InvalidImageError(
                 f"the image has {found} {unit}, more than the {most} allowed; send a smaller one, or build the model "
-                f"repository with a higher --max-photo-{unit}"
+                f"repository with a higher --max-image-{unit}"
             )
 
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from . import containers
+from .config import PreprocessConfig
 from .crop import TURNS, Size, crop_pixels, upright
 from .limits import InvalidImageError, Limits, Room
-from .recipe import Recipe
 
 _DEFAULTS = Limits()
 _ORIENTATION = 274
@@ -31,8 +31,8 @@ if hasattr(os, "register_at_fork"):  # Windows has no forks
     os.register_at_fork(after_in_child=_room.clear)
 
 
-def prepare(data: bytes, recipe: Recipe, limits: Limits = _DEFAULTS) -> npt.NDArray[np.uint8]:
-    """Decode an image, no larger than the recipe needs it, and cut the recipe's pixels from it.
+def prepare(data: bytes, preprocess_config: PreprocessConfig, limits: Limits = _DEFAULTS) -> npt.NDArray[np.uint8]:
+    """Decode an image, no larger than it is needed, and resize and crop it.
 
     Waits while other threads decode, if all their pixels together would be more than ``limits`` allows one image.
 
@@ -43,10 +43,10 @@ def prepare(data: bytes, recipe: Recipe, limits: Limits = _DEFAULTS) -> npt.NDAr
         InvalidImageError: empty, not an image, damaged, truncated, or above a limit.
     """
     with opened(data, limits) as (image, checked):
-        size = _reduce(image, recipe.least_side)
+        size = _reduce(image, preprocess_config.least_side)
         with _taken(image, checked, limits):
             image.load()
-            return crop_pixels(_rgb_or_grey(image), recipe, orientation(image), size)
+            return crop_pixels(_rgb_or_grey(image), preprocess_config, orientation(image), size)
 
 
 def decode(data: bytes, limits: Limits = _DEFAULTS) -> Image.Image:

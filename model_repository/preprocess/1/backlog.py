@@ -1,4 +1,4 @@
-"""How many photos wait in the server, and whether one more may join them.
+"""How many images wait in the server, and whether one more may join them.
 
 Triton has a queue policy for this, and every model of this repository goes without. With one, Triton forms the next
 batch only when a request arrives at an idle instance (`DynamicBatchScheduler::Enqueue` wakes the batcher if
@@ -44,9 +44,9 @@ class Backlog:
     """Decides by Triton's own counts, read from its metrics when the room that they left is used up.
 
     Args:
-        limit: photos that may wait in the server, in all queues together.
-        longest_wait_s: while the last requests took longer in the networks, photos are refused.
-        doors: instances that admit photos side by side, each unaware of the others.
+        limit: images that may wait in the server, in all queues together.
+        longest_wait_s: while the last requests took longer in the networks, images are refused.
+        doors: instances that admit images side by side, each unaware of the others.
     """
 
     def __init__(self, limit: float, longest_wait_s: float, doors: int = 1) -> None:
@@ -59,41 +59,41 @@ class Backlog:
         self._looked_s = self._next_look_s = float("-inf")
         self._done = self._taken_s = 0.0
         self._wait_s = 0.0
-        self._photos_per_request = 1.0
+        self._images_per_request = 1.0
         self._is_blind = False
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str], doors: int) -> Backlog:
-        """Read ``max_backlog`` (photos) and ``max_wait_ms`` of a model's configuration; what is absent has no limit."""
+        """Read ``max_backlog`` (images) and ``max_wait_ms`` of a model's configuration; what is absent has no limit."""
         limit = float(parameters.get("max_backlog", "inf"))
         return cls(limit, float(parameters.get("max_wait_ms", "inf")) / 1000, doors)
 
-    def refusal(self, photos: int, allowed_s: float = 0.0) -> str | None:
+    def refusal(self, images: int, allowed_s: float = 0.0) -> str | None:
         """Tell why a request is not admitted, or count it in and return None.
 
         Args:
-            photos: how many the request holds.
+            images: how many the request holds.
             allowed_s: how long its sender will wait; 0 as long as it takes.
         """
-        self._photos_per_request += _SMOOTHING * (photos - self._photos_per_request)
+        self._images_per_request += _SMOOTHING * (images - self._images_per_request)
         now_s = time.monotonic()
-        if now_s >= self._next_look_s and (self._room < photos or now_s - self._looked_s > _LONGEST_S):
+        if now_s >= self._next_look_s and (self._room < images or now_s - self._looked_s > _LONGEST_S):
             self._look()
             self._looked_s = time.monotonic()
             self._next_look_s = self._looked_s + self._pause_s(self._looked_s - now_s)
-        # A request with more photos than may wait at all still finds an empty server.
-        if self._room < photos and self._waiting >= 1:
+        # A request with more images than may wait at all still finds an empty server.
+        if self._room < images and self._waiting >= 1:
             return f"{self._waiting:.0f} images are waiting already; {_REMEDY}"
         bound_s = min(allowed_s or self._longest_wait_s, self._longest_wait_s)
         if self._wait_s > bound_s:
             return f"the wait is {self._wait_s:.1f} s, above {bound_s:.1f} s; {_REMEDY}"
-        self._room -= photos
-        self._waiting += photos
+        self._room -= images
+        self._waiting += images
         return None
 
     def _pause_s(self, took_s: float) -> float:
         """How long no look is due after one that took so long."""
-        if took_s >= _LONGEST_S:  # a page that hangs would hold up every photo
+        if took_s >= _LONGEST_S:  # a page that hangs would hold up every image
             return _PAUSE_PER_LOOK * took_s
         # One of many doors soon uses its share up, though hardly anything waits: nobody is refused for that.
         is_crowded = self._waiting >= _CROWDED * self._limit
@@ -115,7 +115,7 @@ class Backlog:
             return
         self._is_blind = False
         requests = sum(float(count) for model, count in _WAITING.findall(page) if model.startswith((_DOORS, _NETWORKS)))
-        self._waiting = requests * self._photos_per_request
+        self._waiting = requests * self._images_per_request
         self._room = (self._limit - self._waiting) / self._doors
         done = sum(map(float, _DONE.findall(page)))
         taken_s = sum(map(float, _TAKEN_US.findall(page))) / 1e6

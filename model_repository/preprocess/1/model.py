@@ -31,25 +31,27 @@ IMAGE_PREFIX, OVERLOAD_PREFIX = "[image] ", "[overload] "
 
 
 class TritonPythonModel:
-    """Applies the recipe that the build wrote into the model's configuration, within the limits beside it."""
+    """Applies the preprocessing config and the limits that the build wrote into the model config."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the recipe and the limits; Triton calls this once per instance, before any request."""
+        """Read the preprocessing config and the limits; Triton calls this once per instance, before any request."""
         keep_memory()
         config = json.loads(args["model_config"])
         parameters = {name: entry["string_value"] for name, entry in config["parameters"].items()}
-        self._recipe = preprocessing.Recipe.from_json(parameters["recipe"])
-        if self._recipe.sha256 != parameters["recipe_sha256"]:
-            raise pb_utils.TritonModelException("the recipe and its hash disagree: run resnet-build again")
+        self._preprocess_config = preprocessing.PreprocessConfig.from_json(parameters["preprocessing"])
+        if self._preprocess_config.sha256 != parameters["preprocessing_sha256"]:
+            raise pb_utils.TritonModelException(
+                "the preprocessing config and its hash disagree: run resnet-build again"
+            )
         self._limits = preprocessing.Limits.from_parameters(parameters)
         self._backlog = Backlog.from_parameters(parameters, config["instance_group"][0]["count"])
         # Held, because its counters end with it.
         self._family = pb_utils.MetricFamily(
-            name="resnet_refused_photos_total",
+            name="resnet_refused_images_total",
             description="Images that were not classified, by reason: overload, or the image itself",
             kind=pb_utils.MetricFamily.COUNTER,
         )
-        self._refused = {reason: self._family.Metric(labels={"reason": reason}) for reason in ("overload", "photo")}
+        self._refused = {reason: self._family.Metric(labels={"reason": reason}) for reason in ("overload", "image")}
         # Pillow warns of oddities in files: any client could fill the server's log with them.
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -80,7 +82,7 @@ class TritonPythonModel:
             self._refused["overload"].increment(len(encoded))
             return _error(OVERLOAD_PREFIX + why, pb_utils.TritonError.UNAVAILABLE)
         submit = _at_once if is_alone and len(encoded) == 1 else self._pool.submit
-        return [submit(preprocessing.prepare, one, self._recipe, self._limits) for one in encoded]
+        return [submit(preprocessing.prepare, one, self._preprocess_config, self._limits) for one in encoded]
 
     def _answer(self, images: list[Future[npt.NDArray[np.uint8]]]) -> Any:
         answer = self._answered(images)
@@ -94,7 +96,7 @@ class TritonPythonModel:
             try:
                 rows.append(pending.result())
             except preprocessing.InvalidImageError as exc:
-                self._refused["photo"].increment(1)
+                self._refused["image"].increment(1)
                 where = f"image {number} of {len(images)}: " if len(images) > 1 else ""
                 return _error(f"{IMAGE_PREFIX}{where}{exc}", pb_utils.TritonError.INVALID_ARG)
             except Exception as exc:  # noqa: BLE001  # a defect of ours must not end the worker

@@ -53,8 +53,8 @@ class Network:
     @property
     def image_side(self) -> int:
         """The short side that preprocessing resizes images to, in pixels."""
-        recipe = self.config.get("parameters", {}).get("recipe", {"string_value": "{}"})
-        return int(json.loads(recipe["string_value"]).get("resize", _DEFAULT_SIDE))
+        preprocess_config = self.config.get("parameters", {}).get("preprocessing", {"string_value": "{}"})
+        return int(json.loads(preprocess_config["string_value"]).get("resize", _DEFAULT_SIDE))
 
     def serving(self, *versions: int) -> dict[str, Any]:
         """Return the configuration with exactly these versions loaded."""

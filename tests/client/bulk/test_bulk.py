@@ -10,8 +10,8 @@ IMAGES = 56
 
 
 @pytest.fixture(scope="module")
-def crops(photos, tmp_path_factory):
-    scenes = [photos[name] for name in ("cat", "coffee", "flower")]
+def crops(images, tmp_path_factory):
+    scenes = [images[name] for name in ("cat", "coffee", "flower")]
     return bulk.write_crops(tmp_path_factory.mktemp("bulk") / "images", scenes, IMAGES, side=160)
 
 
@@ -24,8 +24,8 @@ def test_bulk_run_killed_twice_has_the_same_rows(server, crops, tmp_path):
         bulk.kill_when(process, lambda aim=aim: bulk.parts(broken) >= aim)
     assert f"{IMAGES} images, 1 failed" in bulk.finish(bulk.start(server.grpc_url, crops, broken, "--part-size", "8"))
     expected, rows = pq.read_table(whole), pq.read_table(broken)
-    assert rows["photo"].to_pylist() == sorted(map(str, crops.iterdir()))
-    for column in ("photo", "error", "index", "label", "model_version"):
+    assert rows["image"].to_pylist() == sorted(map(str, crops.iterdir()))
+    for column in ("image", "error", "index", "label", "model_version"):
         assert rows[column].equals(expected[column]), column
     assert np.allclose(rows["probability"].to_numpy(), expected["probability"].to_numpy(), atol=2e-6, equal_nan=True)
 

@@ -29,7 +29,7 @@ def test_bulk_writes_a_row_of_classes(bulk, one):
     (row,) = bulk(one, "--top-k", 2).to_pylist()
     best = {"index": 7, "label": "label 7", "probability": 0.5}
     second = {"index": 8, "label": "label 8", "probability": 0.25}
-    expected = {"photo": "7.jpg", "error": None, **best, "predictions": [best, second], "model_version": "3"}
+    expected = {"image": "7.jpg", "error": None, **best, "predictions": [best, second], "model_version": "3"}
     assert row == expected
 
 
@@ -54,7 +54,7 @@ def test_bulk_writes_a_row_with_an_error_for_an_invalid_image(bulk, tmp_path, ar
     for number in (1, 255, 3):
         (tmp_path / f"{number:03d}.png").write_bytes(bytes([number]))
     rows = bulk("*.png", *arguments, code=ExitCode.SOME_FAILED)
-    assert rows["photo"].to_pylist() == ["001.png", "003.png", "255.png"]
+    assert rows["image"].to_pylist() == ["001.png", "003.png", "255.png"]
     assert rows["error"].to_pylist() == [None, None, "the image is damaged"]
     if arguments:
         missing = np.isnan(np.stack(rows["features"].to_numpy()))
@@ -101,7 +101,7 @@ def test_bulk_reads_a_damaged_archive_as_far_as_it_can(bulk, tmp_path, damage):
     (tmp_path / "cut.tar").write_bytes(damage(whole))
     rows = bulk("cut.tar", code=ExitCode.SOME_FAILED)
     assert rows["index"].to_pylist()[:-1] == [1, 2, 3, 4, 5]
-    assert rows["photo"].to_pylist()[-1] == "cut.tar"
+    assert rows["image"].to_pylist()[-1] == "cut.tar"
     assert "damaged after 5 images" in rows["error"].to_pylist()[-1]
 
 
@@ -112,7 +112,7 @@ def test_bulk_reports_damage_of_a_compressed_archive(bulk, tmp_path, kind):
     whole[len(whole) // 2 :] = b"?" * (len(whole) - len(whole) // 2)
     (tmp_path / name).write_bytes(whole)
     rows = bulk(name, code=ExitCode.SOME_FAILED)
-    assert rows["photo"].to_pylist()[-1] == name
+    assert rows["image"].to_pylist()[-1] == name
     assert "the archive is damaged after" in rows["error"].to_pylist()[-1]
 
 

@@ -50,7 +50,7 @@ def test_sources_give_a_row_for_each_image(bulk, source, first, last):
     """In a stable order; names begin as the source does, and what is not an image is left out."""
     rows = bulk(source, "--part-size", 4)
     assert rows["index"].to_pylist() == NUMBERS
-    assert (rows["photo"][0].as_py(), rows["photo"][-1].as_py()) == (first, last)
+    assert (rows["image"][0].as_py(), rows["image"][-1].as_py()) == (first, last)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_sources_give_a_row_for_each_image(bulk, source, first, last):
 @pytest.mark.usefixtures("everywhere")
 def test_sources_may_be_patterns(bulk, folder, pattern, expected):
     rows = bulk(pattern.format(folder=folder) if "folder" in pattern else pattern)
-    assert rows["photo"].to_pylist() == [name.format(folder=folder) for name in expected]
+    assert rows["image"].to_pylist() == [name.format(folder=folder) for name in expected]
 
 
 @pytest.mark.parametrize("source", ["images", "images/*.png", "shard.tar"])
@@ -77,7 +77,7 @@ def test_sources_escape_names_that_are_not_utf8(bulk, tmp_path, source):
     with tarfile.open(tmp_path / "shard.tar", "w") as archive:
         archive.add(image, f"images/{image.name}")
     (row,) = bulk(source).to_pylist()
-    assert (row["photo"].removeprefix("shard.tar/"), row["index"]) == (r"images/caf\udce9.png", 7)
+    assert (row["image"].removeprefix("shard.tar/"), row["index"]) == (r"images/caf\udce9.png", 7)
 
 
 def test_sources_may_have_names_that_are_not_utf8(bulk, tmp_path):
@@ -91,7 +91,7 @@ def test_sources_may_have_double_colons_in_local_names(bulk, tmp_path):
     """They separate file systems in URLs only."""
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a::b.jpg").write_bytes(b"\7")
-    assert bulk("images")["photo"].to_pylist() == ["images/a::b.jpg"]
+    assert bulk("images")["image"].to_pylist() == ["images/a::b.jpg"]
     assert bulk("images/a::b.jpg", output="one.parquet")["index"].to_pylist() == [7]
 
 
@@ -146,7 +146,7 @@ def test_sources_may_be_chained_urls(bulk, tmp_path, served, protocol):
     archive = f"slow://{tmp_path}/a.{protocol}"
     rows = bulk(f"{protocol}://*.jpg::{archive}")
     assert rows["index"].to_pylist() == list(range(40))
-    assert rows["photo"][0].as_py() == f"{protocol}://00.jpg::{archive}"
+    assert rows["image"][0].as_py() == f"{protocol}://00.jpg::{archive}"
 
 
 def test_sources_may_overlap(bulk, folder):

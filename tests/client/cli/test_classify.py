@@ -16,7 +16,7 @@ def test_classify_prints_tab_separated_lines(stub, files, capsys):
     lines = [line.split("\t") for line in captured.out.splitlines()]
     assert lines[0] == [files[0], "1", "1", "label 1", "0.5", ""]
     assert lines[1] == [files[1], "", "", "", "", f"{files[1]}: there is no such file"]
-    assert captured.err == "resnet-client: 1 of 3 photos failed\n"
+    assert captured.err == "resnet-client: 1 of 3 images failed\n"
 
 
 def test_classify_prints_json_objects(stub, files, capsys):
@@ -28,18 +28,18 @@ def test_classify_prints_json_objects(stub, files, capsys):
 
 def test_classify_prints_csv_with_a_header(stub, files, capsys):
     assert main(["classify", "--csv", files[0]]) == ExitCode.OK
-    assert capsys.readouterr().out.splitlines()[0] == "photo,rank,index,label,probability,error"
+    assert capsys.readouterr().out.splitlines()[0] == "image,rank,index,label,probability,error"
 
 
 def test_classify_refuses_an_empty_folder(stub, tmp_path, capsys):
     assert main(["classify", str(tmp_path)]) == ExitCode.USAGE
-    assert "no photo" in capsys.readouterr().err
+    assert "no image" in capsys.readouterr().err
 
 
 def test_classify_refuses_urls_of_images(stub, capsys):
     """A URL stays one, and the message says that nothing is fetched."""
     assert main(["classify", "https://x.org/cat.jpg"]) == ExitCode.SOME_FAILED
-    assert "https://x.org/cat.jpg: photos are not fetched from the web" in capsys.readouterr().out
+    assert "https://x.org/cat.jpg: images are not fetched from the web" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [[], ["--csv"], ["--json"]])
@@ -48,7 +48,7 @@ def test_classify_prints_names_that_are_not_utf8(tmp_path, capfd, monkeypatch, o
         monkeypatch.setattr(sys, "stdout", output)
         assert main(["classify", *options, os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")]) == ExitCode.SOME_FAILED
     captured = capfd.readouterr()
-    assert captured.err == "resnet-client: 1 of 1 photos failed\n"
+    assert captured.err == "resnet-client: 1 of 1 images failed\n"
     assert r"\udcff.png" in captured.out
 
 

@@ -14,8 +14,8 @@ def test_evaluate_sends_the_version_with_every_request(stub, known):
 
 
 @pytest.mark.parametrize("models", [[], ["--model", "resnet50"], ["--model", "resnet50", "--model", "network_onnx"]])
-def test_evaluate_fails_for_a_version_that_is_not_served(server, photos, tmp_path, models):
+def test_evaluate_fails_for_a_version_that_is_not_served(server, images, tmp_path, models):
     """The exit code is 4, and the latest version is not evaluated instead."""
-    (tmp_path / "labels.csv").write_text(f"file,class_index\n{photos['cat']},282\n")
+    (tmp_path / "labels.csv").write_text(f"file,class_index\n{images['cat']},282\n")
     command = ["evaluate", str(tmp_path), "--labels", str(tmp_path / "labels.csv"), "--url", server.grpc_url, *models]
     assert main([*command, "--model-version", "99"]) == ExitCode.NO_MODEL

@@ -128,7 +128,9 @@ def remove_backlog_limit(config):
 def edit_network(config):
     """Turn dynamic batching off and edit the preprocessing config."""
     config.ClearField("dynamic_batching")
-    config.parameters["recipe"].string_value = config.parameters["recipe"].string_value.replace("224", "200")
+    config.parameters["preprocessing"].string_value = config.parameters["preprocessing"].string_value.replace(
+        "224", "200"
+    )
 
 
 def remove_parameters(config):

@@ -10,12 +10,12 @@ import pytest
 from corpus.served import Preprocess, send_raw, worker
 from PIL import Image, ImageOps
 from resnet_client import Client, InvalidImageError, preprocessing
-from resnet_client.preprocessing import Recipe, prepare
+from resnet_client.preprocessing import PreprocessConfig, prepare
 from resnet_serve.watchdog import Api
 
 from .expected import torchvision_pixels
 
-RECIPE = Recipe(resize=256, crop=224)
+PREPROCESSING = PreprocessConfig(resize=256, crop=224)
 CALLERS = 8
 
 
@@ -29,34 +29,34 @@ def preprocess(server):
 def test_prepare_answers_or_refuses_the_corpus(corpus):
     """Every odd image gives the pixels of what a person sees in it; every hostile one its message."""
     wrong = []
-    for photo in corpus:
+    for image in corpus:
         try:
-            found = prepare(photo.data, RECIPE)
+            found = prepare(image.data, PREPROCESSING)
         except preprocessing.InvalidImageError as exc:
-            if photo.seen or not re.search(photo.cause, str(exc)) or "image" not in str(exc):
-                wrong.append(f"{photo.name} is refused: {exc}")
+            if image.seen or not re.search(image.cause, str(exc)) or "image" not in str(exc):
+                wrong.append(f"{image.name} is refused: {exc}")
         else:
-            seen = torchvision_pixels(photo.seen, RECIPE) if photo.seen else 999
-            if (difference := np.abs(found - seen).mean()) > photo.tolerance:
-                wrong.append(f"{photo.name} is accepted; its pixels differ by {difference}")
+            seen = torchvision_pixels(image.seen, PREPROCESSING) if image.seen else 999
+            if (difference := np.abs(found - seen).mean()) > image.tolerance:
+                wrong.append(f"{image.name} is accepted; its pixels differ by {difference}")
     assert not wrong
-    assert len({photo.name for photo in corpus}) == len(corpus) > 250
+    assert len({image.name for image in corpus}) == len(corpus) > 250
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's, about its own plain opening
 def test_prepare_sees_in_the_corpus_what_pillow_opens(corpus):
     """What is accepted has torchvision's pixels of the image that Pillow opens and turns upright."""
     checked = 0
-    for photo in corpus:
-        if photo.seen is None or photo.seen.size != (240, 160):
+    for image in corpus:
+        if image.seen is None or image.seen.size != (240, 160):
             continue
         try:
-            opened = ImageOps.exif_transpose(Image.open(io.BytesIO(photo.data)))
+            opened = ImageOps.exif_transpose(Image.open(io.BytesIO(image.data)))
         except Exception:  # noqa: BLE001, S112  # Pillow refuses what every other viewer shows
             continue
         if not opened.mode.startswith("I;16"):  # these Pillow clips
-            expected = torchvision_pixels(opened.convert("RGB"), RECIPE)
-            assert np.abs(prepare(photo.data, RECIPE) - expected).mean() <= 2, photo.name
+            expected = torchvision_pixels(opened.convert("RGB"), PREPROCESSING)
+            assert np.abs(prepare(image.data, PREPROCESSING) - expected).mean() <= 2, image.name
             checked += 1
     assert checked > 100
 
@@ -66,22 +66,22 @@ def test_preprocessing_names_files_of_the_corpus_in_its_checks(corpus):
     modules = Path(preprocessing.__file__).parent.glob("*.py")
     sources = "".join(path.read_text(encoding="utf-8") for path in modules)
     named = set(re.findall(r"[\w-]+\.(?:avif|bmp|gif|jpg|png|tiff|webp)\b", sources))
-    assert named - {photo.name for photo in corpus} == set()
+    assert named - {image.name for image in corpus} == set()
     assert len(named) > 15
 
 
-def test_server_answers_the_corpus_like_the_client(server, preprocess, corpus, photos):
+def test_server_answers_the_corpus_like_the_client(server, preprocess, corpus, images):
     """Same pixels or same message for each, the same worker after it, and valid images between them unharmed."""
     before = worker(server)
-    valid = photos["rocket"].read_bytes()
-    usual = prepare(valid, RECIPE)
+    valid = images["rocket"].read_bytes()
+    usual = prepare(valid, PREPROCESSING)
     with ThreadPoolExecutor(CALLERS) as callers:
-        pending = [(photo, callers.submit(outcome, preprocess.pixels, photo.data)) for photo in corpus]
+        pending = [(image, callers.submit(outcome, preprocess.pixels, image.data)) for image in corpus]
         between = [callers.submit(preprocess.pixels, valid) for _ in range(50)]
-        local = [outcome(lambda data: prepare(data, RECIPE), photo.data) for photo in corpus]
+        local = [outcome(lambda data: prepare(data, PREPROCESSING), image.data) for image in corpus]
         wrong = [
-            photo.name
-            for (photo, served), expected in zip(pending, local, strict=True)
+            image.name
+            for (image, served), expected in zip(pending, local, strict=True)
             if not np.array_equal(served.result(), expected)
         ]
         harmed = sum(not np.array_equal(one.result(), usual) for one in between)
@@ -123,7 +123,7 @@ ODD = (
 @pytest.mark.parametrize("url", ["grpc_url", "http_url"])
 def test_client_shows_the_same_rules_whichever_side_preprocesses(server, corpus, url):
     """Through the ensemble: hostile images are `InvalidImageError` with one message, odd ones have one answer."""
-    found = {photo.name: photo.data for photo in corpus}
+    found = {image.name: image.data for image in corpus}
     with Client(getattr(server, url)) as client:
         for name in HOSTILE:
             messages = set()
@@ -143,7 +143,7 @@ LYING = (b"\xff\xff\xff\x7f", b"", b"\x01", b"\4\0\0\0ab")
 def test_server_refuses_lengths_that_lie_alone(server, preprocess, corpus):
     """A BYTES tensor whose length field claims more than there is fails alone, and the worker lives on."""
     before = worker(server)
-    valid = next(photo.data for photo in corpus if photo.name == "rgb.png")
+    valid = next(image.data for image in corpus if image.name == "rgb.png")
     usual = preprocess.pixels(valid)
     with ThreadPoolExecutor(CALLERS) as callers:
         pending = [

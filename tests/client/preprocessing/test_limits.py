@@ -15,9 +15,9 @@ from strategies import NUMBERS, TEXT
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (Limits(max_bytes=100), "has [0-9]+ bytes, more than the 100 allowed.*--max-photo-bytes"),
-        (Limits(max_pixels=1000), "200x100 pixels, more than the 1000 allowed.*--max-photo-pixels"),
-        (Limits(max_frames=1), "has 2 frames, more than the 1 allowed.*--max-photo-frames"),
+        (Limits(max_bytes=100), "has [0-9]+ bytes, more than the 100 allowed.*--max-image-bytes"),
+        (Limits(max_pixels=1000), "200x100 pixels, more than the 1000 allowed.*--max-image-pixels"),
+        (Limits(max_frames=1), "has 2 frames, more than the 1 allowed.*--max-image-frames"),
     ],
 )
 def test_decode_refuses_what_is_above_a_limit(limits, message):
@@ -39,8 +39,8 @@ def test_decode_counts_scans_of_the_image_only():
 def test_limits_are_written_as_parameters_of_a_model():
     """Older configurations have the defaults."""
     limits = Limits(max_bytes=1, max_pixels=2, max_frames=3)
-    assert limits.to_parameters() == {"max_photo_bytes": "1", "max_photo_pixels": "2", "max_photo_frames": "3"}
-    assert Limits.from_parameters({**limits.to_parameters(), "recipe": "{}"}) == limits
+    assert limits.to_parameters() == {"max_image_bytes": "1", "max_image_pixels": "2", "max_image_frames": "3"}
+    assert Limits.from_parameters({**limits.to_parameters(), "preprocessing": "{}"}) == limits
     assert Limits.from_parameters({}) == Limits()
 
 
@@ -48,7 +48,7 @@ def test_limits_are_written_as_parameters_of_a_model():
 def test_limits_refuse_a_damaged_parameter(value):
     """It is an error, not a lack of limits."""
     with pytest.raises(ValueError, match=r"."):
-        Limits.from_parameters({"max_photo_pixels": value})
+        Limits.from_parameters({"max_image_pixels": value})
 
 
 @given(st.dictionaries(st.sampled_from(sorted(Limits().to_parameters())), NUMBERS.map(repr) | TEXT))

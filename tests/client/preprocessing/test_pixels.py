@@ -8,32 +8,34 @@ from corpus.writers import encoded, exif
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
-from resnet_client.preprocessing import InvalidImageError, Recipe, crop_pixels, decode, prepare
+from resnet_client.preprocessing import InvalidImageError, PreprocessConfig, crop_pixels, decode, prepare
 
 from .expected import torchvision_pixels
 
-V1, V2 = Recipe(resize=256, crop=224), Recipe(resize=232, crop=224)
+V1, V2 = PreprocessConfig(resize=256, crop=224), PreprocessConfig(resize=232, crop=224)
 
 
-@pytest.mark.parametrize("recipe", [V1, V2], ids=["v1", "v2"])
-def test_prepare_returns_torchvisions_pixels(photos, recipe):
+@pytest.mark.parametrize("preprocess_config", [V1, V2], ids=["v1", "v2"])
+def test_prepare_returns_torchvisions_pixels(images, preprocess_config):
     """But for rounding: 0.3 of 255 on average, never above 2."""
-    for path in photos.values():
-        expected = torchvision_pixels(Image.open(path).convert("RGB"), recipe)
-        difference = np.abs(prepare(path.read_bytes(), recipe) - expected)
+    for path in images.values():
+        expected = torchvision_pixels(Image.open(path).convert("RGB"), preprocess_config)
+        difference = np.abs(prepare(path.read_bytes(), preprocess_config) - expected)
         assert difference.mean() < 0.3, path
         assert difference.max() <= 2, path
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([V1, V2]), st.integers(0, 99))
-def test_crop_pixels_returns_torchvisions_pixels_for_any_size(width, height, recipe, seed):
+def test_crop_pixels_returns_torchvisions_pixels_for_any_size(width, height, preprocess_config, seed):
     """Tiny, odd and narrow sizes included."""
     if max(width, height) > 40 * min(width, height):
         width = height = max(width, height)  # torchvision would make a gigapixel of these
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = Image.fromarray(noise)
-    difference = np.abs(crop_pixels(image, recipe).astype(int) - torchvision_pixels(image, recipe))
+    difference = np.abs(
+        crop_pixels(image, preprocess_config).astype(int) - torchvision_pixels(image, preprocess_config)
+    )
     assert difference.mean() < 0.5
 
 
@@ -44,16 +46,16 @@ def test_crop_pixels_takes_no_memory_for_a_very_long_image():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_prepare_applies_the_exif_orientation(photos, orientation):
-    turned = encoded(Image.open(photos["flower"]), exif=exif(orientation))
+def test_prepare_applies_the_exif_orientation(images, orientation):
+    turned = encoded(Image.open(images["flower"]), exif=exif(orientation))
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(turned)))
     assert np.abs(prepare(turned, V1) - torchvision_pixels(upright, V1)).mean() < 0.3
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
-def test_decode_converts_every_mode_to_rgb(photos, mode):
+def test_decode_converts_every_mode_to_rgb(images, mode):
     """Grey, palette, transparent, print and 16-bit images become the RGB image that they show."""
-    colour = Image.open(photos["coffee"]).convert("RGB")
+    colour = Image.open(images["coffee"]).convert("RGB")
     if mode == "I;16":
         grey = np.asarray(colour.convert("L")).astype(np.uint16) * 257
         image, expected = Image.fromarray(grey), colour.convert("L").convert("RGB")

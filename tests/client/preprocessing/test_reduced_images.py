@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from corpus.writers import encoded, exif
 from PIL import Image
-from resnet_client.preprocessing import InvalidImageError, Limits, Recipe, crop_pixels, decode, prepare
+from resnet_client.preprocessing import InvalidImageError, Limits, PreprocessConfig, crop_pixels, decode, prepare
 from resnet_client.preprocessing.limits import Room
 
 from .expected import torchvision_pixels
 
 # A small one, so that images of a few megapixels are large.
-RECIPE = Recipe(resize=64, crop=56)
+PREPROCESSING = PreprocessConfig(resize=64, crop=56)
 # Width and height of images that are decoded at a half, a quarter, an eighth; none a multiple of 8.
 SIZES = [(1297, 977), (1_403, 1_999), (3_999, 2_601)]
 # Mean difference, of 255; docs/preprocessing.md promises 2.
@@ -22,21 +22,21 @@ HELD = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 7: Image.Tr
 
 
 @pytest.fixture(scope="module")
-def coffee(photos):
-    return Image.open(photos["coffee"]).convert("RGB")
+def coffee(images):
+    return Image.open(images["coffee"]).convert("RGB")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_prepare_keeps_reduced_images_near_torchvision(photos, size):
+def test_prepare_keeps_reduced_images_near_torchvision(images, size):
     """Enlarged and encoded again, the example images keep torchvision's pixels but for about 1 of 255."""
-    for path in photos.values():
+    for path in images.values():
         check_reduced(encoded(Image.open(path).convert("RGB").resize(size), "JPEG", quality=85))
 
 
-def check_reduced(data, recipe=RECIPE):
+def check_reduced(data, preprocess_config=PREPROCESSING):
     """The pixels are near torchvision's for the whole image, and not all equal."""
-    difference = np.abs(prepare(data, recipe) - torchvision_pixels(decode(data), recipe)).mean()
-    assert (0 if recipe.least_side else -1) < difference < MOST
+    difference = np.abs(prepare(data, preprocess_config) - torchvision_pixels(decode(data), preprocess_config)).mean()
+    assert (0 if preprocess_config.least_side else -1) < difference < MOST
 
 
 JPEGS = {
@@ -70,16 +70,16 @@ def test_prepare_turns_reduced_images(coffee, orientation):
 
 def test_prepare_does_not_reduce_images_of_usual_size(coffee):
     """What leaves less than enough at half its size is decoded whole, to the very same pixels."""
-    for side in (300, 500, 2 * RECIPE.least_side - 1):
+    for side in (300, 500, 2 * PREPROCESSING.least_side - 1):
         data = encoded(coffee.resize((side + 100, side)), "JPEG")
-        assert np.array_equal(prepare(data, RECIPE), crop_pixels(decode(data), RECIPE)), side
+        assert np.array_equal(prepare(data, PREPROCESSING), crop_pixels(decode(data), PREPROCESSING)), side
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
 def test_prepare_keeps_reduced_images_near_torchvision_by_every_filter(coffee, interpolation):
     """What a fine-tuned network was trained with decides how much may be left out: for single pixels nothing."""
-    recipe = dataclasses.replace(RECIPE, interpolation=interpolation)
-    check_reduced(encoded(coffee.resize(SIZES[1]), "JPEG", quality=85), recipe)
+    preprocess_config = dataclasses.replace(PREPROCESSING, interpolation=interpolation)
+    check_reduced(encoded(coffee.resize(SIZES[1]), "JPEG", quality=85), preprocess_config)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -109,7 +109,7 @@ def test_prepare_refuses_damaged_images_as_decode_does(coffee, progressive):
 
 def reduced(data):
     """Prepare an image, which may be decoded at a fraction of its size."""
-    return prepare(data, RECIPE)
+    return prepare(data, PREPROCESSING)
 
 
 def outcome(read, data):
@@ -124,7 +124,7 @@ def outcome(read, data):
 def test_prepare_checks_the_size_of_the_whole_image(coffee):
     data = encoded(coffee.resize(SIZES[0]), "JPEG")
     with pytest.raises(InvalidImageError, match="1297x977 pixels, more than the 700000 allowed"):
-        prepare(data, RECIPE, Limits(max_pixels=700_000))
+        prepare(data, PREPROCESSING, Limits(max_pixels=700_000))
 
 
 def test_prepare_takes_room_for_what_is_held_in_memory(coffee, monkeypatch):
@@ -139,5 +139,5 @@ def test_prepare_takes_room_for_what_is_held_in_memory(coffee, monkeypatch):
     monkeypatch.setattr(Room, "take", take)
     large = coffee.resize(SIZES[0])
     for options in ({}, {"progressive": True}):
-        prepare(encoded(large, "JPEG", **options), RECIPE)
+        prepare(encoded(large, "JPEG", **options), PREPROCESSING)
     assert taken == [649 * 489, 1297 * 977]

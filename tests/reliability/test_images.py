@@ -1,4 +1,4 @@
-"""Hostile and odd photos by the thousand: nobody crashes, nobody else notices, memory and time stay bounded."""
+"""Hostile and odd images by the thousand: nobody crashes, nobody else notices, memory and time stay bounded."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus import Photo
+from corpus import Case
 from corpus.mutations import mutations
-from corpus.odd import large_photos
+from corpus.odd import large_images
 from corpus.served import Preprocess, cpu_s, forget_peak, memory_mib, send_raw, worker
 from PIL import Image
-from resnet_client import InvalidImageError, images, preprocessing
+from resnet_client import InvalidImageError, preprocessing
+from resnet_client.images import pixels as pixels_here
 from resnet_serve import ServerConfig, TritonServer
 from tritonclient.utils import InferenceServerException
 
 pytestmark = pytest.mark.reliability
 
-RECIPE = preprocessing.Recipe(resize=256, crop=224)
+PREPROCESSING = preprocessing.PreprocessConfig(resize=256, crop=224)
 CALLERS = 6
 MUTATIONS = 10_000
-# A good photo after so many bad ones.
+# A good image after so many bad ones.
 BETWEEN = 5
 # Above the figures, so that only what has no bound can reach them.
 MEMORY_MIB, CPU_S = 1_536, 15.0
@@ -49,18 +50,18 @@ def preprocess(server: TritonServer) -> Iterator[Preprocess]:
 
 
 @pytest.fixture(scope="module")
-def good(photos: dict[str, Path]) -> tuple[bytes, np.ndarray]:
-    """A good photo, and the pixels that it always has."""
-    photo = photos["rocket"].read_bytes()
-    return photo, images.pixels(photo, RECIPE)
+def good(images: dict[str, Path]) -> tuple[bytes, np.ndarray]:
+    """A good image, and the pixels that it always has."""
+    image = images["rocket"].read_bytes()
+    return image, pixels_here(image, PREPROCESSING)
 
 
-def answers(preprocess: Preprocess, photo: bytes) -> tuple[np.ndarray | str, np.ndarray | str]:
+def answers(preprocess: Preprocess, image: bytes) -> tuple[np.ndarray | str, np.ndarray | str]:
     """What the server says and what the client says: pixels, or a sentence."""
     both: list[np.ndarray | str] = []
-    for ask in (preprocess.pixels, lambda photo: images.pixels(photo, RECIPE)):
+    for ask in (preprocess.pixels, lambda image: pixels_here(image, PREPROCESSING)):
         try:
-            both.append(ask(photo))
+            both.append(ask(image))
         except (preprocessing.InvalidImageError, InvalidImageError) as exc:
             both.append(str(exc))
     return both[0], both[1]
@@ -72,16 +73,16 @@ def same(one: np.ndarray | str, other: np.ndarray | str) -> bool:
 
 
 def is_harmed(preprocess: Preprocess, good: tuple[bytes, np.ndarray]) -> bool:
-    """Whether the good photo gets anything but its usual pixels."""
-    photo, usual = good
+    """Whether the good image gets anything but its usual pixels."""
+    image, usual = good
     try:
-        return not np.array_equal(preprocess.pixels(photo), usual)
+        return not np.array_equal(preprocess.pixels(image), usual)
     except (preprocessing.InvalidImageError, InferenceServerException):
         return True
 
 
 class Judge:
-    """Sends bad photos from several callers, good ones between them, and keeps count."""
+    """Sends bad images from several callers, good ones between them, and keeps count."""
 
     def __init__(self, preprocess: Preprocess, good: tuple[bytes, np.ndarray]) -> None:
         self._preprocess, self._good = preprocess, good
@@ -89,39 +90,39 @@ class Judge:
         self.disagreeing: list[bytes] = []
 
     def __str__(self) -> str:
-        good = f"{self.harmed} of {self.between} good photos between them harmed"
+        good = f"{self.harmed} of {self.between} good images between them harmed"
         return (
             f"{self.refused} refused, {len(self.disagreeing)} answered otherwise than by the client, 0 crashes, {good}"
         )
 
-    def judge(self, photos: Iterator[bytes]) -> None:
+    def judge(self, images: Iterator[bytes]) -> None:
         """Send all of them."""
         with ThreadPoolExecutor(CALLERS) as callers:
-            while some := list(itertools.islice(photos, 50 * CALLERS)):
-                for photo, refused, agreed, harmed in callers.map(self._one, some, itertools.count()):
+            while some := list(itertools.islice(images, 50 * CALLERS)):
+                for image, refused, agreed, harmed in callers.map(self._one, some, itertools.count()):
                     self.refused += refused
                     self.harmed += bool(harmed)
                     self.between += harmed is not None
-                    self.disagreeing += [] if agreed else [photo]
+                    self.disagreeing += [] if agreed else [image]
 
-    def _one(self, photo: bytes, number: int) -> tuple[bytes, bool, bool, bool | None]:
-        served, local = answers(self._preprocess, photo)
+    def _one(self, image: bytes, number: int) -> tuple[bytes, bool, bool, bool | None]:
+        served, local = answers(self._preprocess, image)
         harmed = None if number % BETWEEN else is_harmed(self._preprocess, self._good)
-        return photo, isinstance(served, str), same(served, local), harmed
+        return image, isinstance(served, str), same(served, local), harmed
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_mutations_of_real_photos_end_no_worker(
+def test_mutations_of_real_images_end_no_worker(
     server: TritonServer,
     preprocess: Preprocess,
     good: tuple[bytes, np.ndarray],
-    photos: dict[str, Path],
+    images: dict[str, Path],
     figure: Callable[[str], None],
 ) -> None:
-    """Server and client answer each alike, good photos between them get their usual pixels, memory stays."""
+    """Server and client answer each alike, good images between them get their usual pixels, memory stays."""
     judge = Judge(preprocess, good)
-    damaged = mutations([Image.open(path) for path in photos.values()], MUTATIONS)
+    damaged = mutations([Image.open(path) for path in images.values()], MUTATIONS)
     pid = worker(server)
     started, used = time.monotonic(), cpu_s(pid)
     judge.judge(itertools.islice(damaged, MUTATIONS // 10))
@@ -142,36 +143,36 @@ def test_the_corpus_ends_no_worker(
     server: TritonServer,
     preprocess: Preprocess,
     good: tuple[bytes, np.ndarray],
-    corpus: list[Photo],
+    corpus: list[Case],
     figure: Callable[[str], None],
 ) -> None:
     """Every mode, format, bomb and lie: answered alike by server and client, and felt by nobody else."""
     judge, pid = Judge(preprocess, good), worker(server)
-    judge.judge(photo.data for photo in corpus)
-    figure(f"{len(corpus)} odd and hostile photos: {judge}; peak memory of the worker {memory_mib(pid):.0f} MiB")
+    judge.judge(image.data for image in corpus)
+    figure(f"{len(corpus)} odd and hostile images: {judge}; peak memory of the worker {memory_mib(pid):.0f} MiB")
     assert judge.disagreeing == []
     assert judge.harmed == 0
-    assert judge.refused == sum(photo.seen is None for photo in corpus)
+    assert judge.refused == sum(image.seen is None for image in corpus)
 
 
 @pytest.mark.timeout(900)
-def test_the_dearest_photos_have_a_bounded_price(
-    server: TritonServer, preprocess: Preprocess, photos: dict[str, Path], figure: Callable[[str], None]
+def test_the_dearest_images_have_a_bounded_price(
+    server: TritonServer, preprocess: Preprocess, images: dict[str, Path], figure: Callable[[str], None]
 ) -> None:
     """The largest that are accepted, one by one for the time and all at once for the memory."""
-    dearest = list(large_photos(Image.open(photos["coffee"]).convert("RGB")))
+    dearest = list(large_images(Image.open(images["coffee"]).convert("RGB")))
     pid, prices = worker(server), {}
-    for photo in dearest:
+    for image in dearest:
         before = cpu_s(pid)
-        preprocess.pixels(photo.data)
-        prices[photo.name] = cpu_s(pid) - before
+        preprocess.pixels(image.data)
+        prices[image.name] = cpu_s(pid) - before
     one = memory_mib(pid)
     with ThreadPoolExecutor(len(dearest)) as callers:
-        for pixels in callers.map(preprocess.pixels, [photo.data for photo in dearest]):
+        for pixels in callers.map(preprocess.pixels, [image.data for image in dearest]):
             assert pixels.any()
     slowest = max(prices, key=prices.__getitem__)
     figure(
-        f"photos of 50 megapixels: {min(prices.values()):.1f} to {prices[slowest]:.1f} s of one core ({slowest}); peak "
+        f"images of 50 megapixels: {min(prices.values()):.1f} to {prices[slowest]:.1f} s of one core ({slowest}); peak "
         f"memory of the worker {one:.0f} MiB one by one, {memory_mib(pid):.0f} MiB all at once"
     )
     assert prices[slowest] < CPU_S
@@ -187,6 +188,6 @@ def test_requests_that_lie_about_their_length_fail_alone(
         pending = [(callers.submit(send_raw, server, lie), callers.submit(is_harmed, preprocess, good)) for lie in lies]
         statuses = {lie.result() for lie, _ in pending}
         harmed = sum(one.result() for _, one in pending)
-    figure(f"{len(lies)} requests that lie about their length: {harmed} of {len(lies)} good photos beside them harmed")
+    figure(f"{len(lies)} requests that lie about their length: {harmed} of {len(lies)} good images beside them harmed")
     assert statuses == {"StatusCode.INVALID_ARGUMENT"}
     assert harmed == 0

@@ -15,7 +15,7 @@ _MARGIN = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class PreprocessConfig:
     """How the weights want their images prepared (torchvision: ``weights.transforms()``).
 
     Attributes:
@@ -42,16 +42,16 @@ class Recipe:
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> Recipe:
+    def from_json(cls, text: str) -> PreprocessConfig:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ValueError: the text is not such a recipe.
+            ValueError: the text is not such a preprocessing config.
         """
         try:
             return cls(**json.loads(text))
         except (TypeError, RecursionError) as exc:
-            raise ValueError(f"not a preprocessing recipe: {text!r}") from exc
+            raise ValueError(f"not a preprocessing config: {text!r}") from exc
 
     @property
     def least_side(self) -> int | None:

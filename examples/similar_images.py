@@ -1,10 +1,10 @@
-"""Find the photos that look most like one: features from the server, neighbours from an index.
+"""Find the images that look most like one: features from the server, neighbours from an index.
 
-    python similar_photos.py build photos/ photos.index
-    python similar_photos.py find photos.index cat.jpg
+    python similar_images.py build images/ images.index
+    python similar_images.py find images.index cat.jpg
 
 The index (faiss, neighbours by the angle between feature vectors) lies in one file, the paths beside it. It compares
-with every photo, which is fast enough for millions; faiss has indexes that do not, for more.
+with every image, which is fast enough for millions; faiss has indexes that do not, for more.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def directions(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (photos, 2048) of length 1, so that their product is the cosine of the angle between them."""
+    """Vectors (images, 2048) of length 1, so that their product is the cosine of the angle between them."""
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def build(folder: Path, index_file: Path) -> None:
-    """Embed all photos of a folder and index their features."""
+    """Embed all images of a folder and index their features."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     with Client() as client:
         outcomes = list(client.embed_many(paths, progress=True))
@@ -41,17 +41,17 @@ def build(folder: Path, index_file: Path) -> None:
         index.add(directions(np.stack([outcome.result for outcome in found])))
     faiss.write_index(index, str(index_file))
     index_file.with_suffix(".json").write_text(json.dumps([str(outcome.source) for outcome in found]))
-    print(f"{len(found)} photos in {index_file}")
+    print(f"{len(found)} images in {index_file}")
 
 
-def find(index_file: Path, photo: Path, count: int) -> None:
-    """Print the nearest photos, the most similar first; 1 is the same direction."""
+def find(index_file: Path, image: Path, count: int) -> None:
+    """Print the nearest images, the most similar first; 1 is the same direction."""
     paths = json.loads(index_file.with_suffix(".json").read_text())
     if not paths:
-        sys.exit(f"{index_file} holds no photos: build it from a folder that has some")
+        sys.exit(f"{index_file} holds no images: build it from a folder that has some")
     index = faiss.read_index(str(index_file))
     with Client() as client:
-        vector = client.embed(photo)
+        vector = client.embed(image)
     cosines, numbers = index.search(directions(vector[None]), min(count, len(paths)))
     for cosine, number in zip(cosines[0], numbers[0], strict=True):
         print(f"{cosine:.3f}  {paths[number]}")
@@ -64,12 +64,12 @@ def main() -> None:
     builder = commands.add_parser("build", help="index a folder")
     builder.add_argument("folder", type=Path)
     builder.add_argument("index_file", type=Path)
-    finder = commands.add_parser("find", help="photos like this one")
+    finder = commands.add_parser("find", help="images like this one")
     finder.add_argument("index_file", type=Path)
-    finder.add_argument("photo", type=Path)
+    finder.add_argument("image", type=Path)
     finder.add_argument("--count", type=int, default=5)
     builder.set_defaults(run=lambda options: build(options.folder, options.index_file))
-    finder.set_defaults(run=lambda options: find(options.index_file, options.photo, options.count))
+    finder.set_defaults(run=lambda options: find(options.index_file, options.image, options.count))
     options = parser.parse_args()
     try:
         options.run(options)
