@@ -17,7 +17,7 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: .bench-repository help install repository serve tune loadtest test test-load test-reliability test-fleet test-compose lint audit bench bench-report format lock clean
+.PHONY: .bench-repository help install repository serve tune loadtest test test-load test-reliability test-slow test-compose lint audit bench bench-report format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -40,11 +40,11 @@ $(VENV)/.project: $(VENV)/.dependencies $(SOURCES)
 	@touch $@
 
 repository: install  ## build the artifacts and the model repository, ending in what is fastest here (WEIGHTS=auto)
-	$(BIN)/resnet-build --weights $(WEIGHTS) --door auto
+	$(BIN)/resnet-build --weights $(WEIGHTS) --default-model auto
 
 serve: repository  ## serve on this machine, classify an image, go on until Ctrl-C (PORT=8000)
 	@# A signal to make reaches its child only, so the server takes the shell's place.
-	exec $(BIN)/resnet-serve --port $(PORT) --restart --admin-token-file $(TOKEN) --then "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
+	exec $(BIN)/resnet-serve --port $(PORT) --restart --admin-token-file $(TOKEN) --run "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
 
 LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
 
@@ -55,19 +55,19 @@ loadtest: repository  ## 60 s of rising load: summary, verdict, HTML report; sta
 	@export RESNET_URL=$${RESNET_URL:-grpc://localhost:$$(($(PORT) + 1))}; \
 	if $(BIN)/resnet-client health >/dev/null 2>&1; then \
 	  export RESNET_ADMIN_TOKEN=$${RESNET_ADMIN_TOKEN:-$$(cat $(TOKEN) 2>/dev/null)}; exec $(LOADTEST); \
-	else exec $(BIN)/resnet-serve --port $(PORT) --then "$(LOADTEST)" --exit-after; fi
+	else exec $(BIN)/resnet-serve --port $(PORT) --run "$(LOADTEST)" --exit-after; fi
 
 test: install  ## run the tests against the real server
-	$(BIN)/pytest -m "not load and not reliability and not fleet and not compose"
+	$(BIN)/pytest -m "not load and not reliability and not slow and not compose"
 
 test-load: install  ## run the load test against stubs with known behaviour, and against the real server
 	$(BIN)/pytest -m load
 
-test-reliability: install  ## hostile images, overload, faults, roll-outs, strangers: each promise with its figure
+test-reliability: install  ## malformed images, overload, faults, rollouts, unauthenticated clients: each promise with its result
 	$(BIN)/pytest -m reliability
 
-test-fleet: install  ## 20,000 images through five kills, ten minutes of rolling restarts, fine-tuning, a backbone
-	$(BIN)/pytest -m fleet
+test-slow: install  ## 20,000 images through five kills, ten minutes of rolling restarts, fine-tuning, a backbone
+	$(BIN)/pytest -m slow
 
 test-compose: install  ## the compose file on a Docker engine, from nothing to a healthy server and back
 	$(BIN)/pytest tests/compose
@@ -99,20 +99,20 @@ $(VENV)-bench/.ready: benchmarks/requirements.txt $(VENV)/.project
 
 # 64 callers at once are no overload here.
 .bench-repository: install
-	$(BIN)/resnet-build --weights $(WEIGHTS) --variant int8 --variant bf16 --variant fp32 --door auto --queue-size 256 \
+	$(BIN)/resnet-build --weights $(WEIGHTS) --variant int8 --variant bf16 --variant fp32 --default-model auto --queue-size 256 \
 	  --repository .bench-repository
 
 bench: .bench-repository $(VENV)-bench/.ready  ## the server beside its ceiling and its rivals, on a quiet machine (BENCH=quick)
 	$(BIN)/python -m benchmarks run --length $(BENCH)
 
-bench-report: $(VENV)-bench/.ready  ## write the figures of docs/performance.md from what make bench measured
+bench-report: $(VENV)-bench/.ready  ## write the tables of docs/performance.md from what make bench measured
 	$(VENV)-bench/bin/python -m benchmarks.report
 
 format: install  ## format the sources
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-lock:  ## pin all dependencies anew in constraints.txt
+lock:  ## pin all dependencies again in constraints.txt
 	$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --unsafe-package resnet50-triton --unsafe-package pip --unsafe-package setuptools --upgrade --output-file constraints.txt pyproject.toml
 

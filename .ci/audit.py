@@ -122,7 +122,7 @@ def advisories(pins: Path, service: str) -> Iterator[Finding]:
     for entry in entries:
         name = f"{entry['name']} {entry.get('version', '')}".strip()
         if reason := entry.get("skip_reason"):
-            yield Finding(f"{name}: not judged: {reason}", UNKNOWN)
+            yield Finding(f"{name}: not checked: {reason}", UNKNOWN)
         for found in entry.get("vulns", []):
             fixed = ", ".join(found["fix_versions"]) or "no release yet"
             yield Finding(f"{name}: {found['id']}; fixed in {fixed}")

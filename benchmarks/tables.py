@@ -27,7 +27,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    """What it was measured on, in a sentence."""
+    """What it was measured on, in a message."""
     found = read("comparison")["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     return (

@@ -20,7 +20,7 @@ from resnet_client import Client
 from safetensors.torch import save_file
 from torch import nn
 
-HELD_OUT = 5  # every fifth image judges
+HELD_OUT = 5  # every fifth image is held out
 
 
 def features_of(folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
@@ -47,18 +47,19 @@ def train(features: torch.Tensor, classes: torch.Tensor, count: int) -> nn.Linea
 
 
 def main() -> None:
-    """Train, judge, write."""
+    """Train, evaluate, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder for each class")
     parser.add_argument("--weights", default="imagenet-v2", help="what the server was built with")
     parser.add_argument("--out", type=Path, default=Path("mine.safetensors"), help="state dict; labels go beside it")
     options = parser.parse_args()
     features, classes, names = features_of(options.folder)
-    judges = torch.arange(len(classes)) % HELD_OUT == 0
-    head = train(features[~judges], classes[~judges], len(names))
-    right = (head(features[judges]).argmax(1) == classes[judges]).float().mean()
+    held_out = torch.arange(len(classes)) % HELD_OUT == 0
+    head = train(features[~held_out], classes[~held_out], len(names))
+    right = (head(features[held_out]).argmax(1) == classes[held_out]).float().mean()
     print(
-        f"{len(names)} classes, {int((~judges).sum())} images learnt, {right:.0%} of {int(judges.sum())} others right"
+        f"{len(names)} classes, {int((~held_out).sum())} images learnt, {right:.0%} of {int(held_out.sum())} others "
+        "right"
     )
     found = load(options.weights, cache=default_cache(), file_options=FileOptions(), report=print)
     tuned = {**found.state_dict, "fc.weight": head.weight.detach(), "fc.bias": head.bias.detach()}

@@ -35,7 +35,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 # One token for every server and every client of the run, in this process and below it, as an operator would
-# have it; test_strangers.py has neither.
+# have it; test_access.py has neither.
 os.environ.setdefault("RESNET_ADMIN_TOKEN", secrets.token_urlsafe())
 
 
@@ -56,7 +56,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def variant_repository() -> Path:
     """Build a repository with all variants for CPUs, whose ``resnet50`` ends in BF16, once; tests leave it as it is."""
-    return _built(ROOT / ".test-repository-variants", "--variant=int8", "--variant=fp32", "--door=bf16")
+    return _built(ROOT / ".test-repository-variants", "--variant=int8", "--variant=fp32", "--default-model=bf16")
 
 
 def _built(folder: Path, *options: str) -> Path:

@@ -159,7 +159,7 @@ Answers = dict[str, list[dict[str, Any]] | str]
 
 @pytest.fixture
 def ask(audit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Answers], list[Any]]:
-    """Judge two pins with a pip-audit that gives these answers."""
+    """Check two pins with a pip-audit that gives these answers."""
     pins = tmp_path / "constraints.txt"
     pins.write_text("a==1\nb==2\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path) + os.pathsep + os.environ.get("PYTHONPATH", ""))
@@ -172,7 +172,7 @@ def ask(audit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 @pytest.mark.parametrize(
-    ("answers", "code", "sentence"),
+    ("answers", "code", "message"),
     [
         ({"canary": KNOWN, "pins": [CLEAN]}, None, ""),
         ({"canary": "ConnectionError: no route to host"}, 2, "cannot be asked from here (ConnectionError: no route"),
@@ -182,7 +182,7 @@ def ask(audit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
             "it knows of no vulnerability in jinja2==2.10",
         ),
         ({"canary": KNOWN, "pins": "ConnectionError: gone"}, 2, "cannot be asked from here (ConnectionError: gone)"),
-        ({"canary": KNOWN, "pins": [CLEAN, {"name": "b", "skip_reason": "not found"}]}, 2, "b: not judged: not found"),
+        ({"canary": KNOWN, "pins": [CLEAN, {"name": "b", "skip_reason": "not found"}]}, 2, "b: not checked: not found"),
         (
             {"canary": KNOWN, "pins": [{"name": "b", "version": "2", "vulns": [{"id": "X-1", "fix_versions": []}]}]},
             1,
@@ -192,12 +192,12 @@ def ask(audit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     ids=["clean", "unreachable", "a mirror without advisories", "lost on the way", "one unknown", "vulnerable"],
 )
 def test_only_a_service_that_knows_is_believed(
-    ask: Callable[[Answers], list[Any]], answers: Answers, code: int | None, sentence: str
+    ask: Callable[[Answers], list[Any]], answers: Answers, code: int | None, message: str
 ) -> None:
     """No answer, half an answer and the answer of a mirror without advisories are not «no known vulnerabilities»."""
     findings = ask(answers)
     assert [finding.code for finding in findings] == ([] if code is None else [code])
-    assert all(sentence in finding.text for finding in findings)
+    assert all(message in finding.text for finding in findings)
 
 
 @pytest.mark.parametrize(

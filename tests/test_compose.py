@@ -94,7 +94,7 @@ def test_what_is_mounted_from_the_host_is_read_only(service: dict[str, Any]) -> 
 
 @each_service
 def test_secrets_come_from_outside(service: dict[str, Any]) -> None:
-    """No token or password is written down here, and none has a default that everybody knows."""
+    """No token or password is written down here, and none has a default that is known."""
     for name, value in service.get("environment", {}).items():
         if re.search(r"TOKEN|PASSWORD|SECRET|(^|_)KEY", name):
             assert value == f"${{{name}:-}}"

@@ -55,7 +55,7 @@ def identified(*names: str) -> list[object]:
 
 
 def command_lines() -> list[str]:
-    """Each command line of ours that a page shows; within a sentence, two words are a name and no command line."""
+    """Each command line of ours that a page shows; within a message, two words are a name and no command line."""
     found: list[str] = []
     for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
         page = path.read_text(encoding="utf-8")

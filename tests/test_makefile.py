@@ -75,7 +75,7 @@ def test_the_load_test_finds_the_server_at_the_port(tmp_path: Path) -> None:
 
 
 def test_what_a_build_rewrites_is_no_source_of_the_wheel() -> None:
-    """Otherwise the next make would install the wheel anew under a running server."""
+    """Otherwise the next make would install the wheel again under a running server."""
     command = ["make", "--silent", "--eval", "sources: ; @printf '%s\\n' $(SOURCES)", "sources"]
     sources = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True).stdout.split()
     of_the_repository = {Path(name) for name in sources if name.startswith("model_repository")}

@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_has_the_python_model(wheel: Path) -> None:
     """The wheel has the tracked files of `preprocess`, and only this project's packages."""
     sources = list((ROOT / "model_repository/preprocess/1").glob("*.py"))
-    assert {path.name for path in sources} == {"model.py", "allocator.py", "backlog.py"}
+    assert {path.name for path in sources} == {"model.py", "allocator.py", "admission.py"}
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         for source in sources:
@@ -48,7 +48,7 @@ def test_wheel_has_the_python_model(wheel: Path) -> None:
 def test_a_command_without_its_extra_names_it(
     package: str, missing: str, arguments: list[str], code: int, tmp_path: Path
 ) -> None:
-    """A sentence with the remedy instead of a traceback; nothing is created."""
+    """A message with the remedy instead of a traceback; nothing is created."""
     script = f"import sys; sys.modules[{missing!r}] = None; from {package}.__main__ import main; sys.exit(main())"
     command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)

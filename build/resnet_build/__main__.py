@@ -115,7 +115,7 @@ def _add_variant_options(group: argparse._ArgumentGroup) -> None:
         help="int8, bf16 and fp32 for CPUs, fp16 for GPUs; repeatable",
     )
     group.add_argument(
-        "--door",
+        "--default-model",
         choices=DEFAULT_MODELS,
         help="the network of the default model resnet50: onnx, the FP32 network; a variant for CPUs; or auto, the "
         "fastest of those that give its top-1 on 99%% of images (default: as before, else onnx)",
@@ -177,7 +177,7 @@ def _build(args: argparse.Namespace) -> int:
         force=args.force,
         variants=tuple(args.variant),
         calibration_images=args.calibration_images,
-        default=args.door,
+        default=args.default_model,
         backbone=args.backbone,
         gpu={name: value for name in _GPU if (value := getattr(args, name)) is not None},
     )

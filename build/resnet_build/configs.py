@@ -43,7 +43,7 @@ _PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "pytorch": "pytorch_libtorch"}
 _HEADER = f"""\
 {MADE_BY_BUILD} from Triton's protobuf; `resnet-build --help` lists what can be changed.
 # What is absent has Triton's default: an instance group is KIND_AUTO (GPUs if there are any, else the CPU).
-# No model has a queue policy: `preprocess` refuses what is too much (max_backlog; docs/serving.md tells why).
+# No model has a queue policy: `preprocess` refuses what is too much (max_queue_size; docs/serving.md tells why).
 """
 
 
@@ -112,7 +112,7 @@ def set_capacity(config: pb.ModelConfig, options: ServingOptions) -> None:
     config.max_batch_size = options.max_batch_size
     if config.backend == "python":
         config.instance_group[0].count = options.preprocess_instances
-        _set_parameters(config, {"max_backlog": str(options.max_backlog)})
+        _set_parameters(config, {"max_queue_size": str(options.max_queue_size)})
     elif config.platform != "ensemble":
         config.instance_group[0].count = options.instances_of(config.backend)
         preferred = options.preferred_batch_of(config.backend)

@@ -52,7 +52,7 @@ class Request:
 
 def recorded(manifest: Mapping[str, Any]) -> tuple[str, str]:
     """Return what was requested for a repository, and the variant (or ``onnx``) that ``resnet50`` ends in."""
-    entry = manifest.get("door", {})
+    entry = manifest.get("default_model", {})
     network = str(entry.get("network", network_of(PLAIN)))
     return entry.get("requested", PLAIN), network.removeprefix(network_of(""))
 
@@ -62,7 +62,7 @@ def request(manifest: Mapping[str, Any], option: str | None, *, again: bool) -> 
 
     Args:
         manifest: of the repository.
-        option: ``--door``; None for what was requested before.
+        option: ``--default-model``; None for what was requested before.
         again: ``--force``.
     """
     before, variant = recorded(manifest)
@@ -106,7 +106,7 @@ def decide(request: Request, source: Path, made: Mapping[str, Built], pixels: Pi
     if request.requested != AUTO:
         variant = request.requested
         # FP32 also stands where nothing was requested.
-        reason = "the FP32 network, unless --door names another" if variant == PLAIN else "as requested"
+        reason = "the FP32 network, unless --default-model names another" if variant == PLAIN else "as requested"
         if variant != PLAIN and variant not in close:
             raise BuildError(
                 f"{DEFAULT_MODEL} cannot end in {network_of(variant)}: {_closeness(found[variant].fidelity)}, and "
@@ -129,7 +129,7 @@ def decide(request: Request, source: Path, made: Mapping[str, Built], pixels: Pi
 
 
 def measure(networks: Mapping[str, Network], batch: Pixels) -> dict[str, float]:
-    """Return images per second of each network: the median, in turns, so that other load slows all alike."""
+    """Return images per second of each network: the median, in turns, so that other load slows all of them."""
     for network in networks.values():
         network(batch)
     times: dict[str, list[float]] = {name: [] for name in networks}

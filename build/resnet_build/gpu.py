@@ -112,7 +112,7 @@ def _dali(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:
         dynamic_batching=network.dynamic_batching,
     )
     for name in preprocess.parameters:
-        if not name.startswith(("max_backlog", "max_wait")):
+        if not name.startswith(("max_queue_size", "max_wait")):
             config.parameters[name].CopyFrom(preprocess.parameters[name])
     return config
 

@@ -60,7 +60,7 @@ def _is_manifest(content: object) -> bool:
                 all(_is_version(entry) for entry in versions.values())
                 and _are_options(rest.get("serving", {}), int)
                 and _are_options(rest.get("gpu", {}), str)
-                and _is_default_model(rest.get("door", {}))
+                and _is_default_model(rest.get("default_model", {}))
             )
     return False
 

@@ -23,7 +23,7 @@ ACCELERATORS = ("none", "tensorrt")
 PREPROCESSING = ("pillow", "dali")
 
 # A process decodes as many in a fifth of a second, so no request waits for decoding longer than that.
-_BACKLOG = 64
+_WAITING_PER_INSTANCE = 64
 # Two share the cores, so that neither waits for an image that is decoded on one of them; alone, each has all.
 _INSTANCES = {"openvino": 2}
 # Then each leaves images to the other: one that took all would keep them on half of the cores while others overtake.
@@ -51,7 +51,7 @@ class ServingOptions:
     )
     queue_size: int = _option(
         0,
-        f"images that may wait before further ones are refused; 0 for {_BACKLOG} per preprocess instance",
+        f"images that may wait before further ones are refused; 0 for {_WAITING_PER_INSTANCE} per preprocess instance",
         least=0,
         most=1_000_000,
     )
@@ -77,9 +77,9 @@ class ServingOptions:
     )
 
     @property
-    def max_backlog(self) -> int:
+    def max_queue_size(self) -> int:
         """How many images may wait in the server, in all queues together."""
-        return self.queue_size or _BACKLOG * self.preprocess_instances
+        return self.queue_size or _WAITING_PER_INSTANCE * self.preprocess_instances
 
     @property
     def image_limits(self) -> Limits:

@@ -150,7 +150,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
         record["serving"] = dataclasses.asdict(options.serving)
         record["gpu"] = dataclasses.asdict(gpu.chosen(record, options.gpu))
         # A decision that stays keeps the numbers by which it was made.
-        record["door"] = (record["door"] if request.previous else {}) | decision.record
+        record["default_model"] = (record["default_model"] if request.previous else {}) | decision.record
         record["versions"][str(options.model_version)] = {
             "inputs": inputs | {"variants": list(made)},
             "built_at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),

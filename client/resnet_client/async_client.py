@@ -79,7 +79,7 @@ class AsyncClient(BaseClient):
     ...     (await client.classify("cat.jpg")).top.label
 
     Nothing is connected before the first call. It belongs to the event loop of that call. Leave
-    ``classify_many`` early inside ``contextlib.aclosing``, so that what is under way ends at once.
+    ``classify_many`` early inside ``contextlib.aclosing``, so that what is in flight ends at once.
     """
 
     def _open(self) -> None:

@@ -79,8 +79,8 @@ _RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
     (None, None, ResponseError),
 )
 
-# Cause and remedy in one sentence.
-_SENTENCES: dict[type[Exception], str] = {
+# Cause and remedy in one message.
+_MESSAGES: dict[type[Exception], str] = {
     DeadlineExceededError: "{url} gave no answer in time: {reason}; allow more with timeout_s",
     InvalidImageError: "{reason}",
     ModelNotFoundError: "{url}: {reason}; `resnet-serve` lists its models when it starts",
@@ -191,14 +191,14 @@ def _from_server(status: str, words: str | None, url: str, *, is_late: bool) -> 
 
 
 def _made(kind: type[ServerError | InvalidImageError], status: str | None, reason: str, url: str) -> ResnetClientError:
-    sentence = _SENTENCES[kind]
+    message = _MESSAGES[kind]
     if kind is UnavailableError and url.startswith(("grpcs:", "https:")):
-        sentence = _SECURE  # servers that want a certificate often hang up without a word
+        message = _SECURE  # servers that want a certificate often hang up without a word
     elif kind is RequestError and _RESTRICTED in reason:
-        sentence = _CLOSED_API
+        message = _CLOSED_API
     elif kind is RequestError and _UNEXPECTED_OUTPUT in reason:
-        sentence = _WRONG_MODEL
-    sentence = sentence.format(url=url, reason=reason)
+        message = _WRONG_MODEL
+    message = message.format(url=url, reason=reason)
     if issubclass(kind, InvalidImageError):
-        return kind(sentence, source="")
-    return kind(sentence, status=status)
+        return kind(message, source="")
+    return kind(message, status=status)

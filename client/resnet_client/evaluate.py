@@ -39,10 +39,10 @@ class ModelReport:
     Attributes:
         model: its name.
         images: how many were sent.
-        failures: image → sentence, for those without an answer.
+        failures: image → message, for those without an answer.
         top1: share of all images whose class came first, 0 to 1; a failed image is a miss.
         top5: share of all images whose class is among the first five, 0 to 1.
-        images_per_s: throughput with ``max_in_flight`` images under way.
+        images_per_s: throughput with ``max_in_flight`` images in flight.
         latency_ms: ``p50``, ``p95`` and ``p99`` of the answered images, in milliseconds.
     """
 
@@ -74,7 +74,7 @@ def evaluate(client: Client, samples: Sequence[Sample], models: Sequence[str], *
         client: connected to the server that serves the models.
         samples: at least one.
         models: their names; the client's version, if it has one, counts for each.
-        max_in_flight: images under way at once.
+        max_in_flight: images in flight at once.
     """
     results = {model: _measured(client, samples, model, max_in_flight) for model in models}
     pairs = itertools.combinations(results, 2)

@@ -54,10 +54,10 @@ def describe(source: object) -> str:
     return str(getattr(source, "name", None) or type(source).__name__)
 
 
-def naming(source: object, sentence: str) -> str:
-    """The sentence with the image's name before it, if it has one."""
+def naming(source: object, message: str) -> str:
+    """The message with the image's name before it, if it has one."""
     has_name = isinstance(source, str | os.PathLike) or isinstance(getattr(source, "name", None), str)
-    return f"{describe(source)}: {sentence}" if has_name else sentence
+    return f"{describe(source)}: {message}" if has_name else message
 
 
 def is_one(source: object) -> bool:
@@ -168,16 +168,16 @@ def _png(source: Image.Image | npt.NDArray[Any]) -> bytes:
     try:
         image.save(buffer, format="PNG", compress_level=1)
     except Exception as exc:  # Pillow writes what the image's `info` holds, too, which may be anything
-        sentence = naming(source, f"the image cannot be encoded as PNG ({_reason(exc)})")
-        raise InvalidImageError(sentence, source=describe(source)) from exc
+        message = naming(source, f"the image cannot be encoded as PNG ({_reason(exc)})")
+        raise InvalidImageError(message, source=describe(source)) from exc
     return buffer.getvalue()
 
 
 def _opened(source: Image.Image | npt.NDArray[Any], limits: preprocessing.Limits | None = None) -> Image.Image:
     image = source if isinstance(source, Image.Image) else _from_array(source)
     if not all(image.size):
-        sentence = naming(source, f"the image is empty ({image.width}x{image.height} pixels)")
-        raise InvalidImageError(sentence, source=describe(source))
+        message = naming(source, f"the image is empty ({image.width}x{image.height} pixels)")
+        raise InvalidImageError(message, source=describe(source))
     if limits:
         limits.check_pixels(*image.size)
     try:
@@ -185,8 +185,8 @@ def _opened(source: Image.Image | npt.NDArray[Any], limits: preprocessing.Limits
     except preprocessing.InvalidImageError as exc:
         raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
     except Exception as exc:  # Pillow decodes late and raises many types on damaged files
-        sentence = naming(source, f"the image is damaged: {exc}")
-        raise InvalidImageError(sentence, source=describe(source)) from exc
+        message = naming(source, f"the image is damaged: {exc}")
+        raise InvalidImageError(message, source=describe(source)) from exc
 
 
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:

@@ -1,6 +1,6 @@
 """Many images through one client: in order, a few at a time, none kept longer than needed.
 
-At most ``max_in_flight`` images are under way, however many there are. One that takes long does not hold up the
+At most ``max_in_flight`` images are in flight, however many there are. One that takes long does not hold up the
 others: their results wait for its turn, up to a bound, and the source is read no further ahead. A source that fails
 is raised after the results of all that it gave before.
 """
@@ -74,7 +74,7 @@ async def in_order_async(
     *,
     max_in_flight: int,
 ) -> AsyncGenerator[T, None]:
-    """The same with tasks of the running event loop; what is under way at the end is cancelled."""
+    """The same with tasks of the running event loop; what is in flight at the end is cancelled."""
     window: deque[asyncio.Task[T]] = deque()
     finished: asyncio.Queue[asyncio.Task[T]] = asyncio.Queue()
     failures: list[Exception] = []

@@ -115,7 +115,7 @@ def readable(what: str) -> Iterator[None]:
 
 @readable("metadata")
 def read_metadata(server: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """One dictionary out of three answers, alike for gRPC and HTTP.
+    """One dictionary out of three answers, the same for gRPC and HTTP.
 
     Raises:
         ResponseError: they cannot be read.

@@ -101,7 +101,7 @@ class Outcome(Generic[T_co]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Health:
-    """How a server is, judged by an answer and not by flags alone.
+    """How a server is, by an answer and not by flags alone.
 
     A model can be flagged ready while the process behind it is dead; only an answer proves it.
 
@@ -109,7 +109,7 @@ class Health:
         server_live: the server says it is alive.
         server_ready: the server says all its models are ready.
         model_ready: the server says this model is ready.
-        answer: what the model said to a small picture made here; None if it did not answer.
+        answer: what the model said to a small image made here; None if it did not answer.
         error: the first failure met; None if all is well.
     """
 

@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry around calls, where it is installed and has somebody to tell; else nothing, at no cost."""
+"""Spans of OpenTelemetry around calls, where it is installed and has an exporter; else nothing, at no cost."""
 
 from __future__ import annotations
 

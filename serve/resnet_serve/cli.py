@@ -65,14 +65,14 @@ def _serve(args: argparse.Namespace, log: Path) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _request_stop)
         session.start()
-        if args.then:
-            code = session.run(args.then)
+        if args.run:
+            code = session.run(args.run)
             if args.exit_after:
                 return code
         return session.wait()
     except StopRequested as request:
         report("stopping: running requests finish first")
-        # The command of --then did not finish; as in a shell.
+        # The command of --run did not finish; as in a shell.
         return 128 + request.number if args.exit_after else EXIT_STOPPED
     finally:
         # A signal, or a second one, must not cut the draining short.
@@ -112,8 +112,8 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         found = super().parse_args(args, namespace)
-        if found.exit_after and not found.then:
-            self.error("--exit-after stops after the command of --then: name one, or leave it out")
+        if found.exit_after and not found.run:
+            self.error("--exit-after stops after the command of --run: name one, or leave it out")
         if found.no_http and found.unsafe_http_host:
             self.error("--no-http and --unsafe-http-host exclude each other: give one")
         if any(flag.startswith("--model-config-name") for flag in found.triton_args):
@@ -135,14 +135,14 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--restart", action="store_true", help="when the server crashes, start it again, for ever")
     add(
-        "--then",
+        "--run",
         type=_command_line,
         metavar="COMMAND",
         help="run this program, with its arguments, once the server is ready, with the server's addresses in "
         "RESNET_URL (gRPC), RESNET_HTTP_URL and RESNET_METRICS_URL, and its admin token in RESNET_ADMIN_TOKEN; "
         "no shell runs it: for variables and pipes write sh -c '…'",
     )
-    add("--exit-after", action="store_true", help="stop after --then, with its exit code")
+    add("--exit-after", action="store_true", help="stop after --run, with its exit code")
     add("triton_args", nargs="*", metavar="-- FLAG", help="tritonserver's own flags")
     return parser
 
@@ -220,7 +220,7 @@ def _whole_seconds(text: str) -> int:
 
 
 def _command_line(text: str) -> list[str]:
-    """Split ``--then`` as a shell would."""
+    """Split ``--run`` as a shell would."""
     try:
         words = shlex.split(text)
     except ValueError as exc:

@@ -1,4 +1,4 @@
-"""What happens between the start of ``resnet-serve`` and its end: models, addresses, ``--then``, restarts."""
+"""What happens between the start of ``resnet-serve`` and its end: models, addresses, ``--run``, restarts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXIT_NOT_RUN = 127
 
 _LOOK_EVERY_S = 0.2
 _LONGEST_PAUSE_S = 30.0
-# For the command of ``--then`` to end by itself.
+# For the command of ``--run`` to end by itself.
 _ENDING_S = 5.0
 # After this time a crash has nothing to do with the one before.
 _STEADY_S = 120.0
@@ -104,7 +104,7 @@ class Session:
             self._report(f"  model config {name}: {', '.join(having) or 'no model has it; all use config.pbtxt'}")
 
     def run(self, command: list[str]) -> int:
-        """Run the command of ``--then`` while the server is kept running; return its exit code.
+        """Run the command of ``--run`` while the server is kept running; return its exit code.
 
         Raises:
             ServerError: the server ended for good meanwhile.
@@ -119,7 +119,7 @@ class Session:
         try:
             process = subprocess.Popen(command, env={**os.environ, **added})
         except OSError as exc:
-            self._warn(f"--then could not be run: {exc}")
+            self._warn(f"--run could not be run: {exc}")
             return EXIT_NOT_RUN
         try:
             while process.poll() is None:
@@ -132,7 +132,7 @@ class Session:
             _end(process, got_signal=isinstance(exc, StopRequested) and exc.number == signal.SIGINT)
             raise
         if process.returncode:
-            self._warn(f"the command of --then ended with exit code {process.returncode}")
+            self._warn(f"the command of --run ended with exit code {process.returncode}")
         return process.returncode
 
     def wait(self) -> int:

@@ -22,7 +22,7 @@ from resnet_client.requests import FEATURES, PIXELS, PROBABILITIES
 # BF16 is not among them: random weights make logits so large that their rounding decides.
 RANDOM = ("--weights", "random:0", "--max-batch-size", "2")
 SIZE, CHANNELS, CLASSES = 12, 8, 5  # of the small network
-VARIANTS = ("--variant", "int8", "--variant", "fp16", "--door", "fp32")
+VARIANTS = ("--variant", "int8", "--variant", "fp16", "--default-model", "fp32")
 
 
 @dataclasses.dataclass(frozen=True)

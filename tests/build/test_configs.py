@@ -38,15 +38,15 @@ def test_preprocess_refuses_overload_and_no_queue_does() -> None:
     """With a queue policy, Triton leaves requests lying that arrive while an instance computes."""
     models = rendered(queue_size=7, queue_timeout_ms=50)
     written = models["preprocess"].parameters
-    assert (written["max_backlog"].string_value, written["max_wait_ms"].string_value) == ("7", "50")
+    assert (written["max_queue_size"].string_value, written["max_wait_ms"].string_value) == ("7", "50")
     for name, config in models.items():
         assert not config.dynamic_batching.HasField("default_queue_policy"), name
 
 
-def test_max_backlog_grows_with_the_processes() -> None:
+def test_max_queue_size_grows_with_the_processes() -> None:
     """A number that is given is that of the server."""
     pairs = ((0, 1), (0, 14), (9, 1), (9, 14))
-    limits = [ServingOptions(queue_size=size, preprocess_instances=count).max_backlog for size, count in pairs]
+    limits = [ServingOptions(queue_size=size, preprocess_instances=count).max_queue_size for size, count in pairs]
     assert limits == [64, 896, 9, 9]
 
 

@@ -79,7 +79,7 @@ def test_decide_keeps_a_decision_while_it_is_close_enough() -> None:
 def test_decide_does_not_call_the_fp32_network_requested() -> None:
     """A plain build ends in it because nothing was requested."""
     decision = default_model.decide(default_model.Request(PLAIN), Path("model.onnx"), {}, None)
-    assert str(decision).endswith("→ network_onnx (the FP32 network, unless --door names another)")
+    assert str(decision).endswith("→ network_onnx (the FP32 network, unless --default-model names another)")
 
 
 def test_decide_refuses_a_requested_variant_that_is_not_close() -> None:
@@ -113,8 +113,8 @@ def test_decide_takes_the_fp32_network_on_a_gpu(monkeypatch: pytest.MonkeyPatch)
 
 def test_request_is_what_was_requested_before() -> None:
     """Without the option nothing changes; only ``auto`` again, without --force, keeps what ``auto`` decided."""
-    decided = {"door": {"requested": AUTO, "network": "network_bf16"}}
-    fixed = {"door": {"requested": "int8", "network": "network_int8"}}
+    decided = {"default_model": {"requested": AUTO, "network": "network_bf16"}}
+    fixed = {"default_model": {"requested": "int8", "network": "network_int8"}}
     for record, option, again, expected in (
         ({}, None, False, default_model.Request(PLAIN)),
         ({}, AUTO, False, default_model.Request(AUTO)),

@@ -129,7 +129,7 @@ ENTRY = {
 CHOSEN = {
     "serving": {"max_batch_size": 8, "threads": 2},
     "gpu": {"accelerator": "tensorrt", "engine_cache": "/engines"},
-    "door": {"requested": "auto", "network": "network_int8"},
+    "default_model": {"requested": "auto", "network": "network_int8"},
 }
 
 
@@ -155,8 +155,8 @@ def spoilt_manifests(draw: st.DrawFn) -> str:
 @example(json.dumps({"versions": {}, "serving": {"of_another_version": 1}, "gpu": {"of_another_version": "x"}}))
 @example(json.dumps({"versions": {}, "serving": {"threads": "2"}}))
 @example(json.dumps({"versions": {}, "gpu": {"engine_cache": 2}}))
-@example(json.dumps({"versions": {}, "door": {"requested": "fp8", "network": "network_fp8"}}))
-@example(json.dumps({"versions": {}, "door": {"requested": "auto", "network": "network_auto"}}))
+@example(json.dumps({"versions": {}, "default_model": {"requested": "fp8", "network": "network_fp8"}}))
+@example(json.dumps({"versions": {}, "default_model": {"requested": "auto", "network": "network_auto"}}))
 @example(json.dumps({"versions": {"1": {**ENTRY, "inputs": {**ENTRY["inputs"], "backbone": []}}}}))
 @example(json.dumps({"versions": {"1": {**ENTRY, "artifacts": {"/etc/passwd": "x"}}}}))
 @example(json.dumps({"versions": {"1": {**ENTRY, "artifacts": {"a/1/../../../b": "x"}}}}))

@@ -68,7 +68,7 @@ def test_adapt_adds_models_that_check_and_decode_for_dali() -> None:
     models = adapted(preprocessing="dali")
     steps = [step.model_name for step in models["resnet50_dali"].ensemble_scheduling.step]
     assert steps == ["preprocess_check", "preprocess_dali", "network_onnx"]
-    assert models["preprocess_check"].parameters["max_backlog"].string_value == "64"
+    assert models["preprocess_check"].parameters["max_queue_size"].string_value == "64"
     assert [step.model_name for step in models["resnet50"].ensemble_scheduling.step] == ["preprocess", "network_onnx"]
     dali = models["preprocess_dali"]
     assert (dali.backend, dali.instance_group[0].kind) == ("dali", pb.ModelInstanceGroup.KIND_GPU)

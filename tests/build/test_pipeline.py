@@ -86,7 +86,7 @@ def test_build_notices_what_is_missing_damaged_or_requested(is_rebuilt, own_repo
     """Up to date means that all files are there, that artifacts are those of the record, and the options, too."""
     assert not is_rebuilt(own_repository)
     assert is_rebuilt(own_repository, "--max-batch-size", "3")
-    assert is_rebuilt(own_repository, "--door", "onnx")
+    assert is_rebuilt(own_repository, "--default-model", "onnx")
     assert is_rebuilt(own_repository, "--accelerator", "tensorrt")
     assert is_rebuilt(own_repository, "--weights", "random:1")
     assert is_rebuilt(own_repository, "--force")

@@ -23,7 +23,7 @@ RANDOM_VARIANTS = ("int8", "fp32", "fp16")
 def test_variants_are_recorded(random_repository: Path, calibration_images: Path) -> None:
     """The manifest has methods, images with their hash, how near each is to the FP32 network, and the default."""
     manifest = json.loads((random_repository / "manifest.json").read_text())
-    entry, default = manifest["versions"]["1"], manifest["door"]
+    entry, default = manifest["versions"]["1"], manifest["default_model"]
     assert tuple(entry["variants"]) == RANDOM_VARIANTS
     assert {f"network_{name}/1/model.onnx" for name in RANDOM_VARIANTS} <= entry["artifacts"].keys()
     found = entry["variants"]["int8"]

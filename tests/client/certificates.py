@@ -34,7 +34,7 @@ class Identities:
 
     server: Identity
     caller: Identity
-    stranger: Identity
+    other: Identity
 
     @classmethod
     def make(cls, folder):
@@ -43,7 +43,7 @@ class Identities:
         return cls(
             issue(ours, folder / "server", "localhost"),
             issue(ours, folder / "caller", "caller@example.org"),
-            issue(theirs, folder / "stranger", "127.0.0.1", "stranger@example.org"),
+            issue(theirs, folder / "other", "127.0.0.1", "other@example.org"),
         )
 
 

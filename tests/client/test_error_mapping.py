@@ -27,14 +27,14 @@ STANDALONE = (
 class Refused(grpc.RpcError):
     """A refusal as gRPC raises it."""
 
-    def __init__(self, status, sentence):
-        self._status, self._sentence = status, sentence
+    def __init__(self, status, message):
+        self._status, self._message = status, message
 
     def code(self):
         return grpc.StatusCode[self._status]
 
     def details(self):
-        return self._sentence
+        return self._message
 
 
 @pytest.mark.parametrize(

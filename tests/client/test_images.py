@@ -117,7 +117,7 @@ def test_encoded_refuses_unreadable_sources(source, message):
 @pytest.mark.parametrize("convert", [images.encoded, lambda source: images.pixels(source, PREPROCESSING)])
 def test_images_refuses_empty_images(box, convert):
     """A `PIL.Image` cut down to nothing, on either side."""
-    with pytest.raises(InvalidImageError, match=r"the picture is empty \([04]x[04] pixels\)"):
+    with pytest.raises(InvalidImageError, match=r"the image is empty \([04]x[04] pixels\)"):
         convert(Image.fromarray(COLOURS).crop(box))
 
 

@@ -74,7 +74,7 @@ def test_tls_server_refuses_unknown_callers(connect, ports, options, identities,
     """Without a certificate, or with one of another authority; the error names the option."""
     del options["client_certificate"], options["client_key"]
     if given != "nothing":
-        options |= {"client_certificate": identities.stranger.certificate, "client_key": identities.stranger.key}
+        options |= {"client_certificate": identities.other.certificate, "client_key": identities.other.key}
     with pytest.raises(UnavailableError, match="client_certificate"):
         connect(ports[connect.protocol], SECURE, max_attempts=1, **options).metadata()
 
@@ -82,7 +82,7 @@ def test_tls_server_refuses_unknown_callers(connect, ports, options, identities,
 @pytest.mark.parametrize("trusted", ["the system's", "another's"])
 def test_tls_refuses_unknown_servers(connect, ports, options, identities, trusted):
     """By default, and with another authority, the server's certificate is refused; the error names the option."""
-    options["ca_certificate"] = None if trusted == "the system's" else identities.stranger.authority
+    options["ca_certificate"] = None if trusted == "the system's" else identities.other.authority
     with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED.*ca_certificate"):
         connect(ports[connect.protocol], SECURE, max_attempts=1, **options).metadata()
 

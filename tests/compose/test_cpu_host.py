@@ -109,7 +109,7 @@ def asked(url: str) -> dict[str, Any]:
 
 
 def test_two_workers_load_it_and_report(served: Project, tmp_path: Path) -> None:
-    """The load test's profile leaves a report in its volume; client's and server's counts are judged by it."""
+    """The load test's profile leaves a report in its volume; it compares the client's and the server's counts."""
     services = ("loadtest", "loadtest-worker")
     done = served.run("up", "--build", "--scale=loadtest-worker=2", "--attach=loadtest", *services)
     state = served.docker("inspect", "--format", "{{.State.ExitCode}}", served.container("loadtest"))

@@ -29,7 +29,7 @@ def override(tmp_path: Path) -> Path:
 
 
 def test_a_build_that_fails(override: Path) -> None:
-    """Wrong usage, which a person can see from the sentence."""
+    """Wrong usage, which a person can see from the message."""
     override.write_text('services:\n  build:\n    command: ["--weights", "nonsense"]\n')
     seen = last_lines_of_up(override)
     assert "nonsense" in seen

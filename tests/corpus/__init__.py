@@ -13,8 +13,8 @@ class Case(NamedTuple):
     Attributes:
         name: what is odd about it; a file name.
         data: the file.
-        seen: the picture that a person sees in it; None if it must be refused.
-        cause: what the refusal's sentence holds, a regular expression.
+        seen: the image that a person sees in it; None if it must be refused.
+        cause: what the refusal's message holds, a regular expression.
         tolerance: mean difference of its pixels, of 255, from those of ``seen``; above 2 where the file is lossy.
     """
 

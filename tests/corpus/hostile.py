@@ -62,7 +62,7 @@ _LARGE_FRAME = base64.b64decode(
 
 
 def hostile_images(scene: Image.Image) -> Iterator[Case]:
-    """All of them; the damaged ones are made of one RGB picture of a few hundred pixels a side."""
+    """All of them; the damaged ones are made of one RGB image of a few hundred pixels a side."""
     yield from _no_images(scene)
     yield from _not_accepted(scene)
     yield from _truncated(scene)

@@ -1,4 +1,4 @@
-"""Images that are odd but good: every mode and format in which pictures come, and what else files carry."""
+"""Images that are odd but good: every mode and format in which images come, and what else files carry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from corpus.writers import (
     tiff_of,
 )
 
-# How a picture lies in the file when the camera was held so; EXIF's number turns it upright again.
+# How a image lies in the file when the camera was held so; EXIF's number turns it upright again.
 _HELD = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -45,14 +45,14 @@ _XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="
 
 
 def odd_images(scene: Image.Image) -> Iterator[Case]:
-    """All of them, made of one RGB picture of a few hundred pixels a side."""
+    """All of them, made of one RGB image of a few hundred pixels a side."""
     yield from usual_images(scene)
     yield from _sizes()
     yield from _carrying(scene)
 
 
 def usual_images(scene: Image.Image) -> Iterator[Case]:
-    """Those that are neither large nor carry much beside the picture."""
+    """Those that are neither large nor carry much beside the image."""
     yield from _modes(scene)
     yield from _sixteen_bits(scene)
     yield from _jpegs(scene)
@@ -91,9 +91,9 @@ def _modes(scene: Image.Image) -> Iterator[Case]:
     yield Case("lossless.webp", encoded(scene, "WEBP", **lossless), scene)
     yield Case("transparent.webp", encoded(transparent, "WEBP", **lossless), scene)
     if features.check("avif"):
-        for name, picture in {"rgb": scene, "grey": grey, "transparent": transparent}.items():
+        for name, image in {"rgb": scene, "grey": grey, "transparent": transparent}.items():
             seen = grey.convert("RGB") if name == "grey" else scene
-            yield Case(f"{name}.avif", encoded(picture, "AVIF", quality=95, speed=10), seen, tolerance=_LOSSY)
+            yield Case(f"{name}.avif", encoded(image, "AVIF", quality=95, speed=10), seen, tolerance=_LOSSY)
 
 
 def _sixteen_bits(scene: Image.Image) -> Iterator[Case]:
@@ -203,7 +203,7 @@ def large_images(scene: Image.Image) -> Iterator[Case]:
 
 
 def _carrying(scene: Image.Image) -> Iterator[Case]:
-    """Good pictures with metadata that would keep a trusting decoder busy, and with strangers behind them."""
+    """Good images with metadata that would keep a trusting decoder busy, and with other files behind them."""
     plain, lossless = encoded(scene, "JPEG", quality=95), encoded(scene)
     yield from _lying(scene)
     still = scene.quantize(64)

@@ -65,7 +65,7 @@ def worker(server: TritonServer, model: str = "preprocess") -> int:
 
 
 def forget_peak(pid: int) -> None:
-    """Let the peak of a process's memory begin anew."""
+    """Let the peak of a process's memory begin again."""
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 

@@ -14,7 +14,7 @@ ORIENTATION = 274
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
-    """The picture as a file's bytes."""
+    """The image as a file's bytes."""
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()

@@ -20,7 +20,7 @@ OVERLOADED = "in ensemble 'resnet50', [overload] 64 images are waiting already; 
 
 
 class Stub(ThreadingHTTPServer):
-    """Is ready, and answers each image alike."""
+    """Is ready, and gives each image the same answer."""
 
     status, answer = 200, json.dumps({"outputs": [{"data": ["0.5:281:tabby"]}]})
 

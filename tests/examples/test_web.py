@@ -93,6 +93,6 @@ def drop(page: object, name: str, content: bytes) -> None:
 
 
 def screenshot(page: object, name: str) -> None:
-    """Keep what is seen, where somebody wants to look at it."""
+    """Keep what is seen, where a person wants to look at it."""
     if SHOTS:
         page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))

@@ -65,7 +65,7 @@ def environment(slow_server):
 
 
 def variables(server):
-    """Those that ``resnet-serve --then`` sets."""
+    """Those that ``resnet-serve --run`` sets."""
     addresses = {
         "RESNET_URL": server.grpc_url,
         "RESNET_HTTP_URL": server.http_url,

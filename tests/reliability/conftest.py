@@ -1,4 +1,4 @@
-"""Servers that may be killed, callers that never stop, and the figures that each promise is held to."""
+"""Servers that may be killed, callers that never stop, and the results that each promise is held to."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import pytest
 from resnet_client import Client, ResnetClientError
 from resnet_serve import ServerConfig, TritonServer
 
-_FIGURES = pytest.StashKey[list[str]]()
+_RESULTS = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make room for the figures."""
-    config.stash.setdefault(_FIGURES, [])
+    """Make room for the results."""
+    config.stash.setdefault(_RESULTS, [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was measured, one line for each promise."""
-    if figures := terminalreporter.config.stash[_FIGURES]:
-        terminalreporter.section("figures")
-        for figure in figures:
-            terminalreporter.write_line(figure)
+    if results := terminalreporter.config.stash[_RESULTS]:
+        terminalreporter.section("results")
+        for note in results:
+            terminalreporter.write_line(note)
 
 
 @pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Note a measured figure; all are printed after the run."""
-    figures = request.config.stash[_FIGURES]
-    return lambda text: figures.append(f"{request.node.name}: {text}")
+def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Note a measured note; all are printed after the run."""
+    results = request.config.stash[_RESULTS]
+    return lambda text: results.append(f"{request.node.name}: {text}")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ class Call:
 
 
 class Callers:
-    """Threads that classify one image again and again, each with at most one call under way.
+    """Threads that classify one image again and again, each with at most one call in flight.
 
     >>> with Callers(client, image, count=4) as callers:
     ...     callers.wait_for(50)

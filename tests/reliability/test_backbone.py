@@ -21,7 +21,7 @@ from resnet_serve import ServerConfig, TritonServer
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/feature_pyramid.py"
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 WEIGHTS = ("--weights", "random:0", "--max-batch-size", "2")
 

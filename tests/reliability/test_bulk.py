@@ -16,7 +16,7 @@ import pytest
 from resnet_client import Client
 from resnet_serve import TritonServer
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 IMAGES = 20_000
 KILLS = 5
@@ -44,7 +44,7 @@ def test_twenty_thousand_images_and_five_kills(
     variant_repository: Path,
     crops: Path,
     tmp_path: Path,
-    figure: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> None:
     """Exactly one row each, equal to an uninterrupted run; memory does not grow; as fast as ``classify_many``.
 
@@ -66,7 +66,7 @@ def test_twenty_thousand_images_and_five_kills(
         began_s = time.monotonic()
         assert sum(1 for _ in client.classify_many(some, model=MODEL)) == len(some)
         plain = len(some) / (time.monotonic() - began_s)
-    figure(f"{rate:.1f} images/s, classify_many {plain:.1f}/s; memory {warm:.0f} to {max(memory_mib):.0f} MiB")
+    note(f"{rate:.1f} images/s, classify_many {plain:.1f}/s; memory {warm:.0f} to {max(memory_mib):.0f} MiB")
     assert rate > 0.95 * plain
 
     dice = random.Random()  # noqa: S311  # moments of death

@@ -13,7 +13,7 @@ from PIL import Image
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

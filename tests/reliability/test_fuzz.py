@@ -19,7 +19,7 @@ FILES = sorted(path for path in (ROOT / "tests").rglob("test_fuzz.py") if path !
 
 
 @pytest.mark.timeout(900)
-def test_parsers_take_any_input(figure: Callable[[str], None]) -> None:
+def test_parsers_take_any_input(note: Callable[[str], None]) -> None:
     """Random and spoilt inputs give a value or the part's own error, and no other exception."""
     started_s = time.monotonic()
     finished = subprocess.run(
@@ -33,4 +33,4 @@ def test_parsers_take_any_input(figure: Callable[[str], None]) -> None:
     assert finished.returncode == 0, finished.stdout[-10_000:]
     counts = [int(count) for count in re.findall(r"(\d+) passing", finished.stdout)]
     assert len(counts) >= 20
-    figure(f"{sum(counts)} inputs in {len(counts)} tests, no foreign exception, {time.monotonic() - started_s:.0f} s")
+    note(f"{sum(counts)} inputs in {len(counts)} tests, no foreign exception, {time.monotonic() - started_s:.0f} s")

@@ -168,7 +168,7 @@ def slow_bodies(gateway: Gateway) -> Iterator[Callable[[], None]]:
 
 
 def test_a_thousand_malformed_requests(
-    server: TritonServer, images: dict[str, Path], tmp_path: Path, figure: Callable[[str], None]
+    server: TritonServer, images: dict[str, Path], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
     """Both processes stay the same, memory is bounded, and every good image in between is answered right."""
     cat = images["cat"].read_bytes()
@@ -196,7 +196,7 @@ def test_a_thousand_malformed_requests(
     assert of_server(server) == pid
     grown_mib = resident_mib(pid) - server_before_mib
     counts = collections.Counter(statuses)
-    figure(f"memory of the gateway grew by {most_mib:.0f} MiB, of the server by {grown_mib:.0f} MiB; {dict(counts)}")
+    note(f"memory of the gateway grew by {most_mib:.0f} MiB, of the server by {grown_mib:.0f} MiB; {dict(counts)}")
     assert most_mib < MOST_MIB
     assert grown_mib < MOST_MIB
     assert len(statuses) == REQUESTS

@@ -27,7 +27,7 @@ CALLERS = 6
 MUTATIONS = 10_000
 # A good image after so many bad ones.
 BETWEEN = 5
-# Above the figures, so that only what has no bound can reach them.
+# Above the results, so that only what has no bound can reach them.
 MEMORY_MIB, CPU_S = 1_536, 15.0
 
 
@@ -57,7 +57,7 @@ def good(images: dict[str, Path]) -> tuple[bytes, np.ndarray]:
 
 
 def answers(preprocess: Preprocess, image: bytes) -> tuple[np.ndarray | str, np.ndarray | str]:
-    """What the server says and what the client says: pixels, or a sentence."""
+    """What the server says and what the client says: pixels, or a message."""
     both: list[np.ndarray | str] = []
     for ask in (preprocess.pixels, lambda image: pixels_here(image, PREPROCESSING)):
         try:
@@ -68,7 +68,7 @@ def answers(preprocess: Preprocess, image: bytes) -> tuple[np.ndarray | str, np.
 
 
 def same(one: np.ndarray | str, other: np.ndarray | str) -> bool:
-    """Whether both are the same pixels or the same sentence."""
+    """Whether both are the same pixels or the same message."""
     return one == other if isinstance(one, str) or isinstance(other, str) else np.array_equal(one, other)
 
 
@@ -81,7 +81,7 @@ def is_harmed(preprocess: Preprocess, good: tuple[bytes, np.ndarray]) -> bool:
         return True
 
 
-class Judge:
+class Comparison:
     """Sends bad images from several callers, good ones between them, and keeps count."""
 
     def __init__(self, preprocess: Preprocess, good: tuple[bytes, np.ndarray]) -> None:
@@ -95,7 +95,7 @@ class Judge:
             f"{self.refused} refused, {len(self.disagreeing)} answered otherwise than by the client, 0 crashes, {good}"
         )
 
-    def judge(self, images: Iterator[bytes]) -> None:
+    def compare(self, images: Iterator[bytes]) -> None:
         """Send all of them."""
         with ThreadPoolExecutor(CALLERS) as callers:
             while some := list(itertools.islice(images, 50 * CALLERS)):
@@ -118,23 +118,23 @@ def test_mutations_of_real_images_end_no_worker(
     preprocess: Preprocess,
     good: tuple[bytes, np.ndarray],
     images: dict[str, Path],
-    figure: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> None:
-    """Server and client answer each alike, good images between them get their usual pixels, memory stays."""
-    judge = Judge(preprocess, good)
+    """Server and client give the same answer to each, good images between them get their usual pixels, memory stays."""
+    comparison = Comparison(preprocess, good)
     damaged = mutations([Image.open(path) for path in images.values()], MUTATIONS)
     pid = worker(server)
     started, used = time.monotonic(), cpu_s(pid)
-    judge.judge(itertools.islice(damaged, MUTATIONS // 10))
+    comparison.compare(itertools.islice(damaged, MUTATIONS // 10))
     settled = memory_mib(pid, "VmRSS")
-    judge.judge(damaged)
-    figure(
-        f"{MUTATIONS} mutations in {time.monotonic() - started:.0f} s: {judge}; the worker took "
+    comparison.compare(damaged)
+    note(
+        f"{MUTATIONS} mutations in {time.monotonic() - started:.0f} s: {comparison}; the worker took "
         f"{(cpu_s(pid) - used) / MUTATIONS * 1e3:.1f} ms for each, its memory was {settled:.0f} MiB after the first "
         f"tenth, {memory_mib(pid, 'VmRSS'):.0f} MiB in the end, {memory_mib(pid):.0f} MiB at its peak"
     )
-    assert judge.disagreeing == []
-    assert judge.harmed == 0
+    assert comparison.disagreeing == []
+    assert comparison.harmed == 0
     assert memory_mib(pid) < MEMORY_MIB
     assert memory_mib(pid, "VmRSS") < settled + 200
 
@@ -144,20 +144,20 @@ def test_the_corpus_ends_no_worker(
     preprocess: Preprocess,
     good: tuple[bytes, np.ndarray],
     corpus: list[Case],
-    figure: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> None:
-    """Every mode, format, bomb and lie: answered alike by server and client, and felt by nobody else."""
-    judge, pid = Judge(preprocess, good), worker(server)
-    judge.judge(image.data for image in corpus)
-    figure(f"{len(corpus)} odd and hostile images: {judge}; peak memory of the worker {memory_mib(pid):.0f} MiB")
-    assert judge.disagreeing == []
-    assert judge.harmed == 0
-    assert judge.refused == sum(image.seen is None for image in corpus)
+    """Every mode, format, bomb and lie: answered the same by server and client, without effect on others."""
+    comparison, pid = Comparison(preprocess, good), worker(server)
+    comparison.compare(image.data for image in corpus)
+    note(f"{len(corpus)} odd and hostile images: {comparison}; peak memory of the worker {memory_mib(pid):.0f} MiB")
+    assert comparison.disagreeing == []
+    assert comparison.harmed == 0
+    assert comparison.refused == sum(image.seen is None for image in corpus)
 
 
 @pytest.mark.timeout(900)
 def test_the_dearest_images_have_a_bounded_price(
-    server: TritonServer, preprocess: Preprocess, images: dict[str, Path], figure: Callable[[str], None]
+    server: TritonServer, preprocess: Preprocess, images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
     """The largest that are accepted, one by one for the time and all at once for the memory."""
     dearest = list(large_images(Image.open(images["coffee"]).convert("RGB")))
@@ -171,7 +171,7 @@ def test_the_dearest_images_have_a_bounded_price(
         for pixels in callers.map(preprocess.pixels, [image.data for image in dearest]):
             assert pixels.any()
     slowest = max(prices, key=prices.__getitem__)
-    figure(
+    note(
         f"images of 50 megapixels: {min(prices.values()):.1f} to {prices[slowest]:.1f} s of one core ({slowest}); peak "
         f"memory of the worker {one:.0f} MiB one by one, {memory_mib(pid):.0f} MiB all at once"
     )
@@ -180,7 +180,7 @@ def test_the_dearest_images_have_a_bounded_price(
 
 
 def test_requests_that_lie_about_their_length_fail_alone(
-    server: TritonServer, preprocess: Preprocess, good: tuple[bytes, np.ndarray], figure: Callable[[str], None]
+    server: TritonServer, preprocess: Preprocess, good: tuple[bytes, np.ndarray], note: Callable[[str], None]
 ) -> None:
     """BYTES tensors shorter than they say, which Triton's Python backend answers with an error for the whole batch."""
     lies = [b"\xff\xff\xff\x7f", b"\x04\0\0\0ab", b"", b"\x01"] * 100
@@ -188,6 +188,6 @@ def test_requests_that_lie_about_their_length_fail_alone(
         pending = [(callers.submit(send_raw, server, lie), callers.submit(is_harmed, preprocess, good)) for lie in lies]
         statuses = {lie.result() for lie, _ in pending}
         harmed = sum(one.result() for _, one in pending)
-    figure(f"{len(lies)} requests that lie about their length: {harmed} of {len(lies)} good images beside them harmed")
+    note(f"{len(lies)} requests that lie about their length: {harmed} of {len(lies)} good images beside them harmed")
     assert statuses == {"StatusCode.INVALID_ARGUMENT"}
     assert harmed == 0

@@ -64,7 +64,7 @@ def server_process(server: TritonServer) -> psutil.Process:
 
 
 def test_a_thousand_malformed_grpc_requests_change_nothing(
-    start_server: Callable[..., TritonServer], images: dict[str, Path], figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
     """Same process, same workers, memory within a bound; every good image in between is a cat."""
     server, chance, statuses = start_server(), random.Random(21), {}  # noqa: S311  # the same requests each time
@@ -86,4 +86,4 @@ def test_a_thousand_malformed_grpc_requests_change_nothing(
     assert workers_of(process.pid) == workers
     assert growth < MOST_GROWTH_BYTES
     assert sum(statuses.values()) == REQUESTS
-    figure(f"{REQUESTS} requests: {statuses}; memory grew by {growth >> 20} MiB")
+    note(f"{REQUESTS} requests: {statuses}; memory grew by {growth >> 20} MiB")

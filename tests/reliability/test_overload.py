@@ -51,7 +51,7 @@ async def classify(client: AsyncClient, image: bytes, due_s: float) -> Call:
 
 
 async def closed_loop(client: AsyncClient, image: bytes, callers: int, duration_s: float) -> list[Call]:
-    """So many callers, each with one call under way."""
+    """So many callers, each with one call in flight."""
     calls, end_s = [], time.monotonic() + duration_s
 
     async def call_again_and_again() -> None:
@@ -99,12 +99,12 @@ async def sent(client: AsyncClient) -> float:
 
 
 def percentiles_ms(calls: list[Call]) -> str:
-    """Three percentiles, for a figure."""
+    """Three percentiles, for a note."""
     return " / ".join(f"{np.percentile([c.duration_s for c in calls], q) * 1000:.0f}" for q in (50, 95, 99))
 
 
 async def test_what_is_too_much_is_refused_at_once(
-    start_server: Callable[..., TritonServer], image: bytes, figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], image: bytes, note: Callable[[str], None]
 ) -> None:
     """At five times the capacity memory is flat, accepted calls keep the bound, and then all is as before."""
     server = start_server()
@@ -124,13 +124,11 @@ async def test_what_is_too_much_is_refused_at_once(
         statistics.median(m for at_s, m in memory if begin_s <= at_s < begin_s + MINUTE_S)
         for begin_s in (began_s + MINUTE_S, ended_s - MINUTE_S)
     )
-    figure(
+    note(
         f"{len(calls)} calls at 5 × {capacity:.1f}/s in {LOAD_S:.0f} s: {len(accepted)} accepted in "
         f"{percentiles_ms(accepted)} ms, {len(refused)} refused in {percentiles_ms(refused)} ms (p50 / p95 / p99)"
     )
-    figure(
-        f"memory {early:.0f} MiB in the second minute, {late:.0f} MiB in the last; normal again after {back_s:.1f} s"
-    )
+    note(f"memory {early:.0f} MiB in the second minute, {late:.0f} MiB in the last; normal again after {back_s:.1f} s")
     assert {type(call.error) for call in refused} == {OverloadedError}
     assert "is overloaded" in str(refused[0].error)
     assert "retry later" in str(refused[0].error)
@@ -150,7 +148,7 @@ async def until_normal(client: AsyncClient, image: bytes, normal_s: float) -> fl
 
 
 async def test_retries_do_not_feed_the_overload(
-    start_server: Callable[..., TritonServer], image: bytes, figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], image: bytes, note: Callable[[str], None]
 ) -> None:
     """A client that repeats what is refused sends at most a fifth more than it was asked for, by the server's count."""
     server = start_server()
@@ -160,7 +158,5 @@ async def test_retries_do_not_feed_the_overload(
         calls = await open_loop(client, image, len(first), RETRY_S)  # a second, so five times the capacity
         sends = await sent(client) - before
     asked = len(first) + len(calls)
-    figure(
-        f"{asked} calls with retry_overload at five times the capacity: {sends:.0f} sent, {sends / asked:.3f} of them"
-    )
+    note(f"{asked} calls with retry_overload at five times the capacity: {sends:.0f} sent, {sends / asked:.3f} of them")
     assert asked < sends <= 1.2 * asked

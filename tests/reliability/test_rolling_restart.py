@@ -21,10 +21,10 @@ from resnet_serve.ports import free_ports
 
 from .test_fleet import answered
 
-pytestmark = [pytest.mark.fleet, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
-NAME = "fleet.test"
+NAME = "servers.test"
 DURATION_S = 600.0
 IN_USE = 6  # answers of a server that has come back: more than the probes
 NOTICED_S = 60.0
@@ -36,7 +36,7 @@ needs_namespaces = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def fleet(repository: Path) -> Iterator[list[TritonServer]]:
+def servers(repository: Path) -> Iterator[list[TritonServer]]:
     """Three servers with the same ports on three addresses."""
     port = free_ports(HOSTS[0], 1)[0]
     models = ("--model-control-mode=explicit", "--load-model=resnet50")
@@ -75,12 +75,12 @@ def wait_until(is_so: Callable[[], bool], what: str) -> None:
         time.sleep(0.2)
 
 
-def tell(figure: Callable[[str], None], found: dict[str, object], restarts: int) -> None:
-    """Note the figures, and hold the promise."""
+def tell(note: Callable[[str], None], found: dict[str, object], restarts: int) -> None:
+    """Note the results, and hold the promise."""
     durations_s = np.array(found["durations_s"])
     p50, p99 = np.percentile(durations_s, [50, 99])
     failed = sum(found["failures"].values())
-    figure(
+    note(
         f"{restarts} restarts of three servers under {len(durations_s)} calls: {failed} failed, "
         f"p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, longest {durations_s.max():.2f} s"
     )
@@ -88,24 +88,24 @@ def tell(figure: Callable[[str], None], found: dict[str, object], restarts: int)
 
 
 def test_a_rolling_restart_loses_no_call(
-    fleet: list[TritonServer], images: dict[str, Path], figure: Callable[[str], None]
+    servers: list[TritonServer], images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
     """Servers go without a warning to the callers, again and again, for ten minutes."""
-    url = ",".join(server.grpc_url for server in fleet)
+    url = ",".join(server.grpc_url for server in servers)
     began_s, restarts = time.monotonic(), 0
     with calling(*caller(url, images["cat"])) as found:
-        while restarts < len(fleet) or time.monotonic() - began_s < DURATION_S:
-            server = fleet[restarts % len(fleet)]
+        while restarts < len(servers) or time.monotonic() - began_s < DURATION_S:
+            server = servers[restarts % len(servers)]
             server.restart()
             restarts += 1
             before = answered(server)
             wait_until(lambda s=server, b=before: answered(s) >= b + IN_USE, "a server that is back gets no calls")
-    tell(figure, found, restarts)
+    tell(note, found, restarts)
 
 
 @needs_namespaces
 def test_callers_follow_a_name(
-    fleet: list[TritonServer], images: dict[str, Path], tmp_path: Path, figure: Callable[[str], None]
+    servers: list[TritonServer], images: dict[str, Path], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
     """Each server leaves the name, is restarted when nobody calls it any more, and comes back to the name."""
     hosts = tmp_path / "hosts"
@@ -114,10 +114,10 @@ def test_callers_follow_a_name(
         hosts.write_text("".join(f"{address} {NAME}\n" for address in addresses))
 
     publish(list(HOSTS))
-    port = fleet[0].grpc_url.rsplit(":", 1)[1]
+    port = servers[0].grpc_url.rsplit(":", 1)[1]
     mounted = ["unshare", "--mount", "bash", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]
     with calling(*mounted, *caller(f"dns:///{NAME}:{port}", images["cat"])) as found:
-        for server in fleet:
+        for server in servers:
             host = server.config.host
             publish([address for address in HOSTS if address != host])
             counts = [answered(server)]
@@ -131,4 +131,4 @@ def test_callers_follow_a_name(
             before = answered(server)
             publish(list(HOSTS))
             wait_until(lambda s=server, b=before: answered(s) >= b + IN_USE, "a server is not found by the name")
-    tell(figure, found, len(fleet))
+    tell(note, found, len(servers))

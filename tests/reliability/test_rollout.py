@@ -165,7 +165,7 @@ def refused(service: Service, result: subprocess.CompletedProcess[str], reason: 
     assert [path.name for path in service.directory.glob("refused-2*")]
 
 
-def test_a_bad_version_is_never_seen(service: Service, figure: Callable[[str], None]) -> None:
+def test_a_bad_version_is_never_seen(service: Service, note: Callable[[str], None]) -> None:
     """It is refused, and during the comparison no client gets an answer of it."""
     service.place(changed(service.file, shifted))
     observed = Observed(service.client)
@@ -178,10 +178,10 @@ def test_a_bad_version_is_never_seen(service: Service, figure: Callable[[str], N
     assert not ensemble.failed + network.failed
     assert {index for index, _ in observed.seen} == {CAT}
     longest_s = max(call.duration_s for call in calls)
-    figure(f"0 of {len(calls)} calls failed, none saw version 2, the longest took {longest_s:.1f} s")
+    note(f"0 of {len(calls)} calls failed, none saw version 2, the longest took {longest_s:.1f} s")
 
 
-def test_a_corrupt_version_leaves_the_old_one_serving(service: Service, figure: Callable[[str], None]) -> None:
+def test_a_corrupt_version_leaves_the_old_one_serving(service: Service, note: Callable[[str], None]) -> None:
     """A truncated file is refused with the runtime's reason, and no request fails."""
     content = service.file.read_bytes()
     service.place(content[: len(content) // 2])
@@ -191,10 +191,10 @@ def test_a_corrupt_version_leaves_the_old_one_serving(service: Service, figure: 
         ensemble.wait_for(5)
     refused(service, result, ".* cannot be loaded: .+")
     assert not ensemble.failed + network.failed
-    figure(f"0 of {len(ensemble.calls + network.calls)} calls failed")
+    note(f"0 of {len(ensemble.calls + network.calls)} calls failed")
 
 
-def test_a_good_version_comes_without_a_failed_request(service: Service, figure: Callable[[str], None]) -> None:
+def test_a_good_version_comes_without_a_failed_request(service: Service, note: Callable[[str], None]) -> None:
     """Every answer is one version's or the other's, the new one's from the switch on; going back likewise."""
     service.place(changed(service.file, sharpened))
     observed = Observed(service.client)
@@ -227,7 +227,7 @@ def test_a_good_version_comes_without_a_failed_request(service: Service, figure:
     assert_switched_once(observed.answers[:forth], last)
     assert_switched_once(observed.answers[forth - 1 :], first)
     longest_s = max(call.duration_s for call in ensemble.calls + network.calls)
-    figure(
+    note(
         f"0 of {len(ensemble.calls)} calls of the ensemble failed in a rollout of {rollout_s:.0f} s and a way back "
         f"of {back_s:.0f} s, the longest took {longest_s:.1f} s"
     )

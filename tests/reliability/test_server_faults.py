@@ -53,7 +53,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 @pytest.mark.parametrize("model", ["preprocess", "network_onnx"])
 def test_a_dead_worker_is_replaced_under_load(
-    start_server: Callable[..., TritonServer], images: dict[str, Path], model: str, figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], images: dict[str, Path], model: str, note: Callable[[str], None]
 ) -> None:
     """Service is back within 10 s after ``kill -9``; meanwhile calls fail, but none is answered wrongly."""
     server = start_server()
@@ -73,7 +73,7 @@ def test_a_dead_worker_is_replaced_under_load(
     back_s = min(call.sent_s + call.duration_s for call in callers.calls if _is_good(call, killed_s)) - killed_s
     quiet_s = max((call.sent_s + call.duration_s - killed_s for call in callers.failed), default=0.0)
     wrong = [call for call in callers.calls if call.error is None and call.index != right]
-    figure(
+    note(
         f"first answer to a call sent after the kill: {back_s:.1f} s; last failure {quiet_s:.1f} s after it; "
         f"{len(callers.failed)} of {len(callers.calls)} calls failed, {len(wrong)} wrong"
     )
@@ -87,7 +87,7 @@ def _is_good(call: object, since_s: float) -> bool:
 
 @pytest.mark.parametrize("model", ["preprocess", "network_onnx"])
 def test_readiness_is_false_meanwhile(
-    start_server: Callable[..., TritonServer], model: str, figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], model: str, note: Callable[[str], None]
 ) -> None:
     """Triton's own flag stays true; ours, and the container's healthcheck, ask for an answer and get none."""
     server = start_server()
@@ -104,7 +104,7 @@ def test_readiness_is_false_meanwhile(
             os.kill(watchdog, signal.SIGCONT)
         begin_s = time.monotonic()
         client.wait_until_ready(timeout_s=WAIT_S)
-        figure(f"Triton's flag {health.model_ready}, ours {health.ok}; ready {time.monotonic() - begin_s:.1f} s later")
+        note(f"Triton's flag {health.model_ready}, ours {health.ok}; ready {time.monotonic() - begin_s:.1f} s later")
         assert (health.model_ready, health.ok, code) == (True, False, 1)
         assert subprocess.run(healthcheck, capture_output=True, timeout=WAIT_S, check=False).returncode == 0
 
@@ -142,9 +142,9 @@ def many(images: dict[str, Path], tmp_path: Path) -> list[Path]:
 
 @pytest.mark.timeout(900)
 def test_a_killed_server_loses_no_image(
-    repository: Path, many: list[Path], tmp_path: Path, figure: Callable[[str], None]
+    repository: Path, many: list[Path], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
-    """With ``--restart`` it comes back; each of 2,000 images under way has one outcome, in order, none wrong."""
+    """With ``--restart`` it comes back; each of 2,000 images in flight has one outcome, in order, none wrong."""
     with resnet_serve(repository, tmp_path / "stderr", "--restart") as (process, url):
         with Client(url, timeout_s=WAIT_S, max_attempts=1000) as client:
             kinds = {path.name: client.classify(path).top.index for path in many[:4]}
@@ -164,7 +164,7 @@ def test_a_killed_server_loses_no_image(
         if outcome.ok and outcome.result.top.index != right[outcome.source.name.split("-")[1]]
     ]
     kinds_of_failure = dict(collections.Counter(type(error).__name__ for error in failed))
-    figure(
+    note(
         f"{len(outcomes)} outcomes for {IMAGES} images, {len(failed)} failed {kinds_of_failure}, {len(wrong)} wrong; "
         f"nothing for {gap_s:.1f} s; {IMAGES / (times[-1] - times[0]):.1f} images/s"
     )
@@ -175,7 +175,7 @@ def test_a_killed_server_loses_no_image(
 
 
 def test_a_server_that_takes_no_grpc_connections_is_started_again(
-    repository: Path, tmp_path: Path, figure: Callable[[str], None]
+    repository: Path, tmp_path: Path, note: Callable[[str], None]
 ) -> None:
     """A server that lives on and answers nothing, here a stopped one, is ended after half a minute and comes back."""
     with (
@@ -188,11 +188,11 @@ def test_a_server_that_takes_no_grpc_connections_is_started_again(
         wait_for(lambda: "accepts no gRPC connections" in (tmp_path / "stderr").read_text(), "nobody noticed")
         noticed_s = time.monotonic() - stopped_s
         client.wait_until_ready(timeout_s=WAIT_S)
-        figure(f"noticed after {noticed_s:.0f} s, ready again after {time.monotonic() - stopped_s:.0f} s")
+        note(f"noticed after {noticed_s:.0f} s, ready again after {time.monotonic() - stopped_s:.0f} s")
 
 
 def test_sigterm_answers_what_was_accepted(
-    repository: Path, many: list[Path], tmp_path: Path, figure: Callable[[str], None]
+    repository: Path, many: list[Path], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
     """Requests inside are answered; later ones, too, or they are told that server or model is gone, nothing else."""
     count = 32
@@ -212,7 +212,7 @@ def test_sigterm_answers_what_was_accepted(
                 late.append(latecomer.classify(many[0]))
             time.sleep(0.1)
         assert process.returncode == 0
-    figure(
+    note(
         f"{sum(outcome.ok for outcome in answered)} of {count} accepted images answered, ended "
         f"{time.monotonic() - begin_s:.1f} s after SIGTERM"
     )

@@ -46,7 +46,7 @@ def test_variants_lose_next_to_nothing(
     networks: dict[str, Network],
     pixels: np.ndarray,
     imagenet_sample: list[LabelledImage],
-    figure: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> None:
     """Top-1 on ImageNet images, none of them used for calibration: half a point less at most, the same on 98 %."""
     expected = np.array([image.class_index for image in imagenet_sample])
@@ -54,7 +54,7 @@ def test_variants_lose_next_to_nothing(
     right = {name: 100 * float((guess == expected).mean()) for name, guess in top1.items()}
     same = {name: 100 * float((guess == top1[PLAIN]).mean()) for name, guess in top1.items()}
     for name in OPENVINO_VARIANTS:
-        figure(f"top-1 {right[PLAIN]:.1f} % in float, {right[name]:.1f} % in {name}, the same on {same[name]:.1f} %")
+        note(f"top-1 {right[PLAIN]:.1f} % in float, {right[name]:.1f} % in {name}, the same on {same[name]:.1f} %")
         assert right[PLAIN] - right[name] <= 0.5
         assert same[name] >= 98
 
@@ -86,12 +86,12 @@ def test_no_pair_of_products_overflows(variant_repository: Path, pixels: np.ndar
 
 
 def test_variants_in_fewer_bits_are_faster(
-    networks: dict[str, Network], pixels: np.ndarray, figure: Callable[[str], None]
+    networks: dict[str, Network], pixels: np.ndarray, note: Callable[[str], None]
 ) -> None:
     """In turns in one run, so that whatever else the machine does falls on all."""
     speeds = default_model.measure(networks, pixels[:BATCH])
     for name in OPENVINO_VARIANTS:
-        figure(f"{name} executes a batch of {BATCH} {speeds[name] / speeds[PLAIN]:.2f} times as fast as float")
+        note(f"{name} executes a batch of {BATCH} {speeds[name] / speeds[PLAIN]:.2f} times as fast as float")
     assert speeds["int8"] > 1.1 * speeds[PLAIN]
     if has_bfloat16():
         assert speeds["bf16"] > 1.1 * speeds[PLAIN]

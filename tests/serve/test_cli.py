@@ -23,9 +23,9 @@ THREADS = len(os.sched_getaffinity(0)) + 1
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--exit-after",), "--exit-after stops after the command of --then"),
-        (("--then", ""), "argument --then: it names no command"),
-        (("--then", "sh -c 'true"), "argument --then: No closing quotation"),
+        (("--exit-after",), "--exit-after stops after the command of --run"),
+        (("--run", ""), "argument --run: it names no command"),
+        (("--run", "sh -c 'true"), "argument --run: No closing quotation"),
         (("--port", "many"), "argument --port: invalid int value: 'many'"),
         (("--open-apis", "metadata,models"), "argument --open-apis: invalid name 'models': expected none, all, or "),
         (("--model-config-name", "configs/tuned"), "argument --model-config-name: 'configs/tuned' is not a name"),
@@ -52,10 +52,10 @@ def test_parser_refuses_wrong_usage(
 
 def test_config_of_reads_the_options(tmp_path: Path) -> None:
     """The command is split into words; what follows -- is Triton's; `none` names no model config."""
-    options = ["--then", "sh -c 'exit 3'", "--exit-after", "--ready-timeout-s", "0.5", "--exit-timeout-s", "0"]
+    options = ["--run", "sh -c 'exit 3'", "--exit-after", "--ready-timeout-s", "0.5", "--exit-timeout-s", "0"]
     options += ["--model-config-name", "none", "--open-apis", "none", "--admin-token-file", str(tmp_path / "token")]
     args = parser().parse_args([*options, "--", "--log-verbose=1"])
-    assert (args.then, args.exit_after) == (["sh", "-c", "exit 3"], True)
+    assert (args.run, args.exit_after) == (["sh", "-c", "exit 3"], True)
     config = config_of(args, tmp_path / "log")
     assert (config.ready_timeout_s, config.exit_timeout_s, config.log) == (0.5, 0, tmp_path / "log")
     assert (config.model_config_name, config.open_apis, config.triton_args) == ("", (), ("--log-verbose=1",))
@@ -64,17 +64,17 @@ def test_config_of_reads_the_options(tmp_path: Path) -> None:
 
 
 def test_help_states_that_no_shell_runs_the_command() -> None:
-    """Else `--then "cmd | tee log"` would be a riddle."""
+    """Else `--run "cmd | tee log"` would be a riddle."""
     assert "no shell runs it" in " ".join(parser().format_help().split())
 
 
 @pytest.fixture(scope="module")
 def running(repository_copy: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server with a network of too many threads, whose command of ``--then`` fails; tests leave it as it is."""
+    """A server with a network of too many threads, whose command of ``--run`` fails; tests leave it as it is."""
     repository_copy.add("preprocess")
     add_network(repository_copy.folder, "network", intra_op_thread_count=str(THREADS))
     folder = tmp_path_factory.mktemp("running")
-    with serve(folder, repository_copy.folder, "--then", "false", "--", "--log-verbose=1") as found:
+    with serve(folder, repository_copy.folder, "--run", "false", "--", "--log-verbose=1") as found:
         yield found
 
 
@@ -173,19 +173,19 @@ def test_next_start_removes_what_killed_processes_left(serving: Callable, one_mo
         wait_for_end(below)
         assert folder.exists()
         assert running.shared_memory()
-        assert run(one_model, "--then", "true", "--exit-after").returncode == 0
+        assert run(one_model, "--run", "true", "--exit-after").returncode == 0
         assert not running.shared_memory()
         assert not list(temporary.iterdir())
 
 
 def test_exit_after_returns_the_exit_code_of_then(one_model: Path, temporary: Path) -> None:
     """A temporary log is kept if the command failed."""
-    assert run(one_model, "--then", "sh -c 'exit 42'", "--exit-after").returncode == 42
+    assert run(one_model, "--run", "sh -c 'exit 42'", "--exit-after").returncode == 42
     assert [path.suffix for path in temporary.iterdir()] == [".log"]
 
 
 def writing(folder: Path, code: str) -> tuple[str, Path]:
-    """Return a command of ``--then`` that runs this code, and the file that the code knows as ``written``."""
+    """Return a command of ``--run`` that runs this code, and the file that the code knows as ``written``."""
     script, written = folder / "then.py", folder / "then.txt"
     script.write_text(f"import os, pathlib, signal, sys\nwritten = pathlib.Path({str(written)!r})\n{code}")
     return f"{sys.executable} {script}", written
@@ -200,7 +200,7 @@ def test_then_has_address_and_token_and_ends_by_itself(serving: Callable, one_mo
         "written.touch()\n"
         "signal.pause()",
     )
-    with serving(one_model, "--then", command) as running:
+    with serving(one_model, "--run", command) as running:
         wait_for(written.exists, "the command did not run")
         assert running.stop() == 0
     assert written.read_text() == f"{running.url('gRPC')} {os.environ['RESNET_ADMIN_TOKEN']} a report"
@@ -209,7 +209,7 @@ def test_then_has_address_and_token_and_ends_by_itself(serving: Callable, one_mo
 def test_exit_after_returns_the_signal_that_stopped_then(serving: Callable, one_model: Path, tmp_path: Path) -> None:
     """A script that goes on after success must not take an interrupted command for one."""
     command, written = writing(tmp_path, "written.touch()\nsignal.pause()")
-    with serving(one_model, "--then", command, "--exit-after") as running:
+    with serving(one_model, "--run", command, "--exit-after") as running:
         wait_for(written.exists, "the command did not run")
         assert running.stop() == 128 + signal.SIGTERM
 

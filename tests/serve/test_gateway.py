@@ -349,8 +349,8 @@ def test_bodies_in_flight_are_bounded_together(server: TritonServer, cat: bytes,
         eventually(lambda: gateway.post("/v1/classify", cat).status == 200)
 
 
-def _with_a_backlog_of_one(config: pb.ModelConfig) -> None:
-    config.parameters["max_backlog"].string_value = "1"
+def _with_a_queue_of_one(config: pb.ModelConfig) -> None:
+    config.parameters["max_queue_size"].string_value = "1"
 
 
 @pytest.fixture
@@ -359,7 +359,7 @@ def own_server(repository_copy: Any, cat: bytes) -> Iterator[TritonServer]:
     if not list(repository_copy.folder.iterdir()):
         for model in ("resnet50", "network_onnx"):
             repository_copy.add(model)
-        repository_copy.add("preprocess", change=_with_a_backlog_of_one)
+        repository_copy.add("preprocess", change=_with_a_queue_of_one)
         labels = repository_copy.folder / "resnet50/labels.txt"
         labels.unlink()  # it may be a link to the built repository's
         labels.write_text("\x1b[31mcat\x07\N{RIGHT-TO-LEFT OVERRIDE}\n" * 1000, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Restarts and the command of ``--then``, without a server: how long they wait, what ends them."""
+"""Restarts and the command of ``--run``, without a server: how long they wait, what ends them."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ def test_wait_begins_with_the_first_pause_after_steady_service(
 def test_run_goes_on_while_the_server_is_started_again(warned: list[str], error: Exception | None) -> None:
     """The exit code of the command counts, and is not held up by a server that does not start again."""
     assert made(FakeServer(itertools.repeat(error)), warned).run(EXIT_7) == 7
-    assert warned[-1] == "the command of --then ended with exit code 7"
+    assert warned[-1] == "the command of --run ended with exit code 7"
 
 
 def test_run_reports_a_program_that_cannot_be_run(warned: list[str]) -> None:
     """With the exit code that a shell has for it."""
     assert made(FakeServer([]), warned, restart=False).run(["/nowhere/program"]) == 127
-    assert warned[0].startswith("--then could not be run: ")
+    assert warned[0].startswith("--run could not be run: ")
 
 
 def test_run_ends_the_command_if_the_server_cannot_be_started_again(warned: list[str]) -> None:

@@ -17,13 +17,13 @@ def preprocess_files() -> dict[str, Path]:
 
     Its own files are ``model_repository/preprocess/1`` in a checkout; the wheel has a copy of them here.
     """
-    own = {name: _FOLDER / "preprocess" / name for name in ("model.py", "allocator.py", "backlog.py")}
+    own = {name: _FOLDER / "preprocess" / name for name in ("model.py", "allocator.py", "admission.py")}
     return own | preprocessing_files()
 
 
 def check_files() -> dict[str, Path]:
     """The files of the model ``preprocess_check``, likewise."""
-    own = {"model.py": _FOLDER / "preprocess_check.py", "backlog.py": _FOLDER / "preprocess/backlog.py"}
+    own = {"model.py": _FOLDER / "preprocess_check.py", "admission.py": _FOLDER / "preprocess/admission.py"}
     return own | preprocessing_files()
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import preprocessing
 import triton_python_backend_utils as pb_utils
-from backlog import Backlog
+from admission import Admission
 
 _IMAGE = "IMAGE"
 _ENCODED = "ENCODED"
@@ -39,7 +39,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         self._limits = preprocessing.Limits.from_parameters(parameters)
-        self._backlog = Backlog.from_parameters(parameters, config["instance_group"][0]["count"])
+        self._admission = Admission.from_parameters(parameters, config["instance_group"][0]["count"])
         # Held, because its counters end with it. The family is that of `preprocess`, which dashboard and alerts know.
         self._family = pb_utils.MetricFamily(
             name="resnet_refused_images_total",
@@ -60,7 +60,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Let threads and connection go; Triton calls this when it unloads the model."""
         self._pool.shutdown()
-        self._backlog.close()
+        self._admission.close()
 
     def _answer(self, request: Any) -> Any:
         try:
@@ -68,7 +68,7 @@ class TritonPythonModel:
         except Exception as exc:  # noqa: BLE001  # lengths inside the tensor that lie
             message = f"{IMAGE_PREFIX}the image cannot be read from the request: {exc}"
             return _error(message, pb_utils.TritonError.INVALID_ARG)
-        if (why := self._backlog.refusal(len(images), request.timeout() / 1e6)) is not None:
+        if (why := self._admission.refusal(len(images), request.timeout() / 1e6)) is not None:
             self._refused["overload"].increment(len(images))
             return _error(OVERLOAD_PREFIX + why, pb_utils.TritonError.UNAVAILABLE)
         try:

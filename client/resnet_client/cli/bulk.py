@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_in_flight(parser)
     add("--part-size", type=int, default=1000, metavar="N", help="rows written at once (default: 1000)")
     about = "how long all servers may be unavailable, in seconds (default: 300)"
-    add("--patience-s", dest="unavailable_timeout_s", type=float, default=300.0, metavar="S", help=about)
+    add("--unavailable-timeout-s", dest="unavailable_timeout_s", type=float, default=300.0, metavar="S", help=about)
     add("--restart", action="store_true", help="discard an earlier run instead of resuming it")
     add("--engine", choices=("local", "ray"), default="local", help="one process or a Ray cluster (default: local)")
     add("--workers", type=int, metavar="N", help="with --engine ray: number of processes (default: one on each node)")

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 
 def _metrics_url(endpoint: Endpoint, option: str | None) -> str | None:
-    """Argument > environment, which ``resnet-serve --then`` sets > Triton's default port; None for ``none``."""
+    """Argument > environment, which ``resnet-serve --run`` sets > Triton's default port; None for ``none``."""
     url = option or os.environ.get(_METRICS_VARIABLE)
     if not url:
         host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host

@@ -62,8 +62,8 @@ def run(options: argparse.Namespace) -> ExitCode:
     else:
         _show_lines(evaluation)
     for report in evaluation.reports:
-        for sentence in report.failures.values():
-            warn(f"resnet-client: {report.model}: {sentence}")
+        for message in report.failures.values():
+            warn(f"resnet-client: {report.model}: {message}")
     return ExitCode.SOME_FAILED if any(report.failures for report in evaluation.reports) else ExitCode.OK
 
 

@@ -46,7 +46,7 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """What the commands over images share."""
-    # No type=Path: it would make `https:/` of `https://`, and the sentence about URLs would not appear.
+    # No type=Path: it would make `https:/` of `https://`, and the message about URLs would not appear.
     parser.add_argument("paths", nargs="+", type=named, metavar="PATH", help="image, or folder to search for images")
     add_in_flight(parser)
 

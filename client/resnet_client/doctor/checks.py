@@ -130,14 +130,14 @@ def never_batched(statistics: Statistics, configs: Configs) -> Problems:
 
 
 def queue_limit(configs: Configs) -> Problems:
-    """Nothing limits how many requests wait, or a queue policy does so next to ``max_backlog``, and delays requests."""
-    limits_backlog = any(_parameter(config, "max_backlog") for config in configs.values())
+    """Nothing limits the waiting requests, or a queue policy does next to ``max_queue_size`` and delays requests."""
+    limits_queue = any(_parameter(config, "max_queue_size") for config in configs.values())
     for name, config in _models(configs):
         policy = config.get("dynamic_batching", {}).get("default_queue_policy")
-        if limits_backlog and policy is not None:
-            yield name, "it has a default_queue_policy, although max_backlog limits the queue already"
-        elif not limits_backlog and not int((policy or {}).get("max_queue_size", 0)):
-            yield name, "neither max_queue_size nor the parameter max_backlog limits its queue"
+        if limits_queue and policy is not None:
+            yield name, "it has a default_queue_policy, although max_queue_size limits the queue already"
+        elif not limits_queue and not int((policy or {}).get("max_queue_size", 0)):
+            yield name, "neither max_queue_size nor the parameter max_queue_size limits its queue"
 
 
 def no_warmup(configs: Configs) -> Problems:

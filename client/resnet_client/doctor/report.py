@@ -139,8 +139,8 @@ CHECKS = (
     Check(
         checks.queue_limit,
         "performance",
-        cause="without a limit overload makes every request wait longer; a policy next to max_backlog delays requests",
-        fix="build the repository with resnet-build, which sets max_backlog and no default_queue_policy",
+        cause="without a limit, overload delays every request; so does a policy next to max_queue_size",
+        fix="build the repository with resnet-build, which sets max_queue_size and no default_queue_policy",
     ),
     Check(
         checks.no_warmup,

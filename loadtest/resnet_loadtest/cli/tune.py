@@ -120,5 +120,5 @@ def _become_server(arguments: argparse.Namespace, model: str) -> NoReturn:
     if program is None:
         raise LoadTestError("there is no resnet-serve: pip install 'resnet50-triton[serve]', or give a --url")
     command = shlex.join([sys.executable, "-m", "resnet_loadtest", *arguments.argv, _NO_START])
-    server = [program, "--repository", str(arguments.repository), "--port", "0", "--then", command, "--exit-after"]
+    server = [program, "--repository", str(arguments.repository), "--port", "0", "--run", command, "--exit-after"]
     os.execv(program, [*server, "--", "--model-control-mode=explicit", f"--load-model={model}"])  # noqa: S606  # no shell

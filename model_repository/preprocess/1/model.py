@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import preprocessing
 import triton_python_backend_utils as pb_utils
+from admission import Admission
 from allocator import keep_memory
-from backlog import Backlog
 
 _IMAGE = "IMAGE"
 _PIXELS = "PIXELS__0"
@@ -44,7 +44,7 @@ class TritonPythonModel:
                 "the preprocessing config and its hash disagree: run resnet-build again"
             )
         self._limits = preprocessing.Limits.from_parameters(parameters)
-        self._backlog = Backlog.from_parameters(parameters, config["instance_group"][0]["count"])
+        self._admission = Admission.from_parameters(parameters, config["instance_group"][0]["count"])
         # Held, because its counters end with it.
         self._family = pb_utils.MetricFamily(
             name="resnet_refused_images_total",
@@ -66,7 +66,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Let threads and connection go; Triton calls this when it unloads the model."""
         self._pool.shutdown()
-        self._backlog.close()
+        self._admission.close()
 
     def _start(self, request: Any, *, is_alone: bool) -> Any:
         """Start the request's images, whatever the shape of its batch, or answer at once that it is refused."""
@@ -78,7 +78,7 @@ class TritonPythonModel:
                 preprocessing.InvalidImageError(f"the image cannot be read from the request: {exc}")
             )
             return [unreadable]
-        if (why := self._backlog.refusal(len(encoded), request.timeout() / 1e6)) is not None:
+        if (why := self._admission.refusal(len(encoded), request.timeout() / 1e6)) is not None:
             self._refused["overload"].increment(len(encoded))
             return _error(OVERLOAD_PREFIX + why, pb_utils.TritonError.UNAVAILABLE)
         submit = _at_once if is_alone and len(encoded) == 1 else self._pool.submit

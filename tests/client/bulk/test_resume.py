@@ -193,7 +193,7 @@ def test_resume_keeps_parts_of_a_run_that_gave_up(bulk, folder, served):
     """Parts that were complete when the servers became unavailable are not sent again."""
     served.fail = lambda _: UNAVAILABLE if len(served.received) > 12 else None
     options = ("images", "--part-size", 5, "--max-in-flight", 1)
-    bulk(*options, "--max-attempts", 1, "--patience-s", 0, code=ExitCode.NOT_READY)
+    bulk(*options, "--max-attempts", 1, "--unavailable-timeout-s", 0, code=ExitCode.NOT_READY)
     served.fail = lambda _: None
     served.received.clear()
     assert bulk(*options)["index"].to_pylist() == NUMBERS

@@ -149,7 +149,7 @@ def test_bulk_writes_a_row_for_a_refused_request(bulk, one, served):
 def test_bulk_ends_when_servers_stay_unavailable(bulk, one, served, tmp_path):
     """After the timeout, without rows for images that were not answered."""
     served.fail = lambda _: UNAVAILABLE
-    bulk(one, "--max-attempts", 1, "--patience-s", 0, code=ExitCode.NOT_READY)
+    bulk(one, "--max-attempts", 1, "--unavailable-timeout-s", 0, code=ExitCode.NOT_READY)
     assert not (tmp_path / "results.parquet").exists()
     served.fail = lambda _: None
     assert bulk(one)["index"].to_pylist() == [7]
@@ -159,7 +159,7 @@ def test_bulk_goes_on_after_an_image_that_servers_fail_on(bulk, tmp_path, served
     """While the model answers others, it becomes a row with an error."""
     served.fail = lambda content: INTERNAL if content[0] == 9 else None
     write_parquet(tmp_path / "in.parquet", [bytes([9])] + [bytes([1])] * 100)
-    rows = bulk("in.parquet", "--patience-s", 0.05, code=ExitCode.SOME_FAILED)
+    rows = bulk("in.parquet", "--unavailable-timeout-s", 0.05, code=ExitCode.SOME_FAILED)
     assert rows["error"].to_pylist().count(None) == 100
     assert "it fell over" in rows["error"][0].as_py()
 

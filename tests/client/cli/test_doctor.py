@@ -16,7 +16,7 @@ from resnet_client.__main__ import main
     ],
 )
 def test_doctor_prefers_argument_to_environment_to_default_metrics_url(monkeypatch, arguments, variable, expected):
-    """``resnet-serve --then`` sets the variable."""
+    """``resnet-serve --run`` sets the variable."""
     urls = []
 
     def take(_, metrics_url):

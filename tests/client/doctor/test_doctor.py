@@ -121,8 +121,8 @@ FAULTS = {
 }
 
 
-def remove_backlog_limit(config):
-    del config.parameters["max_backlog"]
+def remove_queue_limit(config):
+    del config.parameters["max_queue_size"]
 
 
 def edit_network(config):
@@ -146,7 +146,7 @@ def call_broken_step(config):
 def faulty(repository_copy):
     folder: Path = repository_copy.folder
     models = [
-        ("preprocess", "", remove_backlog_limit),
+        ("preprocess", "", remove_queue_limit),
         ("preprocess", "broken_step", remove_parameters),
         ("network_onnx", "", edit_network),
         ("resnet50", "", None),

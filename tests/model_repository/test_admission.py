@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from resnet_build.python_models.preprocess import backlog
-from resnet_build.python_models.preprocess.backlog import Backlog
+from resnet_build.python_models.preprocess import admission
+from resnet_build.python_models.preprocess.admission import Admission
 
 
 class Metrics:
@@ -66,13 +66,13 @@ def metrics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metrics]:
 
 
 @pytest.fixture
-def make_door(metrics: Metrics) -> Iterator[Callable[..., Backlog]]:
-    """Doors that look at the page, by the parameters of a configuration."""
-    with contextlib.ExitStack() as open_doors:
+def make_admission(metrics: Metrics) -> Iterator[Callable[..., Admission]]:
+    """Admission that reads the page, by the parameters of a configuration."""
+    with contextlib.ExitStack() as opened:
 
-        def make(limit: int | None = 10, max_wait_ms: int = 60_000, doors: int = 1) -> Backlog:
-            parameters = {} if limit is None else {"max_backlog": str(limit), "max_wait_ms": str(max_wait_ms)}
-            return open_doors.enter_context(contextlib.closing(Backlog.from_parameters(parameters, doors)))
+        def make(limit: int | None = 10, max_wait_ms: int = 60_000, instances: int = 1) -> Admission:
+            parameters = {} if limit is None else {"max_queue_size": str(limit), "max_wait_ms": str(max_wait_ms)}
+            return opened.enter_context(contextlib.closing(Admission.from_parameters(parameters, instances)))
 
         yield make
 
@@ -81,7 +81,7 @@ def make_door(metrics: Metrics) -> Iterator[Callable[..., Backlog]]:
 def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A clock that moves only when it is told to."""
     now_s = [1000.0]
-    monkeypatch.setattr(backlog.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(admission.time, "monotonic", lambda: now_s[0])
 
     def forward(seconds: float) -> None:
         now_s[0] += seconds
@@ -90,141 +90,141 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def test_as_many_are_admitted_as_may_wait(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """One look is enough for all of them; the first above the limit is refused, with the number that waits."""
-    door = make_door()
-    assert [door.refusal(1) for _ in range(10)] == [None] * 10
+    admission = make_admission()
+    assert [admission.refusal(1) for _ in range(10)] == [None] * 10
     assert metrics.looks == 1
     metrics.waiting["network_onnx"] = 7
     metrics.waiting["preprocess"] = 3
     pass_time(0.02)
-    assert door.refusal(1) == "10 images are waiting already; retry later or send fewer images at once"
+    assert admission.refusal(1) == "10 images are waiting already; retry later or send fewer images at once"
     metrics.waiting["network_onnx"] = 6
     pass_time(0.02)
-    assert door.refusal(1) is None
-    assert door.refusal(1) is not None
+    assert admission.refusal(1) is None
+    assert admission.refusal(1) is not None
 
 
 def test_refusing_costs_hardly_a_look(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """Thousands that are refused within a moment are refused by one look."""
     metrics.waiting["network_int8"] = 50
-    door = make_door()
-    assert all(door.refusal(1) for _ in range(1000))
+    admission = make_admission()
+    assert all(admission.refusal(1) for _ in range(1000))
     pass_time(0.001)
-    assert door.refusal(1)
+    assert admission.refusal(1)
     assert metrics.looks == 1
 
 
 def test_a_server_that_is_slow_to_tell_is_asked_less_often(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """A look of 40 ms earns 160 ms of refusals without one; else each of them would wait for a look of its own."""
     metrics.waiting["network_int8"] = 50
     metrics.on_look = lambda: pass_time(0.04)
-    door = make_door()
+    admission = make_admission()
     for _ in range(15):
-        assert door.refusal(1)
+        assert admission.refusal(1)
         pass_time(0.01)
     assert metrics.looks == 1
     pass_time(0.02)
-    assert door.refusal(1)
+    assert admission.refusal(1)
     assert metrics.looks == 2
 
 
 def test_a_look_is_not_believed_for_long(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """Others, who bring pixels, may have filled the queue since."""
-    door = make_door()
-    assert door.refusal(1) is None
+    admission = make_admission()
+    assert admission.refusal(1) is None
     metrics.waiting["network_onnx"] = 10
     pass_time(0.3)
-    assert door.refusal(1)
+    assert admission.refusal(1)
 
 
 def test_requests_of_many_images_count_as_many(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """What waits are requests, what is limited are images; an idle server takes a request of any size."""
-    door = make_door()
-    assert door.refusal(32) is None
+    admission = make_admission()
+    assert admission.refusal(32) is None
     metrics.waiting["network_onnx"] = 1
     for _ in range(20):
         pass_time(0.3)
-        refused = door.refusal(32)
+        refused = admission.refusal(32)
     assert refused == "32 images are waiting already; retry later or send fewer images at once"
 
 
 def test_a_wait_that_is_too_long_is_not_begun(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """The last requests took 0.8 s: whoever allows half a second is told so, whoever allows more waits."""
-    door = make_door(100)
-    assert door.refusal(1, 0.5) is None  # nobody knows yet how long it takes
+    admission = make_admission(100)
+    assert admission.refusal(1, 0.5) is None  # nobody knows yet how long it takes
     pass_time(0.3)
     metrics.done, metrics.taken_s = 5, 4.0
-    assert door.refusal(1, 0.5) == "the wait is 0.8 s, above 0.5 s; retry later or send fewer images at once"
-    assert door.refusal(1, 2.0) is None
-    assert door.refusal(1) is None
+    assert admission.refusal(1, 0.5) == "the wait is 0.8 s, above 0.5 s; retry later or send fewer images at once"
+    assert admission.refusal(1, 2.0) is None
+    assert admission.refusal(1) is None
     pass_time(0.3)
-    assert door.refusal(1, 0.5) is None  # nothing was done since, and nothing waits
+    assert admission.refusal(1, 0.5) is None  # nothing was done since, and nothing waits
 
 
 def test_what_took_long_long_ago_does_not_count(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """After a pause nobody is refused for what was before it; what the repository allows holds for all."""
-    door = make_door(max_wait_ms=700)
-    assert door.refusal(1, 0.5) is None
+    admission = make_admission(max_wait_ms=700)
+    assert admission.refusal(1, 0.5) is None
     pass_time(10)
     metrics.done, metrics.taken_s = 5, 4.0
-    assert door.refusal(1, 0.5) is None
+    assert admission.refusal(1, 0.5) is None
     pass_time(0.3)
     metrics.done, metrics.taken_s = 10, 8.0
-    assert door.refusal(1) == "the wait is 0.8 s, above 0.7 s; retry later or send fewer images at once"
+    assert admission.refusal(1) == "the wait is 0.8 s, above 0.7 s; retry later or send fewer images at once"
 
 
-def test_several_doors_share_the_room(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+def test_admission_is_shared_among_instances(
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """Instances admit side by side; together they do not admit more than may wait, nor much less than half of it."""
     metrics.waiting["network_onnx"] = 1
-    for door in [make_door(doors=3) for _ in range(3)]:
+    for each in [make_admission(instances=3) for _ in range(3)]:
         for _ in range(10):
-            metrics.waiting["network_onnx"] += door.refusal(1) is None
+            metrics.waiting["network_onnx"] += each.refusal(1) is None
     assert 5 <= metrics.waiting["network_onnx"] <= 10
 
 
-def test_doors_that_look_at_the_same_time_do_not_admit_too_many(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+def test_admission_of_instances_that_look_at_the_same_time_is_bounded(
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """Each takes its share of the room that all of them see."""
     metrics.waiting["network_onnx"] = 6
-    doors = [make_door(12, doors=3) for _ in range(3)]
-    assert sum(door.refusal(1) is None for _ in range(10) for door in doors) == 6
+    instances = [make_admission(12, instances=3) for _ in range(3)]
+    assert sum(admission.refusal(1) is None for _ in range(10) for admission in instances) == 6
 
 
 def test_a_share_that_is_used_up_is_no_overload(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """One of 14 doors may admit a few between two looks: while the others are idle it looks again, and admits."""
-    door = make_door(64, doors=14)
+    """One of 14 instances may admit a few between two looks: while the others are idle it looks again, and admits."""
+    admission = make_admission(64, instances=14)
     for _ in range(50):
         metrics.waiting["preprocess"] = 4
-        assert door.refusal(1) is None
+        assert admission.refusal(1) is None
         pass_time(0.001)
     assert metrics.looks < 20
     metrics.waiting["preprocess"] = 64
-    assert any(door.refusal(1) for _ in range(5))
+    assert any(admission.refusal(1) for _ in range(5))
 
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_without_metrics_everybody_is_admitted(
     metrics: Metrics,
-    make_door: Callable[..., Backlog],
+    make_admission: Callable[..., Admission],
     pass_time: Callable[[float], None],
     caplog: pytest.LogCaptureFixture,
     status: int,
@@ -232,48 +232,48 @@ def test_without_metrics_everybody_is_admitted(
     """A site may have switched them off: it is said once, and images go on being classified."""
     metrics.status = status
     metrics.waiting["network_onnx"] = 1000
-    door = make_door()
+    admission = make_admission()
     if status == 200:
-        assert door.refusal(1)
+        assert admission.refusal(1)
         return
     for _ in range(5):
         pass_time(0.3)
-        assert door.refusal(1) is None
+        assert admission.refusal(1) is None
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["overload cannot be seen"]
 
 
 def test_without_a_limit_nobody_is_refused(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """A configuration without the parameters is one without a door."""
+    """A configuration without the parameters is one without a admission."""
     metrics.waiting["network_onnx"] = 10**6
-    assert make_door(None).refusal(1) is None
+    assert make_admission(None).refusal(1) is None
 
 
 def test_a_page_that_hangs_holds_up_few(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """A look that took 0.3 s earns 1.2 s without one, whether it told anything or not."""
     metrics.on_look = lambda: pass_time(0.3)
-    door = make_door()
+    admission = make_admission()
     for status in (200, 500):
         metrics.status, before = status, metrics.looks
         for _ in range(11):
-            assert door.refusal(1) is None or status == 200
+            assert admission.refusal(1) is None or status == 200
             pass_time(0.1)
         assert metrics.looks == before + 1
         pass_time(0.2)
 
 
 def test_a_wait_that_was_measured_once_does_not_refuse_for_ever(
-    metrics: Metrics, make_door: Callable[..., Backlog], pass_time: Callable[[float], None]
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """Images that come more rarely than once a second, while callers of the network always leave something waiting."""
-    door = make_door(100)
-    assert door.refusal(1, 10) is None
+    admission = make_admission(100)
+    assert admission.refusal(1, 10) is None
     pass_time(0.3)
     metrics.waiting["network_onnx"], metrics.done, metrics.taken_s = 5, 1, 12.0
-    assert "the wait is 12.0 s" in (door.refusal(1, 10) or "")
+    assert "the wait is 12.0 s" in (admission.refusal(1, 10) or "")
     pass_time(1.5)
     metrics.done, metrics.taken_s = 16, 13.5
-    assert door.refusal(1, 10) is None
+    assert admission.refusal(1, 10) is None

@@ -4,7 +4,7 @@ Triton has a queue policy for this, and every model of this repository goes with
 batch only when a request arrives at an idle instance (`DynamicBatchScheduler::Enqueue` wakes the batcher if
 `WaitingConsumerCount` is above 0, in 2.51 as in the sources of mid-2026). Whatever arrives during a computation then
 waits for the request after it, or for half a second: under light load the p99 was three times what it is without,
-and with a time-out in the policy the count drifts until a model stands still (server#8870). So the door counts.
+and with a time-out in the policy the count drifts until a model stands still (server#8870). So `preprocess` counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DEFAULT_URL = "http://127.0.0.1:8002/metrics"
 _WAITING = re.compile(r'^nv_inference_pending_request_count{model="(\w+)"[^}]*} (\S+)', re.MULTILINE)
 _DONE = re.compile(r'^nv_inference_request_success{model="network_[^}]*} (\S+)', re.MULTILINE)
 _TAKEN_US = re.compile(r'^nv_inference_request_duration_us{model="network_[^}]*} (\S+)', re.MULTILINE)
-_DOORS = "preprocess"  # and what stands before DALI
+_ADMITTING = "preprocess"  # and what stands before DALI
 _NETWORKS = "network_"
 
 _REMEDY = "retry later or send fewer images at once"
@@ -40,20 +40,20 @@ _RECENT_S = 1.0
 _SMOOTHING = 0.2
 
 
-class Backlog:
+class Admission:
     """Decides by Triton's own counts, read from its metrics when the room that they left is used up.
 
     Args:
         limit: images that may wait in the server, in all queues together.
         longest_wait_s: while the last requests took longer in the networks, images are refused.
-        doors: instances that admit images side by side, each unaware of the others.
+        instances: instances that admit images side by side, each unaware of the others.
     """
 
-    def __init__(self, limit: float, longest_wait_s: float, doors: int = 1) -> None:
+    def __init__(self, limit: float, longest_wait_s: float, instances: int = 1) -> None:
         url = urllib.parse.urlsplit(os.environ.get(_URL_VARIABLE, _DEFAULT_URL))
         self._connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=_TIMEOUT_S)
         self._path = url.path
-        self._limit, self._longest_wait_s, self._doors = limit, longest_wait_s, doors
+        self._limit, self._longest_wait_s, self._instances = limit, longest_wait_s, instances
         self._waiting = 0.0
         self._room = 0.0
         self._looked_s = self._next_look_s = float("-inf")
@@ -63,10 +63,10 @@ class Backlog:
         self._is_blind = False
 
     @classmethod
-    def from_parameters(cls, parameters: Mapping[str, str], doors: int) -> Backlog:
-        """Read ``max_backlog`` (images) and ``max_wait_ms`` of a model's configuration; what is absent has no limit."""
-        limit = float(parameters.get("max_backlog", "inf"))
-        return cls(limit, float(parameters.get("max_wait_ms", "inf")) / 1000, doors)
+    def from_parameters(cls, parameters: Mapping[str, str], instances: int) -> Admission:
+        """Read ``max_queue_size`` (images) and ``max_wait_ms`` of a model config; an absent one sets no limit."""
+        limit = float(parameters.get("max_queue_size", "inf"))
+        return cls(limit, float(parameters.get("max_wait_ms", "inf")) / 1000, instances)
 
     def refusal(self, images: int, allowed_s: float = 0.0) -> str | None:
         """Tell why a request is not admitted, or count it in and return None.
@@ -95,7 +95,7 @@ class Backlog:
         """How long no look is due after one that took so long."""
         if took_s >= _LONGEST_S:  # a page that hangs would hold up every image
             return _PAUSE_PER_LOOK * took_s
-        # One of many doors soon uses its share up, though hardly anything waits: nobody is refused for that.
+        # One of many instances soon uses its share up, though hardly anything waits: nobody is refused for that.
         is_crowded = self._waiting >= _CROWDED * self._limit
         return min(max(_SHORTEST_S, _PAUSE_PER_LOOK * took_s), _LONGEST_S) if is_crowded else 0.0
 
@@ -114,9 +114,11 @@ class Backlog:
             self._waiting, self._room, self._wait_s = 0.0, float("inf"), 0.0
             return
         self._is_blind = False
-        requests = sum(float(count) for model, count in _WAITING.findall(page) if model.startswith((_DOORS, _NETWORKS)))
+        requests = sum(
+            float(count) for model, count in _WAITING.findall(page) if model.startswith((_ADMITTING, _NETWORKS))
+        )
         self._waiting = requests * self._images_per_request
-        self._room = (self._limit - self._waiting) / self._doors
+        self._room = (self._limit - self._waiting) / self._instances
         done = sum(map(float, _DONE.findall(page)))
         taken_s = sum(map(float, _TAKEN_US.findall(page))) / 1e6
         is_recent = time.monotonic() - self._looked_s < _RECENT_S

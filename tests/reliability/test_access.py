@@ -1,4 +1,4 @@
-"""Strangers: who has no admin token classifies and sees health, and nothing else; each endpoint is tried."""
+"""Clients without the admin token classify and see health, and nothing else; each endpoint is tried."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def locked(request: pytest.FixtureRequest, repository: Path) -> Iterator[TritonS
 
 @pytest.fixture(autouse=True)
 def no_token_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stranger has none."""
+    """An unauthenticated client has none."""
     monkeypatch.delenv("RESNET_ADMIN_TOKEN", raising=False)
 
 
@@ -165,14 +165,16 @@ def test_no_method_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("token", [None, "not-the-one-that-it-is", ""], ids=["none", "wrong", "empty"])
-def test_strangers_are_refused(locked: TritonServer, token: str | None, figure: Callable[[str], None]) -> None:
+def test_clients_without_the_token_are_refused(
+    locked: TritonServer, token: str | None, note: Callable[[str], None]
+) -> None:
     """Each endpoint of a closed API, over gRPC and over HTTP with every method, wants the token; no other does."""
     closed = set(locked.config.closed_apis)
     shut_methods = {name for name, api in GRPC_METHODS.items() if api in closed}
     shut_paths = {path for path, api in HTTP_PATHS.items() if api in closed}
     assert grpc_refusals(locked.grpc_url, token) == shut_methods
     assert http_refusals(locked.http_url, token) == set(itertools.product(METHODS, shut_paths))
-    figure(
+    note(
         f"{len(shut_methods)} of {len(GRPC_METHODS)} gRPC methods and {len(shut_paths)} of {len(HTTP_PATHS)} "
         f"HTTP paths (each with {len(METHODS)} methods) refused, the others open"
     )
@@ -185,7 +187,7 @@ def test_the_token_opens_everything(locked: TritonServer) -> None:
 
 
 def test_a_stranger_classifies_and_sees_health(locked: TritonServer, images: dict[str, Path]) -> None:
-    """That is all a client needs; what it may not see it is told in a sentence that names the remedy."""
+    """That is all a client needs; what it may not see it is told in a message that names the remedy."""
     for url in (locked.grpc_url, locked.http_url):
         with Client(url) as client:
             assert client.health().ok

@@ -33,7 +33,7 @@ def kill(server: TritonServer) -> None:
 
 
 def test_no_call_fails_when_one_of_three_dies(
-    start_server: Callable[..., TritonServer], images: dict[str, Path], figure: Callable[[str], None]
+    start_server: Callable[..., TritonServer], images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
     """Under load, over gRPC and HTTP, one of three servers is killed and returns, another stops: nobody notices."""
     servers = [start_server() for _ in range(3)]
@@ -64,7 +64,7 @@ def test_no_call_fails_when_one_of_three_dies(
     assert not by_http.failed
     calls = [*by_grpc.calls, *by_http.calls]
     longest_s = max(call.duration_s for call in calls if call.sent_s + call.duration_s > killed_s)
-    figure(
+    note(
         f"{len(calls)} calls over three servers, one killed and back, one stopped: 0 failed, "
         f"longest {longest_s:.2f} s; in use again {back_s:.1f} s after it was ready"
     )
