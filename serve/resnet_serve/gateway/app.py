@@ -33,7 +33,7 @@ from resnet_serve.gateway.access import Access, AccessMiddleware, error
 
 LOGGER = logging.getLogger(__name__)
 
-# `curl --data-binary` sends the last; browsers send it across origins without a preflight, but not without an Origin header.
+# `curl --data-binary` sends the last. Browsers send it without a preflight, but never without an Origin header.
 _RAW_TYPES = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 _FORM_TYPE = "multipart/form-data"
 _FIELD = "image"
