@@ -19,7 +19,7 @@ import pytest
 from resnet_serve import ServerConfig, TritonServer
 from resnet_serve.ports import free_ports
 
-from .test_fleet import answered
+from .test_server_pool import answered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
