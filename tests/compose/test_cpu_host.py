@@ -62,7 +62,7 @@ def test_the_image_is_small(served: Project) -> None:
     assert ours - base < MOST_ADDED_BYTES
 
 
-def test_strangers_classify_and_no_more(served: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_without_the_token_classify_and_no_more(served: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What administers the server wants the token."""
     monkeypatch.delenv("RESNET_ADMIN_TOKEN")
     with Client(served.grpc_url) as client, pytest.raises(RequestError):
