@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from resnet_serve import TritonServer
 
@@ -40,6 +41,7 @@ def test_senders_get_the_same_classes(server: TritonServer, images: dict[str, Pa
     assert expected == [senders.top1_of_http(response) for response in responses(http)]
 
 
+@pytest.mark.load
 def test_gpu_settings_are_measured_on_the_networks_of_a_repository(repository: Path) -> None:
     """Without a GPU the script names what is missing; with --cpu it measures the same networks there."""
     without = run("gpu", "settings", "--repository", repository)
@@ -62,6 +64,7 @@ def test_gpu_callers_of_several_processes_are_answered(server: TritonServer) -> 
     assert "missing, 3 callers: the server answered 4" in refused.stderr
 
 
+@pytest.mark.load
 def test_preprocessing_is_timed_and_compared(repository: Path, images: dict[str, Path], tmp_path: Path) -> None:
     """A row for each format and way, and pixels near torchvision's; the network agrees."""
     for name in ("cat", "coffee"):

@@ -83,25 +83,21 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def variants(variant_repository: Path) -> Iterator[tuple[TritonServer, Client]]:
+def variants(variant_repository: Path) -> Iterator[TritonServer]:
     """All of them on one server."""
-    with TritonServer(ServerConfig(variant_repository, port=0)) as server, Client(server.grpc_url) as client:
-        yield server, client
+    with TritonServer(ServerConfig(variant_repository, port=0)) as running:
+        yield running
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "resnet50",
-        "resnet50_int8",
-        "resnet50_fp32",
-        "resnet50_onnx",
-        pytest.param("resnet50_torchscript", marks=pytest.mark.reliability),
-    ],
-)
-def served(variants: tuple[TritonServer, Client], request: pytest.FixtureRequest) -> Served:
+VARIANTS = ("resnet50_int8", "resnet50_bf16", "resnet50_fp32", "resnet50_torchscript")
+
+
+@pytest.fixture(params=["resnet50", *(pytest.param(name, marks=pytest.mark.reliability) for name in VARIANTS)])
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     """Each model, while the others get no requests."""
-    return Served(*variants, request.param)
+    server = request.getfixturevalue("variants" if request.param in VARIANTS else "server")
+    with Client(server.grpc_url) as client:
+        yield Served(server, client, request.param)
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,7 @@ def tuned_files(repository):
     return models_with(repository, TUNED)
 
 
+@pytest.mark.load
 def test_dry_run_writes_nothing_and_the_server_gets_its_configs_back(slow, slow_server, environment):
     """The better setting is found and named; afterwards everything is as before."""
     before = served(slow_server)
@@ -118,6 +119,7 @@ def test_dry_run_writes_nothing_and_the_server_gets_its_configs_back(slow, slow_
     assert served(slow_server) == before
 
 
+@pytest.mark.load
 def test_objective_is_on_the_latency_at_a_rate(slow, environment):
     """The lowest latency wins."""
     code, output = tune(slow, "--slo", "p50<=20s", "--rate", "2/s", "--dry-run", environment=environment)
@@ -126,6 +128,7 @@ def test_objective_is_on_the_latency_at_a_rate(slow, environment):
     assert "delay 0 us" in chosen(output)
 
 
+@pytest.mark.load
 def test_objective_that_no_setting_meets_changes_nothing(repository, server):
     """The exit code is 1. Without a rate, it is a share of what the present setting answers."""
     code, output = tune(repository, "--slo", "p50<=1ms", environment=variables(server))
@@ -158,7 +161,7 @@ def test_ctrl_c_restores_the_configs_and_writes_nothing(slow, slow_server, envir
     ("change", "code", "complaint"),
     [
         ({"RESNET_URL": "grpc://127.0.0.1:1"}, 3, "grpc://127.0.0.1:1 cannot be reached"),
-        ({"RESNET_ADMIN_TOKEN": ""}, 3, "the admin token (RESNET_ADMIN_TOKEN) opens it"),
+        ({"RESNET_ADMIN_TOKEN": ""}, 3, "the admin token opens it"),
         ({"RESNET_MODEL": "network_onnx"}, 64, "network_onnx cannot be tuned: it is not an ensemble"),
         ({"RESNET_MODEL": "resnet51"}, 3, "resnet51"),
         ({"RESNET_LOADTEST_SLO": "throughput>=5/s"}, 64, "expected one objective on the latency"),
