@@ -166,7 +166,7 @@ def test_publication_killed_among_its_renames_is_noticed(root: Path) -> None:
 def test_publication_with_a_failed_rename_is_noticed(root: Path) -> None:
     """The message says to build again, and that must not find all up to date."""
     (root / "net/labels.txt").mkdir()
-    with pytest.raises(BuildError, match=r"written in part only .*; build again"), publication(root) as out:
+    with pytest.raises(BuildError, match=r"was written only in part .*; build again"), publication(root) as out:
         out.write("net/config.pbtxt", "new")
         out.write("net/labels.txt", "new")
     assert is_unfinished(root)
