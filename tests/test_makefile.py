@@ -1,4 +1,4 @@
-"""What the Makefile's preprocessing configs do, with commands that stand in for the real ones."""
+"""The targets of the Makefile, run with stand-ins for the real commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Says that it runs, and ends as the real commands do when they are told to.
+# Prints that it runs, and ends on SIGTERM like the real commands.
 WAITING = f"""#!{sys.executable}
 import signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGTERM}})

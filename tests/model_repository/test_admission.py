@@ -239,7 +239,7 @@ def test_without_metrics_everybody_is_admitted(
     for _ in range(5):
         pass_time(0.3)
         assert admission.refusal(1) is None
-    assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["overload cannot be seen"]
+    assert [record.getMessage().partition(" of ")[0] for record in caplog.records] == ["the metrics"]
 
 
 def test_without_a_limit_nobody_is_refused(

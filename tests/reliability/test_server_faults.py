@@ -171,7 +171,7 @@ def test_a_killed_server_loses_no_image(
     assert [outcome.source for _, outcome in outcomes] == many
     assert wrong == []
     assert failed == []
-    assert said.count("starting it again in 1 s") == 1
+    assert said.count("next start in 1 s") == 1
 
 
 def test_a_server_that_takes_no_grpc_connections_is_started_again(
@@ -185,7 +185,7 @@ def test_a_server_that_takes_no_grpc_connections_is_started_again(
         assert client.health().ok
         os.kill(child(child(process.pid)), signal.SIGSTOP)
         stopped_s = time.monotonic()
-        wait_for(lambda: "accepts no gRPC connections" in (tmp_path / "stderr").read_text(), "nobody noticed")
+        wait_for(lambda: "no longer accepts gRPC connections" in (tmp_path / "stderr").read_text(), "nobody noticed")
         noticed_s = time.monotonic() - stopped_s
         client.wait_until_ready(timeout_s=WAIT_S)
         note(f"noticed after {noticed_s:.0f} s, ready again after {time.monotonic() - stopped_s:.0f} s")

@@ -496,7 +496,7 @@ def test_the_log_holds_no_image(gateway: Gateway) -> None:
         (["--url=nonsense"], 2, "nonsense"),
         (["--max-body-mib=0"], 2, "from 1 to 128"),
         (["--api-key-file=/missing"], 3, "/missing"),
-        (["--api-key-file=/dev/null"], 2, "has no key"),
+        (["--api-key-file=/dev/null"], 2, "expected one key per line"),
     ],
 )
 def test_a_wrong_option_is_named(options: list[str], code: int, message: str) -> None:
