@@ -65,15 +65,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", list(SECRETS))
 @pytest.mark.usefixtures("no_network")
 def test_a_seeded_secret_is_found(audit: ModuleType, checkout: Path, kind: str) -> None:
-    """Its place and kind are told, itself is not, and nobody is asked about it."""
+    """The report has its place and kind, but not the secret itself, and no service is contacted."""
     (checkout / "settings.py").write_text(f"\n\n{SECRETS[kind]}\n")
-    told = [finding.text for finding in audit.secrets(checkout)]
-    assert f"settings.py:3: {kind}" in told
-    assert all(SECRETS[kind] not in text for text in told)
+    texts = [finding.text for finding in audit.secrets(checkout)]
+    assert f"settings.py:3: {kind}" in texts
+    assert all(SECRETS[kind] not in text for text in texts)
 
 
 def test_ignored_files_are_not_searched(audit: ModuleType, checkout: Path) -> None:
-    """What git ignores is on nobody's way out."""
+    """Files that git ignores are not published."""
     (checkout / ".gitignore").write_text("private.py\n")
     (checkout / "private.py").write_text(SECRETS["AWS Access Key"])
     assert list(audit.secrets(checkout)) == []
@@ -124,7 +124,7 @@ def test_audit_triton_finds_an_old_container(audit: ModuleType, servers: Path) -
 
 
 def test_audit_triton_wants_each_wheel_in_the_table(audit: ModuleType, servers: Path) -> None:
-    """A new wheel is not safe because nobody has looked at it."""
+    """An unknown wheel does not count as safe."""
     pins = servers / "constraints.txt"
     pins.write_text(pins.read_text().replace("nvidia-pytriton==0.7.0", "nvidia-pytriton==9.9.9"))
     (found,) = audit.triton(servers, None)
@@ -132,7 +132,7 @@ def test_audit_triton_wants_each_wheel_in_the_table(audit: ModuleType, servers: 
 
 
 def test_audit_table_names_the_embedded_release(server: TritonServer) -> None:
-    """What the table says of the installed wheel is what its server reports."""
+    """The table has the version that the server of the installed wheel reports."""
     with urllib.request.urlopen(f"{server.http_url}/v2", timeout=10) as answer:  # noqa: S310  # http, on loopback
         assert json.load(answer)["version"] == "2.51.0"
     table = tomllib.loads((ROOT / ".ci/triton_holes.toml").read_text())
@@ -175,13 +175,13 @@ def ask(audit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     ("answers", "code", "message"),
     [
         ({"canary": KNOWN, "pins": [CLEAN]}, None, ""),
-        ({"canary": "ConnectionError: no route to host"}, 2, "cannot be asked from here (ConnectionError: no route"),
+        ({"canary": "ConnectionError: no route to host"}, 2, "cannot be reached (ConnectionError: no route"),
         (
             {"canary": [{"name": "jinja2", "skip_reason": "not found"}]},
             2,
             "it knows of no vulnerability in jinja2==2.10",
         ),
-        ({"canary": KNOWN, "pins": "ConnectionError: gone"}, 2, "cannot be asked from here (ConnectionError: gone)"),
+        ({"canary": KNOWN, "pins": "ConnectionError: gone"}, 2, "cannot be reached (ConnectionError: gone)"),
         ({"canary": KNOWN, "pins": [CLEAN, {"name": "b", "skip_reason": "not found"}]}, 2, "b: not checked: not found"),
         (
             {"canary": KNOWN, "pins": [{"name": "b", "version": "2", "vulns": [{"id": "X-1", "fix_versions": []}]}]},

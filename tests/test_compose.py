@@ -22,7 +22,7 @@ RIGHTS = ("privileged", "cap_add", "devices", "network_mode", "pid", "ipc", "use
 
 
 def with_defaults(text: str) -> str:
-    """What compose makes of ``${NAME:-default}`` where nobody has set the variable."""
+    """Replace ``${NAME:-default}`` by the default, as compose does for an unset variable."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
@@ -33,7 +33,7 @@ def instructions(dockerfile: Path, name: str) -> list[str]:
 
 
 def user_of(service: dict[str, Any]) -> str:
-    """Who runs a service: as the compose file says, or else its Dockerfile."""
+    """The user of a service, from the compose file or else its Dockerfile."""
     if "user" in service:
         return str(service["user"])
     build = service["build"]
@@ -51,7 +51,7 @@ def test_no_service_has_rights_to_spare(service: dict[str, Any]) -> None:
 
 @each_service
 def test_no_service_runs_as_root(service: dict[str, Any]) -> None:
-    """The user is told by number or name, and is not root."""
+    """The user is given by number or name, and is not root."""
     user = user_of(service).split(":")[0]
     assert user
     assert user not in ("0", "root")

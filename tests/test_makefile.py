@@ -55,7 +55,7 @@ def make(folder: Path, target: str, *variables: str, **commands: str) -> Iterato
     ],
 )
 def test_a_signal_to_make_stops_what_it_runs(tmp_path: Path, target: str, waiting: str) -> None:
-    """No server or load test outlives the make that started it: its output ends, and it was told to stop."""
+    """No server or load test outlives the make that started it: it got a signal, and its output ends."""
     health = SUCCEEDING if waiting == "resnet_loadtest" else FAILING
     with make(tmp_path, target, "SLO=p99<=100ms", resnet_client=health, **{waiting: WAITING}) as process:
         assert process.stdout.readline() == "running\n"

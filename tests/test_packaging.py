@@ -53,8 +53,8 @@ def test_a_command_without_its_extra_names_it(
     command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     extra = package.removeprefix("resnet_")
-    told = f"resnet-{extra}: this needs {missing}: pip install 'resnet50-triton[{extra}]'\n"
-    assert (code, told) == (result.returncode, result.stderr)
+    message = f"resnet-{extra}: this needs {missing}: pip install 'resnet50-triton[{extra}]'\n"
+    assert (code, message) == (result.returncode, result.stderr)
     assert not list(tmp_path.iterdir())
 
 

@@ -103,7 +103,7 @@ def test_candidates_depend_on_the_processor(monkeypatch: pytest.MonkeyPatch, has
 
 
 def test_decide_takes_the_fp32_network_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its configuration says KIND_AUTO; nothing needs to be built or measured."""
+    """Its config has KIND_AUTO; nothing needs to be built or measured."""
     assert default_model.Request(AUTO).candidates
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert default_model.Request(AUTO).candidates == ()

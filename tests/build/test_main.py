@@ -25,7 +25,10 @@ from resnet_build import LateInterrupt, pipeline
         (("--weights", "missing.pth"), "the weights file missing.pth does not exist"),
         (("--weights", __file__, "--labels", "missing.txt"), "the label file missing.txt cannot be read"),
         (("--weights", __file__, "--resize", "0"), "--resize 0: "),
-        (("--variant", "int8", "--calibration-images", "missing"), "the folder missing of --calibration-images does not exist"),
+        (
+            ("--variant", "int8", "--calibration-images", "missing"),
+            "the folder missing of --calibration-images does not exist",
+        ),
         (("--variant", "int8", "--calibration-images", "."), ". contains 0 images"),
         (("--variant", "fp16", "--calibration-images", "."), "--calibration-images is for --variant int8"),
         (("describe", "--classes", "0"), "--classes must be at least 1"),

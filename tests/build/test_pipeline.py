@@ -117,7 +117,7 @@ def test_build_does_not_hash_weights_of_another_network(tmp_path: Path, monkeypa
 
 
 def test_build_adds_a_version_and_reports_a_late_interrupt(own_repository: Path) -> None:
-    """Version 2 leaves version 1 and tuned configs alone; Ctrl-C after the last rename is told apart."""
+    """Version 2 leaves version 1 and tuned configs alone; Ctrl-C after the last rename is another error."""
     for name in ("int8", "fp16"):  # without which it is quicker
         shutil.rmtree(own_repository / f"network_{name}")
     first = content(own_repository)["network_onnx/1/model.onnx"]

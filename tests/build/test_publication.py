@@ -96,7 +96,7 @@ except BuildError as exc:
 
 
 def test_publication_on_a_full_disk_changes_nothing(root: Path) -> None:
-    """The build that does not fit says so and leaves what was there."""
+    """A build on a full disk fails with a message and changes nothing."""
     result = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(root)], capture_output=True, text=True, timeout=60, check=True
     )
@@ -153,7 +153,7 @@ with publication(Path(sys.argv[1])) as out:
 
 
 def test_publication_killed_among_its_renames_is_noticed(root: Path) -> None:
-    """Old files may stand beside new ones, until the next one has written everything."""
+    """Old and new files may be mixed until the next build has written everything."""
     assert not is_unfinished(root)
     result = subprocess.run([sys.executable, "-c", KILLED, str(root)], timeout=60, check=False)
     assert result.returncode == -signal.SIGKILL
@@ -164,7 +164,7 @@ def test_publication_killed_among_its_renames_is_noticed(root: Path) -> None:
 
 
 def test_publication_with_a_failed_rename_is_noticed(root: Path) -> None:
-    """The message says to build again, and that must not find all up to date."""
+    """The message advises building again, and that build must not find everything up to date."""
     (root / "net/labels.txt").mkdir()
     with pytest.raises(BuildError, match=r"was written only in part .*; build again"), publication(root) as out:
         out.write("net/config.pbtxt", "new")

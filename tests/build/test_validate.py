@@ -34,7 +34,7 @@ def test_check_exports_lets_equal_artifacts_pass(seven: np.ndarray) -> None:
 
 
 def test_check_exports_refuses_a_small_difference(seven: np.ndarray) -> None:
-    """2e-4 is too much, and the message says so."""
+    """2e-4 is above the limit, and the message states it."""
     with pytest.raises(BuildError, match=r"skewed at batch 7: probabilities differ by at most 2.0e-04"):
         check_exports(eager, {"skewed": lambda x: (eager(x)[0] + np.array([2e-4, -2e-4]), eager(x)[1])}, seven, [7])
 

@@ -49,7 +49,7 @@ def test_wheel_classifies_over_grpc_only(served: Project, cat: bytes) -> None:
 
 
 def test_the_image_holds_no_torch(served: Project) -> None:
-    """It is most of the size, and served is ONNX; the server says what it leaves out."""
+    """Torch is most of the size, and ONNX is served; the server reports what it does not serve."""
     done = served.run("exec", "-T", "triton-wheel", "python3", "-c", "import torch", check=False)
     assert "No module named 'torch'" in done.stdout
     assert "network_torchscript    not served: torch is not installed" in served.logs("triton-wheel")

@@ -1,4 +1,4 @@
-"""What goes wrong while the repository is made is told in the last lines of `docker compose up`."""
+"""The last lines of `docker compose up` show why a build of the repository failed."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def _limits(container: Manifest) -> Iterator[str]:
 
 
 def between(manifests: list[Manifest]) -> Iterator[str]:
-    """Names, labels and ports that one manifest says and another has to have."""
+    """Names, labels and ports that one manifest uses and another must define."""
     by_kind: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         by_kind.setdefault(manifest["kind"], []).append(manifest)

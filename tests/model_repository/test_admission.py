@@ -79,7 +79,7 @@ def make_admission(metrics: Metrics) -> Iterator[Callable[..., Admission]]:
 
 @pytest.fixture
 def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that moves only when it is told to."""
+    """A clock that moves only on request."""
     now_s = [1000.0]
     monkeypatch.setattr(admission.time, "monotonic", lambda: now_s[0])
 
@@ -161,9 +161,9 @@ def test_requests_of_many_images_count_as_many(
 def test_a_wait_that_is_too_long_is_not_begun(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """The last requests took 0.8 s: whoever allows half a second is told so, whoever allows more waits."""
+    """The last requests took 0.8 s: a request with a timeout of 0.5 s is refused, one with a longer timeout waits."""
     admission = make_admission(100)
-    assert admission.refusal(1, 0.5) is None  # nobody knows yet how long it takes
+    assert admission.refusal(1, 0.5) is None  # no durations are known yet
     pass_time(0.3)
     metrics.done, metrics.taken_s = 5, 4.0
     assert admission.refusal(1, 0.5) == "the wait is 0.8 s, above 0.5 s; retry later or send fewer images at once"
@@ -176,7 +176,7 @@ def test_a_wait_that_is_too_long_is_not_begun(
 def test_what_took_long_long_ago_does_not_count(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """After a pause nobody is refused for what was before it; what the repository allows holds for all."""
+    """After a pause, earlier durations no longer matter; the limit of the repository holds for all requests."""
     admission = make_admission(max_wait_ms=700)
     assert admission.refusal(1, 0.5) is None
     pass_time(10)
@@ -229,7 +229,7 @@ def test_without_metrics_everybody_is_admitted(
     caplog: pytest.LogCaptureFixture,
     status: int,
 ) -> None:
-    """A site may have switched them off: it is said once, and images go on being classified."""
+    """A site may have switched them off: this is logged once, and images are still classified."""
     metrics.status = status
     metrics.waiting["network_onnx"] = 1000
     admission = make_admission()
@@ -242,7 +242,7 @@ def test_without_metrics_everybody_is_admitted(
     assert [record.getMessage().partition(" of ")[0] for record in caplog.records] == ["the metrics"]
 
 
-def test_without_a_limit_nobody_is_refused(
+def test_refusal_is_none_without_a_limit(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """A configuration without the parameters is one without a admission."""
@@ -253,7 +253,7 @@ def test_without_a_limit_nobody_is_refused(
 def test_a_page_that_hangs_holds_up_few(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """A look that took 0.3 s earns 1.2 s without one, whether it told anything or not."""
+    """A read that took 0.3 s is followed by a pause of 1.2 s, whether it succeeded or not."""
     metrics.on_look = lambda: pass_time(0.3)
     admission = make_admission()
     for status in (200, 500):

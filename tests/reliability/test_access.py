@@ -187,7 +187,7 @@ def test_the_token_opens_everything(locked: TritonServer) -> None:
 
 
 def test_a_stranger_classifies_and_sees_health(locked: TritonServer, images: dict[str, Path]) -> None:
-    """That is all a client needs; what it may not see it is told in a message that names the remedy."""
+    """That is all a client needs; for everything else it gets a message that names the remedy."""
     for url in (locked.grpc_url, locked.http_url):
         with Client(url) as client:
             assert client.health().ok
@@ -208,7 +208,7 @@ def test_other_spellings_open_nothing(locked: TritonServer) -> None:
 
 
 def test_grpc_has_no_other_services(locked: TritonServer) -> None:
-    """Nobody can ask which services there are; the standard health check tells health."""
+    """GRPC reflection is off; the standard health check works."""
     with grpc.insecure_channel(locked.grpc_url.removeprefix("grpc://")) as channel:
         for service in ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"):
             with pytest.raises(grpc.RpcError) as caught:

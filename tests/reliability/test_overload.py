@@ -22,7 +22,7 @@ from .conftest import Call
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(900)]
 
 LONGEST_WAIT_S = 10.0  # resnet-build --queue-timeout-ms
-CALLERS = 12  # in the closed loop; few enough that nobody is refused
+CALLERS = 12  # in the closed loop; few enough that no request is refused
 LOAD_S = 300.0
 RETRY_S = 20.0
 MINUTE_S = 60.0

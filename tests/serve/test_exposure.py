@@ -76,7 +76,7 @@ def other_address() -> str:
 
 
 def test_host_opens_grpc_to_the_network_and_nothing_else(serving: Callable, one_model: Path) -> None:
-    """Over the machine's address, gRPC answers; HTTP and metrics do not, and a warning says for whom it is."""
+    """Over the machine's address, gRPC answers; HTTP and metrics do not, and a warning is printed."""
     address = other_address()
     with serving(one_model, "--host", "0.0.0.0") as running:  # noqa: S104  # what is tested
         for name, is_open in {"gRPC": True, "HTTP": False, "metrics": False}.items():

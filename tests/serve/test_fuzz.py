@@ -1,4 +1,4 @@
-"""Whatever a configuration or an operator says, the server part gives a value or refuses in its own words."""
+"""For any config and any options, the server part returns a value or raises one of its own errors."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ TYPES = ("image/jpeg", "IMAGE/JPEG; q=1", "application/octet-stream", "applicati
 
 @pytest.mark.parametrize("content_type", TYPES)
 def test_classify_takes_the_file_as_body(gateway: Gateway, server: TritonServer, cat: bytes, content_type: str) -> None:
-    """The response is the client's own, whatever kind of file the caller says it is."""
+    """The response is that of the client, whatever content type the request has."""
     with Client(server.grpc_url) as client:
         expected = client.classify(cat).to_dict()
     response = gateway.post("/v1/classify", cat, Content_Type=content_type)
@@ -124,7 +124,7 @@ FORMS = {
     "no file name": form(('name="image"', b"x")),
     "no name": form(('filename="a"', b"x")),
     "two files": form((IMAGE, b"x"), (IMAGE, b"x")),
-    "a text beside it": form((IMAGE, b"x"), ('name="top_k"', b"3")),
+    "an additional text": form((IMAGE, b"x"), ('name="top_k"', b"3")),
     "an empty file": form((IMAGE, b"")),
     "no boundary": (form((IMAGE, b"x"))[0], "multipart/form-data"),
     "an empty boundary": (form((IMAGE, b"x"))[0], "multipart/form-data; boundary="),
@@ -316,7 +316,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def test_too_many_requests_at_once_are_refused(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
-    """While one is in flight, a second is told to retry; the first is answered."""
+    """While one is in flight, a second is refused with the advice to retry; the first is answered."""
     with (
         running(server.grpc_url, tmp_path / "log", "--max-in-flight=1") as gateway,
         gateway.connect() as connection,

@@ -17,7 +17,7 @@ EXIT_7 = [sys.executable, "-c", "import sys; sys.exit(7)"]
 
 
 class FakeServer:
-    """Ends whenever it is waited for; restarts as its script says."""
+    """A server that ends at every wait, and whose restarts follow a script."""
 
     config = ServerConfig("models")
     grpc_url, http_url, metrics_url = "grpc://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3/metrics"

@@ -23,7 +23,7 @@ from .conftest import WAIT_S, is_alive, wait_for, wait_for_end
 GRPC_TIMEOUT_S = 0.4
 DIED = "a worker of preprocess died"
 
-# Greets as many connections as it is told to, and then lets the kernel accept them; ends after a while.
+# Answers a given number of connections, and then only lets the kernel accept them; ends after a while.
 GREETER = """
 import socket, sys, time
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
