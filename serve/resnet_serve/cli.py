@@ -34,6 +34,10 @@ exit codes:
   2  wrong usage
   3  the server could not start
 With --exit-after: the exit code of the command of --run, or 130 or 143 if a signal stopped it.
+
+examples:
+  resnet-serve --restart                    serve model_repository, and restart after crashes
+  resnet-serve --port 0 -- --log-verbose=1  use free ports, and pass a flag to tritonserver
 """
 
 
@@ -146,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
         "sh -c '…'",
     )
     add("--exit-after", action="store_true", help="Stop when the command of --run ends, with its exit code")
-    add("triton_args", nargs="*", metavar="-- FLAG", help="Flags of tritonserver itself, such as -- --log-verbose=1")
+    add("triton_args", nargs="*", metavar="-- FLAG", help="Flags of tritonserver itself")
     _add_addresses(parser.add_argument_group("addresses").add_argument, default)
     _add_access(parser.add_argument_group("access and TLS").add_argument, default)
     return parser
