@@ -1,4 +1,4 @@
-"""State dicts from files: what people have is accepted, what does not fit or could harm is refused."""
+"""State dicts from files: usual formats are accepted; damaged, wrong and dangerous files are refused."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_read_refuses_tensors_that_are_not_plain_arrays(tmp_path: Path, tensor: 
 
 
 def test_read_refuses_two_networks_in_one_file(tmp_path: Path) -> None:
-    """Such as one and its moving average: neither silently wins."""
+    """A network and its moving average in one file: none is chosen silently."""
     torch.save({"fc.bias": torch.zeros(3), "module.fc.bias": torch.ones(3)}, tmp_path / "net.pth")
     with pytest.raises(BuildError, match=r"fc.bias more than once.*save one network only"):
         read(tmp_path / "net.pth")
@@ -110,7 +110,7 @@ def test_read_refuses_two_networks_in_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
 @pytest.mark.parametrize("content", [b"\x80\x04 this is no network", b"hello world", b""])
 def test_read_refuses_damaged_files(tmp_path: Path, name: str, content: bytes) -> None:
-    """Neither format's reader shows a traceback."""
+    """For both formats, the user gets a message instead of a traceback."""
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(BuildError, match=name):

@@ -1,4 +1,4 @@
-"""What the default model ends in: a bound on accuracy first, speed second, and no surprise later."""
+"""The network of the default model: within a bound on accuracy, the fastest, and kept by later builds."""
 
 from __future__ import annotations
 

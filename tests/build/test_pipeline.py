@@ -30,7 +30,7 @@ def options(repository: Path, weights: str | Path = "random:0", **changed: objec
 
 
 def write_tuned_config(repository: Path, model: str) -> Path:
-    """What ``resnet-loadtest tune`` leaves."""
+    """Write the file that ``resnet-loadtest tune`` writes."""
     path = repository / model / "configs/tuned.pbtxt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("# tuned")
@@ -109,7 +109,7 @@ def test_build_that_fails_leaves_everything_as_it_was(build, own_repository: Pat
 
 
 def test_build_does_not_hash_weights_of_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That could take any time, and memory."""
+    """Hashing them could take any time and memory."""
     torch.save({**make_resnet50("v1.5", 1000).state_dict(), "extra": torch.zeros(3)}, tmp_path / "net.pth")
     monkeypatch.setattr(Weights, "sha256", property(lambda _: pytest.fail("hashed")))
     with pytest.raises(pipeline.BuildError, match=r"1 are unknown \(extra\)"):

@@ -66,7 +66,7 @@ def test_publication_makes_folders_before_it_renames(root: Path) -> None:
 
 
 def test_publication_removes_at_the_end(root: Path) -> None:
-    """It stays where the build fails, and need not be there."""
+    """A file to remove stays if the build fails, and may be missing."""
     with pytest.raises(RuntimeError), publication(root) as out:
         out.remove("net")
         raise RuntimeError
@@ -173,7 +173,7 @@ def test_publication_with_a_failed_rename_is_noticed(root: Path) -> None:
 
 
 def test_publication_defers_ctrl_c_to_the_last_rename(root: Path) -> None:
-    """It comes when all is written, even where a thread like those of torch takes the signal."""
+    """The interrupt is raised after everything is written, even if another thread receives the signal."""
     (root / "old").mkdir()
     result = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, str(root)], capture_output=True, text=True, timeout=60, check=True
@@ -197,7 +197,7 @@ def test_publication_in_another_thread_leaves_signals_alone(root: Path) -> None:
 
 
 def test_publication_removes_leftovers_of_killed_ones(root: Path) -> None:
-    """What a dead process left goes; what a living one is writing stays."""
+    """Files of a dead process are removed, those of a living one stay."""
     (root / "net/.net-1-model.onnx.999999999.tmp").write_text("dead")
     living = root / f"net/.net-1-model.pt.{os.getppid()}.tmp"
     living.write_text("alive")

@@ -26,7 +26,7 @@ def run(model: onnx.ModelProto | Path, pixels: np.ndarray) -> tuple[np.ndarray, 
 
 
 def test_own_constants_gives_each_node_its_own(small_network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
-    """What exporters save on constants must not change two layers where one is meant."""
+    """Exporters share equal constants; changing one layer must not change another."""
     model = onnx.load(small_network)
     first, second = Graph(model).of_type("Conv")
     second.input[2] = first.input[2]

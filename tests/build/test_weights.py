@@ -93,7 +93,7 @@ def test_load_refuses_another_download_and_does_not_keep_it(tmp_path: Path, publ
 
 
 def test_load_fetches_a_tampered_file_in_the_cache_again(tmp_path: Path, published: Path) -> None:
-    """What was right when it was downloaded is checked again whenever it is used."""
+    """A cached download is checked again whenever it is used."""
     expected = load("imagenet-v2", tmp_path).sha256
     (cached,) = (tmp_path / "cache").iterdir()
     flip_a_byte(cached)

@@ -97,7 +97,7 @@ class Project:
         return time.monotonic() - started_s
 
     def logs(self, service: str) -> str:
-        """What a service has printed."""
+        """Return the output of a service."""
         return self.run("logs", "--no-color", "--no-log-prefix", service).stdout
 
     def remains(self) -> list[str]:

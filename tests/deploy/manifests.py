@@ -28,7 +28,7 @@ VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persiste
 
 
 def render(folder: Path) -> list[Manifest]:
-    """What ``kubectl apply -k`` would send."""
+    """Return the manifests that ``kubectl apply -k`` would send."""
     kubectl = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert kubectl, "kubectl comes with the extra dev"
     result = subprocess.run(
@@ -45,7 +45,7 @@ def problems(manifests: list[Manifest]) -> list[str]:
 
 
 def by_schema(manifest: Manifest) -> Iterator[str]:
-    """What the API server of each version would refuse or, without strict validation, drop."""
+    """Yield what the API server of each version would refuse or, without strict validation, drop."""
     if manifest["kind"] in OPERATORS:
         return
     for version in VERSIONS:

@@ -31,7 +31,7 @@ def promtool(*arguments: str) -> None:
 
 @needs_promtool
 def test_prometheus_accepts_configuration_and_rules() -> None:
-    """What compose mounts is valid, and the rules' own tests pass: they fire, and stay silent."""
+    """The mounted configuration is valid, and the unit tests of the rules pass."""
     promtool("check", "config", "prometheus.yml")
     promtool("test", "rules", "rules_test.yml")
 

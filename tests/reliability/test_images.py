@@ -139,7 +139,7 @@ def test_mutations_of_real_images_end_no_worker(
     assert memory_mib(pid, "VmRSS") < settled + 200
 
 
-def test_the_corpus_ends_no_worker(
+def test_preprocess_survives_the_corpus(
     server: TritonServer,
     preprocess: Preprocess,
     good: tuple[bytes, np.ndarray],
@@ -156,7 +156,7 @@ def test_the_corpus_ends_no_worker(
 
 
 @pytest.mark.timeout(900)
-def test_the_dearest_images_have_a_bounded_price(
+def test_preprocess_of_the_largest_images_is_bounded(
     server: TritonServer, preprocess: Preprocess, images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
     """The largest that are accepted, one by one for the time and all at once for the memory."""

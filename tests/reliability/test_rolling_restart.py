@@ -87,10 +87,10 @@ def report(note: Callable[[str], None], found: dict[str, object], restarts: int)
     assert not found["failures"]
 
 
-def test_a_rolling_restart_loses_no_call(
+def test_rolling_restart_fails_no_call(
     servers: list[TritonServer], images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
-    """Servers go without a warning to the callers, again and again, for ten minutes."""
+    """For ten minutes, servers are restarted without a warning to the clients."""
     url = ",".join(server.grpc_url for server in servers)
     began_s, restarts = time.monotonic(), 0
     with calling(*caller(url, images["cat"])) as found:

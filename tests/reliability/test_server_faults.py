@@ -52,7 +52,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["preprocess", "network_onnx"])
-def test_a_dead_worker_is_replaced_under_load(
+def test_watchdog_replaces_a_dead_worker_under_load(
     start_server: Callable[..., TritonServer], images: dict[str, Path], model: str, note: Callable[[str], None]
 ) -> None:
     """The model answers again within 10 s after ``kill -9``; until then calls fail, but no answer is wrong."""
@@ -141,7 +141,7 @@ def many(images: dict[str, Path], tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_server_loses_no_image(
+def test_classify_many_survives_a_killed_server(
     repository: Path, many: list[Path], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
     """With ``--restart`` it comes back; each of 2,000 images in flight has one outcome, in order, none wrong."""
@@ -174,10 +174,10 @@ def test_a_killed_server_loses_no_image(
     assert warned.count("next start in 1 s") == 1
 
 
-def test_a_server_that_takes_no_grpc_connections_is_started_again(
+def test_restart_of_a_server_that_accepts_no_grpc_connections(
     repository: Path, tmp_path: Path, note: Callable[[str], None]
 ) -> None:
-    """A server that lives on and answers nothing, here a stopped one, is ended after half a minute and comes back."""
+    """A server that runs but does not answer, here a suspended one, is killed after half a minute and started again."""
     with (
         resnet_serve(repository, tmp_path / "stderr", "--restart") as (process, url),
         Client(url, max_attempts=1) as client,

@@ -38,7 +38,7 @@ def test_cause_is_read_from_the_log(tmp_path: Path, line: str, message: str) -> 
 
 
 def test_error_lines_are_shown_without_the_harmless_ones(tmp_path: Path) -> None:
-    """A machine without a GPU logs an error, which is no cause; without error lines the end of the log is shown."""
+    """Errors that every machine without a GPU logs are left out; without error lines, the end of the log is shown."""
     log = tmp_path / "log"
     assert diagnosis.error_lines(log) == ""
     log.write_text("one\ntwo")

@@ -12,7 +12,7 @@ from resnet_serve import ModelStatus, ServerConfig, ServerError, TritonServer
 
 
 def test_public_api_is_sorted_and_complete() -> None:
-    """What is exported is what is meant to be."""
+    """The package exports its public names."""
     assert resnet_serve.__all__ == sorted(resnet_serve.__all__)
     assert all(hasattr(resnet_serve, name) for name in resnet_serve.__all__)
 

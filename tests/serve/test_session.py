@@ -51,7 +51,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def warned() -> list[str]:
-    """What the session warns of."""
+    """The warnings of the session."""
     return []
 
 
@@ -95,7 +95,7 @@ def test_run_reports_a_program_that_cannot_be_run(warned: list[str]) -> None:
 
 
 def test_run_ends_the_command_if_the_server_cannot_be_started_again(warned: list[str]) -> None:
-    """It does not go on without a server."""
+    """The command does not run without a server."""
     with pytest.raises(UnservableError):
         made(FakeServer([UnservableError("")]), warned).run([sys.executable, "-c", "import time; time.sleep(600)"])
 

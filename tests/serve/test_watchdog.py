@@ -108,7 +108,7 @@ def test_server_that_does_not_stop_is_killed(start: Callable) -> None:
 
 
 def test_server_whose_workers_have_ended_is_killed(start: Callable) -> None:
-    """It has sent its last response, so this is an orderly end, long before its time is up."""
+    """The server has sent its last response, so the exit code is that of a regular end, long before the timeout."""
     process = start("--exit-timeout-s=60", script=LINGERING)
     process.stdout.readline()
     process.terminate()
@@ -265,7 +265,7 @@ def test_dead_worker_is_replaced(serving: Callable, one_model: Path) -> None:
         assert running.stop() == 0
 
 
-def test_each_instance_and_version_is_replaced(serving: Callable, one_model: Path) -> None:
+def test_watchdog_replaces_each_instance_and_version(serving: Callable, one_model: Path) -> None:
     """One of two workers, and that of an older version, too; a named config, which `config.pbtxt` is not, stays."""
     shutil.copytree(one_model / "preprocess/1", one_model / "preprocess/2")
     (one_model / "preprocess/configs").mkdir()
