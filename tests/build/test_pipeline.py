@@ -104,7 +104,7 @@ def test_build_that_fails_leaves_everything_as_it_was(build, own_repository: Pat
     before = content(own_repository)
     result = build(own_repository, "--weights", tmp_path / "broken.pth")
     assert result.returncode == 1
-    assert result.stderr.startswith("resnet-build: these weights are not ResNet-50")
+    assert result.stderr.startswith("resnet-build: these weights are not those of a ResNet-50")
     assert content(own_repository) == before
 
 

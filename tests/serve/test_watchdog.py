@@ -140,7 +140,7 @@ def test_server_that_stops_greeting_is_killed(start: Callable, greetings: int) -
     options = (f"--grpc=127.0.0.1:{port}", f"--grpc-timeout-s={GRPC_TIMEOUT_S}")
     code, errors = ended(start(*options, script=GREETER, arguments=(port, greetings, WAIT_S)))
     assert code == 137
-    assert errors == "watchdog: tritonserver accepts no gRPC connections any more and is killed\n"
+    assert errors == "watchdog: tritonserver no longer accepts gRPC connections; it is killed\n"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "name.invalid"])
