@@ -1,6 +1,6 @@
 """`make audit`: known vulnerabilities of the pinned packages and of Triton, and secrets in the files of the checkout.
 
-Exit codes: 0 nothing was found, 1 something was, 2 it cannot be told from here.
+Exit codes: 0 nothing was found, 1 something was found, 2 the check could not be made.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def advisories(pins: Path, service: str) -> Iterator[Finding]:
         entries = _asked([line for line in lines if line and not line.startswith("#")], service)
     except ValueError as exc:
         yield Finding(
-            f"nothing can be told of known vulnerabilities: the advisory service {service!r} cannot be asked from "
-            f"here ({exc}). Try make audit ADVISORIES=osv, or another network",
+            f"known vulnerabilities are unknown: the advisory service {service!r} cannot be reached ({exc}). Try "
+            "make audit ADVISORIES=osv, or another network",
             UNKNOWN,
         )
         return

@@ -28,7 +28,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT.parent / "shared" / "imagenet-sample"
 
-# `quick` gives the same inputs each time, `deep` always other ones; deadlines would tell of the machine's load.
+# `quick` uses the same inputs each time, `deep` others each time. No deadlines: they depend on the load of the machine.
 settings.register_profile("quick", max_examples=60, deadline=None, derandomize=True)
 settings.register_profile("deep", max_examples=600, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

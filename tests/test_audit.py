@@ -1,4 +1,4 @@
-"""`make audit` and `make lint`: secrets and pickles are found, and a service that knows nothing is no good news."""
+"""`make audit` and `make lint`: secrets and pickles are found, and a service without advisories is not trusted."""
 
 from __future__ import annotations
 
@@ -64,23 +64,23 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", list(SECRETS))
 @pytest.mark.usefixtures("no_network")
-def test_a_seeded_secret_is_found(audit: ModuleType, checkout: Path, kind: str) -> None:
-    """Its place and kind are told, itself is not, and nobody is asked about it."""
+def test_audit_finds_a_secret(audit: ModuleType, checkout: Path, kind: str) -> None:
+    """The report has its place and kind, but not the secret itself, and no service is contacted."""
     (checkout / "settings.py").write_text(f"\n\n{SECRETS[kind]}\n")
-    told = [finding.text for finding in audit.secrets(checkout)]
-    assert f"settings.py:3: {kind}" in told
-    assert all(SECRETS[kind] not in text for text in told)
+    texts = [finding.text for finding in audit.secrets(checkout)]
+    assert f"settings.py:3: {kind}" in texts
+    assert all(SECRETS[kind] not in text for text in texts)
 
 
 def test_ignored_files_are_not_searched(audit: ModuleType, checkout: Path) -> None:
-    """What git ignores is on nobody's way out."""
+    """Files that git ignores are not published."""
     (checkout / ".gitignore").write_text("private.py\n")
     (checkout / "private.py").write_text(SECRETS["AWS Access Key"])
     assert list(audit.secrets(checkout)) == []
 
 
-def test_the_hash_of_a_preprocess_config_is_no_secret(audit: ModuleType, checkout: Path) -> None:
-    """In a rendered configuration it may stand, and nothing else may."""
+def test_audit_accepts_the_hash_of_a_preprocess_config(audit: ModuleType, checkout: Path) -> None:
+    """It is accepted in rendered configs only."""
     digest = hashlib.sha256(b"preprocessing").hexdigest()
     (checkout / "config.pbtxt").write_text(f'    string_value: "{digest}"\n')
     assert list(audit.secrets(checkout)) == []
@@ -105,7 +105,7 @@ def test_audit_triton_accepts_the_checkout(audit: ModuleType, servers: Path) -> 
 
 @pytest.mark.parametrize("option", ["--unsafe-http-host=0.0.0.0", "--open-apis=shared-memory", "--open-apis all"])
 def test_audit_triton_finds_an_opened_embedded_server(audit: ModuleType, servers: Path, option: str) -> None:
-    """Whoever opens the port gets each hole, with the place that opens it."""
+    """If a port is opened, each vulnerability is reported with the place that opens it."""
     compose = servers / "docker-compose.yml"
     compose.write_text(f"{compose.read_text()}      - {option}\n")
     found = [finding.text for finding in audit.triton(servers, None)]
@@ -124,7 +124,7 @@ def test_audit_triton_finds_an_old_container(audit: ModuleType, servers: Path) -
 
 
 def test_audit_triton_wants_each_wheel_in_the_table(audit: ModuleType, servers: Path) -> None:
-    """A new wheel is not safe because nobody has looked at it."""
+    """An unknown wheel does not count as safe."""
     pins = servers / "constraints.txt"
     pins.write_text(pins.read_text().replace("nvidia-pytriton==0.7.0", "nvidia-pytriton==9.9.9"))
     (found,) = audit.triton(servers, None)
@@ -132,7 +132,7 @@ def test_audit_triton_wants_each_wheel_in_the_table(audit: ModuleType, servers: 
 
 
 def test_audit_table_names_the_embedded_release(server: TritonServer) -> None:
-    """What the table says of the installed wheel is what its server reports."""
+    """The table has the version that the server of the installed wheel reports."""
     with urllib.request.urlopen(f"{server.http_url}/v2", timeout=10) as answer:  # noqa: S310  # http, on loopback
         assert json.load(answer)["version"] == "2.51.0"
     table = tomllib.loads((ROOT / ".ci/triton_holes.toml").read_text())
@@ -175,13 +175,13 @@ def ask(audit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     ("answers", "code", "message"),
     [
         ({"canary": KNOWN, "pins": [CLEAN]}, None, ""),
-        ({"canary": "ConnectionError: no route to host"}, 2, "cannot be asked from here (ConnectionError: no route"),
+        ({"canary": "ConnectionError: no route to host"}, 2, "cannot be reached (ConnectionError: no route"),
         (
             {"canary": [{"name": "jinja2", "skip_reason": "not found"}]},
             2,
             "it knows of no vulnerability in jinja2==2.10",
         ),
-        ({"canary": KNOWN, "pins": "ConnectionError: gone"}, 2, "cannot be asked from here (ConnectionError: gone)"),
+        ({"canary": KNOWN, "pins": "ConnectionError: gone"}, 2, "cannot be reached (ConnectionError: gone)"),
         ({"canary": KNOWN, "pins": [CLEAN, {"name": "b", "skip_reason": "not found"}]}, 2, "b: not checked: not found"),
         (
             {"canary": KNOWN, "pins": [{"name": "b", "version": "2", "vulns": [{"id": "X-1", "fix_versions": []}]}]},
@@ -191,10 +191,10 @@ def ask(audit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     ],
     ids=["clean", "unreachable", "a mirror without advisories", "lost on the way", "one unknown", "vulnerable"],
 )
-def test_only_a_service_that_knows_is_believed(
+def test_audit_needs_a_service_with_advisories(
     ask: Callable[[Answers], list[Any]], answers: Answers, code: int | None, message: str
 ) -> None:
-    """No answer, half an answer and the answer of a mirror without advisories are not «no known vulnerabilities»."""
+    """No answer, a partial answer, or that of a mirror without advisories does not count as "no vulnerabilities"."""
     findings = ask(answers)
     assert [finding.code for finding in findings] == ([] if code is None else [code])
     assert all(message in finding.text for finding in findings)
@@ -211,7 +211,7 @@ def test_only_a_service_that_knows_is_believed(
     ],
 )
 def test_pickles_are_refused_by_the_linter(code: str) -> None:
-    """Whoever adds a way to run code out of a file is stopped before review."""
+    """Lint fails if code is added that can run code from a file."""
     command = [sys.executable, "-m", "ruff", "check", "--select", "TID251", "--stdin-filename", "build/new.py", "-"]
     checked = subprocess.run(command, input=f"{code}\n", cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 1

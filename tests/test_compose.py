@@ -22,7 +22,7 @@ RIGHTS = ("privileged", "cap_add", "devices", "network_mode", "pid", "ipc", "use
 
 
 def with_defaults(text: str) -> str:
-    """What compose makes of ``${NAME:-default}`` where nobody has set the variable."""
+    """Replace ``${NAME:-default}`` by the default, as compose does for an unset variable."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
@@ -33,7 +33,7 @@ def instructions(dockerfile: Path, name: str) -> list[str]:
 
 
 def user_of(service: dict[str, Any]) -> str:
-    """Who runs a service: as the compose file says, or else its Dockerfile."""
+    """The user of a service, from the compose file or else its Dockerfile."""
     if "user" in service:
         return str(service["user"])
     build = service["build"]
@@ -41,8 +41,8 @@ def user_of(service: dict[str, Any]) -> str:
 
 
 @each_service
-def test_no_service_has_rights_to_spare(service: dict[str, Any]) -> None:
-    """The root file system is read-only, capabilities are dropped, and no program can gain what it has not."""
+def test_services_have_minimal_rights(service: dict[str, Any]) -> None:
+    """The root file system is read-only, capabilities are dropped, and no program can gain privileges."""
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -50,15 +50,15 @@ def test_no_service_has_rights_to_spare(service: dict[str, Any]) -> None:
 
 
 @each_service
-def test_no_service_runs_as_root(service: dict[str, Any]) -> None:
-    """The user is told by number or name, and is not root."""
+def test_services_do_not_run_as_root(service: dict[str, Any]) -> None:
+    """The user is given by number or name, and is not root."""
     user = user_of(service).split(":")[0]
     assert user
     assert user not in ("0", "root")
 
 
 @each_service
-def test_no_service_takes_all_there_is(service: dict[str, Any]) -> None:
+def test_services_have_limits(service: dict[str, Any]) -> None:
     """Memory, processes and the length of logs are bounded, and the first process reaps the others."""
     assert re.fullmatch(r"\d+[mg]", with_defaults(service["deploy"]["resources"]["limits"]["memory"]))
     assert service["deploy"]["resources"]["limits"]["pids"] > 0
@@ -82,8 +82,8 @@ def test_ports_are_for_this_machine_unless_asked(service: dict[str, Any]) -> Non
 
 
 @each_service
-def test_what_is_mounted_from_the_host_is_read_only(service: dict[str, Any]) -> None:
-    """Services write to volumes, never to the host, whose files they see one by one and inside this folder."""
+def test_mounts_from_the_host_are_read_only(service: dict[str, Any]) -> None:
+    """Services write to volumes only; from the host, they get single files and folders of this project."""
     for mount in service.get("volumes", []):
         source, _, options = with_defaults(mount).partition(":")
         if source not in COMPOSE["volumes"]:
@@ -102,7 +102,7 @@ def test_secrets_come_from_outside(service: dict[str, Any]) -> None:
 
 @each_service
 def test_images_have_a_version(service: dict[str, Any]) -> None:
-    """What runs today runs tomorrow: no image is «the latest», whatever that may be by then."""
+    """No image has the tag `latest`, so that the same version runs tomorrow."""
     if "image" in service:
         tag = service["image"].partition(":")[2]
         assert re.match(r"\$\{\w+:-v?\d+\.\d+.*\}$|v?\d+\.\d+", tag)
@@ -126,8 +126,8 @@ def test_images_are_made_of_known_things(dockerfile: Path) -> None:
     assert not [line for kind in ("ARG", "ENV") for line in instructions(dockerfile, kind) if secrets.search(line)]
 
 
-def test_the_context_of_builds_is_a_choice() -> None:
-    """What is not named does not get into an image: no .git, no .env, no image that happens to lie here."""
+def test_build_context_is_an_allow_list() -> None:
+    """Only named files get into an image: for example neither .git nor .env."""
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"

@@ -1,4 +1,4 @@
-"""Everything that README and docs show is executed, and what they print is compared."""
+"""The code in README and docs is executed, and its output compared with the output shown."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def identified(*names: str) -> list[object]:
 
 
 def command_lines() -> list[str]:
-    """Each command line of ours that a page shows; within a message, two words are a name and no command line."""
+    """Each of this project's command lines on a page; inside a sentence, one of two words is only a name."""
     found: list[str] = []
     for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
         page = path.read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def command_lines() -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, images: dict[str, Path], repository: Path) -> Path:
-    """Where a reader would be: with an image of a cat and a built repository."""
+    """The folder of a reader, with an image of a cat and a built repository."""
     folder = tmp_path_factory.mktemp("reader")
     Image.open(images["cat"]).save(folder / "cat.jpg", quality=95)
     for model in ("resnet50", "preprocess", "network_onnx"):
@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, images: dict[str, Path], re
 
 @pytest.mark.parametrize(("code", "output"), identified(*PAGES))
 def test_shown_code_runs(server: TritonServer, folder: Path, code: str, output: str) -> None:
-    """A reader who copies a block gets what the page says."""
+    """A reader who copies a block gets the output shown."""
     environment = {**os.environ, "RESNET_URL": server.grpc_url}
     # Pages name the default address; the test's server has free ports.
     code = code.replace("grpc://localhost:8001", server.grpc_url).replace("http://localhost:8000", server.http_url)
@@ -104,7 +104,7 @@ def test_readme_shows_eight_lines_at_most() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("docs/*.md")))])
 def test_links_between_pages_lead_somewhere(page: str) -> None:
-    """No page points at a file that is not there."""
+    """Every link leads to a file that exists."""
     path = ROOT / page
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
@@ -115,13 +115,13 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
     [("resnet_build", "building"), ("resnet_loadtest tune", "tuning"), ("resnet_serve", "serving")],
 )
 def test_documented_options_are_the_real_ones(command: str, page: str) -> None:
-    """Every option of a command is told on its page, and no other is."""
+    """A page has exactly the options of its command."""
     option = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
     shown = subprocess.run(
         [sys.executable, "-m", *command.split(), "--help"], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     documented = set(option.findall((ROOT / f"docs/{page}.md").read_text(encoding="utf-8")))
-    # Pages show these of Triton's, too.
+    # Pages also show these options of Triton.
     tritons = {"--log-verbose", "--model-config-name"}
     assert documented - tritons == set(option.findall(shown)) - tritons - {"--help"}
 

@@ -1,4 +1,4 @@
-"""What the Makefile's preprocessing configs do, with commands that stand in for the real ones."""
+"""The targets of the Makefile, run with stand-ins for the real commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Says that it runs, and ends as the real commands do when they are told to.
+# Prints that it runs, and ends on SIGTERM like the real commands.
 WAITING = f"""#!{sys.executable}
 import signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGTERM}})
@@ -54,8 +54,8 @@ def make(folder: Path, target: str, *variables: str, **commands: str) -> Iterato
         ("loadtest", "resnet_loadtest"),
     ],
 )
-def test_a_signal_to_make_stops_what_it_runs(tmp_path: Path, target: str, waiting: str) -> None:
-    """No server or load test outlives the make that started it: its output ends, and it was told to stop."""
+def test_make_stops_its_command_on_a_signal(tmp_path: Path, target: str, waiting: str) -> None:
+    """No server or load test outlives the make that started it: it got a signal, and its output ends."""
     health = SUCCEEDING if waiting == "resnet_loadtest" else FAILING
     with make(tmp_path, target, "SLO=p99<=100ms", resnet_client=health, **{waiting: WAITING}) as process:
         assert process.stdout.readline() == "running\n"
@@ -64,8 +64,8 @@ def test_a_signal_to_make_stops_what_it_runs(tmp_path: Path, target: str, waitin
     assert rest == "stopped\n"
 
 
-def test_the_load_test_finds_the_server_at_the_port(tmp_path: Path) -> None:
-    """What `make serve PORT=8100` started is tested by `make loadtest PORT=8100`, with the token that it wrote."""
+def test_make_loadtest_uses_the_server_at_the_port(tmp_path: Path) -> None:
+    """`make loadtest PORT=8100` uses the server of `make serve PORT=8100`, with its token."""
     (tmp_path / ".admin-token").write_text("secret", encoding="utf-8")
     health = '#!/bin/sh\ntest "$RESNET_URL" = grpc://localhost:8101\n'
     shown = '#!/bin/sh\necho "$RESNET_URL $RESNET_ADMIN_TOKEN"\n'
@@ -74,7 +74,7 @@ def test_the_load_test_finds_the_server_at_the_port(tmp_path: Path) -> None:
     assert output == "grpc://localhost:8101 secret\n"
 
 
-def test_what_a_build_rewrites_is_no_source_of_the_wheel() -> None:
+def test_sources_of_the_wheel_do_not_include_built_files() -> None:
     """Otherwise the next make would install the wheel again under a running server."""
     command = ["make", "--silent", "--eval", "sources: ; @printf '%s\\n' $(SOURCES)", "sources"]
     sources = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True).stdout.split()

@@ -45,7 +45,7 @@ def test_wheel_has_the_python_model(wheel: Path) -> None:
         ("resnet_loadtest", "locust", ["find-slo", "--slo", "p99<=1s"], 3),
     ],
 )
-def test_a_command_without_its_extra_names_it(
+def test_command_names_its_missing_extra(
     package: str, missing: str, arguments: list[str], code: int, tmp_path: Path
 ) -> None:
     """A message with the remedy instead of a traceback; nothing is created."""
@@ -53,8 +53,8 @@ def test_a_command_without_its_extra_names_it(
     command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     extra = package.removeprefix("resnet_")
-    told = f"resnet-{extra}: this needs {missing}: pip install 'resnet50-triton[{extra}]'\n"
-    assert (code, told) == (result.returncode, result.stderr)
+    message = f"resnet-{extra}: this needs {missing}: pip install 'resnet50-triton[{extra}]'\n"
+    assert (code, message) == (result.returncode, result.stderr)
     assert not list(tmp_path.iterdir())
 
 
@@ -78,7 +78,7 @@ else:
 """
 
 
-def test_the_bare_install_classifies_without_torch(
+def test_install_without_extras_classifies_without_torch(
     wheel: Path, server: TritonServer, images: dict[str, Path], tmp_path: Path
 ) -> None:
     """``pip install`` without extras imports and classifies, with numpy 2; all other tests have numpy 1.26."""

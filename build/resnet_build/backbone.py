@@ -1,4 +1,4 @@
-"""ResNet-50 as a backbone: what detection and segmentation build on, served in addition to the classes.
+"""ResNet-50 as a backbone for detection and segmentation, served in addition to the classifiers.
 
 ``network_backbone`` takes the same pixels as the other networks, ``resnet50_backbone`` the same images. Both answer
 with the outputs of the four stages, before the global average pool.
@@ -32,15 +32,15 @@ Wire = Literal["fp32", "fp16"]
 
 NETWORK = "network_backbone"
 
-# Output → channels, height, width of one image. ALL_MAPS holds all of them, and is computed for requests of it only.
+# Output → channels, height, width of one image. ALL_MAPS holds all of them; it is computed only on request.
 MAPS = {f"{name}__{index}": shape for index, (name, shape) in enumerate(MAP_SHAPES.items())}
 _LENGTH = sum(math.prod(shape) for shape in MAPS.values())
-# Of the largest value in a map.
+# Largest difference, as a share of the largest value in a map.
 _BOUNDS: Mapping[Wire, float] = {"fp32": 1e-4, "fp16": 1e-3}
 
 
 class BackboneNetwork(ServedNetwork):
-    """Pixels in, four maps out, and all of them once more in a row.
+    """Pixels in; out come four maps, and one tensor with all of them concatenated.
 
     ``forward`` takes uint8, shape (N, 224, 224, 3), RGB, 0 to 255, and returns C2 to C5 of shape (N, *shape) as in
     ``MAPS``, values of 0 and above, then (N, 1505280); float32, or float16 where ``half`` is set.
@@ -76,7 +76,7 @@ class Built:
 
 
 def build(found: Weights, wire: Wire, folder: Path, report: Report) -> Built:
-    """Export the backbone and hold it to torchvision's ``IntermediateLayerGetter`` over the eager network.
+    """Export the backbone and compare it with torchvision's ``IntermediateLayerGetter`` over the eager network.
 
     Raises:
         BuildError: a map differs too much.
@@ -90,16 +90,19 @@ def build(found: Weights, wire: Wire, folder: Path, report: Report) -> Built:
     pixels = images.sample(2, found.preprocess_config.crop)
     differences = compare(path, maps_of(eager, pixels), pixels)
     if bad := {name: value for name, value in differences.items() if not value <= _BOUNDS[wire]}:
-        raise BuildError(f"the backbone's maps differ from the network's by more than {_BOUNDS[wire]:.0e}: {bad}")
+        raise BuildError(
+            f"the backbone's feature maps differ from the network's by more than {_BOUNDS[wire]:.0e} of their largest "
+            f"value: {bad}; nothing was written"
+        )
     report(
-        f"backbone with {wire} maps: they differ by at most {max(differences.values()):.1e} of their largest value "
-        f"({time.monotonic() - started:.1f} s)"
+        f"backbone with {wire} feature maps: they differ by at most {max(differences.values()):.1e} of their largest "
+        f"value ({time.monotonic() - started:.1f} s)"
     )
     return Built(path, {"wire": wire, "differences": differences})
 
 
 def maps_of(eager: ResNet, pixels: Pixels) -> dict[str, Floats]:
-    """The maps as torchvision takes them out of a network: uint8 pixels (N, 224, 224, 3) → name → float32."""
+    """Return the maps as torchvision extracts them: uint8 pixels, shape (N, 224, 224, 3) → name → float32."""
     getter = IntermediateLayerGetter(eager, dict(zip(("layer1", "layer2", "layer3", "layer4"), MAPS, strict=True)))
     with torch.inference_mode():
         found = getter(ServedNetwork(eager).normalised(torch.from_numpy(pixels)))
@@ -107,13 +110,13 @@ def maps_of(eager: ResNet, pixels: Pixels) -> dict[str, Floats]:
 
 
 def compare(path: Path, expected: Mapping[str, Floats], pixels: Pixels) -> dict[str, float]:
-    """Largest difference of each map, as a share of the largest value in it; at batch 1 and all at once."""
+    """Return the largest difference of each map, as a share of its largest value, at batch 1 and at the full batch."""
     run = export_onnx.open_artifact(path, [*MAPS, ALL_MAPS])
     worst = dict.fromkeys(expected, 0.0)
     for batch in batches_to_check(len(pixels)):
         *maps, together = run(pixels[:batch])
         if not np.array_equal(np.concatenate([one.reshape(batch, -1) for one in maps], axis=1), together):
-            raise BuildError(f"{ALL_MAPS} of the backbone does not hold its maps")
+            raise BuildError(f"the backbone's output {ALL_MAPS} differs from its feature maps; nothing was written")
         for (name, wanted), got in zip(expected.items(), maps, strict=True):
             difference = np.abs(got.astype(np.float32) - wanted[:batch]).max() / np.abs(wanted).max()
             worst[name] = max(worst[name], float(difference))

@@ -1,7 +1,7 @@
-"""State dicts from files, read without running any code that a file may hold.
+"""Reads state dicts from files, without running code that a file may contain.
 
-A ``.pth`` file is a pickle, which can call any function while it is opened. PyTorch's restricted reader takes
-tensors and plain containers out of one and refuses everything else; safetensors files hold nothing else.
+A ``.pth`` file is a pickle, which can call any function while it is opened. PyTorch's restricted reader accepts
+tensors and plain containers only. Safetensors files cannot contain anything else.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def read(path: Path) -> StateDict:
         float32 tensors under torchvision's names, without wrappers, prefixes and batch-norm counters.
 
     Raises:
-        BuildError: missing, damaged, more than tensors, or no state dict.
+        BuildError: the file is missing or damaged, contains more than tensors, or is not a state dict.
     """
     try:
         return cleaned(_unwrapped(_content(path), path))
     except (RuntimeError, TypeError, ValueError) as exc:
-        # Tensors that are sparse, quantised or on no device cannot become plain float32 ones.
-        raise BuildError(f"{path} holds tensors that are not plain arrays: {exc}") from exc
+        # Sparse, quantised and meta tensors cannot be converted to plain float32 ones.
+        raise BuildError(f"{path} contains tensors that are not plain arrays: {exc}") from exc
 
 
 def _content(path: Path) -> object:
@@ -46,41 +46,41 @@ def _content(path: Path) -> object:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch warns about foreign pickles before it refuses them
+            warnings.simplefilter("ignore")  # PyTorch warns about pickles that it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251  # restricted to tensors
     except FileNotFoundError as exc:
-        raise BuildError(f"there is no weights file {path}") from exc
-    except Exception as exc:  # the readers fail on foreign bytes in many ways
+        raise BuildError(f"the weights file {path} does not exist") from exc
+    except Exception as exc:  # damaged files raise many kinds of exceptions
         if isinstance(exc, OSError) or path.suffix == ".safetensors":
             raise BuildError(f"the weights file {path} cannot be read: {exc}") from exc
-        # PyTorch's own message is left out: it advises to open the file after all.
+        # PyTorch's own message is left out: it suggests opening the file without the restriction.
         raise BuildError(
-            f"{path} is damaged or holds more than tensors{_what_else(path)}; it was not opened, because that "
+            f"{path} is damaged or contains more than tensors{_what_else(path)}; it was not opened, because that "
             "could run code: save it again as .safetensors, or with torch.save(model.state_dict(), …)"
         ) from exc
 
 
 def _what_else(path: Path) -> str:
-    """Name what a pickle wants to call or make; nothing where that cannot be found without opening it."""
+    """Name the functions and classes that a pickle needs; empty if that cannot be found without opening it."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except Exception:  # noqa: BLE001  # damaged in any way: then there is nothing to name
+    except Exception:  # noqa: BLE001  # a damaged file raises many kinds; then there is nothing to name
         return ""
     return f" ({', '.join(sorted(names)[:_NAMED_AT_MOST])})" if names else ""
 
 
 def _unwrapped(content: object, path: Path) -> Mapping[Any, Any]:
-    """Find the state dict inside what training scripts save around it."""
+    """Return the state dict without the dictionaries that training scripts save around it."""
     if isinstance(content, Mapping):
         for key in _WRAPPERS:
             if isinstance(content.get(key), Mapping):
                 return cast("Mapping[Any, Any]", content[key])
         return content
-    raise BuildError(f"{path} holds a {type(content).__name__}, not a state dict")
+    raise BuildError(f"{path} contains a {type(content).__name__}, not a state dict")
 
 
 def cleaned(state: Mapping[Any, Any]) -> StateDict:
-    """Drop wrappers' prefixes and batch-norm counters, which inference does not read; make all float32.
+    """Drop wrappers' prefixes and batch-norm counters, which inference does not need; convert to float32.
 
     Raises:
         BuildError: two tensors have the same name without their prefixes.
@@ -92,23 +92,23 @@ def cleaned(state: Mapping[Any, Any]) -> StateDict:
             short = _without_prefixes(name)
             if short in cleaned:
                 raise BuildError(
-                    f"the state dict holds {short} more than once, with several of the prefixes {', '.join(_PREFIXES)} "
-                    "or none, so it is unclear which is meant; save one network only"
+                    f"the state dict contains {short} more than once, with different prefixes of "
+                    f"{', '.join(_PREFIXES)}; save one network only"
                 )
             cleaned[short] = _plain(value, used)
     return cleaned
 
 
 def _plain(value: torch.Tensor, used: Counter[int]) -> torch.Tensor:
-    """Convert to float32; ``used`` counts the bytes that have been taken of each storage, by its address."""
+    """Convert to float32; ``used`` counts the bytes read from each storage, by its address."""
     if value.is_complex() or value.is_quantized or value.is_meta or value.layout != torch.strided:
         raise ValueError(f"one is {value.dtype} on {value.device}, {value.layout}")
     storage = value.untyped_storage()
     used[storage.data_ptr()] += value.numel() * value.element_size()
     if used[storage.data_ptr()] > storage.nbytes():
-        # A small file could otherwise ask for more memory than there is.
+        # Without this check, a small file could need more memory than the machine has.
         raise ValueError(
-            f"one of shape {tuple(value.shape)} repeats values of itself or another; save .clone() of each"
+            f"one of shape {tuple(value.shape)} shares values with itself or another; save .clone() of each"
         )
     return value.detach().to(torch.float32)
 

@@ -25,11 +25,12 @@ _FEATURE_COUNT = 2048
 _BACKBONE_BATCH = 8
 
 
-# Heuristic. The default tries all algorithms whenever a batch has a new size: 0.5 to 1.1 s on an H200, not 0.15 s.
+# 1: heuristic search. The default, exhaustive search, takes 0.5 to 1.1 s on an H200 whenever the batch size changes;
+# heuristic search takes 0.15 s.
 _ONNX_RUNTIME = {"cudnn_conv_algo_search": "1"}
-# NVIDIA's backend executes `max_batch_size` only, and would refuse smaller batches.
+# NVIDIA's backend executes batches of `max_batch_size` only, and refuses smaller ones without padding.
 _OPENVINO = {"NUM_STREAMS": "1", "ENABLE_BATCH_PADDING": "YES"}
-# Network → backend, and what it needs in every config.
+# Network → backend, and its parameters in every config.
 _NETWORKS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "network_onnx": ("onnxruntime", _ONNX_RUNTIME),
     "network_torchscript": ("pytorch", {}),
@@ -41,18 +42,18 @@ _NETWORKS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "pytorch": "pytorch_libtorch"}
 
 _HEADER = f"""\
-{MADE_BY_BUILD} from Triton's protobuf; `resnet-build --help` lists what can be changed.
-# What is absent has Triton's default: an instance group is KIND_AUTO (GPUs if there are any, else the CPU).
-# No model has a queue policy: `preprocess` refuses what is too much (max_queue_size; docs/serving.md tells why).
+{MADE_BY_BUILD} from Triton's protobuf; `resnet-build --help` lists the options.
+# Absent fields have Triton's defaults: an instance group is KIND_AUTO (GPUs if there are any, else the CPU).
+# No model has a queue policy: `preprocess` refuses images under overload (max_queue_size; see docs/serving.md).
 """
 
 
 def ensembles(variants: Sequence[str] = (), default: str = PLAIN) -> dict[str, str]:
-    """Return ensemble → the network it ends in.
+    """Return ensemble → the network it uses.
 
     Args:
-        variants: what is served in addition to the default networks.
-        default: which network ``resnet50`` ends in; if it is not ``onnx``, ``onnx`` gets an ensemble of its own.
+        variants: networks that are served in addition to the default ones.
+        default: the network of ``resnet50``; if it is not ``onnx``, ``onnx`` gets an ensemble of its own.
     """
     own = [*variants] if default == PLAIN else [*variants, PLAIN]
     found = {DEFAULT_MODEL: network_of(default), "resnet50_torchscript": "network_torchscript"}
@@ -82,8 +83,8 @@ def render_all(
         options: numbers for serving.
         preprocess_config: how images are preprocessed.
         classes: number of labels.
-        variants: what is served in addition to the default networks.
-        default: which network ``resnet50`` ends in.
+        variants: networks that are served in addition to the default ones.
+        default: the network of ``resnet50``.
 
     Returns:
         Model name → text of its ``config.pbtxt``.
@@ -116,7 +117,7 @@ def set_capacity(config: pb.ModelConfig, options: ServingOptions) -> None:
     elif config.platform != "ensemble":
         config.instance_group[0].count = options.instances_of(config.backend)
         preferred = options.preferred_batch_of(config.backend)
-        # Without one, Triton itself enters the largest.
+        # Without a preferred size, Triton takes the largest.
         config.dynamic_batching.preferred_batch_size[:] = [preferred] if preferred < options.max_batch_size else []
         config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us
         set_warmup(config, options.warmup_batches)
@@ -125,7 +126,7 @@ def set_capacity(config: pb.ModelConfig, options: ServingOptions) -> None:
 
 
 def set_warmup(config: pb.ModelConfig, batch_sizes: Iterable[int]) -> None:
-    """Have batches of random pixels executed, in this order, before a network is ready."""
+    """Let Triton execute batches of random pixels, in this order, before a network is ready."""
     pixels = pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=[224, 224, 3], random_data=True)
     del config.model_warmup[:]
     for size in batch_sizes:
@@ -155,8 +156,8 @@ def _preprocess(options: ServingOptions) -> pb.ModelConfig:
         input=[_image()],
         output=[pb.ModelOutput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=[224, 224, 3])],
         instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU)],
-        # One request at a time: Triton 2.51 lets pass a BYTES tensor that is shorter than it says, and its Python
-        # backend then fails all requests of the batch. The batcher is here for its queue.
+        # One request at a time: Triton 2.51 accepts a BYTES tensor that is shorter than its header states, and its
+        # Python backend then fails all requests of the batch. The batcher is configured for its queue only.
         dynamic_batching=pb.ModelDynamicBatching(preferred_batch_size=[1]),
     )
     _set_parameters(config, {"max_wait_ms": str(options.queue_timeout_ms)})

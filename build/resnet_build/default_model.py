@@ -1,8 +1,8 @@
-"""Decides which network the default model `resnet50` ends in, by measurement within a bound on accuracy.
+"""Chooses the network of the default model `resnet50`: the fastest one within a bound on accuracy.
 
-Only a variant with the FP32 network's top-1 on 99 % of the evaluation images may replace it; among those, the one that
-computes most images per second on this machine is chosen. All numbers go into the manifest, and the choice is printed.
-On a machine with a GPU it is the FP32 network, whose configuration says KIND_AUTO.
+A variant qualifies if its top-1 class equals that of the FP32 network on 99 % of the evaluation images. The build
+chooses the one with the most images per second on this machine, prints the choice, and records all numbers in the
+manifest. On a machine with a GPU it chooses the FP32 network, whose config is KIND_AUTO.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from resnet_build.validate import Fidelity
 from resnet_build.variants import Built, has_bfloat16, open_network, processor
 
 _LEAST_AGREEMENT = 0.99
-# What the dynamic batcher makes of some callers at once.
+# A typical batch of the dynamic batcher with several callers.
 _BATCH = 8
 _ROUNDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What ``resnet50`` is to end in.
+    """The network that is requested for ``resnet50``.
 
     Attributes:
         requested: ``auto``, ``onnx``, or a variant.
-        previous: ``onnx`` or the variant that was decided on before and stays if it is still close enough; None to
-            decide again.
+        previous: ``onnx`` or the variant that an earlier build chose; it stays if it is still within the bound. None
+            to choose again.
     """
 
     requested: str
@@ -44,21 +44,21 @@ class Request:
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """The variants that have to be built; of those in floats, only what is fastest on this processor."""
+        """The variants to build; of BF16 and FP32, only the one that is faster on this processor."""
         if self.requested == AUTO and self.previous is None:
             return () if torch.cuda.is_available() else ("int8", "bf16" if has_bfloat16() else "fp32")
         return tuple(name for name in OPENVINO_VARIANTS if name == (self.previous or self.requested))
 
 
 def recorded(manifest: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what was requested for a repository, and the variant (or ``onnx``) that ``resnet50`` ends in."""
+    """Return what was requested for a repository, and the variant (or ``onnx``) that ``resnet50`` uses."""
     entry = manifest.get("default_model", {})
     network = str(entry.get("network", network_of(PLAIN)))
     return entry.get("requested", PLAIN), network.removeprefix(network_of(""))
 
 
 def request(manifest: Mapping[str, Any], option: str | None, *, again: bool) -> Request:
-    """Return what a build is to end in; what ``auto`` decided once stays, unless it is to decide again.
+    """Return the request of a build; a choice of ``auto`` is kept, unless the build must choose again.
 
     Args:
         manifest: of the repository.
@@ -72,11 +72,11 @@ def request(manifest: Mapping[str, Any], option: str | None, *, again: bool) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """Which network it is, and why.
+    """The chosen network, and why.
 
     Attributes:
         variant: ``onnx`` or a variant.
-        reason: for people.
+        reason: printed with the choice.
         record: for the manifest.
     """
 
@@ -89,47 +89,49 @@ class Decision:
 
 
 def decide(request: Request, source: Path, made: Mapping[str, Built], pixels: Pixels | None) -> Decision:
-    """Choose among the FP32 network and the variants that are made.
+    """Choose among the FP32 network and the variants that were built.
 
     Args:
         request: what was requested.
         source: the FP32 ONNX artifact.
         made: the variants, each with its fidelity.
-        pixels: images to time by, uint8, shape (N, 224, 224, 3); None if nothing is made.
+        pixels: images to measure speed with, uint8, shape (N, 224, 224, 3); None if no variant was built.
 
     Raises:
-        BuildError: a variant was requested that is not close enough.
+        BuildError: the requested variant is not within the bound.
     """
     found = {name: made[name] for name in request.candidates if name in made}
     close = {name: built for name, built in found.items() if built.fidelity.agreement >= _LEAST_AGREEMENT}
     speeds: dict[str, float] = {}
     if request.requested != AUTO:
         variant = request.requested
-        # FP32 also stands where nothing was requested.
-        reason = "the FP32 network, unless --default-model names another" if variant == PLAIN else "as requested"
+        # Without a request, the manifest also records FP32.
+        reason = "the FP32 network; --default-model selects another" if variant == PLAIN else "as requested"
         if variant != PLAIN and variant not in close:
             raise BuildError(
-                f"{DEFAULT_MODEL} cannot end in {network_of(variant)}: {_closeness(found[variant].fidelity)}, and "
-                f"{_LEAST_AGREEMENT:.0%} is the least; nothing was written. It can be served under its own name: "
+                f"{DEFAULT_MODEL} cannot use {network_of(variant)}: {_closeness(found[variant].fidelity)}, and at "
+                f"least {_LEAST_AGREEMENT:.0%} is required; nothing was written. To serve it under its own name, use "
                 f"--variant {variant}"
             )
     elif request.previous in {PLAIN, *close}:
-        variant, reason = str(request.previous), "as decided before; --force decides again"
+        variant, reason = str(request.previous), "chosen by an earlier build; --force chooses again"
     elif close and pixels is not None:
         networks = {PLAIN: open_network(PLAIN, source)} | {name: built.network for name, built in close.items()}
         speeds = measure(networks, pixels[:_BATCH])
         variant = max(speeds, key=lambda name: speeds[name])
         numbers = ", ".join(f"{network_of(name)} {speed:.1f}" for name, speed in speeds.items())
         reason = f"images/s at batch {_BATCH}: {numbers}"
+    elif torch.cuda.is_available():
+        variant, reason = PLAIN, "this machine has a GPU"
     else:
-        variant, reason = PLAIN, "this machine has a GPU" if torch.cuda.is_available() else "nothing faster is as exact"
+        variant, reason = PLAIN, f"no variant has the same top-1 on {_LEAST_AGREEMENT:.0%} of the images"
     if variant in found:
         reason += f"; {_closeness(found[variant].fidelity)}"
     return Decision(variant, reason, _record(request.requested, variant, found, speeds))
 
 
 def measure(networks: Mapping[str, Network], batch: Pixels) -> dict[str, float]:
-    """Return images per second of each network: the median, in turns, so that other load slows all of them."""
+    """Return images per second of each network: the median of alternating runs, so that other load affects all."""
     for network in networks.values():
         network(batch)
     times: dict[str, list[float]] = {name: [] for name in networks}
@@ -142,7 +144,7 @@ def measure(networks: Mapping[str, Network], batch: Pixels) -> dict[str, float]:
 
 
 def _closeness(fidelity: Fidelity) -> str:
-    return f"the FP32 network's top-1 on {fidelity.agreement:.1%} of {fidelity.images} images"
+    return f"same top-1 as FP32 on {fidelity.agreement:.1%} of {fidelity.images} images"
 
 
 def _record(requested: str, variant: str, found: Mapping[str, Built], speeds: Mapping[str, float]) -> dict[str, Any]:

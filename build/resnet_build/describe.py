@@ -1,4 +1,4 @@
-"""``resnet-build describe``: the network the way a person wants to see it."""
+"""``resnet-build describe``: prints the layers of the network as a table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Stage:
 
 
 def stages(architecture: Architecture, classes: int) -> list[Stage]:
-    """Measure every stage by running it, not by formula; on the device that computes shapes only."""
+    """Measure every stage by running it on PyTorch's meta device, which computes shapes only."""
     with torch.device("meta"):
         net, x = make_resnet50(architecture, classes), torch.zeros(1, 3, 224, 224)
     parts: list[tuple[str, str, nn.Module]] = [
@@ -67,7 +67,7 @@ def _bottleneck(layer: nn.Sequential) -> str:
 
 
 def table(architecture: Architecture, classes: int) -> Table:
-    """Lay the stages out, with totals."""
+    """Return the stages as a table, with totals."""
     rows = stages(architecture, classes)
     gmacs = sum(row.gmacs for row in rows)
     out = Table(

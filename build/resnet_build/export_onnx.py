@@ -17,7 +17,7 @@ from resnet_build.network import Network, Outputs, Pixels, ServedNetwork
 
 FILENAME = "model.onnx"
 
-# Triton 24.10 holds ONNX Runtime 1.19, which reads opsets up to 21 and IR versions up to 10.
+# Triton 24.10 contains ONNX Runtime 1.19, which reads opsets up to 21 and IR versions up to 10.
 OPSET = 18
 MAX_IR_VERSION = 10
 _OUTPUTS = (PROBABILITIES, FEATURES)
@@ -50,7 +50,7 @@ def export(network: ServedNetwork, path: Path, outputs: Sequence[str] = _OUTPUTS
 def open_artifact(path: Path, outputs: Sequence[str] = _OUTPUTS) -> Network:
     """Open a saved artifact."""
     options = onnxruntime.SessionOptions()
-    # Idle threads of one network would take the cores from the next.
+    # Without this, idle threads of one network spin on the cores that the next one needs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 

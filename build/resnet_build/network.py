@@ -28,12 +28,12 @@ IMAGENET_CLASSES = 1000
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# By the shape of one convolution: which of torchvision's ResNets a state dict really is.
+# ResNet-18 and ResNet-34 do not have this convolution.
 _BASIC_BLOCK_KEY = "layer1.0.conv3.weight"
 
 
 class ServedNetwork(nn.Module):
-    """Pixels in, probabilities and features out; no caller can normalise wrongly.
+    """Pixels in, probabilities and features out; normalisation and softmax are part of the network.
 
     ``forward`` takes uint8, shape (N, 224, 224, 3), RGB, 0 to 255, and returns float32 probabilities of
     shape (N, classes), rows summing to 1, and float32 features of shape (N, 2048), the global average
@@ -47,7 +47,7 @@ class ServedNetwork(nn.Module):
         self.std = nn.Buffer(255.0 * torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1))
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What torchvision's networks take: float32, shape (N, 3, 224, 224)."""
+        """Return the input of torchvision's networks: float32, shape (N, 3, 224, 224)."""
         return (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,8 +75,8 @@ def make_resnet50(architecture: Architecture, classes: int) -> ResNet:
 
     Args:
         architecture: ``v1.5`` has stride 2 in the 3x3 convolutions (torchvision's weights), ``v1`` in the
-            first 1x1 convolutions (He et al. 2015, Keras' weights). The state dicts look alike; weights
-            of the one lose about 13 points of top-1 in the other.
+            first 1x1 convolutions (He et al. 2015, Keras' weights). The state dicts have the same names and shapes;
+            weights of one lose about 13 points of top-1 in the other.
         classes: number of outputs.
     """
     net = resnet50(num_classes=classes)
@@ -94,7 +94,7 @@ def load_network(architecture: Architecture, state_dict: dict[str, torch.Tensor]
 
 
 def check_shapes(state_dict: dict[str, torch.Tensor]) -> None:
-    """Refuse weights of another network by names and shapes, before any value is read.
+    """Refuse weights of another network by their names and shapes.
 
     Raises:
         BuildError: the weights belong to another network.
@@ -102,8 +102,8 @@ def check_shapes(state_dict: dict[str, torch.Tensor]) -> None:
     parameters = sum(tensor.numel() for name, tensor in state_dict.items() if ".running_" not in name)
     if _BASIC_BLOCK_KEY not in state_dict:
         raise BuildError(
-            f"these weights are not ResNet-50: its blocks have three convolutions, and {_BASIC_BLOCK_KEY!r} is "
-            f"missing ({parameters:,} parameters; a ResNet-34 has 21.8 million). Train torchvision's resnet50"
+            f"these weights are not those of a ResNet-50: the tensor {_BASIC_BLOCK_KEY!r} is missing ({parameters:,} "
+            "parameters; a ResNet-34 has 21.8 million, a ResNet-50 25.6 million). Use torchvision's resnet50"
         )
     classes = state_dict["fc.bias"].numel() if "fc.bias" in state_dict else IMAGENET_CLASSES
     with torch.device("meta"):  # shapes only
@@ -112,7 +112,7 @@ def check_shapes(state_dict: dict[str, torch.Tensor]) -> None:
     if shapes.keys() != state_dict.keys():
         missing, unknown = sorted(shapes.keys() - state_dict.keys()), sorted(state_dict.keys() - shapes.keys())
         raise BuildError(
-            f"these weights are not torchvision's ResNet-50 ({parameters:,} parameters): "
+            f"these weights are not those of torchvision's ResNet-50 ({parameters:,} parameters): "
             f"{len(missing)} tensors are missing ({', '.join(missing[:3])}), "
             f"{len(unknown)} are unknown ({', '.join(unknown[:3])})"
         )
@@ -139,10 +139,10 @@ def fold_batch_norms(net: ResNet) -> ResNet:
 
 
 def move_strides_up(net: ResNet) -> ResNet:
-    """Have no position computed that the next stage skips: the same function, in v1 with a tenth less arithmetic.
+    """Skip positions that the next stage does not read: the same function, in v1 with a tenth less arithmetic.
 
-    A stage of v1 begins with two 1x1 convolutions of stride 2, which read every fourth position. So the block before
-    takes the stride in its 3x3 convolution, and thins out what it adds. In v1.5 there is nothing to move.
+    A stage of v1 begins with two 1x1 convolutions of stride 2, which read every fourth position. So the 3x3 convolution
+    of the block before gets the stride, and its shortcut is subsampled. A network of v1.5 stays as it is.
     """
     stages = (net.layer1, net.layer2, net.layer3, net.layer4)
     for before, stage in itertools.pairwise(stages):

@@ -1,4 +1,4 @@
-"""What can be chosen at build time for serving; the command line makes its flags from these fields."""
+"""Options of the build that end up in the model configs; the command line makes its flags from these fields."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from resnet_client.preprocessing import Limits
 
 from resnet_build import UsageError
 
-# What is built only when asked for; `resnet_build.variants` makes them, docs/variants.md describes them.
+# Built on request only. `resnet_build.variants` makes them; docs/variants.md describes them.
 VARIANTS = ("int8", "bf16", "fp32", "fp16")
-# Those that OpenVINO executes, on the CPU; ONNX Runtime executes the others.
+# OpenVINO executes these on the CPU; ONNX Runtime executes the others.
 OPENVINO_VARIANTS = ("int8", "bf16", "fp32")
-# Which network `resnet50` can end in: the FP32 ONNX network, or one that is fast on a CPU (FP16 is for GPUs).
+# Networks that `resnet50` can use: the FP32 ONNX network, or one that is fast on a CPU (FP16 is for GPUs).
 AUTO, PLAIN = "auto", "onnx"
 DEFAULT_MODELS = (AUTO, PLAIN, *OPENVINO_VARIANTS)
 
@@ -22,11 +22,13 @@ DEFAULT_MODELS = (AUTO, PLAIN, *OPENVINO_VARIANTS)
 ACCELERATORS = ("none", "tensorrt")
 PREPROCESSING = ("pillow", "dali")
 
-# A process decodes as many in a fifth of a second, so no request waits for decoding longer than that.
+# A process decodes 64 images in a fifth of a second, so no request waits longer than that for decoding.
 _WAITING_PER_INSTANCE = 64
-# Two share the cores, so that neither waits for an image that is decoded on one of them; alone, each has all.
+# Two instances divide the cores, so that only one of them waits for a core that decodes an image. An instance that
+# computes alone uses all cores.
 _INSTANCES = {"openvino": 2}
-# Then each leaves images to the other: one that took all would keep them on half of the cores while others overtake.
+# With two instances, each takes few images at once and leaves others to its sibling. An instance that took all would
+# compute them on half of the cores, while the sibling finishes later ones first.
 _SHARED_BATCH = 4
 
 
@@ -37,53 +39,59 @@ def _option(default: int, text: str, *, least: int = 1, most: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class ServingOptions:
-    """Numbers that end up in the ``config.pbtxt`` files; each field's help has its meaning and unit."""
+    """Numbers that end up in the ``config.pbtxt`` files; the help of each field gives its meaning."""
 
-    max_batch_size: int = _option(32, "largest batch that a model executes", most=1024)
+    max_batch_size: int = _option(32, "Largest batch that a model executes", most=1024)
     preferred_batch_size: int = _option(
         0,
-        "images a network takes at once of those waiting; 0 for 4 in several OpenVINO instances, else all",
+        "Waiting images that a network takes as one batch; 0: 4 with several OpenVINO instances, else all",
         least=0,
         most=1024,
     )
     max_queue_delay_us: int = _option(
-        0, "microseconds a request may wait for others to share its batch", least=0, most=10_000_000
+        0, "Longest time that a request waits for others to share its batch", least=0, most=10_000_000
     )
     queue_size: int = _option(
         0,
-        f"images that may wait before further ones are refused; 0 for {_WAITING_PER_INSTANCE} per preprocess instance",
+        f"Images that may wait before the server refuses more; 0: {_WAITING_PER_INSTANCE} per preprocess instance",
         least=0,
         most=1_000_000,
     )
-    queue_timeout_ms: int = _option(10_000, "milliseconds: an image that would wait longer is refused", most=3_600_000)
+    queue_timeout_ms: int = _option(
+        10_000, "The server refuses images while requests take longer than this", most=3_600_000
+    )
     instances: int = _option(
-        0, "executions of a network at once, per GPU or on the CPU; 0 for two in OpenVINO, else one", least=0, most=64
+        0, "Instances of each network, per GPU or on the CPU; 0: two with OpenVINO, else one", least=0, most=64
     )
-    preprocess_instances: int = _option(1, "processes that decode images, each one request at a time", most=256)
-    max_image_bytes: int = _option(
-        Limits.max_bytes, "bytes of an encoded image; longer ones are refused", most=2_147_483_647
-    )
+    preprocess_instances: int = _option(1, "Processes that decode images; each handles one request at a time", most=256)
+    max_image_bytes: int = _option(Limits.max_bytes, "Largest encoded image that is accepted", most=2_147_483_647)
     max_image_pixels: int = _option(
-        Limits.max_pixels, "pixels of an image, and of all that one process decodes at once", most=178_956_970
+        Limits.max_pixels,
+        "Most pixels of an image, and of all images that one process decodes at once",
+        most=178_956_970,
     )
     max_image_frames: int = _option(
-        Limits.max_frames, "frames of an animation, pages of a TIFF; only the first is classified", most=1_000_000
+        Limits.max_frames,
+        "Most frames of an animation or pages of a TIFF; only the first is classified",
+        most=1_000_000,
     )
     warmup_batch: int = _option(
-        8, "largest batch that a network executes before it is ready; the powers of two below it, too", most=1024
+        8,
+        "Largest batch that a network executes before it is ready; it also executes the powers of two below",
+        most=1024,
     )
     threads: int = _option(
-        0, "CPU threads per network instance; 0 for all cores, divided by its instances", least=0, most=1024
+        0, "CPU threads of each network instance; 0: all cores, divided among the instances", least=0, most=1024
     )
 
     @property
     def max_queue_size(self) -> int:
-        """How many images may wait in the server, in all queues together."""
+        """Number of images that may wait in the server, in all queues together."""
         return self.queue_size or _WAITING_PER_INSTANCE * self.preprocess_instances
 
     @property
     def image_limits(self) -> Limits:
-        """What ``preprocess`` and the client's local preprocessing refuse."""
+        """Limits that ``preprocess`` and the client's local preprocessing enforce."""
         return Limits(self.max_image_bytes, self.max_image_pixels, self.max_image_frames)
 
     @property
@@ -107,7 +115,7 @@ class ServingOptions:
         for field in dataclasses.fields(self):
             least, most = field.metadata["least"], field.metadata["most"]
             if not least <= getattr(self, field.name) <= most:
-                raise UsageError(f"--{field.name.replace('_', '-')} must lie between {least} and {most}")
+                raise UsageError(f"--{field.name.replace('_', '-')} must be between {least} and {most}")
         if self.preferred_batch_size > self.max_batch_size:
             raise UsageError(
                 f"--preferred-batch-size {self.preferred_batch_size} is above --max-batch-size {self.max_batch_size}"
@@ -115,6 +123,6 @@ class ServingOptions:
 
 
 def known_fields(recorded: Mapping[str, Any], options: Any) -> dict[str, Any]:
-    """Leave out what another version of resnet-build has recorded and these options, a dataclass, do not have."""
+    """Return the recorded values that are fields of a dataclass; another version may have recorded others."""
     known = {field.name for field in dataclasses.fields(options)}
     return {name: value for name, value in recorded.items() if name in known}

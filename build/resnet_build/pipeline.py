@@ -39,7 +39,7 @@ _EXPORTERS = {"network_onnx": export_onnx, "network_torchscript": export_torchsc
 
 @dataclasses.dataclass(frozen=True)
 class BuildOptions:
-    """What to build, and where to.
+    """What to build, and where.
 
     Attributes:
         weights: the value of ``--weights``.
@@ -49,12 +49,12 @@ class BuildOptions:
         cache: folder for downloaded weights.
         model_version: version folder to write; others stay.
         force: build even if nothing has changed.
-        variants: what to build in addition to the default networks; those that the repository holds stay.
+        variants: variants to build; the build also keeps those that the repository holds.
         calibration_images: folder of images for ``int8``; None for those used before, else bundled images.
-        default: what ``resnet50`` ends in, of ``options.DEFAULT_MODELS``; None for what was requested before, else
+        default: network of ``resnet50``, one of ``options.DEFAULT_MODELS``; None for what was requested before, else
             ``onnx``.
         backbone: type of the feature maps to serve; None for what was served before, else no maps.
-        gpu: what was requested of :class:`gpu.GpuOptions`; the rest is as before.
+        gpu: requested values of :class:`gpu.GpuOptions`; the others stay as before.
     """
 
     weights: str
@@ -72,13 +72,13 @@ class BuildOptions:
 
     @property
     def all_variants(self) -> tuple[str, ...]:
-        """Those requested and those already there: a build must not leave an old network behind in one."""
+        """The requested variants and those in the repository, which would otherwise keep an old network."""
         wanted = {*self.variants, *(name for name in VARIANTS if _is_there(self.repository / configs.network_of(name)))}
         return tuple(name for name in VARIANTS if name in wanted)
 
 
 def _is_there(model: Path) -> bool:
-    """Whether there is a configuration or an artifact: a folder alone can be what a killed build left."""
+    """Whether the model has a config or an artifact; an empty folder can be left from a killed build."""
     return any(model.glob("config.pbtxt")) or any(model.glob("*/model.*"))
 
 
@@ -93,7 +93,7 @@ def build(options: BuildOptions, report: Report) -> bool:
         Whether anything was written.
 
     Raises:
-        UsageError: an option makes no sense; not even the folder was made.
+        UsageError: an option is invalid; nothing was created.
         BuildError: nothing was written; the message names the cause and the remedy.
         LateInterrupt: Ctrl-C came after everything was written; before that it is a plain KeyboardInterrupt.
     """
@@ -103,7 +103,7 @@ def build(options: BuildOptions, report: Report) -> bool:
         try:
             return _build(options, report)
         except KeyboardInterrupt as exc:
-            # The manifest is written last.
+            # The manifest is written last, so a new one means that everything was written.
             if manifest.stamp(options.repository) == before:
                 raise
             raise LateInterrupt from exc
@@ -129,7 +129,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
     _refuse_mixture(options, record, found)
     request = default_model.request(record, options.default, again=options.force)
     names = _variants_to_make(inputs, request)
-    # Before the export, which takes longer than to find that an image is missing.
+    # Before the export, which takes much longer, so that a missing image is reported early.
     calibration = (
         images.calibration_set(_path(inputs["calibration_images"]), found.preprocess_config) if names else None
     )
@@ -139,7 +139,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
         made = variants.build(names, source, calibration, Path(folder), report) if calibration else {}
         decision = default_model.decide(request, source, made, calibration.evaluation if calibration else None)
         report(str(decision))
-        # Candidates that lose stay out.
+        # Candidates for the default model that were not chosen are left out.
         made = {name: built for name, built in made.items() if name in {*inputs["variants"], decision.variant}}
         exported |= {configs.network_of(name): variant.path for name, variant in made.items()}
         maps = backbone.build(found, inputs["backbone"], Path(folder), report) if inputs["backbone"] else None
@@ -149,7 +149,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
         # The configurations are common to all versions, so their options are recorded once.
         record["serving"] = dataclasses.asdict(options.serving)
         record["gpu"] = dataclasses.asdict(gpu.chosen(record, options.gpu))
-        # A decision that stays keeps the numbers by which it was made.
+        # A decision that is kept also keeps the numbers that it was based on.
         record["default_model"] = (record["default_model"] if request.previous else {}) | decision.record
         record["versions"][str(options.model_version)] = {
             "inputs": inputs | {"variants": list(made)},
@@ -173,16 +173,16 @@ def _find_weights(options: BuildOptions, record: manifest.Manifest, report: Repo
     spec = options.weights
     previous = manifest.inputs_of(record, options.model_version).get("weights", {})
     if spec == "auto" and not options.force and previous.get("requested") == "auto":
-        # What was taken once stays: a network that comes back must not change the answers by itself.
+        # Later builds keep the weights chosen first; otherwise answers would change when a download works again.
         spec = previous["name"]
     return load(spec, cache=options.cache, file_options=options.file_options, report=report)
 
 
 def _inputs(options: BuildOptions, record: manifest.Manifest, found: Weights) -> dict[str, Any]:
-    """Everything that decides on the result; equal inputs need no new build."""
+    """Everything that determines the result; equal inputs need no new build."""
     previous = manifest.inputs_of(record, options.model_version)
     folder = options.calibration_images
-    # Versions share the configuration, and so the type of the maps.
+    # Versions share the config, and with it the type of the feature maps.
     wires = {entry["inputs"].get("backbone") for entry in record["versions"].values()}
     return {
         "weights": {
@@ -232,28 +232,29 @@ def _repository(options: BuildOptions, record: manifest.Manifest, found: Weights
 
 
 def _refuse_mixture(options: BuildOptions, record: manifest.Manifest, found: Weights) -> None:
-    """Versions of a model share its configuration: labels and preprocessing must be the same."""
+    """Refuse weights with other labels or preprocessing: versions of a model share its config."""
     for version, entry in record["versions"].items():
         if version == str(options.model_version):
             continue
         wire = entry["inputs"].get("backbone")
         if options.backbone and wire and wire != options.backbone:
             raise BuildError(
-                f"version {version} in {options.repository} serves {wire} maps, and versions of a model share their "
-                f"types: build it with --backbone {options.backbone} first, or write to another --repository"
+                f"version {version} in {options.repository} serves {wire} feature maps, and all versions of a model "
+                f"have the same type: build that version with --backbone {options.backbone} first, or write to another "
+                "--repository"
             )
         same = entry["inputs"]["labels"], entry["inputs"]["preprocessing_sha256"]
         if same != (found.labels_sha256, found.preprocess_config.sha256):
             raise BuildError(
                 f"version {version} in {options.repository} has other labels or another preprocessing config than "
-                f"{found.name}, and versions of a model share both; write to another --repository"
+                f"{found.name}, and all versions of a model share both; write to another --repository"
             )
 
 
 def _export_and_validate(
     found: Weights, max_batch_size: int, folder: Path, report: Report
 ) -> tuple[dict[str, Path], list[ExportDifference]]:
-    """Export every network into ``folder``; return name in the repository → file, and how far each is away."""
+    """Export every network into ``folder``; return network → file, and the differences from the eager network."""
     resnet50 = load_network(found.architecture, found.state_dict)
     eager = ServedNetwork(copy.deepcopy(resnet50)).eval()
     lean = ServedNetwork(move_strides_up(fold_batch_norms(resnet50))).eval().requires_grad_(requires_grad=False)
@@ -278,7 +279,7 @@ def _export_and_validate(
 
 
 def _variants_to_make(inputs: Mapping[str, Any], request: default_model.Request) -> dict[str, bool]:
-    """Return the variants, and whether each must succeed: candidates of ``auto`` may be too far away."""
+    """Return the variants, and whether each must succeed: candidates of ``auto`` may miss their bound."""
     wanted = {*inputs["variants"], *(request.candidates if request.requested != AUTO else ())}
     return {name: name in wanted for name in VARIANTS if name in {*wanted, *request.candidates}}
 

@@ -1,9 +1,9 @@
 """Publishes files in a folder: all of them, or none.
 
-Files are first written in full next to their destinations, under names that Triton does not read. Only when
-the last of them lies on the disk are they renamed. So a build that fails, or a disk that fills, leaves the
-repository as it was; and a server that has a file open keeps the old one until it loads the model again. A mark lies
-in the repository until the last of them is renamed: what is killed before that is written again by the next build.
+All files are first written next to their destinations, under names that Triton does not read, and then renamed. So a
+build that fails, or a full disk, leaves the repository as it was. A server that has a file open keeps the old one
+until it loads the model again. A marker file exists until the last file is renamed; if the build is killed before
+that, the next build writes all files again.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ class Publication:
             os.fsync(writer.fileno())
 
     def folder(self, name: str) -> None:
-        """Make a folder when all else is staged; Triton wants one per version, empty for ensembles."""
+        """Create a folder when all files are staged; Triton requires one per version, which is empty for ensembles."""
         self._folders.append(self._root / name)
 
     def remove(self, name: str) -> None:
-        """Remove a model, or a file of one, when all else is in place; it need not be there."""
+        """Remove a model or a file, if it exists, after all files are in place."""
         self._unwanted.append(self._root / name)
 
     def _stage(self, name: str) -> Path:
         destination = self._root / name
-        # In the model's own folder, not in the version's: a version must not appear before it is whole.
+        # In the model's own folder, not in the version's: a version must not appear before it is complete.
         folder = self._root / Path(name).parts[0] if len(Path(name).parts) > 1 else self._root
         self._make(folder)
         staged = folder / f".{name.replace('/', '-')}.{os.getpid()}{_SUFFIX}"
@@ -93,7 +93,7 @@ class Publication:
                         path.unlink(missing_ok=True)
                 mark.unlink()
             except OSError as exc:
-                raise BuildError(f"{self._root} is written in part only ({exc}); build again") from exc
+                raise BuildError(f"{self._root} was written only in part ({exc}); build again") from exc
             self._staged.clear()
             self._made.clear()
 
@@ -107,12 +107,13 @@ class Publication:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait for the end of the block; one that fails ends the build by its exception anyway."""
+    """Delay SIGINT and SIGTERM to the end of the block; if the block fails, its exception ends the build instead."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python's handlers interrupt the main thread only
         return
     held: set[int] = set()
-    # Not a signal mask: the other threads, such as torch's, take what the main thread blocks, and Python interrupts it.
+    # Not a signal mask: other threads, such as torch's, would receive the signals, and Python would still interrupt
+    # the main thread.
     before = {
         number: signal.signal(number, lambda number, _: held.add(number)) for number in (signal.SIGINT, signal.SIGTERM)
     }
@@ -127,7 +128,7 @@ def _signals_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def publication(root: Path) -> Iterator[Publication]:
-    """Collect files in the block, publish them at its end; an exception in it leaves everything as it was.
+    """Collect files in the block and publish them at its end; after an exception, the repository stays as it was.
 
     Raises:
         BuildError: the repository cannot be written (no space, no permission).
@@ -145,20 +146,20 @@ def publication(root: Path) -> Iterator[Publication]:
 
 @contextlib.contextmanager
 def locked(root: Path, report: Report) -> Iterator[None]:
-    """Keep other builds out of a repository for the block; wait for one that is running.
+    """Lock a repository for the block; wait for another build that holds the lock.
 
     Raises:
-        BuildError: ``root`` is no folder, or cannot be made.
+        BuildError: ``root`` is not a folder, or cannot be created.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise BuildError(f"the repository {root} cannot be a folder: {exc}") from exc
+        raise BuildError(f"the repository {root} cannot be created: {exc}") from exc
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context((root / _LOCK).open("a"))
         except OSError:
-            # Nothing can be written there, so there is nothing to lock.
+            # Without write permission, this build cannot change the repository and needs no lock.
             yield
             return
         try:
@@ -170,12 +171,12 @@ def locked(root: Path, report: Report) -> Iterator[None]:
 
 
 def is_unfinished(root: Path) -> bool:
-    """Whether a publication was killed, or failed, among its renames: old files may stand next to new ones."""
+    """Whether a publication was killed or failed between its renames; some files may be old and some new."""
     return (root / _MARK).exists()
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Remove what a killed build left; a build that still runs keeps its files."""
+    """Remove temporary files of killed builds, but not those of a build that is running."""
     for leftover in (*root.glob(f".*{_SUFFIX}"), *root.glob(f"*/.*{_SUFFIX}")):
         pid = leftover.name.removesuffix(_SUFFIX).rsplit(".", 1)[-1]
         if not (pid.isdigit() and Path("/proc", pid).exists()):

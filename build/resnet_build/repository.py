@@ -20,16 +20,16 @@ DEFAULT_PREPROCESSING = PreprocessConfig(resize=232, crop=224)
 
 @dataclasses.dataclass(frozen=True)
 class Repository:
-    """What decides on all files but the artifacts.
+    """Everything that determines the files of a repository, except the artifacts.
 
     Attributes:
         root: its folder.
         labels: one text per class.
-        preprocessing config: how images are preprocessed.
+        preprocess_config: how images are preprocessed.
         serving: numbers for serving.
-        gpu_options: what is for GPU hosts.
-        variants: what is served in addition to the default networks.
-        default: the variant that ``resnet50`` ends in, or ``onnx``.
+        gpu_options: options for GPU hosts.
+        variants: networks that are served in addition to the default ones.
+        default: the variant that ``resnet50`` uses, or ``onnx``.
         wire: type of the feature maps; None without a backbone.
     """
 
@@ -45,8 +45,8 @@ class Repository:
     def configs(self) -> dict[str, str]:
         """Every config, path in the repository → text.
 
-        ``config.pbtxt`` of the models that every repository has is always the same, as it is committed. What these
-        weights and options need instead has a name, ``local``, and with what is for GPU hosts only, ``gpu``.
+        Models that every repository has keep the committed ``config.pbtxt``. If these weights and options need another
+        config, it is the named config ``local``, and ``gpu`` for GPU hosts.
         """
         local = configs.render_all(self.serving, self.preprocess_config, len(self.labels), self.variants, self.default)
         if self.wire:
@@ -60,7 +60,7 @@ class Repository:
         return texts
 
     def is_complete(self) -> bool:
-        """Whether every file but the artifacts exists; a config that was edited by hand stays as it is."""
+        """Whether every file except the artifacts exists; configs that were edited by hand count, too."""
         names = (*self.configs(), *self._other_texts(), *self._python_files(), *self._version_folders())
         return not is_unfinished(self.root) and all((self.root / name).exists() for name in names)
 
@@ -91,7 +91,7 @@ class Repository:
                     files.remove(model)  # of an earlier build: they would keep its labels and preprocessing
             if self.default == PLAIN:
                 files.remove(configs.ensemble_of(PLAIN))  # of an earlier build, whose default model was a variant
-            # Last: it is true only when all the rest is there.
+            # The manifest is last, so that it describes only what exists.
             files.write(manifest.FILENAME, manifest.to_json(record))
         return stale
 
@@ -113,14 +113,14 @@ class Repository:
         return {f"{configs.PREPROCESS}/1/{name}": path for name, path in python_models.preprocess_files().items()}
 
     def _version_folders(self) -> list[str]:
-        """Triton wants one in each ensemble, too, where it is empty."""
+        """Version folders of the ensembles: Triton requires one, although it is empty."""
         more = [BACKBONE] * bool(self.wire) + [gpu.ENSEMBLE] * self._has_dali
         return [f"{ensemble}/1" for ensemble in (*self._ensembles(), *more)]
 
     def _remove_old_configs(self, files: Publication, texts: Mapping[str, str]) -> list[str]:
         """Remove named configs that this build does not write; return the models with a tuned config among them.
 
-        A tuned config is a copy of another one, with a setting that was measured while all others were as they were.
+        A tuned config is a copy of a config that this build replaces, and its settings were measured with that one.
         """
         named = {str(named_config(Path(), m, name)) for name in (LOCAL, GPU) for m in models_with(self.root, name)}
         old = named - texts.keys()

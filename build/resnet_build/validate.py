@@ -1,4 +1,4 @@
-"""Validation before publication: an export computes what the eager network computes, and a variant nearly so."""
+"""Validation before publication: compares exports and variants with the network that they were made from."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from resnet_build import BuildError
 from resnet_build.network import Floats, Network, Outputs, Pixels
 
 MAX_PROBABILITY_DIFFERENCE = 1e-4
-# Of the largest feature: how large features are is up to the weights.
+# As a share of the largest feature, because the range of features depends on the weights.
 MAX_FEATURE_DIFFERENCE = 1e-4
-# Where the first class leads by less, either of two classes would be right, so a change means nothing.
+# If the first class leads by less, either of the two classes may be right, so a different top-1 is not an error.
 CLEAR_LEAD = 0.1
-# Seven at a time, and one is left over: two batch sizes in one pass.
+# 64 images in batches of 7 leave one, so one pass runs two batch sizes.
 _BATCH = 7
 
 
@@ -55,7 +55,7 @@ class ExportDifference:
 
 
 def batches_to_check(max_batch_size: int) -> list[int]:
-    """Return the batch sizes to validate: 1, 2, 7 and the maximum. Exporters can freeze the first of these."""
+    """Return the batch sizes to validate: 1, 2, 7 and the maximum, because an exporter can freeze the batch size."""
     return sorted({size for size in (1, 2, 7, max_batch_size) if size <= max_batch_size})
 
 
@@ -71,10 +71,10 @@ def check_exports(
         batches: sizes to run each export with.
 
     Raises:
-        BuildError: a difference is too large; the message holds the numbers.
+        BuildError: a difference is too large; the message contains the numbers.
     """
     probabilities, features = eager(pixels)
-    largest = float(np.abs(features).max()) or 1.0  # all are 0 where the last norms are
+    largest = float(np.abs(features).max()) or 1.0  # all features are 0 if the weights of the last norms are 0
     results = []
     for batch in batches:
         for name, run in exports.items():
@@ -92,22 +92,22 @@ def check_exports(
     failed = [str(result) for result in results if not result.ok]
     if failed:
         raise BuildError(
-            "an exported artifact does not compute what the network computes "
-            f"(allowed: {MAX_PROBABILITY_DIFFERENCE:.0e}, features by {MAX_FEATURE_DIFFERENCE:.0e} of the largest, and "
-            "no other top-1); nothing was written. " + "; ".join(failed)
+            "an exported artifact differs too much from the PyTorch network (limits: probabilities by "
+            f"{MAX_PROBABILITY_DIFFERENCE:.0e}, features by {MAX_FEATURE_DIFFERENCE:.0e} of the largest, same top-1); "
+            "nothing was written. " + "; ".join(failed)
         )
     return results
 
 
 def _distance(got: Floats, expected: Floats) -> float:
     if got.shape != expected.shape:
-        raise BuildError(f"an exported artifact answers with shape {got.shape} instead of {expected.shape}")
+        raise BuildError(f"an exported artifact returns shape {got.shape} instead of {expected.shape}")
     return float(np.abs(got - expected).max())
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What a variant must reach.
+    """Accuracy that a variant must reach.
 
     Attributes:
         agreement: share of the clear images with the same top-1, 0 to 1.
@@ -126,7 +126,7 @@ class Fidelity:
         images: how many images were compared.
         clear_images: those whose first class leads by 0.1 or more in the FP32 network.
         agreement: share of all images with the same top-1, 0 to 1.
-        clear_agreement: the same of the clear images; 1 if there are none.
+        clear_agreement: the same share of the clear images; 1 if there are none.
         probability_difference: mean over the images of the largest difference of any probability.
         similarity: mean cosine of the features with those of the FP32 network.
     """
@@ -150,20 +150,20 @@ def check_variant(name: str, got: Outputs, expected: Outputs, bounds: Bounds) ->
 
     Args:
         name: of the variant, for the message.
-        got: its outputs for images that its ranges were not taken from.
+        got: its outputs for images that were not used for calibration.
         expected: those of the FP32 network.
-        bounds: what it must reach.
+        bounds: accuracy that it must reach.
 
     Raises:
-        BuildError: it does not; the message holds the numbers.
+        BuildError: it does not reach them; the message contains the numbers.
     """
     found = compare(got, expected)
     # Written so that NaN fails.
     if not (found.clear_agreement >= bounds.agreement and found.similarity >= bounds.similarity):
         raise BuildError(
             f"the variant {name} differs too much from the FP32 network ({found}; required: {bounds.agreement:.0%} of "
-            f"the clear ones and a cosine of {bounds.similarity:g}); it was not written. For int8, images like those "
-            "to be served help: --calibration-images"
+            f"the clear ones and a cosine of {bounds.similarity:g}); it was not written. For int8, calibrate with "
+            "images similar to those that will be served: --calibration-images"
         )
     return found
 
@@ -171,7 +171,7 @@ def check_variant(name: str, got: Outputs, expected: Outputs, bounds: Bounds) ->
 def compare(got: Outputs, expected: Outputs) -> Fidelity:
     """Compare probabilities, shape (N, classes), and features, shape (N, 2048), with those of the FP32 network."""
     (probabilities, features), (true_probabilities, true_features) = got, expected
-    # With an impossible class in front, so that a network with one class has a lead, too.
+    # Padded with a class of probability 0, so that the lead is defined for a network with one class.
     ranked = np.sort(np.pad(true_probabilities, ((0, 0), (1, 0))), axis=1)
     clear = ranked[:, -1] - ranked[:, -2] >= CLEAR_LEAD
     same = probabilities.argmax(axis=1) == true_probabilities.argmax(axis=1)

@@ -1,6 +1,6 @@
 """Variants of the network that trade a bounded part of its accuracy for speed or memory.
 
-Each is made from the exported FP32 ONNX, keeps the tensor contract, and is served in addition to the others as
+Each is made from the exported FP32 ONNX, has the same inputs and outputs, and is served in addition to the others as
 ``network_<variant>`` and ``resnet50_<variant>``.
 """
 
@@ -29,7 +29,7 @@ _CPU = "CPU"
 
 
 def copy(source: Path, destination: Path, _: Pixels) -> None:
-    """Copy the exported network: OpenVINO takes its precision from the configuration and rounds weights as it loads."""
+    """Copy the exported network: OpenVINO reads the precision from the config and rounds weights while loading."""
     shutil.copyfile(source, destination)
 
 
@@ -39,8 +39,9 @@ class _Variant:
 
     Attributes:
         method: for the manifest.
-        convert: makes it, from the FP32 artifact, a file to write, and calibration images.
-        bounds: docs/variants.md has the measurements. A broken variant is far below, a sound one well above.
+        convert: makes it; its arguments are the FP32 artifact, the file to write, and calibration images.
+        bounds: required accuracy. By the measurements in docs/variants.md, a broken variant is far below it and a
+            correct one well above.
         images: number of images to evaluate on; None for all.
     """
 
@@ -69,8 +70,8 @@ class Built:
 
     Attributes:
         path: its artifact.
-        network: it, opened as it will be served on a CPU.
-        fidelity: how near it is to the FP32 network.
+        network: the variant, opened as it will be served on a CPU.
+        fidelity: its agreement with the FP32 network.
         record: for the manifest: method, calibration, fidelity.
     """
 
@@ -86,14 +87,14 @@ def build(
     """Make variants and compare each with the FP32 network.
 
     Args:
-        names: some of ``options.VARIANTS`` → whether it must succeed; others are left out if they differ too much.
+        names: some of ``options.VARIANTS`` → whether it must succeed; the others are left out if they differ too much.
         source: the FP32 ONNX artifact.
         images: for calibration and evaluation.
         folder: where to write, a folder for each.
         report: receives one message per variant.
 
     Raises:
-        BuildError: one that must succeed differs too much from the FP32 network.
+        BuildError: a variant that must succeed differs too much from the FP32 network.
     """
     expected = predict(open_network(PLAIN, source), images.evaluation)
     made = {}
@@ -141,7 +142,7 @@ def open_network(name: str, artifact: Path) -> Network:
     request = openvino.Core().compile_model(artifact, _CPU, properties).create_infer_request()
 
     def run(pixels: Pixels) -> Outputs:
-        held = np.ascontiguousarray(pixels)  # OpenVINO reads it in place and does not hold it
+        held = np.ascontiguousarray(pixels)  # OpenVINO reads it in place and does not keep a reference
         request.set_tensor(PIXELS, openvino.Tensor(held, shared_memory=True))
         request.infer()
         return [request.get_tensor(name).data.copy() for name in (PROBABILITIES, FEATURES)]
@@ -151,12 +152,12 @@ def open_network(name: str, artifact: Path) -> Network:
 
 @functools.cache
 def has_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16; OpenVINO takes 32 bits where it does not."""
+    """Whether this processor computes in bfloat16; on others, OpenVINO computes in 32 bits."""
     return "BF16" in openvino.Core().get_property(_CPU, "OPTIMIZATION_CAPABILITIES")
 
 
 def processor() -> str:
-    """Return the processor's name, and which short numbers it multiplies."""
+    """Return the processor's name, and those of INT8, BF16 and FP16 that it supports."""
     core = openvino.Core()
     capabilities = set(core.get_property(_CPU, "OPTIMIZATION_CAPABILITIES")) & {"INT8", "BF16", "FP16"}
     return f"{core.get_property(_CPU, 'FULL_DEVICE_NAME').strip()} ({', '.join(sorted(capabilities))})"

@@ -1,4 +1,4 @@
-"""From the value of ``--weights`` to a state dict of torchvision's ResNet-50 with all that belongs to it."""
+"""Loads the weights that ``--weights`` names, with their labels and preprocessing config."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Published:
     """A file of weights that torchvision publishes.
 
     Attributes:
-        url: where it is.
-        sha256: in whole; a forger finds another file with the eight digits that the file's name holds in minutes.
+        url: download address.
+        sha256: the whole hash; the eight digits in the file's name can be forged in minutes.
         resize: short side in pixels before the 224-pixel crop.
     """
 
@@ -42,7 +42,7 @@ class Published:
 
     @classmethod
     def of(cls, weights: ResNet50_Weights, sha256: str) -> Published:
-        """Take what torchvision documents, and the hash that it does not."""
+        """Combine torchvision's metadata with the hash, which it does not publish."""
         return cls(weights.url, sha256, weights.transforms().resize_size[0])
 
 
@@ -63,12 +63,12 @@ class Weights:
     """A trained ResNet-50, independent of where it came from.
 
     Attributes:
-        name: what was taken: ``imagenet-v2``, ``keras-v1``, a file name, ….
-        source: where it came from, for people.
+        name: ``imagenet-v2``, ``keras-v1``, a file name, ….
+        source: where it came from: a URL, a package or a path.
         architecture: stride placement, ``v1`` or ``v1.5``.
         state_dict: float32 tensors under torchvision's names.
-        labels: one text per class, in the order of the outputs; texts may repeat, the index is the identity.
-        preprocessing config: how images are preprocessed for these weights.
+        labels: one text per class, in the order of the outputs; texts may repeat, indexes do not.
+        preprocess_config: how images are preprocessed for these weights.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Weights:
 
     @property
     def sha256(self) -> str:
-        """Hex SHA-256 over names, shapes and values: equal for equal networks, whatever file they came in."""
+        """Hex SHA-256 of names, shapes and values: equal for equal networks, in whatever file."""
         digest = hashlib.sha256()
         for name in sorted(self.state_dict):
             tensor = self.state_dict[name].contiguous()
@@ -100,7 +100,7 @@ class FileOptions:
 
     Attributes:
         labels: text file with one label per line, in the order of the outputs; None for ImageNet's 1000.
-        architecture: where the strides are: ``v1.5`` (torchvision) or ``v1`` (He's original, Keras).
+        architecture: stride placement: ``v1.5`` (torchvision) or ``v1`` (the paper, Keras).
         resize: short side in pixels before the 224-pixel crop.
     """
 
@@ -113,7 +113,7 @@ def is_file(spec: str) -> bool:
     """Whether ``--weights`` names a file, rather than published or random weights."""
     try:
         return Path(spec).suffix in (".pth", ".pt", ".safetensors") or Path(spec).exists()
-    except (OSError, ValueError):  # nothing on a disk can have such a name
+    except (OSError, ValueError):  # not a valid file name
         return False
 
 
@@ -123,7 +123,7 @@ def default_cache() -> Path:
 
 
 def check(spec: str, file_options: FileOptions) -> None:
-    """Refuse what does not name weights, before anything is fetched or made for them.
+    """Check the value of ``--weights`` and its options, before anything is downloaded or created.
 
     Raises:
         UsageError: an unknown name, a missing file, unreadable labels, a short side that is out of range.
@@ -132,23 +132,23 @@ def check(spec: str, file_options: FileOptions) -> None:
         return
     if spec.startswith("random:"):
         if not re.fullmatch(r"random:\d{1,18}", spec):
-            raise UsageError(f"{spec!r} is not random:SEED with a whole number, such as random:0")
+            raise UsageError(f"invalid weights {spec!r}: expected random:SEED with a whole number, such as random:0")
         return
     if not is_file(spec):
         raise UsageError(f"unknown weights {spec!r}; choose {_OTHER_CHOICES}")
     if not Path(spec).exists():
-        raise UsageError(f"there is no weights file {spec}")
+        raise UsageError(f"the weights file {spec} does not exist")
     if file_options.labels is not None:
         read_labels(file_options.labels)
     _preprocess_config(file_options)
 
 
 def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -> Weights:
-    """Find the weights that ``spec`` names.
+    """Load the weights that ``spec`` names.
 
     Args:
         spec: the value of ``--weights``.
-        cache: folder for downloads; made if missing.
+        cache: folder for downloads; created if missing.
         file_options: used when ``spec`` is a path.
         report: receives one message per step.
 
@@ -171,7 +171,7 @@ def _load_auto(cache: Path, report: Report) -> Weights:
     try:
         return _load_torchvision("imagenet-v2", cache, report)
     except BuildError as first:
-        report(f"imagenet-v2 cannot be downloaded ({first.__cause__ or first}); taking keras-v1")
+        report(f"imagenet-v2 cannot be downloaded ({first.__cause__ or first}); using keras-v1")
         return _load_keras_v1(cache, report)
 
 
@@ -190,30 +190,30 @@ def _load_torchvision(name: str, cache: Path, report: Report) -> Weights:
 
 
 def _download(name: str, published: Published, file: Path) -> None:
-    """Fetch published weights; the file appears under its name only when its hash is right."""
+    """Download published weights; the file gets its name only if its hash is right."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as folder, _bounded_connects():
             fetched = Path(folder, file.name)
             download_url_to_file(published.url, str(fetched))
             if manifest.sha256(fetched) != published.sha256:
-                # One that was cut off comes without an error of the connection.
+                # A download that was cut off does not always raise an error.
                 raise BuildError(
-                    f"{published.url} delivered {fetched.stat().st_size / 2**20:.1f} MiB that are not the published "
-                    "file (the SHA-256 differs); not used: try again, and if it stays so, choose another of "
+                    f"the download from {published.url} ({fetched.stat().st_size / 2**20:.1f} MiB) is not the "
+                    "published file: its SHA-256 differs. Try again; if that does not help, choose other --weights: "
                     f"{_OTHER_CHOICES}"
                 )
             fetched.replace(file)
     except (OSError, HTTPException) as exc:
         raise BuildError(
-            f"the weights {name} could not be downloaded from {published.url} ({exc}); try again; "
-            f"where only package mirrors are reachable use --weights keras-v1, or one of {_OTHER_CHOICES}"
+            f"the weights {name} could not be downloaded from {published.url} ({exc}). Try again; "
+            f"if only package mirrors are reachable, use --weights keras-v1, or one of {_OTHER_CHOICES}"
         ) from exc
 
 
 @contextlib.contextmanager
 def _bounded_connects() -> Iterator[None]:
-    """Give up on a silent network; torch.hub itself would wait for ever."""
+    """Limit the time to connect; torch.hub itself sets no limit."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_CONNECT_TIMEOUT_S)
     try:
@@ -224,7 +224,7 @@ def _bounded_connects() -> Iterator[None]:
 
 def _load_keras_v1(cache: Path, report: Report) -> Weights:
     state = keras_v1.load_state_dict(cache, report)
-    # He's evaluation protocol: short side 256, crop 224.
+    # As the paper evaluates: short side 256, crop 224.
     return Weights("keras-v1", keras_v1.SOURCE, "v1", state, imagenet_labels(), PreprocessConfig(resize=256, crop=224))
 
 
@@ -232,7 +232,7 @@ def _load_random(spec: str) -> Weights:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(spec.removeprefix("random:")))
         state = make_resnet50("v1.5", IMAGENET_CLASSES).state_dict()
-    source = "torchvision's initialisation; answers mean nothing"
+    source = "torchvision's random initialisation, for tests"
     return Weights(
         spec, source, "v1.5", checkpoints.cleaned(state), imagenet_labels(), PreprocessConfig(resize=232, crop=224)
     )
@@ -242,14 +242,14 @@ def _load_file(path: Path, options: FileOptions) -> Weights:
     state = checkpoints.read(path)
     bias = state.get("fc.bias")
     if bias is None:
-        raise BuildError(f"{path} holds no 'fc.bias', so it is no classifier of torchvision's ResNet-50")
+        raise BuildError(f"{path} has no tensor 'fc.bias', so it is not a classifier of torchvision's ResNet-50")
     classes = bias.numel()
     if options.labels is not None:
         labels = read_labels(options.labels)
     elif classes == IMAGENET_CLASSES:
         labels = imagenet_labels()
     else:
-        raise BuildError(f"{path} has {classes} classes: say which with --labels FILE, one label per line")
+        raise BuildError(f"{path} has {classes} classes: name them with --labels FILE, one label per line")
     if len(labels) != classes:
         raise BuildError(f"{path} has {classes} classes, but {options.labels} has {len(labels)} labels")
     return Weights(path.name, str(path), options.architecture, state, labels, _preprocess_config(options))
@@ -266,14 +266,14 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """Read a label file: UTF-8, one label per line, in the order of the network's outputs.
 
     Raises:
-        UsageError: unreadable, empty, or with an empty line.
+        UsageError: the file is unreadable or has an empty line.
     """
     try:
         labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n"))
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"the label file {path} cannot be read: {exc}") from exc
     if not all(labels):
-        raise UsageError(f"the label file {path} has an empty line {labels.index('') + 1}; a label must not be empty")
+        raise UsageError(f"line {labels.index('') + 1} of the label file {path} is empty; each line must have a label")
     return labels
 
 

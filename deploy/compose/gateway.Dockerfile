@@ -1,4 +1,4 @@
-# The gateway: the client and an HTTP server; neither torch nor Triton.
+# The gateway: the client and an HTTP server, without torch and Triton.
 FROM python:3.11-slim
 WORKDIR /src
 # Dependencies first: they change seldom.

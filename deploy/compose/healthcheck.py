@@ -1,8 +1,8 @@
-"""Healthy means answering: the ensemble is ready, and a tiny image comes back as probabilities.
+"""Checks that the ensemble is ready and classifies a small image.
 
-Readiness alone is not enough: a Python backend whose worker has died stays «ready» and answers nothing.
-A refusal under overload is an answer.
-Standard library and Pillow only, because it runs inside Triton's container.
+Triton's readiness alone is not enough: it reports a model as ready although the worker of its Python backend has died.
+A refusal under overload counts as an answer. The check uses the standard library and Pillow only, because it runs
+inside Triton's container.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from PIL import Image
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 MODEL = "v2/models/resnet50"
 TIMEOUT_S = 10
-# How the model `preprocess` starts a message with the status 503; as in resnet_client/error_mapping.py.
+# Prefix of messages of the model `preprocess` with the status 503; as in resnet_client/error_mapping.py.
 OVERLOAD_PREFIX = "[overload] "
-# Its own container is never reached through a proxy, and urllib takes no networks such as 127.0.0.0/8 from `no_proxy`.
+# Without a proxy, because the server is in the same container, and urllib does not support networks in `no_proxy`.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -56,12 +56,12 @@ def classify(server: str, image: bytes) -> str:
 
 
 def main(server: str = DEFAULT_SERVER) -> int:
-    """Return 0 if the server answers sensibly, or refuses because it is overloaded."""
+    """Return 0 if the server answers with a probability, or refuses because it is overloaded."""
     DIRECT.open(f"{server}/{MODEL}/ready", timeout=TIMEOUT_S).close()
     try:
         answer = classify(server, golden_image())
     except urllib.error.HTTPError as exc:
-        # A server that is taken out for this leaves its load to the others, until none is left.
+        # If overloaded servers were taken out of service, the others would be overloaded, too.
         if exc.code == HTTPStatus.SERVICE_UNAVAILABLE and OVERLOAD_PREFIX.encode() in exc.read():
             return 0
         raise

@@ -1,4 +1,4 @@
-# The load test: Locust, the client and images; neither torch nor a server.
+# The load test: Locust, the client and images, without torch and Triton.
 FROM python:3.11-slim
 WORKDIR /src
 # Dependencies first: they change seldom.
@@ -12,7 +12,7 @@ COPY client client
 COPY loadtest loadtest
 COPY model_repository/preprocess model_repository/preprocess
 RUN pip install --no-cache-dir --no-deps .
-# The folder of the reports is mounted here and takes over the owner.
+# A volume for the reports is mounted here and gets this owner.
 RUN useradd --uid 10001 --create-home tester && install -d -o tester /results
 USER tester
 ENTRYPOINT ["resnet-loadtest"]

@@ -1,8 +1,8 @@
-"""Prints what `pip install` needs for some extras of the project, before its sources are copied into an image.
+"""Prints the requirements of the project and some of its extras.
 
     python requirements.py build images > requirements.txt
 
-Dependencies change seldom and are most of an image: installed from the metadata alone, they are a layer that stays.
+An image installs them before it copies the sources, so that they are a layer that seldom changes.
 """
 
 import sys
@@ -13,7 +13,7 @@ PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["pro
 
 
 def main(extras: list[str]) -> None:
-    """Print one requirement a line; extras that extras name are followed."""
+    """Print one requirement per line, also those of extras that the given extras include."""
     wanted, seen = ["", *extras], set()
     while wanted:
         extra = wanted.pop()

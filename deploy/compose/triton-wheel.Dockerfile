@@ -1,14 +1,14 @@
-# The real tritonserver on a CPU, from the wheel that ships it. Without torch, unless EXTRA=serve asks for TorchScript.
+# NVIDIA's tritonserver from a PyPI wheel, for CPUs. EXTRA=serve adds torch, for TorchScript.
 FROM python:3.11-slim AS builder
 WORKDIR /src
-# What is copied below: neither pip nor the sources.
+# The folder that is copied below, without pip and sources.
 RUN python -m venv --without-pip /server
 ENV PIP_PYTHON=/server/bin/python PIP_NO_CACHE_DIR=1
-# Dependencies first: they change seldom, and are most of the time and size.
+# Dependencies first: they change seldom, and take most of the time and size.
 COPY constraints.txt pyproject.toml deploy/compose/requirements.py ./
 ARG EXTRA=serve-onnx
-# Then off again with what packages ask for and the server never imports, with other Pythons' workers, and with what
-# OpenVINO brings for other processors and formats.
+# Then remove packages that the server never imports, workers for other Python versions, and OpenVINO's plugins for other
+# devices and formats.
 RUN python requirements.py ${EXTRA} > requirements.txt \
  && pip install --constraint constraints.txt --requirement requirements.txt \
  && pip uninstall --yes cuda-python cuda-bindings cuda-core cuda-pathfinder perf-analyzer \
@@ -27,7 +27,7 @@ COPY model_repository/preprocess model_repository/preprocess
 RUN pip install --no-deps .
 
 FROM python:3.11-slim
-# The workers need Python as a shared library. Images made of Debian's own packages have it apart.
+# The workers need Python as a shared library, which is a separate package on Debian.
 RUN ldconfig -p | grep -q 'libpython3[.]11[.]so[.]1' \
  || { apt-get update && apt-get install -y --no-install-recommends libpython3.11 \
    && rm -rf /var/lib/apt/lists/* /var/cache/apt; }

@@ -1,8 +1,8 @@
-# NVIDIA's Triton with what the model `preprocess` imports, and nothing else.
+# NVIDIA's Triton with the packages that the model `preprocess` imports.
 ARG TRITON_TAG=26.09-py3
 FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}
-# The second makes it faster; for ARM it has no wheels.
+# cykooz-resizer makes `preprocess` faster; it has no wheels for ARM.
 RUN pip install --no-cache-dir "pillow>=13,<14" "cykooz-resizer>=4.0.1,<5; platform_machine != 'aarch64'"
-# The volume of TensorRT's engines takes over the owner.
+# A volume for TensorRT's engines is mounted here and gets this owner.
 RUN install -d -o 1000 /engines
 USER 1000

@@ -1,4 +1,4 @@
-# The model repository as an image, made where the Internet is: pods copy it out.
+# An image with the model repository, built on a machine with Internet. Pods copy the repository out of it.
 #   docker build -f deploy/kubernetes/models.Dockerfile --build-arg ARGS="--weights auto --threads 4" .
 ARG BASE=resnet50-build:0.1.0
 FROM ${BASE} AS built

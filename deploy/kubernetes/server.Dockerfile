@@ -1,4 +1,4 @@
-# What a pod runs: deploy/compose/triton.Dockerfile's image with the watchdog and the check that asks for an answer.
+# The image of the server pods: that of deploy/compose/triton.Dockerfile, with the watchdog and the healthcheck.
 #   docker build -f deploy/kubernetes/server.Dockerfile --build-arg BASE=resnet50-triton:26.09-0.1.0 .
 ARG BASE=resnet50-triton:26.09-0.1.0
 FROM ${BASE}

@@ -1,11 +1,11 @@
-"""The real ``tritonserver`` on this machine, without Docker.
+"""Runs NVIDIA's ``tritonserver`` on this machine, without Docker.
 
-:mod:`config` is what to run, :mod:`models` which models of it. :mod:`installation` finds the binary of the PyPI wheel
-``nvidia-pytriton`` and makes the temporary folder it runs with, :mod:`flags` is its command line, :mod:`access` decides
-who may do what. :mod:`server` starts a :mod:`watchdog`, which runs ``tritonserver`` and replaces workers that die;
-:mod:`diagnosis` reads the cause of a failed start from the log and warns of limits of the host. :mod:`cli` and
-:mod:`session` are the command, :mod:`rollout` brings in new versions of a model, :mod:`gateway`
-serves people and browsers.
+:mod:`config` holds the configuration, and :mod:`models` finds the models that can be served. :mod:`installation` finds
+the binary in the PyPI wheel ``nvidia-pytriton`` and creates its temporary folder, :mod:`flags` makes its command line,
+:mod:`access` reads the admin token and checks the TLS files. :mod:`server` starts a :mod:`watchdog`, which runs
+``tritonserver`` and replaces workers that die. :mod:`diagnosis` reads the cause of a failed start from the log and
+warns about limits of the host. :mod:`cli` and :mod:`session` are the command, :mod:`rollout` switches to new versions
+of a model, :mod:`gateway` serves HTTP and JSON for curl and browsers.
 
 >>> from resnet_serve import ServerConfig, TritonServer
 >>> with TritonServer(ServerConfig("model_repository", port=0)) as server:  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""The command ``resnet-serve``: its options, and what it does with them from start to end."""
+"""The command ``resnet-serve``: its options, and its run from start to end."""
 
 from __future__ import annotations
 
@@ -24,12 +24,20 @@ from resnet_serve.session import Session, StopRequested
 
 EXIT_STOPPED, EXIT_NOT_STARTED = 0, 3
 _EPILOG = """\
-Everything after -- goes to tritonserver as it is: resnet-serve -- --log-verbose=1
-`resnet-serve rollout --help` shows how to bring a new version of a model into service,
-`resnet-serve gateway --help` how to classify images over plain HTTP and JSON.
+subcommands:
+  resnet-serve rollout --help   switch to a new version of a model without failed requests
+  resnet-serve gateway --help   classify images over plain HTTP and JSON, for curl and browsers
 
-exit codes: 0 stopped on request, 1 the server ended by itself, 2 wrong usage, 3 it could not start;
-with --exit-after: those of the command, 130 or 143 if a signal stopped it
+exit codes:
+  0  a signal stopped the server
+  1  the server ended by itself
+  2  wrong usage
+  3  the server could not start
+With --exit-after: the exit code of the command of --run, or 130 or 143 if a signal stopped it.
+
+examples:
+  resnet-serve --restart                    serve model_repository, and restart after crashes
+  resnet-serve --port 0 -- --log-verbose=1  use free ports, and pass a flag to tritonserver
 """
 
 
@@ -71,18 +79,18 @@ def _serve(args: argparse.Namespace, log: Path) -> int:
                 return code
         return session.wait()
     except StopRequested as request:
-        report("stopping: running requests finish first")
-        # The command of --run did not finish; as in a shell.
+        report("stopping after the running requests")
+        # The command of --run did not finish, so the code is that of a shell.
         return 128 + request.number if args.exit_after else EXIT_STOPPED
     finally:
-        # A signal, or a second one, must not cut the draining short.
+        # A second signal must not interrupt the draining.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         server.stop()
 
 
 def _new_log() -> Path:
-    """Make a temporary log; other users cannot predict its name and put a link there."""
+    """Create a temporary log whose name other users cannot predict, so they cannot place a link there."""
     descriptor, name = tempfile.mkstemp(prefix="resnet-serve-", suffix=".log")
     os.close(descriptor)
     return Path(name)
@@ -97,10 +105,10 @@ def _request_stop(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def config_of(args: argparse.Namespace, log: Path) -> ServerConfig:
-    """Return what to run, from the options of :func:`parser`.
+    """Return the configuration of the server, from the options of :func:`parser`.
 
     Raises:
-        ServerError: the file of the admin token can be neither read nor made.
+        ServerError: the admin token file cannot be read or created.
     """
     given = {field.name: getattr(args, field.name) for field in dataclasses.fields(ServerConfig) if field.name in args}
     token = access.token_from(args.admin_token_file) if args.admin_token_file else None
@@ -108,14 +116,14 @@ def config_of(args: argparse.Namespace, log: Path) -> ServerConfig:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Refuses options that mean nothing without another one."""
+    """Refuses options that require or exclude each other."""
 
     def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         found = super().parse_args(args, namespace)
         if found.exit_after and not found.run:
-            self.error("--exit-after stops after the command of --run: name one, or leave it out")
+            self.error("--exit-after requires --run COMMAND")
         if found.no_http and found.unsafe_http_host:
-            self.error("--no-http and --unsafe-http-host exclude each other: give one")
+            self.error("--no-http and --unsafe-http-host exclude each other: give only one")
         if any(flag.startswith("--model-config-name") for flag in found.triton_args):
             self.error("--model-config-name is an option of resnet-serve: write it before --")
         return found
@@ -125,51 +133,58 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser; an option that sets a field of :class:`ServerConfig` has its name and its default."""
     parser = _Parser(
         prog="resnet-serve",
-        description="Serve a model repository with the real tritonserver, without Docker.",
+        description="Serve a model repository with NVIDIA's tritonserver, without Docker.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     default = ServerConfig(repository="model_repository")
     _add_server(parser.add_argument, default)
-    _add_access(parser.add_argument, default)
     add = parser.add_argument
-    add("--restart", action="store_true", help="when the server crashes, start it again, for ever")
+    add("--restart", action="store_true", help="Start the server again after each crash")
     add(
         "--run",
         type=_command_line,
         metavar="COMMAND",
-        help="run this program, with its arguments, once the server is ready, with the server's addresses in "
-        "RESNET_URL (gRPC), RESNET_HTTP_URL and RESNET_METRICS_URL, and its admin token in RESNET_ADMIN_TOKEN; "
-        "no shell runs it: for variables and pipes write sh -c '…'",
+        help="Run a command when the server is ready. It gets the server's addresses in RESNET_URL (gRPC), "
+        "RESNET_HTTP_URL and RESNET_METRICS_URL, and the admin token in RESNET_ADMIN_TOKEN. For shell syntax use "
+        "sh -c '…'",
     )
-    add("--exit-after", action="store_true", help="stop after --run, with its exit code")
-    add("triton_args", nargs="*", metavar="-- FLAG", help="tritonserver's own flags")
+    add("--exit-after", action="store_true", help="Stop when the command of --run ends, with its exit code")
+    add("triton_args", nargs="*", metavar="-- FLAG", help="Flags of tritonserver itself")
+    _add_addresses(parser.add_argument_group("addresses").add_argument, default)
+    _add_access(parser.add_argument_group("access and TLS").add_argument, default)
     return parser
 
 
 def _add_server(add: Callable[..., object], default: ServerConfig) -> None:
-    add("--repository", type=Path, default=default.repository, metavar="DIR", help="default: model_repository")
+    about = "Model repository to serve (default: model_repository)"
+    add("--repository", type=Path, default=default.repository, metavar="DIR", help=about)
     add(
         "--model-config-name",
         type=_model_config_name,
         metavar="NAME",
-        help="use <model>/configs/NAME.pbtxt instead of config.pbtxt for each model that has this file; none: for no "
-        "model (default: tuned, from resnet-loadtest tune, if a model has it; else local, from resnet-build)",
+        help="Use <model>/configs/NAME.pbtxt instead of config.pbtxt for each model that has this file; none: always "
+        "config.pbtxt (default: tuned, from resnet-loadtest tune, if a model has it, else local, from resnet-build)",
     )
-    about = f"address that gRPC listens on (default {default.host}; 0.0.0.0 opens it to the network)"
-    add("--host", default=default.host, help=about)
-    about = f"address that HTTP listens on (default {LOOPBACK}); beyond this machine, anyone can end the server"
-    add("--unsafe-http-host", default="", metavar="HOST", help=about)
-    about = f"address that the Prometheus metrics listen on (default {LOOPBACK})"
-    add("--metrics-host", default="", metavar="HOST", help=about)
-    add("--no-http", action="store_true", help="answer over gRPC only; also keeps web pages on this machine out")
-    about = f"port for HTTP; gRPC takes the next, metrics the one after (default {default.port}; 0 takes free ones)"
-    add("--port", type=int, default=default.port, help=about)
-    add("--log", type=Path, metavar="FILE", help="Triton's log (default: a file in the temporary folder)")
+    add("--log", type=Path, metavar="FILE", help="Write Triton's log to FILE (default: a temporary file)")
     ready_s, exit_s = default.ready_timeout_s, default.exit_timeout_s
-    add("--ready-timeout-s", type=_timeout, default=ready_s, metavar="S", help=f"default {ready_s:.0f}")
-    about = f"for running requests when stopping (default {exit_s})"
-    add("--exit-timeout-s", type=_whole_seconds, default=exit_s, metavar="S", help=about)
+    about = f"Longest start, until all models are ready (default: {ready_s:.0f})"
+    add("--ready-timeout-s", type=_timeout, default=ready_s, metavar="SECONDS", help=about)
+    about = f"When stopping, longest wait for running requests (default: {exit_s})"
+    add("--exit-timeout-s", type=_whole_seconds, default=exit_s, metavar="SECONDS", help=about)
+
+
+def _add_addresses(add: Callable[..., object], default: ServerConfig) -> None:
+    about = f"HTTP port; gRPC uses the next one, metrics the one after; 0: free ports (default: {default.port})"
+    add("--port", type=int, default=default.port, metavar="N", help=about)
+    about = f"Address for gRPC; 0.0.0.0: all interfaces (default: {default.host})"
+    add("--host", default=default.host, metavar="HOST", help=about)
+    about = f"Address for HTTP; anyone who can connect to it can crash the server (default: {LOOPBACK})"
+    add("--unsafe-http-host", default="", metavar="HOST", help=about)
+    about = f"Address for the Prometheus metrics (default: {LOOPBACK})"
+    add("--metrics-host", default="", metavar="HOST", help=about)
+    about = "Answer over gRPC only, so that web pages in a browser on this machine cannot send requests"
+    add("--no-http", action="store_true", help=about)
 
 
 def _add_access(add: Callable[..., object], default: ServerConfig) -> None:
@@ -178,19 +193,19 @@ def _add_access(add: Callable[..., object], default: ServerConfig) -> None:
         type=_apis,
         default=default.open_apis,
         metavar="NAMES",
-        help=f"what works without the admin token, in addition to health and inference: none, all, or some of "
-        f"{','.join(APIS)} (default {','.join(default.open_apis)})",
+        help="APIs that need no admin token, in addition to health and inference: none, all, or some of "
+        f"{', '.join(APIS)}, with commas between them (default: {','.join(default.open_apis)})",
     )
-    about = "holds the admin token; made if it is not there (default: RESNET_ADMIN_TOKEN, or a random token)"
+    about = "File with the admin token; created if missing (default: RESNET_ADMIN_TOKEN, else a random token)"
     add("--admin-token-file", type=Path, metavar="FILE", help=about)
-    add("--tls-certificate", type=Path, metavar="FILE", help="PEM: gRPC with TLS")
-    add("--tls-key", type=Path, metavar="FILE", help="PEM: its private key")
-    about = "PEM: let in only clients with a certificate of these"
+    add("--tls-certificate", type=Path, metavar="FILE", help="Server certificate (PEM), for TLS over gRPC")
+    add("--tls-key", type=Path, metavar="FILE", help="Private key of the server certificate (PEM)")
+    about = "Certificate authorities (PEM); clients need a certificate that one of them signed (mutual TLS)"
     add("--tls-client-ca", type=Path, metavar="FILE", help=about)
 
 
 def _apis(text: str) -> tuple[str, ...]:
-    """``none``, ``all``, or names with commas between."""
+    """Parse ``none``, ``all``, or names with commas between them."""
     if text in ("none", "all"):
         return APIS if text == "all" else ()
     names = tuple(text.split(","))
@@ -200,9 +215,9 @@ def _apis(text: str) -> tuple[str, ...]:
 
 
 def _model_config_name(text: str) -> str:
-    """Return an empty name for ``none``; Triton reads the name as part of a path."""
+    """Return the name, or an empty one for ``none``; Triton makes it part of a path."""
     if "/" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a name: expected one such as tuned, without / or .pbtxt")
+        raise argparse.ArgumentTypeError(f"invalid name {text!r}: expected one such as tuned, without / or .pbtxt")
     return "" if text == "none" else text
 
 
@@ -226,5 +241,5 @@ def _command_line(text: str) -> list[str]:
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{exc}: {text}") from exc
     if not words:
-        raise argparse.ArgumentTypeError("it names no command")
+        raise argparse.ArgumentTypeError("expected a command")
     return words

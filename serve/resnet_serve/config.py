@@ -1,9 +1,9 @@
-"""What to run, as plain data, and the errors of running it.
+"""The configuration of the server, and the errors of running it.
 
 ::
 
     ServerError             the server cannot be started, has ended, or does not answer
-    └── UnservableError     starting again will not help: a person has to fix something first
+    └── UnservableError     it cannot start until a person changes something
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from resnet_serve.watchdog import CLOSED_APIS
 
 HTTP_PORT = 8000
 LOOPBACK = "127.0.0.1"
-# What can be closed to clients without the admin token, by Triton's names. Health and inference never are.
+# Triton's names of the APIs that can require the admin token. Health and inference never do.
 APIS = ("metadata", "model-config", *CLOSED_APIS)
 
 
@@ -26,7 +26,7 @@ class ServerError(Exception):
 
 
 class UnservableError(ServerError):
-    """Repository, options, certificates or packages are not such that a server could start with them."""
+    """The server cannot start with this repository, these options, certificates or packages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,27 +35,27 @@ class ServerConfig:
 
     Attributes:
         repository: the model repository.
-        host: address that gRPC listens on; loopback unless opened up on purpose.
-        unsafe_http_host: address that HTTP listens on; empty for ``host`` if that is loopback, else 127.0.0.1. The
-            embedded Triton has known holes there: beyond loopback, anyone who reaches it can end the server.
-        metrics_host: address that the Prometheus metrics listen on, which know no token; empty as with HTTP.
-        no_http: whether HTTP answers the watchdog only: on a free port of loopback, with the token for everything.
-        port: HTTP port; gRPC takes the next one and the metrics the one after. 0 takes three free ports.
-        log: file for Triton's log; None for a temporary one that is removed when all went well.
+        host: address for gRPC.
+        unsafe_http_host: address for HTTP; empty for ``host`` if that is loopback, else 127.0.0.1. The embedded Triton
+            has known vulnerabilities over HTTP: anyone who can connect to it can crash the server.
+        metrics_host: address for the Prometheus metrics, which require no token; empty as with HTTP.
+        no_http: whether HTTP serves the watchdog only: on a free port of loopback, with the token for every request.
+        port: HTTP port; gRPC uses the next one and the metrics the one after. 0: three free ports.
+        log: file for Triton's log; None for a temporary one, which is removed unless it explains a failure.
         ready_timeout_s: longest wait for all models to be ready, in seconds.
         exit_timeout_s: longest wait for running requests when stopping, in seconds.
-        open_apis: which of :data:`APIS` work without the admin token. Those that load models or read shared memory can
-            be opened on loopback only.
-        admin_token: opens the others, 16 characters or more; None for that of the environment variable
-            RESNET_ADMIN_TOKEN, or else a random one.
+        open_apis: which of :data:`APIS` need no admin token. Those that load models or read shared memory can be
+            opened on loopback only.
+        admin_token: required for the other APIs, 16 characters or more; None for the environment variable
+            RESNET_ADMIN_TOKEN, else a random token.
         tls_certificate: PEM file with the server's certificate. gRPC is then served with TLS only; Triton cannot
             encrypt HTTP and metrics.
         tls_key: PEM file of its private key, without a passphrase.
-        tls_client_ca: PEM file of authorities; only clients with a certificate of theirs are let in.
+        tls_client_ca: PEM file of certificate authorities; clients need a certificate that one of them signed.
         model_config_name: name of the model configs to use: ``<model>/configs/<name>.pbtxt`` where a model has that
             file, else its ``config.pbtxt``. None for ``tuned`` if a model has one, else ``local``; empty for
             ``config.pbtxt`` only.
-        triton_args: Triton's own flags, passed through after ours.
+        triton_args: further flags of ``tritonserver``, passed after those that this package sets.
     """
 
     repository: str | Path
@@ -92,7 +92,7 @@ class ServerConfig:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address, or the name ``localhost``."""
+    """Whether a host is a loopback address, or the name ``localhost``."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"

@@ -1,4 +1,4 @@
-"""Why a start failed, as Triton's log shows it, and what on this host makes a server slow or fail requests."""
+"""Finds the cause of a failed start in Triton's log, and warns about limits of this host."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from resnet_serve.models import ModelStatus
 _TAIL_LINES = 20
 _PORT_TAKEN = "Address already in use"
 _UNLOADABLE = r"the artifact \S+ cannot be loaded: [^\n]{0,300}"
-# Line of the log → cause and remedy. The first one that matches anywhere in the log counts.
+# Line of the log → cause and remedy. The first entry that matches anywhere in the log is used.
 _REMEDIES = (
     (_PORT_TAKEN, "a port is taken: choose another --port, or --port 0 for free ones"),
     (r"the artifact \S+ is missing", "an artifact is missing: run resnet-build"),
     (r"No module named '[\w.]+'", "a package is missing: pip install 'resnet50-triton[serve]'"),
     (r"error while loading shared libraries: \S+", "a shared library is missing: install its package"),
-    (r"No space left on device", "there is no space left, perhaps in /dev/shm: free some"),
+    (r"No space left on device", "a file system is full, perhaps /dev/shm: free some space"),
     (r"unrecognized option '[^']*'", "tritonserver does not know one of the flags passed through to it"),
     (
         r"restricted api '[^']*' can not be specified in multiple config groups",
-        "an API is closed twice: give --open-apis all with flags of your own that close APIs",
+        "an API is restricted twice: add --open-apis all if your own flags restrict APIs",
     ),
     (
         _UNLOADABLE,
-        "an artifact is damaged, or its configuration is wrong: run resnet-build, or undo what was changed",
+        "an artifact is damaged, or its config is wrong: run resnet-build, or undo your change",
     ),
 )
-# These can go away without a person, when another process ends or frees memory.
+# These causes can disappear by themselves, when another process ends or frees memory.
 _PASSING = (_PORT_TAKEN, "No space left on device", _UNLOADABLE)  # the last also when memory is short
 # Triton's error lines, and the last line before it gives up.
 _ERROR_LINE = re.compile(r"E\d{4} |error: ", re.MULTILINE)
@@ -53,8 +53,8 @@ class Cause:
     """Why a start failed.
 
     Attributes:
-        message: the cause and the remedy, for people.
-        is_lasting: whether every further start would fail as well until a person fixes something.
+        message: the cause and the remedy.
+        is_lasting: whether every further start would fail until a person changes something.
         is_port_taken: whether another process listens on one of the ports.
     """
 
@@ -64,7 +64,7 @@ class Cause:
 
 
 def cause(log: Path, since: int = 0) -> Cause | None:
-    """Return the known cause of a failure that the log shows from byte ``since`` on, or None."""
+    """Return the cause of a failure that the log shows from byte ``since`` on; None if it is unknown."""
     text = _read(log, since)
     for pattern, remedy in _REMEDIES:
         if match := re.search(pattern, text):
@@ -98,9 +98,9 @@ def _read(log: Path, since: int) -> str:
 
 
 def warnings(models: Iterable[ModelStatus]) -> list[str]:
-    """Return one message for each problem of this host with these models, which are served on it."""
+    """Return one message for each limit of this host that affects these models."""
     found: list[str] = []
-    with contextlib.suppress(OSError, ValueError):  # a host without these files gets no warning
+    with contextlib.suppress(OSError, ValueError):  # no warning on a host without these files
         found += _shared_memory()
         for model in models:
             found += [*_threads(model), *_engine_caches(model)]
@@ -111,7 +111,7 @@ def _shared_memory() -> Iterator[str]:
     free_mb = shutil.disk_usage(_SHARED_MEMORY).free / 1e6
     if free_mb < _ENOUGH_SHARED_MEMORY_MB:
         yield (
-            f"{_SHARED_MEMORY} has {free_mb:.0f} MB free, and large batches may fail: make it 1 GB "
+            f"{_SHARED_MEMORY} has only {free_mb:.0f} MB free, so large batches may fail: increase it to 1 GB "
             f"(docker run --shm-size=1g, or mount -o remount,size=1g {_SHARED_MEMORY})"
         )
 
@@ -129,8 +129,8 @@ def _threads(model: ModelStatus) -> Iterator[str]:
     threads = instances * int(number) if number.isdecimal() and int(number) else len(os.sched_getaffinity(0))
     if threads > (limit := cpu_limit()):
         yield (
-            f"{model.name} computes with {threads} threads, but this process may use {limit} CPUs: "
-            f"resnet-build --instances 1 --threads {limit}"
+            f"{model.name} uses {threads} threads, but this process may use only {limit} CPUs: "
+            f"run resnet-build --instances 1 --threads {limit}"
         )
 
 
@@ -142,7 +142,7 @@ def _engine_caches(model: ModelStatus) -> Iterator[str]:
         caches = {value for key, value in accelerator["parameters"].items() if key.endswith("cache_path")}
         for cache in sorted(caches):
             if not os.access(cache, os.W_OK | os.X_OK):
-                yield f"{model.name} cannot keep compiled engines in {cache}: make it a folder that this user can write"
+                yield f"{model.name} cannot keep compiled engines in {cache}: give this user write permission"
 
 
 def cpu_limit(cgroups: Path = _CGROUPS, memberships: Path = _MEMBERSHIPS) -> int:
@@ -152,14 +152,14 @@ def cpu_limit(cgroups: Path = _CGROUPS, memberships: Path = _MEMBERSHIPS) -> int
 
 
 def _quotas(root: Path, memberships: str) -> Iterator[float]:
-    """CPUs by the quota of each control group from the process's own up to the top, of version 2 and of version 1."""
+    """Yield the CPU quota of each control group (v1 and v2), from the process's own up to the top."""
     for line in memberships.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
         top = root / "cpu" if controllers else root
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-        # In a container the path may be the host's; the group at the top is then the container's own.
+        # In a container the path may be that of the host; the top group is then that of the container.
         for folder in (top / path[1:], *(top / path[1:]).parents):
             if not folder.is_relative_to(top):
                 break

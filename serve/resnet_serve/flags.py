@@ -25,7 +25,7 @@ def of_watchdog(config: ServerConfig, folder: Path, log: Path, numbers: list[int
         f"--folder={folder}",
         f"--log={log.resolve()}",
         f"--http=http://{ports.reachable(config.http_host)}:{numbers[0]}",
-        # With TLS the client speaks first, so the watchdog would wait for the server's greeting in vain.
+        # Not with TLS, where the client sends first: the watchdog waits for the server's first byte.
         *([] if has_tls else [f"--grpc={ports.reachable(config.host)}:{numbers[1]}"]),
         f"--closed-apis={','.join(config.closed_apis)}",
         *(["--no-http"] if config.no_http else []),
@@ -34,12 +34,12 @@ def of_watchdog(config: ServerConfig, folder: Path, log: Path, numbers: list[int
 
 
 def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: list[int]) -> list[str]:
-    """Return the flags of ``tritonserver``, without those that close APIs: the watchdog adds them with the token.
+    """Return the flags of ``tritonserver``; the watchdog adds those that restrict APIs, with the token.
 
     Args:
         config: what to run.
         repository: the model repository, absolute.
-        folder: the server's temporary folder; its name begins the names of the shared-memory regions.
+        folder: the server's temporary folder; its name is the prefix of the shared-memory regions.
         numbers: the ports of HTTP, gRPC and metrics.
     """
     http, grpc, metrics = numbers
@@ -52,7 +52,7 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
         *(f"--metrics-address={config.metrics_host}", f"--metrics-port={metrics}"),
         f"--exit-timeout-secs={config.exit_timeout_s}",
         *(f"--backend-config={name},{regions}" for name in ("python", *installation.NETWORK_BACKENDS)),
-        # The build writes whole configurations; completing them would start every worker twice.
+        # The build writes complete configs. To complete them, Triton would start every worker twice.
         "--disable-auto-complete-config",
         *_control(config),
         *([f"--model-config-name={name}"] if (name := models.model_config_name(config)) else []),
@@ -62,7 +62,7 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
 
 
 def _control(config: ServerConfig) -> list[str]:
-    """Models can be loaded while it runs, which the watchdog and rollouts need, unless the caller decides otherwise."""
+    """Let models be loaded at run time, for the watchdog and rollouts, unless the user's flags set another mode."""
     if any(flag.startswith("--model-control-mode") for flag in config.triton_args):
         return []
     is_chosen = any(flag.startswith("--load-model") for flag in config.triton_args)

@@ -1,4 +1,4 @@
-"""The models of a repository: which can be served here and with which configs, and what a server says of them."""
+"""The models of a repository: which can be served here, with which configs, and what the server reports of them."""
 
 from __future__ import annotations
 
@@ -13,30 +13,28 @@ from resnet_client.model_configs import config_files, default_name
 from resnet_serve.config import ServerConfig, ServerError, UnservableError
 from resnet_serve.watchdog import Api
 
-# Backend → the package that it imports, which a CPU image need not hold; DALI's is in NVIDIA's image only.
+# Backend → the package that it imports, which may be missing here; DALI's is in NVIDIA's image only.
 _PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "pytorch": "torch", "dali": "DALI's backend"}
 _BACKEND = re.compile(r'^backend: "(\w+)"', re.MULTILINE)
 _STEP = re.compile(r'^\s+model_name: "([^"]+)"', re.MULTILINE)
 
 
 def check(repository: Path) -> None:
-    """Refuse a repository that cannot be served, before seconds are spent on starting.
+    """Refuse a repository that cannot be served, before the server starts, which takes seconds.
 
     Raises:
         UnservableError: the message names the folder and the remedy.
     """
     if not repository.is_dir():
         raise UnservableError(
-            f"there is no model repository {repository}: run resnet-build, or name one with --repository"
+            f"the model repository {repository} does not exist: run resnet-build, or name another with --repository"
         )
     configs = sorted(repository.glob("*/config.pbtxt"))
     if not configs:
-        raise UnservableError(f"{repository} holds no model: run resnet-build --repository {repository}")
+        raise UnservableError(f"{repository} contains no models: run resnet-build --repository {repository}")
     for config in configs:
         if not any(path.is_dir() and path.name.isdigit() for path in config.parent.iterdir()):
-            raise UnservableError(
-                f"the model {config.parent} has no version, so its artifact is missing: run resnet-build"
-            )
+            raise UnservableError(f"the model {config.parent} has no version folder: run resnet-build")
 
 
 def model_config_name(config: ServerConfig) -> str:
@@ -77,12 +75,12 @@ class ModelStatus:
     """One served model.
 
     Attributes:
-        name: as in requests.
+        name: of the model.
         versions: loaded versions, ascending.
         backend: ``python``, ``onnxruntime``, ``openvino``, ``pytorch``, or ``ensemble``.
-        max_batch_size: largest batch that it executes; 0 without batching.
+        max_batch_size: largest batch; 0 without batching.
         devices: where its instances run, such as ``CPU`` or ``2 x GPU``.
-        config: as Triton completed it.
+        config: the config, completed by Triton.
     """
 
     name: str
@@ -105,7 +103,7 @@ def served(api: Api) -> list[ModelStatus]:
             versions.setdefault(entry["name"], []).append(int(entry["version"]))
         found = [_status(api, name, sorted(numbers)) for name, numbers in versions.items()]
     except OSError as exc:
-        raise ServerError(f"the server does not list its models: {exc}") from exc
+        raise ServerError(f"the server's models cannot be listed: {exc}") from exc
     return sorted(found, key=lambda model: (model.backend == "ensemble", model.name))
 
 

@@ -1,4 +1,4 @@
-"""TCP ports of an IPv4 address: free, taken, and reached from this machine."""
+"""Finds free TCP ports of an IPv4 address, and checks whether a port is taken or accepts connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resnet_serve.config import LOOPBACK, ServerError
 
 
 def reachable(host: str) -> str:
-    """Return the address at which this machine reaches a server that listens on ``host``."""
+    """Return the address that this machine connects to for a server that listens on ``host``."""
     return LOOPBACK if host == "0.0.0.0" else host  # noqa: S104  # comparison
 
 
@@ -23,7 +23,7 @@ def accepts(host: str, port: int, *, timeout_s: float) -> bool:
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Find ports that are free now. Another process may take one before the server does; the caller retries."""
+    """Return free ports. Another process may take one before the server does, so the caller has to retry."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for candidate in sockets:
@@ -45,7 +45,7 @@ def refuse_taken(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OverflowError as exc:
-            raise ServerError(f"the port {port} does not exist; the highest is 65535") from exc
+            raise ServerError(f"invalid port {port}: the highest is 65535") from exc
         except OSError as exc:
             raise ServerError(
                 f"cannot listen on {host}:{port} ({exc.strerror}): choose another --port, or --port 0 for free ones"

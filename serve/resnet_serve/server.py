@@ -18,15 +18,15 @@ from resnet_serve.watchdog import Api
 _POLL_S = 0.05
 _METRICS_TIMEOUT_S = 1.0
 _PORT_ATTEMPTS = 3
-# The watchdog ends the server sooner; a watchdog that hangs is killed, and the kernel ends the server with it.
+# The watchdog normally ends sooner. If it hangs it is killed, and the kernel ends the server with it.
 _WATCHDOG_TIMEOUT_S = watchdog.UNLOAD_TIMEOUT_S + 15
 
 
 class TritonServer:
     """A running ``tritonserver``; use it as a context manager.
 
-    The server ends with the block, with :meth:`stop`, and with this process, however that ends. Workers of
-    models that die are replaced.
+    The server ends with the block, with :meth:`stop`, or with this process, even if that is killed. The watchdog
+    replaces workers of models that die.
 
     Args:
         config: what to run.
@@ -63,7 +63,7 @@ class TritonServer:
 
     @property
     def admin_token(self) -> str:
-        """Opens the APIs that :attr:`ServerConfig.open_apis` does not list."""
+        """Token that the APIs require which :attr:`ServerConfig.open_apis` does not list."""
         return self._token
 
     def __enter__(self) -> Self:
@@ -81,7 +81,7 @@ class TritonServer:
         """Start the server and wait until every model is ready.
 
         Raises:
-            ServerError: it cannot be started; the message names cause and remedy, and nothing is left behind.
+            ServerError: it cannot be started; the message names cause and remedy, and processes and files are removed.
         """
         access.check(self.config)
         models.check(Path(self.config.repository))
@@ -110,11 +110,11 @@ class TritonServer:
             raise
 
     def restart(self) -> None:
-        """Start a server again that has ended by itself: same ports, same token, its log goes on.
+        """Start a server again that has ended by itself, with the same ports, token and log.
 
         Raises:
             ServerError: it cannot be started now; try again later.
-            UnservableError: no later try can succeed until a person fixes the cause.
+            UnservableError: it cannot start until a person changes something.
         """
         self._end()
         models.check(Path(self.config.repository))
@@ -193,7 +193,7 @@ class TritonServer:
         try:
             self._watchdog = subprocess.Popen(
                 [
-                    # It imports no packages, so Python need not look for any (-S).
+                    # The watchdog uses the standard library only, so Python skips site-packages (-S).
                     *(sys.executable, "-I", "-S", watchdog.__file__),
                     *flags.of_watchdog(self.config, self._folder, self.log, self._ports),
                     *("--", str(installed.binary)),
@@ -202,19 +202,19 @@ class TritonServer:
                 env={
                     **installed.environment(),
                     watchdog.TOKEN_VARIABLE: self._token,
-                    # The model `preprocess` counts there what waits.
+                    # The model `preprocess` reads the number of waiting requests from the metrics.
                     "RESNET_METRICS_URL": f"http://{metrics_host}:{self._ports[2]}/metrics",
-                    # A backend reads there whether the config insists on a GPU.
+                    # A backend reads in this config whether a GPU is required.
                     "RESNET_MODEL_CONFIG_NAME": models.model_config_name(self.config),
                 },
                 stdin=subprocess.PIPE,  # the parent pipe
                 stdout=subprocess.DEVNULL,
                 pass_fds=[self._lock],
-                # Ctrl-C on a terminal stops this process, which lets the server finish running requests.
+                # Ctrl-C on a terminal must reach this process only, which lets the server finish running requests.
                 start_new_session=True,
             )
         except OSError as exc:
-            raise ServerError(f"the server could not be launched: {exc}") from exc
+            raise ServerError(f"the server could not be started: {exc}") from exc
 
     def _wait_until_ready(self) -> None:
         assert self._watchdog is not None  # noqa: S101  # just launched
@@ -225,7 +225,7 @@ class TritonServer:
             if time.monotonic() > deadline:
                 raise self._start_error(f"the server was not ready within {self.config.ready_timeout_s:.0f} s")
             time.sleep(_POLL_S)
-        # Triton opens the metrics last, some milliseconds after it is ready; not at all with --allow-metrics=false.
+        # Triton opens the metrics port some milliseconds after it is ready, and never with --allow-metrics=false.
         deadline = time.monotonic() + _METRICS_TIMEOUT_S
         metrics = ports.reachable(self.config.metrics_host), self._ports[2]
         while not ports.accepts(*metrics, timeout_s=_METRICS_TIMEOUT_S) and time.monotonic() < deadline:
@@ -244,8 +244,8 @@ class TritonServer:
         if known is not None:
             what = known.message
             kind = _PortTakenError if known.is_port_taken else UnservableError if known.is_lasting else ServerError
-        kept = f" (all of it: {self.log})" if self.config.log else ""
-        return kind(f"{what}\nfrom Triton's log{kept}:\n{diagnosis.error_lines(self.log, self._log_start)}")
+        kept = f" ({self.log})" if self.config.log else ""
+        return kind(f"{what}\nerrors in Triton's log{kept}:\n{diagnosis.error_lines(self.log, self._log_start)}")
 
 
 class _PortTakenError(ServerError):

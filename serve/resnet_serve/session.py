@@ -1,4 +1,4 @@
-"""What happens between the start of ``resnet-serve`` and its end: models, addresses, ``--run``, restarts."""
+"""One run of ``resnet-serve``: prints models and addresses, runs the command of ``--run``, restarts after crashes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from resnet_serve.server import TritonServer
 from resnet_serve.watchdog import TOKEN_VARIABLE
 
 EXIT_ENDED = 1
-# As a shell has it for a command that does not exist.
+# The code of a shell for a command that does not exist.
 EXIT_NOT_RUN = 127
 
 _LOOK_EVERY_S = 0.2
 _LONGEST_PAUSE_S = 30.0
-# For the command of ``--run`` to end by itself.
+# How long the command of ``--run`` may take to end by itself.
 _ENDING_S = 5.0
-# After this time a crash has nothing to do with the one before.
+# After a run of this length, the pauses before restarts begin again with the shortest.
 _STEADY_S = 120.0
 
 
-class StopRequested(Exception):  # noqa: N818  # a signal, no error
+class StopRequested(Exception):  # noqa: N818  # not an error
     """SIGTERM or SIGINT has arrived.
 
     Attributes:
-        number: which of them.
+        number: of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -44,10 +44,10 @@ class Session:
     """One run of the command.
 
     Args:
-        server: not started yet.
-        report: takes one line about progress.
-        warn: takes one line about a problem.
-        restart: whether a server that has crashed is started again.
+        server: a server that has not been started.
+        report: prints one line about progress.
+        warn: prints one line about a problem.
+        restart: whether to start the server again after a crash.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Session:
         self._server, self._report, self._warn, self._restart = server, report, warn, restart
         self._pauses = _pauses_s()
         self._started_s = 0.0
-        # Why the server does not run, until it does again.
+        # Why the server is down; None while it runs.
         self._down: str | None = None
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class Session:
         self._server.start()
         self._show_models()
         for name, package in models.without_package(config).items():
-            self._report(f"  {name:<22} is not served: {package} is not installed")
+            self._report(f"  {name:<22} not served: {package} is not installed")
         self._show_model_config()
         self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
         self._report(f"  {'gRPC':<8} {self._server.grpc_url}{_encryption(config)}")
@@ -101,13 +101,13 @@ class Session:
         config = self._server.config
         if name := models.model_config_name(config):
             having = models_with(Path(config.repository), name)
-            self._report(f"  model config {name}: {', '.join(having) or 'no model has it; all use config.pbtxt'}")
+            self._report(f"  model config {name}: {', '.join(having) or 'not found; all models use config.pbtxt'}")
 
     def run(self, command: list[str]) -> int:
-        """Run the command of ``--run`` while the server is kept running; return its exit code.
+        """Run the command of ``--run`` while the server runs; return its exit code.
 
         Raises:
-            ServerError: the server ended for good meanwhile.
+            ServerError: the server ended and cannot be started again.
         """
         server = self._server
         added = {
@@ -119,7 +119,7 @@ class Session:
         try:
             process = subprocess.Popen(command, env={**os.environ, **added})
         except OSError as exc:
-            self._warn(f"--run could not be run: {exc}")
+            self._warn(f"the command of --run could not be started: {exc}")
             return EXIT_NOT_RUN
         try:
             while process.poll() is None:
@@ -128,7 +128,7 @@ class Session:
                 else:
                     _wait(process, _LOOK_EVERY_S)
         except BaseException as exc:
-            # Ctrl-C has reached the command as well.
+            # On a terminal, Ctrl-C has reached the command as well.
             _end(process, got_signal=isinstance(exc, StopRequested) and exc.number == signal.SIGINT)
             raise
         if process.returncode:
@@ -136,10 +136,10 @@ class Session:
         return process.returncode
 
     def wait(self) -> int:
-        """Wait until the server has ended by itself, and for good; return the exit code of the command.
+        """Wait until the server has ended and is not restarted; return the exit code of ``resnet-serve``.
 
         Raises:
-            ServerError: with restarts, it cannot be started again until a person fixes something.
+            ServerError: with restarts, the server cannot be started again until a person changes something.
         """
         while self._restart:
             self._start_again()
@@ -149,10 +149,10 @@ class Session:
         return EXIT_ENDED
 
     def _start_again(self, command: subprocess.Popen[bytes] | None = None) -> None:
-        """Wait for a crash and start the server again, trying for ever, or until the command that needs it has ended.
+        """Wait for a crash and start the server again; try until that succeeds, or until the command has ended.
 
         Raises:
-            UnservableError: no further try could succeed.
+            UnservableError: the server cannot start until a person changes something.
         """
         if self._down is None:
             self._down = f"tritonserver ended by itself with exit code {self._server.wait()}"
@@ -160,7 +160,7 @@ class Session:
                 self._pauses = _pauses_s()
         while not _has_ended(command):
             pause_s = next(self._pauses)
-            self._warn(f"{self._down}; starting it again in {pause_s:.0f} s")
+            self._warn(f"{self._down}; next start in {pause_s:.0f} s")
             if command is None:
                 time.sleep(pause_s)
             else:
@@ -173,7 +173,7 @@ class Session:
             except UnservableError:
                 raise
             except ServerError as exc:
-                self._down = f"it did not start: {str(exc).splitlines()[0]}"
+                self._down = f"tritonserver did not start: {str(exc).splitlines()[0]}"
             else:
                 self._down = None
                 self._report(f"ready again after {time.monotonic() - self._started_s:.1f} s, at the same addresses")
@@ -182,7 +182,7 @@ class Session:
 
 
 def _pauses_s() -> Iterator[float]:
-    """1, 2, 4, … 30 seconds."""
+    """Yield 1, 2, 4, … 30 seconds."""
     pause_s = 1.0
     while True:
         yield pause_s
@@ -201,7 +201,7 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
 
 
 def _end(process: subprocess.Popen[bytes], *, got_signal: bool) -> None:
-    """Let a command write its report and end its own children; end it if it does not, or on another signal."""
+    """End a command: first let it react to Ctrl-C, if it got that, then terminate it, then kill it."""
     try:
         if got_signal:
             _wait(process, _ENDING_S)

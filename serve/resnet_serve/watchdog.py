@@ -1,11 +1,11 @@
-"""Runs one ``tritonserver``: ends it with its parent, replaces workers that die, and guards its shared memory.
+"""Runs one ``tritonserver``: ends it with its parent, replaces workers that die, and protects its shared memory.
 
-It starts the server before any thread of its own, and the kernel ends the server with it (PDEATHSIG). On SIGTERM and
-SIGINT, and when the parent pipe closes, the server finishes running requests and ends. A server that accepts no gRPC
-connections any more is killed, so that it can be started again: cancelled requests leave Triton 2.51 in that state
-(server#6899, server#7368; fixed in 25.01).
+It starts the server before any thread of its own. The kernel kills the server if the watchdog dies (PDEATHSIG). On
+SIGTERM and SIGINT, and when the parent pipe closes, it lets the server finish running requests and end. It kills a
+server that no longer accepts gRPC connections, so that it can be started again: cancelled requests can bring Triton
+2.51 into that state (server#6899, server#7368; fixed in 25.01).
 
-One file of the standard library, so that a container can run it as ``resnet-serve`` does:
+It is a single file that uses the standard library only, so that a container can run it as ``resnet-serve`` does:
 
     python3 -I watchdog.py -- tritonserver --model-repository=/models --model-control-mode=explicit …
 """
@@ -39,17 +39,18 @@ TOKEN_VARIABLE = "RESNET_ADMIN_TOKEN"  # noqa: S105  # a name, not a token
 TOKEN_HEADER = "admin-key"  # noqa: S105  # likewise
 TOKEN_FORM = r"[A-Za-z0-9._~-]{16,}"  # noqa: S105  # Triton splits its flags at other characters
 TOKEN_RULE = "the admin token must have 16 or more letters, digits, and any of . _ ~ -"  # noqa: S105  # likewise
-# Clients that classify need none of these, and each can harm the server. Triton's names.
+# Triton's names of APIs that can harm the server. Clients that classify do not need them.
 CLOSED_APIS = ("model-repository", "shared-memory", "statistics", "trace", "logging")
 ALL_APIS = ("health", "inference", "metadata", "model-config", *CLOSED_APIS)
 UNLOAD_TIMEOUT_S = 15  # after Triton's own limit for running requests: unloading models and ending workers
 
 _PR_SET_PDEATHSIG = 1
 _LOAD_TIMEOUT_S = 600.0  # a network that is compiled for a GPU takes minutes
-_LOOK_EVERY_S = 0.1  # shorter than any worker takes to become ready: one that dies sooner fails its own load
+_LOOK_EVERY_S = 0.1  # less than a worker needs to become ready; the load of one that dies before that fails anyway
 _LOOK_AFTER_NEW_PROCESS_S = 1.0  # a new worker is a copy of the server until it executes its own program
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
-# Deeply nested JSON and many small chunks end Triton 2.51 by a stack overflow. A stack takes only memory that is used.
+# Deeply nested JSON and many small chunks crash Triton 2.51 by a stack overflow. A large limit costs no memory, because
+# the kernel allocates only the part of a stack that is used.
 _STACK_BYTES = 1 << 30
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton's Python backend keeps its regions
 _REGION_PREFIX = "triton_python_backend_shm_region_"  # unless the server's flags name another
@@ -69,7 +70,7 @@ class Api:
         """Return the JSON response to a GET, or to a POST if there is a body; None if the response is empty.
 
         Raises:
-            OSError: the server cannot be reached, or refuses; the message holds its reason.
+            OSError: the server cannot be reached, or refuses; the message contains its reason.
         """
         method, content = ("GET", None) if body is None else ("POST", json.dumps(body))
         try:
@@ -90,7 +91,7 @@ def workers_of(server: int) -> dict[int, tuple[str, str]]:
 
 
 def command_lines(server: int) -> dict[int, bytes]:
-    """Return the command line of each child of a server, by process id; a dead one has none."""
+    """Return the command line of each child of a server, by process id; that of a dead child is empty."""
     threads = f"/proc/{server}/task"
     children: list[bytes] = []
     with contextlib.suppress(OSError):  # the server has ended
@@ -107,7 +108,7 @@ def _command_line(process: int) -> bytes:
 
 
 def _served_by(command_line: bytes) -> tuple[str, str] | None:
-    """Model and version of a worker, whose first argument is ``…/<model>/<version>/<file>``."""
+    """Return model and version of a worker, whose first argument is ``…/<model>/<version>/<file>``."""
     program, *arguments = command_line.split(b"\0")
     if not program.endswith(b"triton_python_backend_stub"):
         return None
@@ -116,11 +117,11 @@ def _served_by(command_line: bytes) -> tuple[str, str] | None:
 
 
 class WorkerWatcher:
-    """Has models loaded again whose workers died, until ``stopping`` is set.
+    """Loads models again whose workers died, until ``stopping`` is set.
 
     The Python backend runs each instance of a model in a worker process. When one dies, Triton still reports the
-    model as ready, but no request is answered. The model is loaded next to the broken one; unloading it first would
-    take down the ensembles around it.
+    model as ready but answers none of its requests. The watchdog does not unload the model first, because that would
+    also stop its ensembles: Triton loads the model again and then replaces the broken one.
     """
 
     def __init__(self, server: int, api: Api, report: Report) -> None:
@@ -134,7 +135,7 @@ class WorkerWatcher:
         self._next_load: dict[str, tuple[float, float]] = {}
 
     def run(self) -> None:
-        """Look when a worker has ended, while a model lacks workers, and after a process has started anywhere."""
+        """Look when a worker has ended, while a model lacks workers, and after any process has started."""
         known: set[str] = set()
         look_until_s = 0.0
         while not self.stopping.wait(_LOOK_EVERY_S):
@@ -147,7 +148,7 @@ class WorkerWatcher:
                 self.look()
 
     def look(self) -> None:
-        """Find workers that have ended; load their models again where that is due."""
+        """Find workers that have ended, and load their models again unless it is too early."""
         lines = command_lines(self._server)
         living = {child: served for child, line in lines.items() if (served := _served_by(line))}
         # A child is a copy of the server until it executes the worker.
@@ -158,10 +159,10 @@ class WorkerWatcher:
             due_s, pause_s = self._next_load.get(model, (-math.inf, 0.0))
             if self.stopping.is_set() or time.monotonic() < due_s:
                 continue
-            # A server that does not respond is starting or stopping: the next look tries again.
+            # A server that does not respond is starting or stopping, so the next look tries again.
             with contextlib.suppress(OSError, ValueError, LookupError):
                 if self._lacks_workers(model):
-                    # From the first pause again if its workers have lived for a while.
+                    # The first pause again, if its workers have lived for a while.
                     has_lasted = time.monotonic() - due_s >= _LONGEST_PAUSE_S
                     pause_s = _FIRST_PAUSE_S if has_lasted else min(2 * pause_s, _LONGEST_PAUSE_S)
                     self.load_again(model, "died", pause_s)
@@ -170,36 +171,38 @@ class WorkerWatcher:
                     self._incomplete.discard(model)
 
     def _lacks_workers(self, model: str) -> bool:
-        """Whether a ready version has fewer workers than instances; one that is being unloaded is not ready."""
+        """Whether a ready version has fewer workers than instances; a version that is being unloaded is not ready."""
         for entry in self._api.request("v2/repository/index", {"ready": True}):
             if entry["name"] == model:
                 config = self._api.request(f"v2/models/{model}/versions/{entry['version']}/config")
                 wanted = sum(group["count"] * max(1, len(group.get("gpus", []))) for group in config["instance_group"])
-                # Counted again: an orderly load may have replaced the worker meanwhile.
+                # Counted again, because a regular load may have replaced the worker since.
                 if list(workers_of(self._server).values()).count((model, entry["version"])) < wanted:
                     return True
         return False
 
     def load_again(self, model: str, what: str, pause_s: float) -> None:
-        """Load with the present config, which keeps what an earlier load has set, such as the versions to serve.
+        """Load a model with its present config, which keeps the settings of earlier loads, such as its versions.
 
         Args:
             model: its name.
-            what: what a worker of it did, for the report.
+            what: what happened to a worker, for the report.
             pause_s: seconds to the next try, for the report.
         """
         started_s = time.monotonic()
         self.has_replaced = True
         try:
             config = self._api.request(f"v2/models/{model}/config")
-            config["model_warmup"] = config.get("model_warmup", [])[:1]  # callers wait
+            config["model_warmup"] = config.get("model_warmup", [])[:1]  # short, because clients are waiting
             # Triton loads a model only if its config has changed.
             config.setdefault("parameters", {})["loaded_again"] = {"string_value": time.asctime()}
             body = {"parameters": {"config": json.dumps(config)}}
             self._api.request(f"v2/repository/models/{model}/load", body, timeout_s=_LOAD_TIMEOUT_S)
         except OSError as exc:
             if not self.stopping.is_set():
-                self._report(f"a worker of {model} {what}; loading the model failed ({exc}); next try in {pause_s:g} s")
+                self._report(
+                    f"a worker of {model} {what}; loading the model again failed ({exc}); next try in {pause_s:g} s"
+                )
         else:
             self._report(
                 f"a worker of {model} {what}; the model was loaded again in {time.monotonic() - started_s:.1f} s"
@@ -207,7 +210,7 @@ class WorkerWatcher:
 
 
 def _watch_grpc(server: Server, address: str, timeout_s: float, stopping: threading.Event, report: Report) -> None:
-    """Kill a server that listens at the address but does not greet a connection in time."""
+    """Kill a server that listens at the address but does not send the first byte of a connection in time."""
     host, _, port = address.rpartition(":")
     while not stopping.wait(timeout_s / 6):
         end_s = time.monotonic() + timeout_s
@@ -217,22 +220,22 @@ def _watch_grpc(server: Server, address: str, timeout_s: float, stopping: thread
                 connection.recv(1)  # HTTP/2 begins with the server's SETTINGS
         except TimeoutError:
             if not stopping.is_set():
-                report("tritonserver accepts no gRPC connections any more and is killed")
+                report("tritonserver no longer accepts gRPC connections; it is killed")
                 server.kill()
-        except OSError:  # nothing listens there, as while it starts, or the name has no address for a moment
+        except OSError:  # the server is starting, or the name cannot be resolved at the moment
             continue
 
 
 def _watch_shared_memory(server: Server, watcher: WorkerWatcher, prefix: str) -> None:
-    """Keep other users out of the server's regions, and replace a worker whose region a huge request has made large.
+    """Make the server's shared memory private, and replace a worker whose region has become large by a huge request.
 
-    Triton's Python backend makes regions that every user can read, and never makes one smaller.
+    Triton's Python backend creates regions that every user can read, and never shrinks one.
     """
     next_s = 0.0
     while not watcher.stopping.wait(_LOOK_EVERY_S):
         large = []
         for region in _SHARED_MEMORY.glob(f"{prefix}*"):
-            with contextlib.suppress(OSError):  # it was removed meanwhile
+            with contextlib.suppress(OSError):  # it has been removed
                 region.chmod(0o600)
                 if region.stat().st_blocks * 512 > _MOST_REGION_BYTES:
                     large.append(os.fsencode(region))
@@ -256,7 +259,7 @@ def _mapped_files(process: int) -> bytes:
 
 
 def main() -> int:
-    """Run a server until it ends; return its exit code, 128 and more if a signal ended it."""
+    """Run a server until it ends; return its exit code, or 128 plus the signal that ended it."""
     parser = _parser()
     args, parent = parser.parse_args(), os.getppid()
     token = os.environ.pop(TOKEN_VARIABLE, "") or secrets.token_urlsafe(32)
@@ -284,7 +287,7 @@ def main() -> int:
 
 
 def _restrictions(closed_apis: str, token: str, *, no_http: bool) -> list[str]:
-    """Return the flags of ``tritonserver`` that require the token for these APIs, and over HTTP for all if so asked."""
+    """Return the flags of ``tritonserver`` that require the token for these APIs; with ``no_http`` for all of HTTP."""
     key = f"{TOKEN_HEADER}={token}"
     http_apis = ",".join(ALL_APIS) if no_http else closed_apis
     flags = [f"--http-restricted-api={http_apis}:{key}"] if http_apis else []
@@ -299,12 +302,12 @@ def _start(command: list[str], log: str | None) -> Server:
             stdout=output,
             stderr=output,
             start_new_session=True,  # a process group of its own, so that its workers can be killed with it
-            preexec_fn=_prepare,  # noqa: PLW1509  # there is only one thread yet
+            preexec_fn=_prepare,  # noqa: PLW1509  # this process has only one thread at this point
         )
 
 
 def _prepare() -> None:
-    """In the server's process: die with the thread that started it, and have a stack that is hard to overflow."""
+    """In the server's process: set the signal for the parent's death, and a large stack limit."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _, hard = resource.getrlimit(resource.RLIMIT_STACK)
     soft = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(_STACK_BYTES, hard)
@@ -312,14 +315,14 @@ def _prepare() -> None:
 
 
 def _end(server: Server, exit_timeout_s: int, *, may_hang: bool) -> int:
-    """Let the server finish running requests; kill it when that is done or takes too long, and its workers with it.
+    """Let the server finish running requests; when that is done or takes too long, kill it and its workers.
 
-    Triton ends its workers after the last response. Triton 2.51 then takes two more seconds to end itself, and a worker
-    that died in a request may leave something that Triton waits for in vain.
+    Triton ends its workers after the last response. Triton 2.51 then takes two more seconds to end. If a worker died
+    during a request, Triton may wait for it without end.
     """
     begin_s, workers, has_finished = time.monotonic(), workers_of(server.pid), False
     deadline_s = begin_s + exit_timeout_s + UNLOAD_TIMEOUT_S
-    # Traces are written last; and without living workers, it is unknown what the server waits for.
+    # More time if the server writes traces at its end, or if its workers do not show whether it has finished.
     leftover_s = 3.0 if not workers or "--trace" in str(server.args) else 0.2
     server.terminate()
     while (workers or may_hang) and not has_finished and time.monotonic() - begin_s < exit_timeout_s:
@@ -338,7 +341,7 @@ def _end(server: Server, exit_timeout_s: int, *, may_hang: bool) -> int:
 
 
 def remove(folder: Path, *, shared_memory_only: bool = False) -> None:
-    """Remove the shared memory of a server, whose names begin with that of its temporary folder, and the folder."""
+    """Remove the temporary folder of a server, and the shared memory that has its name as prefix."""
     for region in _SHARED_MEMORY.glob(f"{folder.name}_*"):
         with contextlib.suppress(OSError):  # another user may have made a file of this name
             region.unlink()
@@ -348,7 +351,7 @@ def remove(folder: Path, *, shared_memory_only: bool = False) -> None:
 
 def _report(log: str | None, line: str) -> None:
     """Print a line to standard error, and append it to the server's log if that is a file."""
-    with contextlib.suppress(OSError):  # the reader is gone, or the disk is full
+    with contextlib.suppress(OSError):  # standard error is closed, or the disk is full
         print(f"watchdog: {line}", file=sys.stderr, flush=True)  # noqa: T201  # a command
     with contextlib.suppress(OSError), Path(log or os.devnull).open("a", encoding="utf-8") as stream:
         stream.write(f"watchdog: {line}\n")
@@ -356,16 +359,22 @@ def _report(log: str | None, line: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="watchdog", description="Run tritonserver and replace workers that die.")
-    parser.add_argument("--http", default="http://127.0.0.1:8000", metavar="URL", help="where its HTTP API will be")
-    parser.add_argument("--grpc", metavar="HOST:PORT", help="kill a server that accepts no connections here; no TLS")
-    parser.add_argument("--grpc-timeout-s", type=float, default=30.0, metavar="S")
-    parser.add_argument("--closed-apis", default=",".join(CLOSED_APIS), metavar="NAMES", help="default: %(default)s")
-    parser.add_argument("--no-http", action="store_true", help="require the token for everything over HTTP")
-    parser.add_argument("--exit-timeout-s", type=int, default=30, metavar="S", help="as --exit-timeout-secs")
-    parser.add_argument("--log", metavar="FILE", help="append the server's output (default: standard output)")
-    parser.add_argument("--parent-pipe", action="store_true", help="end the server when standard input closes")
-    parser.add_argument("--folder", type=Path, help="name of its shared memory; removed if the parent is gone")
-    parser.add_argument("command", nargs="+", help="tritonserver and its flags")
+    add = parser.add_argument
+    add("--http", default="http://127.0.0.1:8000", metavar="URL", help="Address of Triton's HTTP API")
+    about = "Address of Triton's gRPC port, without TLS; if it accepts no connections, the server is killed"
+    add("--grpc", metavar="HOST:PORT", help=about)
+    about = "How long a gRPC connection may take (default: %(default)s)"
+    add("--grpc-timeout-s", type=float, default=30.0, metavar="SECONDS", help=about)
+    about = "APIs that require the admin token (default: %(default)s)"
+    add("--closed-apis", default=",".join(CLOSED_APIS), metavar="NAMES", help=about)
+    add("--no-http", action="store_true", help="Require the admin token for every request over HTTP")
+    about = "The value of tritonserver's --exit-timeout-secs (default: %(default)s)"
+    add("--exit-timeout-s", type=int, default=30, metavar="SECONDS", help=about)
+    add("--log", metavar="FILE", help="Append the server's output to FILE (default: standard output)")
+    add("--parent-pipe", action="store_true", help="Stop the server when standard input closes")
+    about = "Temporary folder, whose name is the prefix of the shared memory; removed if the parent has ended"
+    add("--folder", type=Path, metavar="DIR", help=about)
+    add("command", nargs="+", metavar="COMMAND", help="tritonserver and its flags, after --")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What the build's tests share: the command in this process, and one repository of random weights with variants."""
+"""Fixtures of the build's tests: the command in this process, and one repository of random weights with variants."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VARIANTS = ("--variant", "int8", "--variant", "fp16", "--default-model", "fp32")
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What the command did."""
+    """Exit code and output of the command."""
 
     returncode: int
     stdout: str

@@ -1,4 +1,4 @@
-"""State dicts from files: what people have is accepted, what does not fit or could harm is refused."""
+"""State dicts from files: usual formats are accepted; damaged, wrong and dangerous files are refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_read_does_not_run_the_code_of_a_pickle(tmp_path: Path, monkeypatch: pyt
     else:
         torch.save({"state_dict": Harmful()}, "net.pth", _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(
-        BuildError, match=r"net.pth is damaged or holds more than tensors.* could run code: save"
+        BuildError, match=r"net.pth is damaged or contains more than tensors.* could run code: save"
     ) as raised:
         read(Path("net.pth"))
     named = {"zip": "(posix.mkdir)", "whole module": "(torch.nn.modules.linear.Linear)"}.get(form, "")
@@ -79,7 +79,7 @@ def test_read_refuses_a_torchscript_archive(tmp_path: Path) -> None:
     """A scripted network is a program; as weights it is refused."""
     with pytest.warns(FutureWarning):
         torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "net.pt")
-    with pytest.raises(BuildError, match="holds more than tensors"):
+    with pytest.raises(BuildError, match="contains more than tensors"):
         read(tmp_path / "net.pt")
 
 
@@ -96,12 +96,12 @@ def test_read_refuses_a_torchscript_archive(tmp_path: Path) -> None:
 def test_read_refuses_tensors_that_are_not_plain_arrays(tmp_path: Path, tensor: torch.Tensor) -> None:
     """The restricted reader lets them through, and they cannot be weights."""
     torch.save({"fc.bias": tensor}, tmp_path / "net.pth")
-    with pytest.raises(BuildError, match=r"net.pth holds tensors that are not plain arrays"):
+    with pytest.raises(BuildError, match=r"net.pth contains tensors that are not plain arrays"):
         read(tmp_path / "net.pth")
 
 
 def test_read_refuses_two_networks_in_one_file(tmp_path: Path) -> None:
-    """Such as one and its moving average: neither silently wins."""
+    """A network and its moving average in one file: none is chosen silently."""
     torch.save({"fc.bias": torch.zeros(3), "module.fc.bias": torch.ones(3)}, tmp_path / "net.pth")
     with pytest.raises(BuildError, match=r"fc.bias more than once.*save one network only"):
         read(tmp_path / "net.pth")
@@ -110,7 +110,7 @@ def test_read_refuses_two_networks_in_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
 @pytest.mark.parametrize("content", [b"\x80\x04 this is no network", b"hello world", b""])
 def test_read_refuses_damaged_files(tmp_path: Path, name: str, content: bytes) -> None:
-    """Neither format's reader shows a traceback."""
+    """For both formats, the user gets a message instead of a traceback."""
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(BuildError, match=name):
@@ -123,7 +123,7 @@ def test_read_counts_tensors_by_storage(tmp_path: Path) -> None:
     path = tmp_path / "views.pth"
     torch.save({f"layer{number}.weight": values for number in range(1000)}, path)
     assert path.stat().st_size < 8 << 20
-    with pytest.raises(BuildError, match=r"repeats values .* save \.clone\(\) of each"):
+    with pytest.raises(BuildError, match=r"shares values .* save \.clone\(\) of each"):
         read(path)
     torch.save({"a.weight": values[:100], "b.weight": values[100:]}, path)
     assert {name: len(tensor) for name, tensor in read(path).items()} == {

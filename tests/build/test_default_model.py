@@ -1,4 +1,4 @@
-"""What the default model ends in: a bound on accuracy first, speed second, and no surprise later."""
+"""The network of the default model: within a bound on accuracy, the fastest, and kept by later builds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_decide_takes_the_fastest_that_is_close_enough() -> None:
     decision = default_model.decide(default_model.Request(AUTO), Path(), made, PIXELS)
     assert decision.variant == "bf16"
     assert "resnet50 → network_bf16 (images/s at batch 8: network_onnx " in str(decision)
-    assert "the FP32 network's top-1 on 100.0% of 64 images" in str(decision)
+    assert "same top-1 as FP32 on 100.0% of 64 images" in str(decision)
     assert decision.record["agreement"] == {"network_int8": 0.97, "network_bf16": 1.0}
     assert decision.record["images_per_s"].keys() == {"network_onnx", "network_bf16"}
     assert decision.record["measured_on"]["batch"] == 8
@@ -79,7 +79,7 @@ def test_decide_keeps_a_decision_while_it_is_close_enough() -> None:
 def test_decide_does_not_call_the_fp32_network_requested() -> None:
     """A plain build ends in it because nothing was requested."""
     decision = default_model.decide(default_model.Request(PLAIN), Path("model.onnx"), {}, None)
-    assert str(decision).endswith("→ network_onnx (the FP32 network, unless --default-model names another)")
+    assert str(decision).endswith("→ network_onnx (the FP32 network; --default-model selects another)")
 
 
 def test_decide_refuses_a_requested_variant_that_is_not_close() -> None:
@@ -88,7 +88,7 @@ def test_decide_refuses_a_requested_variant_that_is_not_close() -> None:
     assert (
         default_model.decide(default_model.Request("int8"), Path(), {"int8": built(1.0, 0)}, PIXELS).variant == "int8"
     )
-    with pytest.raises(BuildError, match=r"98\.4% of 64 images, and 99% is the least.*--variant int8"):
+    with pytest.raises(BuildError, match=r"98\.4% of 64 images, and at least 99% is required.*--variant int8"):
         default_model.decide(default_model.Request("int8"), Path(), {"int8": built(63 / 64, 0)}, PIXELS)
     plain = default_model.decide(default_model.Request(PLAIN), Path(), {"int8": built(1.0, 0)}, PIXELS)
     assert (plain.variant, plain.record["requested"]) == (PLAIN, PLAIN)
@@ -103,7 +103,7 @@ def test_candidates_depend_on_the_processor(monkeypatch: pytest.MonkeyPatch, has
 
 
 def test_decide_takes_the_fp32_network_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its configuration says KIND_AUTO; nothing needs to be built or measured."""
+    """Its config has KIND_AUTO; nothing needs to be built or measured."""
     assert default_model.Request(AUTO).candidates
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert default_model.Request(AUTO).candidates == ()

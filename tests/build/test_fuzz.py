@@ -37,7 +37,7 @@ def dumped(value: Any) -> str:
 
 
 def attempted(parse: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
-    """What a parser gives, and its own message where it gives nothing."""
+    """Return a parser's value, or the message of its own error."""
     try:
         return parse(*arguments), ""
     except BuildError as exc:

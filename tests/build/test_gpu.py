@@ -1,4 +1,4 @@
-"""What the options for GPU hosts add to the configurations: keys that NVIDIA's backends read, and no others."""
+"""The options for GPU hosts add only keys that NVIDIA's backends read."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def odd_sides(folder: Path, path: Path) -> list[bytes]:
 
 
 def test_model_files_have_the_preprocessing_config() -> None:
-    """It lies next to the pipeline, with the largest batch."""
+    """The preprocessing config is next to the pipeline, with the largest batch."""
     files = gpu.model_files(PREPROCESSING, max_batch_size=8)
     written = json.loads(files["preprocess_dali/1/preprocess_config.json"])
     assert written == {"resize": 256, "crop": 224, "interpolation": "bilinear", "max_batch_size": 8}

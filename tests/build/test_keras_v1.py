@@ -14,7 +14,7 @@ from resnet_build import BuildError, keras_v1
 def test_load_state_dict_needs_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without npm gets a message with the remedies."""
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    with pytest.raises(BuildError, match="there is no npm on this machine; install it"):
+    with pytest.raises(BuildError, match="npm is not installed: install it"):
         keras_v1.load_state_dict(tmp_path / "cache", print)
 
 

@@ -11,22 +11,25 @@ from resnet_build import LateInterrupt, pipeline
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--labels", "x.txt"), "describe a state dict from a file"),
-        (("--arch", "v1"), "describe a state dict from a file"),
+        (("--labels", "x.txt"), "are for a state dict from a file"),
+        (("--arch", "v1"), "are for a state dict from a file"),
         (("--model-version", "0"), "--model-version must be at least 1"),
-        (("--threads", "-1"), "--threads must lie between 0 and 1024"),
-        (("--queue-size", "5000000000"), "--queue-size must lie between 0 and"),
-        (("--instances", "65"), "--instances must lie between 0 and 64"),
-        (("--max-batch-size", "0"), "--max-batch-size must lie between 1 and"),
-        (("--preprocess-instances", "0"), "--preprocess-instances must lie between 1 and"),
+        (("--threads", "-1"), "--threads must be between 0 and 1024"),
+        (("--queue-size", "5000000000"), "--queue-size must be between 0 and"),
+        (("--instances", "65"), "--instances must be between 0 and 64"),
+        (("--max-batch-size", "0"), "--max-batch-size must be between 1 and"),
+        (("--preprocess-instances", "0"), "--preprocess-instances must be between 1 and"),
         (("--preferred-batch-size", "8"), "--preferred-batch-size 8 is above --max-batch-size 2"),
         (("--weights", "imagenet-v3"), "unknown weights 'imagenet-v3'; choose imagenet-v2"),
-        (("--weights", "random:x"), "'random:x' is not random:SEED"),
-        (("--weights", "missing.pth"), "there is no weights file missing.pth"),
+        (("--weights", "random:x"), "invalid weights 'random:x'"),
+        (("--weights", "missing.pth"), "the weights file missing.pth does not exist"),
         (("--weights", __file__, "--labels", "missing.txt"), "the label file missing.txt cannot be read"),
         (("--weights", __file__, "--resize", "0"), "--resize 0: "),
-        (("--variant", "int8", "--calibration-images", "missing"), "there is no folder missing with calibration"),
-        (("--variant", "int8", "--calibration-images", "."), ". holds 0 images"),
+        (
+            ("--variant", "int8", "--calibration-images", "missing"),
+            "the folder missing of --calibration-images does not exist",
+        ),
+        (("--variant", "int8", "--calibration-images", "."), ". contains 0 images"),
         (("--variant", "fp16", "--calibration-images", "."), "--calibration-images is for --variant int8"),
         (("describe", "--classes", "0"), "--classes must be at least 1"),
     ],
@@ -47,7 +50,7 @@ def test_main_reports_a_repository_that_is_a_file(build, tmp_path: Path) -> None
     (tmp_path / "file").touch()
     result = build(tmp_path / "file")
     assert result.returncode == 1
-    assert "cannot be a folder" in result.stderr
+    assert "cannot be created" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -106,5 +106,5 @@ def test_check_shapes_names_what_does_not_fit() -> None:
     state["extra.weight"] = state.pop("layer3.1.conv2.weight")
     with pytest.raises(BuildError, match=r"1 tensors are missing \(layer3.1.conv2.weight\), 1 are unknown \(extra"):
         check_shapes(state)
-    with pytest.raises(BuildError, match=r"not ResNet-50.*21,7"):
+    with pytest.raises(BuildError, match=r"not those of a ResNet-50.*21,7"):
         check_shapes(resnet34(num_classes=1000).state_dict())

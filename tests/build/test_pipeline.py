@@ -30,7 +30,7 @@ def options(repository: Path, weights: str | Path = "random:0", **changed: objec
 
 
 def write_tuned_config(repository: Path, model: str) -> Path:
-    """What ``resnet-loadtest tune`` leaves."""
+    """Write the file that ``resnet-loadtest tune`` writes."""
     path = repository / model / "configs/tuned.pbtxt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("# tuned")
@@ -104,12 +104,12 @@ def test_build_that_fails_leaves_everything_as_it_was(build, own_repository: Pat
     before = content(own_repository)
     result = build(own_repository, "--weights", tmp_path / "broken.pth")
     assert result.returncode == 1
-    assert result.stderr.startswith("resnet-build: these weights are not ResNet-50")
+    assert result.stderr.startswith("resnet-build: these weights are not those of a ResNet-50")
     assert content(own_repository) == before
 
 
 def test_build_does_not_hash_weights_of_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That could take any time, and memory."""
+    """Hashing them could take any time and memory."""
     torch.save({**make_resnet50("v1.5", 1000).state_dict(), "extra": torch.zeros(3)}, tmp_path / "net.pth")
     monkeypatch.setattr(Weights, "sha256", property(lambda _: pytest.fail("hashed")))
     with pytest.raises(pipeline.BuildError, match=r"1 are unknown \(extra\)"):
@@ -117,7 +117,7 @@ def test_build_does_not_hash_weights_of_another_network(tmp_path: Path, monkeypa
 
 
 def test_build_adds_a_version_and_reports_a_late_interrupt(own_repository: Path) -> None:
-    """Version 2 leaves version 1 and tuned configs alone; Ctrl-C after the last rename is told apart."""
+    """Version 2 leaves version 1 and tuned configs alone; Ctrl-C after the last rename is another error."""
     for name in ("int8", "fp16"):  # without which it is quicker
         shutil.rmtree(own_repository / f"network_{name}")
     first = content(own_repository)["network_onnx/1/model.onnx"]

@@ -37,7 +37,7 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def ask_check(server: TritonServer, *encoded: bytes) -> np.ndarray:
-    """What `preprocess_check` makes of a request."""
+    """Return the answer of `preprocess_check` to a request."""
     tensor = triton.InferInput("IMAGE", [len(encoded), 1], "BYTES")
     tensor.set_data_from_numpy(np.array([[one] for one in encoded], dtype=object))
     with triton.InferenceServerClient(server.grpc_url.removeprefix("grpc://")) as client:
@@ -45,7 +45,7 @@ def ask_check(server: TritonServer, *encoded: bytes) -> np.ndarray:
 
 
 def test_gpu_repository_serves_without_a_gpu(served: TritonServer, images: dict[str, Path]) -> None:
-    """What is for GPUs only does not disturb: the default model answers, DALI's is not served."""
+    """On a CPU, the default model answers, and DALI's models are not served."""
     with Client(served.grpc_url) as client:
         assert client.classify(images["cat"]).top.index in range(281, 288)
     names = {model.name for model in served.models()}

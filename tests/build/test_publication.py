@@ -66,7 +66,7 @@ def test_publication_makes_folders_before_it_renames(root: Path) -> None:
 
 
 def test_publication_removes_at_the_end(root: Path) -> None:
-    """It stays where the build fails, and need not be there."""
+    """A file to remove stays if the build fails, and may be missing."""
     with pytest.raises(RuntimeError), publication(root) as out:
         out.remove("net")
         raise RuntimeError
@@ -96,7 +96,7 @@ except BuildError as exc:
 
 
 def test_publication_on_a_full_disk_changes_nothing(root: Path) -> None:
-    """The build that does not fit says so and leaves what was there."""
+    """A build on a full disk fails with a message and changes nothing."""
     result = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(root)], capture_output=True, text=True, timeout=60, check=True
     )
@@ -153,7 +153,7 @@ with publication(Path(sys.argv[1])) as out:
 
 
 def test_publication_killed_among_its_renames_is_noticed(root: Path) -> None:
-    """Old files may stand beside new ones, until the next one has written everything."""
+    """Old and new files may be mixed until the next build has written everything."""
     assert not is_unfinished(root)
     result = subprocess.run([sys.executable, "-c", KILLED, str(root)], timeout=60, check=False)
     assert result.returncode == -signal.SIGKILL
@@ -164,16 +164,16 @@ def test_publication_killed_among_its_renames_is_noticed(root: Path) -> None:
 
 
 def test_publication_with_a_failed_rename_is_noticed(root: Path) -> None:
-    """The message says to build again, and that must not find all up to date."""
+    """The message advises building again, and that build must not find everything up to date."""
     (root / "net/labels.txt").mkdir()
-    with pytest.raises(BuildError, match=r"written in part only .*; build again"), publication(root) as out:
+    with pytest.raises(BuildError, match=r"was written only in part .*; build again"), publication(root) as out:
         out.write("net/config.pbtxt", "new")
         out.write("net/labels.txt", "new")
     assert is_unfinished(root)
 
 
 def test_publication_defers_ctrl_c_to_the_last_rename(root: Path) -> None:
-    """It comes when all is written, even where a thread like those of torch takes the signal."""
+    """The interrupt is raised after everything is written, even if another thread receives the signal."""
     (root / "old").mkdir()
     result = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, str(root)], capture_output=True, text=True, timeout=60, check=True
@@ -197,7 +197,7 @@ def test_publication_in_another_thread_leaves_signals_alone(root: Path) -> None:
 
 
 def test_publication_removes_leftovers_of_killed_ones(root: Path) -> None:
-    """What a dead process left goes; what a living one is writing stays."""
+    """Files of a dead process are removed, those of a living one stay."""
     (root / "net/.net-1-model.onnx.999999999.tmp").write_text("dead")
     living = root / f"net/.net-1-model.pt.{os.getppid()}.tmp"
     living.write_text("alive")

@@ -26,7 +26,7 @@ def run(model: onnx.ModelProto | Path, pixels: np.ndarray) -> tuple[np.ndarray, 
 
 
 def test_own_constants_gives_each_node_its_own(small_network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
-    """What exporters save on constants must not change two layers where one is meant."""
+    """Exporters share equal constants; changing one layer must not change another."""
     model = onnx.load(small_network)
     first, second = Graph(model).of_type("Conv")
     second.input[2] = first.input[2]
@@ -124,5 +124,5 @@ def test_fp16_refuses_what_16_bits_cannot_hold(small_network: Path, tmp_path: Pa
     model = onnx.load(small_network)
     Graph(model).set_constant("b2", np.full(8, 1e6, dtype=np.float32))
     onnx.save(model, small_network)
-    with pytest.raises(BuildError, match="b2 holds values beyond 65504"):
+    with pytest.raises(BuildError, match="b2 contains values above 65504"):
         fp16.convert(small_network, tmp_path / "half.onnx", NO_PIXELS)

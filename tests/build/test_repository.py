@@ -110,7 +110,7 @@ def test_publish_removes_configs_that_no_longer_fit(tmp_path: Path) -> None:
 
 
 def test_publish_without_dali_removes_its_models(tmp_path: Path) -> None:
-    """They would keep the labels of an earlier build, and give wrong names to the classes of another network."""
+    """Otherwise they would keep the labels of an earlier build, which are wrong for another network."""
     for decoder in ("dali", "pillow"):
         described(tmp_path, preprocessing=decoder).publish({}, {"versions": {}})
         there = {path.name for path in tmp_path.iterdir() if path.is_dir()}

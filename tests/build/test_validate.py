@@ -34,7 +34,7 @@ def test_check_exports_lets_equal_artifacts_pass(seven: np.ndarray) -> None:
 
 
 def test_check_exports_refuses_a_small_difference(seven: np.ndarray) -> None:
-    """2e-4 is too much, and the message says so."""
+    """2e-4 is above the limit, and the message states it."""
     with pytest.raises(BuildError, match=r"skewed at batch 7: probabilities differ by at most 2.0e-04"):
         check_exports(eager, {"skewed": lambda x: (eager(x)[0] + np.array([2e-4, -2e-4]), eager(x)[1])}, seven, [7])
 
@@ -47,13 +47,13 @@ def test_check_exports_refuses_another_top1(seven: np.ndarray) -> None:
 
 @pytest.mark.parametrize("wrong", [1.01, float("nan")])
 def test_check_exports_refuses_other_features(seven: np.ndarray, wrong: float) -> None:
-    """They are served as well; NaN is not a small difference."""
+    """Features are served, too, so they have a bound; NaN exceeds it."""
     with pytest.raises(BuildError, match="features by"):
         check_exports(eager, {"rewired": lambda x: (eager(x)[0], wrong * eager(x)[1])}, seven, [2])
 
 
 def test_check_exports_compares_features_that_are_all_zero(seven: np.ndarray) -> None:
-    """Such a network is of no use, but the export is right; a feature that differs is refused."""
+    """The network is useless, but its export is right; an export with other features is refused."""
     dead = eager(seven)[0], np.zeros((7, 4))
     assert check_exports(lambda _: dead, {"dead": lambda _: dead}, seven, [7])[0].max_feature_difference == 0
     with pytest.raises(BuildError, match="features by"):
@@ -99,7 +99,7 @@ def test_compare_leaves_out_images_that_could_be_either() -> None:
 
 
 def test_compare_takes_a_single_class_as_clear() -> None:
-    """It leads by all there is; any number of classes can be built."""
+    """Its lead is its probability; networks with any number of classes can be built."""
     answer = np.ones((2, 1), dtype=np.float32), np.ones((2, 4), dtype=np.float32)
     found = compare(answer, answer)
     assert (found.clear_images, found.clear_agreement, found.agreement) == (2, 1, 1)

@@ -37,7 +37,7 @@ def test_variants_are_recorded(random_repository: Path, calibration_images: Path
 
 
 def kernels(artifact: Path, precision: openvino.Type) -> Counter[tuple[str, str]]:
-    """What OpenVINO's own profile shows: layer and precision of its kernel, how often."""
+    """Return OpenVINO's profile: layer and precision of its kernel → number."""
     core = openvino.Core()
     properties = {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": precision}
     request = core.compile_model(core.read_model(artifact), "CPU", properties).create_infer_request()
@@ -94,7 +94,7 @@ def test_copied_variants_differ_in_precision_only(tmp_path: Path, small_network:
 def test_build_leaves_out_a_candidate_that_differs_too_much(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_network: Path, pixels: np.ndarray, is_required: bool
 ) -> None:
-    """It fails the build only if it was requested by name."""
+    """A variant below its bound fails the build only if it was requested by name."""
     check = variants.check_variant
 
     def strict(name: str, *arguments: object) -> object:

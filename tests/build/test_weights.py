@@ -36,7 +36,7 @@ def labels(tmp_path: Path) -> Path:
 def test_load_refuses_classes_without_labels(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     """Ten classes need ten names."""
     torch.save(state, tmp_path / "net.pth")
-    with pytest.raises(BuildError, match="10 classes: say which with --labels"):
+    with pytest.raises(BuildError, match="10 classes: name them with --labels"):
         load(tmp_path / "net.pth", tmp_path)
 
 
@@ -50,7 +50,7 @@ def test_load_refuses_a_wrong_number_of_labels(state: dict[str, torch.Tensor], l
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"a\n\nb\n", "empty line 2"), (b"\xff\xfe", "cannot be read"), (b"", "empty line 1")],
+    [(b"a\n\nb\n", "line 2 of the label file"), (b"\xff\xfe", "cannot be read"), (b"", "line 1 of the label file")],
 )
 def test_read_labels_refuses_bad_files(tmp_path: Path, content: bytes, message: str) -> None:
     """The message names the file and the line."""
@@ -86,14 +86,14 @@ def test_load_refuses_another_download_and_does_not_keep_it(tmp_path: Path, publ
         flip_a_byte(published)
     size = "48" if is_cut_off else "97"
     with pytest.raises(
-        BuildError, match=rf"published.pth delivered {size}\.\d MiB that are not .* SHA-256 .*: try again"
+        BuildError, match=rf"published.pth \({size}\.\d MiB\) is not the published file: its SHA-256 differs. Try again"
     ):
         load("imagenet-v2", tmp_path)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_load_fetches_a_tampered_file_in_the_cache_again(tmp_path: Path, published: Path) -> None:
-    """What was right when it was downloaded is checked again whenever it is used."""
+    """A cached download is checked again whenever it is used."""
     expected = load("imagenet-v2", tmp_path).sha256
     (cached,) = (tmp_path / "cache").iterdir()
     flip_a_byte(cached)
@@ -119,7 +119,7 @@ def test_load_names_the_other_choices_if_a_download_fails(
         raise error
 
     monkeypatch.setattr(weights, "download_url_to_file", unreachable)
-    with pytest.raises(BuildError, match=r"\(.+\); try again; .*--weights keras-v1.*safetensors"):
+    with pytest.raises(BuildError, match=r"\(.+\). Try again; .*--weights keras-v1.*safetensors"):
         load("imagenet-v2", tmp_path)
     monkeypatch.setattr(keras_v1, "load_state_dict", lambda *_: {})
     assert load("auto", tmp_path).name == "keras-v1"

@@ -28,7 +28,7 @@ def engine_missing() -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on."""
+    """Free ports of this machine."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [one.getsockname()[1] for one in sockets]
@@ -97,7 +97,7 @@ class Project:
         return time.monotonic() - started_s
 
     def logs(self, service: str) -> str:
-        """What a service has printed."""
+        """Return the output of a service."""
         return self.run("logs", "--no-color", "--no-log-prefix", service).stdout
 
     def remains(self) -> list[str]:

@@ -40,7 +40,7 @@ def served() -> Iterator[Project]:
 
 
 def test_wheel_classifies_over_grpc_only(served: Project, cat: bytes) -> None:
-    """Its HTTP stays in the container, where the healthcheck asks; a warning names the release."""
+    """HTTP is not published, and only the healthcheck uses it; a warning names the release."""
     with Client(served.grpc_url) as client:
         assert client.classify(cat).top.index in CAT_CLASSES
     with socket.socket() as probe:
@@ -48,22 +48,22 @@ def test_wheel_classifies_over_grpc_only(served: Project, cat: bytes) -> None:
     assert "for trusted networks only" in served.logs("triton-wheel")
 
 
-def test_the_image_holds_no_torch(served: Project) -> None:
-    """It is most of the size, and served is ONNX; the server says what it leaves out."""
+def test_image_has_no_torch(served: Project) -> None:
+    """Torch is most of the size, and ONNX is served; the server reports what it does not serve."""
     done = served.run("exec", "-T", "triton-wheel", "python3", "-c", "import torch", check=False)
     assert "No module named 'torch'" in done.stdout
-    assert "network_torchscript    is not served: torch is not installed" in served.logs("triton-wheel")
+    assert "network_torchscript    not served: torch is not installed" in served.logs("triton-wheel")
 
 
-def test_the_image_is_small(served: Project) -> None:
-    """What it adds to the image of Python stays below a bound; docs/deployment.md states its size."""
+def test_image_is_small(served: Project) -> None:
+    """The size added to the base image is below a bound; docs/deployment.md states it."""
     images = ("python:3.11-slim", f"{served.name}-triton-wheel")
     base, ours = (int(served.docker("image", "inspect", "--format", "{{.Size}}", image)) for image in images)
     assert ours - base < MOST_ADDED_BYTES
 
 
 def test_clients_without_the_token_classify_and_no_more(served: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What administers the server wants the token."""
+    """Admin APIs require the token."""
     monkeypatch.delenv("RESNET_ADMIN_TOKEN")
     with Client(served.grpc_url) as client, pytest.raises(RequestError):
         client.statistics()
@@ -71,8 +71,8 @@ def test_clients_without_the_token_classify_and_no_more(served: Project, monkeyp
         assert client.statistics(model="resnet50")
 
 
-def test_a_dead_worker_is_replaced(served: Project, cat: bytes) -> None:
-    """Without a hand, and the container goes on."""
+def test_watchdog_replaces_a_dead_worker(served: Project, cat: bytes) -> None:
+    """The container keeps running."""
     processes = served.docker("top", served.container("triton-wheel"), "-eo", "pid,args")
     (worker,) = [int(line.split()[0]) for line in processes.splitlines() if "stub /models/preprocess/" in line]
     os.kill(worker, signal.SIGKILL)
@@ -102,7 +102,7 @@ def test_prometheus_sees_it(served: Project, cat: bytes) -> None:
 
 
 def asked(url: str) -> dict[str, Any]:
-    """What Prometheus answers."""
+    """Return the answer of Prometheus."""
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # http, on loopback
         data: dict[str, Any] = json.load(answer)["data"]
     return data
@@ -123,12 +123,12 @@ def test_two_workers_load_it_and_report(served: Project, tmp_path: Path) -> None
 
 
 def test_another_build_does_nothing(served: Project) -> None:
-    """What is up to date stays as it is."""
+    """A second build changes nothing."""
     assert "up to date" in served.run("run", "--rm", "--no-deps", "-T", "build").stdout
 
 
-def test_it_stops_when_told(served: Project) -> None:
-    """SIGTERM ends it by itself, before the engine would kill it."""
+def test_service_stops_on_sigterm(served: Project) -> None:
+    """The service ends on SIGTERM, before the engine would kill it."""
     served.run("stop", "--timeout", "50", "triton-wheel")
     state = served.docker(
         "inspect", "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}", served.container("triton-wheel")

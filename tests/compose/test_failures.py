@@ -1,4 +1,4 @@
-"""What goes wrong while the repository is made is told in the last lines of `docker compose up`."""
+"""The last lines of `docker compose up` show why a build of the repository failed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAST_LINES = 6
 
 
 def last_lines_of_up(*overrides: Path, **variables: str) -> str:
-    """What a person sees last who has typed `docker compose up build triton-wheel`."""
+    """The last lines of `docker compose up build triton-wheel`."""
     with project.project("broken", *overrides, **variables) as made:
         made.run("build", "build", "triton-wheel")
         done = made.run("up", "--no-build", "build", "triton-wheel", check=False)
@@ -28,8 +28,8 @@ def override(tmp_path: Path) -> Path:
     return tmp_path / "override.yml"
 
 
-def test_a_build_that_fails(override: Path) -> None:
-    """Wrong usage, which a person can see from the message."""
+def test_compose_shows_why_a_build_failed(override: Path) -> None:
+    """Wrong usage, which the message shows."""
     override.write_text('services:\n  build:\n    command: ["--weights", "nonsense"]\n')
     seen = last_lines_of_up(override)
     assert "nonsense" in seen
@@ -45,7 +45,7 @@ def test_weights_that_cannot_be_read(tmp_path: Path) -> None:
     assert "didn't complete successfully" in seen
 
 
-def test_a_full_disk(override: Path) -> None:
+def test_compose_reports_a_full_disk(override: Path) -> None:
     """The volume of the repository has room for half of it."""
     override.write_text(
         "volumes:\n  models:\n    driver_opts: { type: tmpfs, device: tmpfs, o: 'size=60m,uid=10001' }\n"

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 
 
 @pytest.mark.parametrize("profiles", [(), *[(name,) for name in PROFILES], PROFILES], ids="+".join)
-def test_the_file_is_valid(profiles: tuple[str, ...]) -> None:
+def test_compose_file_is_valid(profiles: tuple[str, ...]) -> None:
     """Compose itself reads it; each profile adds services of its own to the GPU's."""
     made = project.Project("config")
     flags = [flag for name in profiles for flag in ("--profile", name)]
@@ -27,7 +27,7 @@ def test_the_file_is_valid(profiles: tuple[str, ...]) -> None:
     assert bool(profiles) == (len(services) > 2)
 
 
-def test_without_a_gpu_the_reservation_is_refused() -> None:
+def test_gpu_reservation_is_refused_without_a_gpu() -> None:
     """Everything before it works; the engine names the driver that it lacks."""
     with project.project("gpu", FOLDER / "stand-in.yml") as made:
         made.run("build", "build", "triton")
@@ -38,7 +38,7 @@ def test_without_a_gpu_the_reservation_is_refused() -> None:
         assert 'could not select device driver "nvidia"' in done.stdout
 
 
-def test_the_service_serves_with_another_image(cat: bytes) -> None:
+def test_triton_cpu_serves_with_another_image(cat: bytes) -> None:
     """With a stand-in for NVIDIA's image, ``triton-cpu``'s own command and healthcheck do their work.
 
     The repository is one for GPUs; without one, TensorRT's keys are passed over.

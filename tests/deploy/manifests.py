@@ -28,7 +28,7 @@ VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persiste
 
 
 def render(folder: Path) -> list[Manifest]:
-    """What ``kubectl apply -k`` would send."""
+    """Return the manifests that ``kubectl apply -k`` would send."""
     kubectl = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert kubectl, "kubectl comes with the extra dev"
     result = subprocess.run(
@@ -45,7 +45,7 @@ def problems(manifests: list[Manifest]) -> list[str]:
 
 
 def by_schema(manifest: Manifest) -> Iterator[str]:
-    """What the API server of each version would refuse or, without strict validation, drop."""
+    """Yield what the API server of each version would refuse or, without strict validation, drop."""
     if manifest["kind"] in OPERATORS:
         return
     for version in VERSIONS:
@@ -120,7 +120,7 @@ def _limits(container: Manifest) -> Iterator[str]:
 
 
 def between(manifests: list[Manifest]) -> Iterator[str]:
-    """Names, labels and ports that one manifest says and another has to have."""
+    """Names, labels and ports that one manifest uses and another must define."""
     by_kind: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         by_kind.setdefault(manifest["kind"], []).append(manifest)

@@ -21,7 +21,7 @@ RULE = "resnet50:queue_seconds_per_request:rate2m"
 
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, list[Manifest]]:
-    """What each overlay makes."""
+    """Overlay → its manifests."""
     return {overlay: render(KUBERNETES / "overlays" / overlay) for overlay in OVERLAYS}
 
 
@@ -78,7 +78,7 @@ def test_problems_find_a_mistake(rendered: dict[str, list[Manifest]], problem: s
 
 
 def test_render_and_problems_find_a_mistake_in_a_file(tmp_path: Path) -> None:
-    """Not only in what was rendered: a key that is spelt wrong in a file does not get through."""
+    """A misspelt key in a file is found, not only one in the rendered manifests."""
     shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
     path = tmp_path / "kubernetes/base/deployment.yaml"
     path.write_text(path.read_text().replace("livenessProbe:", "liveProbe:"))
@@ -95,8 +95,8 @@ def test_probes_request_the_right_urls(rendered: dict[str, list[Manifest]]) -> N
         assert server["readinessProbe"]["exec"]["command"][-1] == "/opt/resnet50/healthcheck.py"
 
 
-def test_the_gateway_calls_the_server_of_its_own_pod(rendered: dict[str, list[Manifest]]) -> None:
-    """Its probes have a host that it serves, ask nothing of the server, and its keys come from a secret."""
+def test_gateway_calls_the_server_of_its_own_pod(rendered: dict[str, list[Manifest]]) -> None:
+    """Its probes use an allowed host and do not call the server, and its keys come from a secret."""
     for overlay in ("cpu", "gpu"):
         _server, gateway = pod(rendered[overlay])["containers"]
         assert "--url=grpc://127.0.0.1:8001" in gateway["args"]
@@ -144,8 +144,8 @@ def test_server_is_nvidias(rendered: dict[str, list[Manifest]], overlay: str) ->
     assert f"--model-config-name={'gpu' if overlay == 'gpu' else 'local'}" in server["args"]
 
 
-def test_a_repository_from_a_claim(tmp_path: Path) -> None:
-    """The component takes away the image with the models, and changes nothing else that matters."""
+def test_models_from_claim_replaces_the_models_image(tmp_path: Path) -> None:
+    """The component replaces the image with the models by a volume, and changes nothing else."""
     shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
     path = tmp_path / "kubernetes/overlays/cpu/kustomization.yaml"
     monitoring = "  - ../../components/monitoring\n"

@@ -22,7 +22,7 @@ needs_promtool = pytest.mark.skipif(
 
 
 def promtool(*arguments: str) -> None:
-    """Run it where the rules lie; what it says is the failure's message."""
+    """Run it in the folder of the rules; its output is the message of a failure."""
     result = subprocess.run(
         ["promtool", *arguments], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60, check=False
     )
@@ -31,7 +31,7 @@ def promtool(*arguments: str) -> None:
 
 @needs_promtool
 def test_prometheus_accepts_configuration_and_rules() -> None:
-    """What compose mounts is valid, and the rules' own tests pass: they fire, and stay silent."""
+    """The mounted configuration is valid, and the unit tests of the rules pass."""
     promtool("check", "config", "prometheus.yml")
     promtool("test", "rules", "rules_test.yml")
 

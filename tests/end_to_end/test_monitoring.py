@@ -66,7 +66,7 @@ def monitored(repository_copy) -> Iterator[TritonServer]:
     flags = re.findall(r"--metrics-config=\S+", page)
     assert len(flags) == 2
     with TritonServer(ServerConfig(repository_copy.folder, port=0, triton_args=tuple(flags))) as server:
-        # Triton opens it a moment after it says that it is ready.
+        # Triton opens it a moment after it reports that it is ready.
         wait_until(lambda: is_open(server.metrics_url), lambda: "there are no metrics")
         yield server
 

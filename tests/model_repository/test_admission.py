@@ -79,7 +79,7 @@ def make_admission(metrics: Metrics) -> Iterator[Callable[..., Admission]]:
 
 @pytest.fixture
 def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that moves only when it is told to."""
+    """A clock that moves only on request."""
     now_s = [1000.0]
     monkeypatch.setattr(admission.time, "monotonic", lambda: now_s[0])
 
@@ -118,10 +118,10 @@ def test_refusing_costs_hardly_a_look(
     assert metrics.looks == 1
 
 
-def test_a_server_that_is_slow_to_tell_is_asked_less_often(
+def test_admission_reads_slow_metrics_less_often(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """A look of 40 ms earns 160 ms of refusals without one; else each of them would wait for a look of its own."""
+    """A read of 40 ms is followed by 160 ms without one; otherwise each refusal would wait for its own read."""
     metrics.waiting["network_int8"] = 50
     metrics.on_look = lambda: pass_time(0.04)
     admission = make_admission()
@@ -134,10 +134,10 @@ def test_a_server_that_is_slow_to_tell_is_asked_less_often(
     assert metrics.looks == 2
 
 
-def test_a_look_is_not_believed_for_long(
+def test_admission_reads_the_metrics_again_soon(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """Others, who bring pixels, may have filled the queue since."""
+    """Clients that send pixels may have filled the queue since the last read."""
     admission = make_admission()
     assert admission.refusal(1) is None
     metrics.waiting["network_onnx"] = 10
@@ -148,7 +148,7 @@ def test_a_look_is_not_believed_for_long(
 def test_requests_of_many_images_count_as_many(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """What waits are requests, what is limited are images; an idle server takes a request of any size."""
+    """The metrics count requests, the limit counts images; an idle server admits a request of any size."""
     admission = make_admission()
     assert admission.refusal(32) is None
     metrics.waiting["network_onnx"] = 1
@@ -158,12 +158,12 @@ def test_requests_of_many_images_count_as_many(
     assert refused == "32 images are waiting already; retry later or send fewer images at once"
 
 
-def test_a_wait_that_is_too_long_is_not_begun(
+def test_admission_refuses_a_wait_above_the_timeout(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """The last requests took 0.8 s: whoever allows half a second is told so, whoever allows more waits."""
+    """The last requests took 0.8 s: a request with a timeout of 0.5 s is refused, one with a longer timeout waits."""
     admission = make_admission(100)
-    assert admission.refusal(1, 0.5) is None  # nobody knows yet how long it takes
+    assert admission.refusal(1, 0.5) is None  # no durations are known yet
     pass_time(0.3)
     metrics.done, metrics.taken_s = 5, 4.0
     assert admission.refusal(1, 0.5) == "the wait is 0.8 s, above 0.5 s; retry later or send fewer images at once"
@@ -173,10 +173,10 @@ def test_a_wait_that_is_too_long_is_not_begun(
     assert admission.refusal(1, 0.5) is None  # nothing was done since, and nothing waits
 
 
-def test_what_took_long_long_ago_does_not_count(
+def test_admission_ignores_old_durations(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """After a pause nobody is refused for what was before it; what the repository allows holds for all."""
+    """After a pause, earlier durations no longer matter; the limit of the repository holds for all requests."""
     admission = make_admission(max_wait_ms=700)
     assert admission.refusal(1, 0.5) is None
     pass_time(10)
@@ -207,10 +207,10 @@ def test_admission_of_instances_that_look_at_the_same_time_is_bounded(
     assert sum(admission.refusal(1) is None for _ in range(10) for admission in instances) == 6
 
 
-def test_a_share_that_is_used_up_is_no_overload(
+def test_admission_reads_again_when_its_share_is_used_up(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """One of 14 instances may admit a few between two looks: while the others are idle it looks again, and admits."""
+    """One of 14 instances may admit few images per read; while the others are idle, it reads again and admits."""
     admission = make_admission(64, instances=14)
     for _ in range(50):
         metrics.waiting["preprocess"] = 4
@@ -222,14 +222,14 @@ def test_a_share_that_is_used_up_is_no_overload(
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_without_metrics_everybody_is_admitted(
+def test_admission_without_metrics_admits_everything(
     metrics: Metrics,
     make_admission: Callable[..., Admission],
     pass_time: Callable[[float], None],
     caplog: pytest.LogCaptureFixture,
     status: int,
 ) -> None:
-    """A site may have switched them off: it is said once, and images go on being classified."""
+    """A site may have switched them off: this is logged once, and images are still classified."""
     metrics.status = status
     metrics.waiting["network_onnx"] = 1000
     admission = make_admission()
@@ -239,10 +239,10 @@ def test_without_metrics_everybody_is_admitted(
     for _ in range(5):
         pass_time(0.3)
         assert admission.refusal(1) is None
-    assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["overload cannot be seen"]
+    assert [record.getMessage().partition(" of ")[0] for record in caplog.records] == ["the metrics"]
 
 
-def test_without_a_limit_nobody_is_refused(
+def test_admission_without_a_limit_admits_everything(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
     """A configuration without the parameters is one without a admission."""
@@ -250,10 +250,10 @@ def test_without_a_limit_nobody_is_refused(
     assert make_admission(None).refusal(1) is None
 
 
-def test_a_page_that_hangs_holds_up_few(
+def test_admission_delays_few_images_if_the_metrics_hang(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """A look that took 0.3 s earns 1.2 s without one, whether it told anything or not."""
+    """A read that took 0.3 s is followed by a pause of 1.2 s, whether it succeeded or not."""
     metrics.on_look = lambda: pass_time(0.3)
     admission = make_admission()
     for status in (200, 500):
@@ -265,10 +265,10 @@ def test_a_page_that_hangs_holds_up_few(
         pass_time(0.2)
 
 
-def test_a_wait_that_was_measured_once_does_not_refuse_for_ever(
+def test_admission_forgets_a_measured_wait(
     metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None]
 ) -> None:
-    """Images that come more rarely than once a second, while callers of the network always leave something waiting."""
+    """Images come less than once a second, while requests to the network are always waiting."""
     admission = make_admission(100)
     assert admission.refusal(1, 10) is None
     pass_time(0.3)

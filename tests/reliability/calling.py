@@ -1,4 +1,4 @@
-"""A program that classifies one image again and again until its standard input ends, then tells how that went.
+"""A program that classifies one image again and again until its standard input ends, then prints the results.
 
     python calling.py URL IMAGE [THREADS]
 

@@ -11,7 +11,7 @@ def of_server(server: TritonServer) -> int:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             arguments = (process / "cmdline").read_text().split("\0")
-        except OSError:  # it has ended meanwhile
+        except OSError:  # it has ended
             continue
         if arguments[0].endswith("/tritonserver") and f"--http-port={port}" in arguments:
             return int(process.name)

@@ -158,7 +158,7 @@ def http_refusals(url: str, token: str | None) -> set[tuple[str, str]]:
     return found
 
 
-def test_no_method_is_forgotten() -> None:
+def test_access_tests_every_method() -> None:
     """The list holds every method that the service's own description names, and only APIs that can be closed."""
     assert {method.name for method in SERVICE.methods} == set(GRPC_METHODS)
     assert {*GRPC_METHODS.values(), *HTTP_PATHS.values()} == {"health", "inference", *APIS}
@@ -180,14 +180,14 @@ def test_clients_without_the_token_are_refused(
     )
 
 
-def test_the_token_opens_everything(locked: TritonServer) -> None:
-    """With it no endpoint is refused."""
+def test_admin_token_opens_every_endpoint(locked: TritonServer) -> None:
+    """With the token, no endpoint is refused."""
     assert grpc_refusals(locked.grpc_url, locked.admin_token) == set()
     assert http_refusals(locked.http_url, locked.admin_token) == set()
 
 
-def test_a_stranger_classifies_and_sees_health(locked: TritonServer, images: dict[str, Path]) -> None:
-    """That is all a client needs; what it may not see it is told in a message that names the remedy."""
+def test_unauthenticated_client_classifies_and_reads_health(locked: TritonServer, images: dict[str, Path]) -> None:
+    """That is all a client needs; for everything else it gets a message that names the remedy."""
     for url in (locked.grpc_url, locked.http_url):
         with Client(url) as client:
             assert client.health().ok
@@ -208,7 +208,7 @@ def test_other_spellings_open_nothing(locked: TritonServer) -> None:
 
 
 def test_grpc_has_no_other_services(locked: TritonServer) -> None:
-    """Nobody can ask which services there are; the standard health check tells health."""
+    """GRPC reflection is off; the standard health check works."""
     with grpc.insecure_channel(locked.grpc_url.removeprefix("grpc://")) as channel:
         for service in ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"):
             with pytest.raises(grpc.RpcError) as caught:
@@ -218,7 +218,7 @@ def test_grpc_has_no_other_services(locked: TritonServer) -> None:
         assert serving == b"\x08\x01"  # HealthCheckResponse(status=SERVING)
 
 
-def test_the_token_is_told_nowhere(locked: TritonServer) -> None:
+def test_admin_token_is_not_logged(locked: TritonServer) -> None:
     """Neither Triton's log nor the printed config has it; of all processes, only tritonserver's arguments do."""
     assert locked.admin_token not in locked.log.read_text()
     assert locked.admin_token not in repr(locked.config)

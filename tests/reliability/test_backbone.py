@@ -34,7 +34,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository
 
 
-def test_the_manifest_tells_how_near_the_maps_are(built: Path) -> None:
+def test_manifest_records_the_differences_of_the_maps(built: Path) -> None:
     """Type and largest difference of each map are on record, and a later build keeps the backbone."""
     entry = json.loads((built / "manifest.json").read_text())["versions"]["1"]
     assert entry["backbone"]["wire"] == entry["inputs"]["backbone"] == "fp16"
@@ -75,7 +75,7 @@ def test_served_maps_are_torchvisions(built: Path, images: dict[str, Path], tmp_
     assert shown.splitlines() == [f"{name}  (1, 256, {side}, {side})" for name, side in sides.items()]
 
 
-def test_a_server_without_a_backbone_says_so(server: TritonServer, images: dict[str, Path]) -> None:
+def test_feature_maps_without_a_backbone_is_an_error(server: TritonServer, images: dict[str, Path]) -> None:
     """The error names the model that is missing."""
     with Client(server.grpc_url) as client, pytest.raises(ModelNotFoundError, match="resnet50_backbone"):
         client.feature_maps(images["cat"])

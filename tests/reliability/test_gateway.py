@@ -167,7 +167,7 @@ def slow_bodies(gateway: Gateway) -> Iterator[Callable[[], None]]:
         connection.close()
 
 
-def test_a_thousand_malformed_requests(
+def test_gateway_survives_a_thousand_malformed_requests(
     server: TritonServer, images: dict[str, Path], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
     """Both processes stay the same, memory is bounded, and every good image in between is answered right."""

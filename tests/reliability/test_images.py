@@ -1,4 +1,4 @@
-"""Hostile and odd images by the thousand: nobody crashes, nobody else notices, memory and time stay bounded."""
+"""Thousands of hostile and unusual images: no crash, no effect on other images, bounded memory and time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def good(images: dict[str, Path]) -> tuple[bytes, np.ndarray]:
 
 
 def answers(preprocess: Preprocess, image: bytes) -> tuple[np.ndarray | str, np.ndarray | str]:
-    """What the server says and what the client says: pixels, or a message."""
+    """The answers of server and client: pixels, or a message."""
     both: list[np.ndarray | str] = []
     for ask in (preprocess.pixels, lambda image: pixels_here(image, PREPROCESSING)):
         try:
@@ -139,7 +139,7 @@ def test_mutations_of_real_images_end_no_worker(
     assert memory_mib(pid, "VmRSS") < settled + 200
 
 
-def test_the_corpus_ends_no_worker(
+def test_preprocess_survives_the_corpus(
     server: TritonServer,
     preprocess: Preprocess,
     good: tuple[bytes, np.ndarray],
@@ -156,7 +156,7 @@ def test_the_corpus_ends_no_worker(
 
 
 @pytest.mark.timeout(900)
-def test_the_dearest_images_have_a_bounded_price(
+def test_preprocess_of_the_largest_images_is_bounded(
     server: TritonServer, preprocess: Preprocess, images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
     """The largest that are accepted, one by one for the time and all at once for the memory."""
@@ -182,12 +182,12 @@ def test_the_dearest_images_have_a_bounded_price(
 def test_requests_that_lie_about_their_length_fail_alone(
     server: TritonServer, preprocess: Preprocess, good: tuple[bytes, np.ndarray], note: Callable[[str], None]
 ) -> None:
-    """BYTES tensors shorter than they say, which Triton's Python backend answers with an error for the whole batch."""
+    """BYTES tensors shorter than their header, for which Triton's Python backend fails the whole batch."""
     lies = [b"\xff\xff\xff\x7f", b"\x04\0\0\0ab", b"", b"\x01"] * 100
     with ThreadPoolExecutor(2 * CALLERS) as callers:
         pending = [(callers.submit(send_raw, server, lie), callers.submit(is_harmed, preprocess, good)) for lie in lies]
         statuses = {lie.result() for lie, _ in pending}
         harmed = sum(one.result() for _, one in pending)
-    note(f"{len(lies)} requests that lie about their length: {harmed} of {len(lies)} good images beside them harmed")
+    note(f"{len(lies)} requests with a wrong length: {harmed} of {len(lies)} valid images next to them failed")
     assert statuses == {"StatusCode.INVALID_ARGUMENT"}
     assert harmed == 0

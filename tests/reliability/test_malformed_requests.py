@@ -63,7 +63,7 @@ def server_process(server: TritonServer) -> psutil.Process:
     return found
 
 
-def test_a_thousand_malformed_grpc_requests_change_nothing(
+def test_server_survives_a_thousand_malformed_grpc_requests(
     start_server: Callable[..., TritonServer], images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
     """Same process, same workers, memory within a bound; every good image in between is a cat."""

@@ -22,7 +22,7 @@ from .conftest import Call
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(900)]
 
 LONGEST_WAIT_S = 10.0  # resnet-build --queue-timeout-ms
-CALLERS = 12  # in the closed loop; few enough that nobody is refused
+CALLERS = 12  # in the closed loop; few enough that no request is refused
 LOAD_S = 300.0
 RETRY_S = 20.0
 MINUTE_S = 60.0
@@ -51,7 +51,7 @@ async def classify(client: AsyncClient, image: bytes, due_s: float) -> Call:
 
 
 async def closed_loop(client: AsyncClient, image: bytes, callers: int, duration_s: float) -> list[Call]:
-    """So many callers, each with one call in flight."""
+    """Run a closed loop with a number of clients, each with one call in flight."""
     calls, end_s = [], time.monotonic() + duration_s
 
     async def call_again_and_again() -> None:
@@ -64,7 +64,7 @@ async def closed_loop(client: AsyncClient, image: bytes, callers: int, duration_
 
 
 async def open_loop(client: AsyncClient, image: bytes, rate: float, duration_s: float) -> list[Call]:
-    """So many calls a second, whatever becomes of them."""
+    """Run an open loop with a number of calls per second."""
     gc.disable()  # it would look at all calls so far, and halt the callers for up to seconds
     try:
         started_s = time.monotonic()
@@ -103,10 +103,10 @@ def percentiles_ms(calls: list[Call]) -> str:
     return " / ".join(f"{np.percentile([c.duration_s for c in calls], q) * 1000:.0f}" for q in (50, 95, 99))
 
 
-async def test_what_is_too_much_is_refused_at_once(
+async def test_overload_is_refused_at_once(
     start_server: Callable[..., TritonServer], image: bytes, note: Callable[[str], None]
 ) -> None:
-    """At five times the capacity memory is flat, accepted calls keep the bound, and then all is as before."""
+    """At five times the capacity, memory is constant and accepted calls are in time; afterwards, latency is normal."""
     server = start_server()
     memory: list[tuple[float, float]] = []
     async with AsyncClient(server.grpc_url, timeout_s=60) as client:

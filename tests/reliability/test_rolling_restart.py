@@ -63,7 +63,7 @@ def calling(*command: str) -> Iterator[dict[str, object]]:
 
 
 def caller(url: str, image: Path) -> list[str]:
-    """The command of the program beside this file."""
+    """The command of the program next to this file."""
     return [sys.executable, str(Path(__file__).with_name("calling.py")), url, str(image)]
 
 
@@ -75,7 +75,7 @@ def wait_until(is_so: Callable[[], bool], what: str) -> None:
         time.sleep(0.2)
 
 
-def tell(note: Callable[[str], None], found: dict[str, object], restarts: int) -> None:
+def report(note: Callable[[str], None], found: dict[str, object], restarts: int) -> None:
     """Note the results, and hold the promise."""
     durations_s = np.array(found["durations_s"])
     p50, p99 = np.percentile(durations_s, [50, 99])
@@ -87,10 +87,10 @@ def tell(note: Callable[[str], None], found: dict[str, object], restarts: int) -
     assert not found["failures"]
 
 
-def test_a_rolling_restart_loses_no_call(
+def test_rolling_restart_fails_no_call(
     servers: list[TritonServer], images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
-    """Servers go without a warning to the callers, again and again, for ten minutes."""
+    """For ten minutes, servers are restarted without a warning to the clients."""
     url = ",".join(server.grpc_url for server in servers)
     began_s, restarts = time.monotonic(), 0
     with calling(*caller(url, images["cat"])) as found:
@@ -100,14 +100,14 @@ def test_a_rolling_restart_loses_no_call(
             restarts += 1
             before = answered(server)
             wait_until(lambda s=server, b=before: answered(s) >= b + IN_USE, "a server that is back gets no calls")
-    tell(note, found, restarts)
+    report(note, found, restarts)
 
 
 @needs_namespaces
 def test_callers_follow_a_name(
     servers: list[TritonServer], images: dict[str, Path], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
-    """Each server leaves the name, is restarted when nobody calls it any more, and comes back to the name."""
+    """Each server leaves the name, is restarted when it gets no more calls, and comes back to the name."""
     hosts = tmp_path / "hosts"
 
     def publish(addresses: list[str]) -> None:
@@ -131,4 +131,4 @@ def test_callers_follow_a_name(
             before = answered(server)
             publish(list(HOSTS))
             wait_until(lambda s=server, b=before: answered(s) >= b + IN_USE, "a server is not found by the name")
-    tell(note, found, len(servers))
+    report(note, found, len(servers))

@@ -165,8 +165,8 @@ def refused(service: Service, result: subprocess.CompletedProcess[str], reason: 
     assert [path.name for path in service.directory.glob("refused-2*")]
 
 
-def test_a_bad_version_is_never_seen(service: Service, note: Callable[[str], None]) -> None:
-    """It is refused, and during the comparison no client gets an answer of it."""
+def test_rollout_serves_no_answer_of_a_refused_version(service: Service, note: Callable[[str], None]) -> None:
+    """The version is refused, and no client gets an answer from it."""
     service.place(changed(service.file, shifted))
     observed = Observed(service.client)
     ensemble, network = service.callers(observed)
@@ -181,7 +181,7 @@ def test_a_bad_version_is_never_seen(service: Service, note: Callable[[str], Non
     note(f"0 of {len(calls)} calls failed, none saw version 2, the longest took {longest_s:.1f} s")
 
 
-def test_a_corrupt_version_leaves_the_old_one_serving(service: Service, note: Callable[[str], None]) -> None:
+def test_rollout_of_a_corrupt_version_keeps_the_old_one(service: Service, note: Callable[[str], None]) -> None:
     """A truncated file is refused with the runtime's reason, and no request fails."""
     content = service.file.read_bytes()
     service.place(content[: len(content) // 2])
@@ -194,7 +194,7 @@ def test_a_corrupt_version_leaves_the_old_one_serving(service: Service, note: Ca
     note(f"0 of {len(ensemble.calls + network.calls)} calls failed")
 
 
-def test_a_good_version_comes_without_a_failed_request(service: Service, note: Callable[[str], None]) -> None:
+def test_rollout_of_a_good_version_fails_no_request(service: Service, note: Callable[[str], None]) -> None:
     """Every answer is one version's or the other's, the new one's from the switch on; going back likewise."""
     service.place(changed(service.file, sharpened))
     observed = Observed(service.client)

@@ -1,4 +1,4 @@
-"""Workers and servers that are killed under load: how soon service is back, and what callers see meanwhile."""
+"""Workers and servers that are killed under load: how soon they answer again, and what clients see until then."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["preprocess", "network_onnx"])
-def test_a_dead_worker_is_replaced_under_load(
+def test_watchdog_replaces_a_dead_worker_under_load(
     start_server: Callable[..., TritonServer], images: dict[str, Path], model: str, note: Callable[[str], None]
 ) -> None:
-    """Service is back within 10 s after ``kill -9``; meanwhile calls fail, but none is answered wrongly."""
+    """The model answers again within 10 s after ``kill -9``; until then calls fail, but no answer is wrong."""
     server = start_server()
     triton = processes.of_server(server)
     with Client(server.grpc_url, max_attempts=1) as client:
@@ -114,8 +114,8 @@ def resnet_serve(repository: Path, stderr: Path, *flags: str) -> Iterator[tuple[
     """Run the command on the ensemble ``resnet50``; give its process and its gRPC URL."""
     command = [sys.executable, "-m", "resnet_serve", "--repository", str(repository), "--port", "0"]
     command += ["--log", str(stderr.with_suffix(".log")), *flags, "--", "--load-model=resnet50"]
-    with stderr.open("w") as said:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+    with stderr.open("w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert process.stdout is not None
     try:
         url = next(match[1] for line in process.stdout if (match := re.match(r"  gRPC +(\S+)", line)))
@@ -141,7 +141,7 @@ def many(images: dict[str, Path], tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_server_loses_no_image(
+def test_classify_many_survives_a_killed_server(
     repository: Path, many: list[Path], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
     """With ``--restart`` it comes back; each of 2,000 images in flight has one outcome, in order, none wrong."""
@@ -154,7 +154,7 @@ def test_a_killed_server_loses_no_image(
                 outcomes.append((time.monotonic(), outcome))
                 if len(outcomes) == IMAGES // 4:
                     os.kill(child(child(process.pid)), signal.SIGKILL)
-        said = (tmp_path / "stderr").read_text()
+        warned = (tmp_path / "stderr").read_text()
     times = [moment for moment, _ in outcomes]
     gap_s = max(later - sooner for sooner, later in itertools.pairwise(times))
     failed = [outcome.error for _, outcome in outcomes if not outcome.ok]
@@ -171,13 +171,13 @@ def test_a_killed_server_loses_no_image(
     assert [outcome.source for _, outcome in outcomes] == many
     assert wrong == []
     assert failed == []
-    assert said.count("starting it again in 1 s") == 1
+    assert warned.count("next start in 1 s") == 1
 
 
-def test_a_server_that_takes_no_grpc_connections_is_started_again(
+def test_restart_of_a_server_that_accepts_no_grpc_connections(
     repository: Path, tmp_path: Path, note: Callable[[str], None]
 ) -> None:
-    """A server that lives on and answers nothing, here a stopped one, is ended after half a minute and comes back."""
+    """A server that runs but does not answer, here a suspended one, is killed after half a minute and started again."""
     with (
         resnet_serve(repository, tmp_path / "stderr", "--restart") as (process, url),
         Client(url, max_attempts=1) as client,
@@ -185,7 +185,10 @@ def test_a_server_that_takes_no_grpc_connections_is_started_again(
         assert client.health().ok
         os.kill(child(child(process.pid)), signal.SIGSTOP)
         stopped_s = time.monotonic()
-        wait_for(lambda: "accepts no gRPC connections" in (tmp_path / "stderr").read_text(), "nobody noticed")
+        wait_for(
+            lambda: "no longer accepts gRPC connections" in (tmp_path / "stderr").read_text(),
+            "the watchdog did not notice",
+        )
         noticed_s = time.monotonic() - stopped_s
         client.wait_until_ready(timeout_s=WAIT_S)
         note(f"noticed after {noticed_s:.0f} s, ready again after {time.monotonic() - stopped_s:.0f} s")
@@ -194,7 +197,7 @@ def test_a_server_that_takes_no_grpc_connections_is_started_again(
 def test_sigterm_answers_what_was_accepted(
     repository: Path, many: list[Path], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
-    """Requests inside are answered; later ones, too, or they are told that server or model is gone, nothing else."""
+    """Requests in flight are answered; later ones are answered or fail because server or model has stopped."""
     count = 32
     with (
         resnet_serve(repository, tmp_path / "stderr") as (process, url),

@@ -32,10 +32,10 @@ def kill(server: TritonServer) -> None:
     server.wait(30)
 
 
-def test_no_call_fails_when_one_of_three_dies(
+def test_server_pool_fails_no_call_when_one_of_three_dies(
     start_server: Callable[..., TritonServer], images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
-    """Under load, over gRPC and HTTP, one of three servers is killed and returns, another stops: nobody notices."""
+    """Under load, over gRPC and HTTP, one of three servers is killed and returns, another stops: no call fails."""
     servers = [start_server() for _ in range(3)]
     image = images["cat"].read_bytes()
     with (

@@ -68,7 +68,7 @@ np.save(sys.argv[3], open_network("int8", Path(sys.argv[1]))(np.load(sys.argv[2]
 """
 
 
-def test_no_pair_of_products_overflows(variant_repository: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+def test_int8_overflows_on_no_processor(variant_repository: Path, pixels: np.ndarray, tmp_path: Path) -> None:
     """Kernels without VNNI, which add pairs in 16 bits, give the answers of those that cannot overflow."""
     np.save(tmp_path / "pixels.npy", pixels[:16])
     found = []

@@ -30,7 +30,7 @@ WAIT_S = 120
 
 
 class TritonModelException(Exception):  # noqa: N818  # Triton's own name
-    """What Triton's Python backend expects of a model that cannot be loaded."""
+    """The exception that Triton's Python backend expects of a model that cannot be loaded."""
 
 
 @pytest.fixture(scope="module")

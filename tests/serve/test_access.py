@@ -42,7 +42,7 @@ def test_token_from_makes_the_file_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing/token", None, "missing/token cannot be made"),
+        ("missing/token", None, "missing/token cannot be created"),
         (".", None, "cannot be read"),
         ("binary", b"\xff" * 20, "binary cannot be read"),
         ("short", b"too:short", "16 or more letters"),
@@ -61,7 +61,7 @@ def test_token_from_refuses_a_file_without_a_token(
 
 def test_check_refuses_unknown_apis() -> None:
     """With those that there are."""
-    with pytest.raises(ServerError, match=r"'models' cannot be opened.*metadata, model-config"):
+    with pytest.raises(ServerError, match=r"invalid API 'models'.*metadata, model-config"):
         access.check(ServerConfig("models", open_apis=("models",)))
 
 
@@ -94,11 +94,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.mark.parametrize(
     ("certificate", "key", "client_ca", "message"),
     [
-        ("certificate", None, None, "belong together"),
+        ("certificate", None, None, "require each other"),
         (None, None, "ca", "--tls-client-ca needs"),
         ("certificate", "missing", None, "missing.pem cannot be read: No such"),
-        ("certificate", "client", None, "do not fit"),
-        ("certificate", "key", "key", "--tls-client-ca .* is no PEM file of certificates"),
+        ("certificate", "client", None, "are invalid or do not match"),
+        ("certificate", "key", "key", "--tls-client-ca .* is not a PEM file of certificates"),
         ("certificate", "locked", None, "passphrase"),
     ],
 )

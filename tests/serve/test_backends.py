@@ -249,7 +249,7 @@ def test_session_per_size_opens_the_first_at_once(import_backend: Callable[[str]
 
 
 def test_shared_cores_second_is_not_alone(tmp_path: Path) -> None:
-    """Whoever computes is seen, whether it was alone itself; afterwards it is not."""
+    """An instance that computes is noticed by others until it has finished, whether it was alone or not."""
     with contextlib.ExitStack() as opened:
         first, second, third = (opened.enter_context(contextlib.closing(SharedCores(tmp_path))) for _ in range(3))
         with first.computing() as is_alone:

@@ -23,12 +23,12 @@ THREADS = len(os.sched_getaffinity(0)) + 1
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--exit-after",), "--exit-after stops after the command of --run"),
-        (("--run", ""), "argument --run: it names no command"),
+        (("--exit-after",), "--exit-after requires --run COMMAND"),
+        (("--run", ""), "argument --run: expected a command"),
         (("--run", "sh -c 'true"), "argument --run: No closing quotation"),
         (("--port", "many"), "argument --port: invalid int value: 'many'"),
         (("--open-apis", "metadata,models"), "argument --open-apis: invalid name 'models': expected none, all, or "),
-        (("--model-config-name", "configs/tuned"), "argument --model-config-name: 'configs/tuned' is not a name"),
+        (("--model-config-name", "configs/tuned"), "argument --model-config-name: invalid name 'configs/tuned'"),
         (("--", "--model-config-name=tuned"), "--model-config-name is an option of resnet-serve: write it before --"),
         *(
             (("--ready-timeout-s", text), f"argument --ready-timeout-s: invalid value {text!r}")
@@ -63,9 +63,9 @@ def test_config_of_reads_the_options(tmp_path: Path) -> None:
     assert config_of(parser().parse_args([]), tmp_path / "log").model_config_name is None
 
 
-def test_help_states_that_no_shell_runs_the_command() -> None:
-    """Else `--run "cmd | tee log"` would be a riddle."""
-    assert "no shell runs it" in " ".join(parser().format_help().split())
+def test_help_states_how_to_run_a_shell_command() -> None:
+    """Without it, `--run "cmd | tee log"` would fail for an unknown reason."""
+    assert "For shell syntax use sh -c" in " ".join(parser().format_help().split())
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_start_prints_a_line_per_model_and_the_urls(running: Running) -> None:
 
 def test_start_warns_of_limits_of_the_host(running: Running) -> None:
     """More threads than cores; serving goes on."""
-    assert f"resnet-serve: warning: network computes with {THREADS} threads" in running.errors.read_text()
+    assert f"resnet-serve: warning: network uses {THREADS} threads" in running.errors.read_text()
     wait_for(running.answers, "there is no answer")
 
 
@@ -218,8 +218,8 @@ def test_restricted_apis_of_the_caller_do_not_end_the_server(serving: Callable, 
     """With Triton's own flag and ``--open-apis all`` the addresses are shown; without, exit code 3 and a message."""
     flag = "--http-restricted-api=model-repository:admin-key=one-of-my-own"
     with serving(one_model, "--open-apis", "all", "--", flag) as running:
-        assert any("does not list its models" in line for line in running.lines)
+        assert any("models cannot be listed" in line for line in running.lines)
         assert running.listens("gRPC")
     result = run(one_model, "--", flag)
     assert result.returncode == 3
-    assert "give --open-apis all" in result.stderr.splitlines()[0]
+    assert "add --open-apis all" in result.stderr.splitlines()[0]

@@ -21,7 +21,7 @@ MB = 10**6
         ("ModuleNotFoundError: No module named 'PIL'", "a package is missing"),
         ("bind: Address already in use", "a port is taken"),
         ("x: error while loading shared libraries: libz.so.9: cannot open", "a shared library is missing"),
-        ("write: No space left on device", "no space left"),
+        ("write: No space left on device", "a file system is full"),
         ("E1123 x.cc:1] the artifact /models/net/1/model.onnx cannot be loaded: std::bad_alloc", "is damaged"),
     ],
 )
@@ -33,12 +33,12 @@ def test_cause_is_read_from_the_log(tmp_path: Path, line: str, message: str) -> 
     assert cause is not None
     assert message in cause.message
     assert cause.is_port_taken == (message == "a port is taken")
-    assert cause.is_lasting == (message not in {"a port is taken", "no space left", "is damaged"})
+    assert cause.is_lasting == (message not in {"a port is taken", "a file system is full", "is damaged"})
     assert diagnosis.cause(log, since=log.stat().st_size) is None
 
 
 def test_error_lines_are_shown_without_the_harmless_ones(tmp_path: Path) -> None:
-    """A machine without a GPU logs an error, which is no cause; without error lines the end of the log is shown."""
+    """Errors that every machine without a GPU logs are left out; without error lines, the end of the log is shown."""
     log = tmp_path / "log"
     assert diagnosis.error_lines(log) == ""
     log.write_text("one\ntwo")
@@ -73,7 +73,7 @@ def test_warnings_report_little_shared_memory(host: pytest.MonkeyPatch) -> None:
     assert diagnosis.warnings([]) == []
     host.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * MB))
     (message,) = diagnosis.warnings([])
-    assert message.startswith("/dev/shm has 64 MB free")
+    assert message.startswith("/dev/shm has only 64 MB free")
     assert "--shm-size=1g" in message
 
 
@@ -93,7 +93,7 @@ def test_warnings_report_more_threads_than_cores(
     host: pytest.MonkeyPatch, model: ModelStatus, threads: int | None
 ) -> None:
     """Those of all instances of a network on the CPU together."""
-    expected = f"network computes with {threads} threads, but this process may use 4 CPUs: "
+    expected = f"network uses {threads} threads, but this process may use only 4 CPUs: run "
     remedy = "resnet-build --instances 1 --threads 4"
     assert diagnosis.warnings([model]) == ([] if threads is None else [expected + remedy])
 

@@ -1,4 +1,4 @@
-"""What the embedded Triton opens to a network, and what one request can do to it."""
+"""Addresses that the embedded Triton listens on, and requests that could crash it."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def test_config_opens_grpc_only(given: dict[str, str], http_host: str, metrics_h
 @pytest.mark.parametrize("api", ["model-repository", "shared-memory"])
 @pytest.mark.parametrize("option", ["host", "unsafe_http_host"])
 def test_check_refuses_to_open_administration_to_a_network(api: str, option: str) -> None:
-    """They lead to code execution; on loopback, they may be open."""
-    with pytest.raises(ServerError, match=f"{api} cannot be open without the admin token on 192.0.2.1"):
+    """These APIs allow code execution; on loopback they may be open."""
+    with pytest.raises(ServerError, match=f"--open-apis {api} is not allowed on 192.0.2.1"):
         access.check(ServerConfig("models", open_apis=(api,), **{option: "192.0.2.1"}))
     access.check(ServerConfig("models", open_apis=APIS))
 
 
 def test_warnings_name_the_release_and_the_address() -> None:
-    """On loopback there is none."""
+    """On loopback there are no warnings."""
     assert not list(access.warnings(ServerConfig("models")))
     (grpc,) = access.warnings(ServerConfig("models", host="192.0.2.1"))
     assert grpc.startswith(f"gRPC of Triton {installation.RELEASE} listens on 192.0.2.1: for trusted networks only")
     (http,) = access.warnings(ServerConfig("models", unsafe_http_host="192.0.2.1"))
-    assert "anyone who reaches it can end the server" in http
+    assert "anyone who can connect to it can crash the server" in http
 
 
 def test_release_is_the_one_installed(server: TritonServer) -> None:
@@ -76,7 +76,7 @@ def other_address() -> str:
 
 
 def test_host_opens_grpc_to_the_network_and_nothing_else(serving: Callable, one_model: Path) -> None:
-    """Over the machine's address, gRPC answers; HTTP and metrics do not, and a warning says for whom it is."""
+    """Over the machine's address, gRPC answers; HTTP and metrics do not, and a warning is printed."""
     address = other_address()
     with serving(one_model, "--host", "0.0.0.0") as running:  # noqa: S104  # what is tested
         for name, is_open in {"gRPC": True, "HTTP": False, "metrics": False}.items():
@@ -86,7 +86,7 @@ def test_host_opens_grpc_to_the_network_and_nothing_else(serving: Callable, one_
         assert "for trusted networks only" in running.errors.read_text()
 
 
-def test_no_http_answers_over_grpc_only(serving: Callable, one_model: Path) -> None:
+def test_server_with_no_http_answers_over_grpc_only(serving: Callable, one_model: Path) -> None:
     """No HTTP address is printed; the port that the watchdog uses refuses everything without the token, unread."""
     with serving(one_model, "--no-http") as running:
         assert not [line for line in running.lines if line.strip().startswith("HTTP")]
@@ -131,8 +131,8 @@ def post(server: TritonServer, head: str, body: bytes) -> bytes:
     ],
     ids=["brackets", "nested arrays", "chunks"],
 )
-def test_a_large_stack_survives_deep_requests(preprocess_server: TritonServer, head: str, body: bytes) -> None:
-    """The requests that end Triton 2.51 by a stack overflow are refused."""
+def test_server_survives_deeply_nested_requests(preprocess_server: TritonServer, head: str, body: bytes) -> None:
+    """Requests that would crash Triton 2.51 by a stack overflow are refused."""
     answer = post(preprocess_server, head or f"Content-Length: {len(body)}", body)
     assert answer.split()[1] in (b"400", b"500")
     with Client(preprocess_server.grpc_url, model="preprocess") as client:

@@ -1,4 +1,4 @@
-"""Whatever a configuration or an operator says, the server part gives a value or refuses in its own words."""
+"""For any config and any options, the server part returns a value or raises one of its own errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(version: Path, parameters: dict[str, str]) -> dict[str, str]:
-    """What Triton hands to a model; it has parsed the configuration itself, so only texts are free."""
+    """The arguments that Triton passes to a model; Triton has parsed the config, so only texts vary."""
     config = {
         "input": [{"name": "PIXELS__0"}],
         "output": [{"name": "PROBABILITIES__0"}],

@@ -60,7 +60,7 @@ TYPES = ("image/jpeg", "IMAGE/JPEG; q=1", "application/octet-stream", "applicati
 
 @pytest.mark.parametrize("content_type", TYPES)
 def test_classify_takes_the_file_as_body(gateway: Gateway, server: TritonServer, cat: bytes, content_type: str) -> None:
-    """The response is the client's own, whatever kind of file the caller says it is."""
+    """The response is that of the client, whatever content type the request has."""
     with Client(server.grpc_url) as client:
         expected = client.classify(cat).to_dict()
     response = gateway.post("/v1/classify", cat, Content_Type=content_type)
@@ -68,7 +68,7 @@ def test_classify_takes_the_file_as_body(gateway: Gateway, server: TritonServer,
     assert response.body["predictions"][0]["label"] == "Egyptian cat"
 
 
-def test_a_body_in_chunks_is_refused(gateway: Gateway) -> None:
+def test_gateway_refuses_chunked_bodies(gateway: Gateway) -> None:
     """And the connection is closed, so that nothing more of it is parsed."""
     for path in ("/v1/classify", "/nowhere"):
         with gateway.connect() as connection:
@@ -112,7 +112,7 @@ def test_top_k_is_the_number_of_classes(gateway: Gateway, cat: bytes, top_k: str
 
 
 @pytest.mark.parametrize("top_k", ["0", "1001", "-1", "x", "", "1.5", "%D9%A3", "9" * 5000])
-def test_an_invalid_top_k_is_refused(gateway: Gateway, cat: bytes, top_k: str) -> None:
+def test_gateway_refuses_invalid_top_k(gateway: Gateway, cat: bytes, top_k: str) -> None:
     """With the values that are valid."""
     assert is_error(gateway.post(f"/v1/classify?top_k={top_k}", cat), 400)
 
@@ -124,7 +124,7 @@ FORMS = {
     "no file name": form(('name="image"', b"x")),
     "no name": form(('filename="a"', b"x")),
     "two files": form((IMAGE, b"x"), (IMAGE, b"x")),
-    "a text beside it": form((IMAGE, b"x"), ('name="top_k"', b"3")),
+    "an additional text": form((IMAGE, b"x"), ('name="top_k"', b"3")),
     "an empty file": form((IMAGE, b"")),
     "no boundary": (form((IMAGE, b"x"))[0], "multipart/form-data"),
     "an empty boundary": (form((IMAGE, b"x"))[0], "multipart/form-data; boundary="),
@@ -141,7 +141,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("body", FORMS.values(), ids=FORMS)
-def test_a_form_without_exactly_one_image_is_refused(gateway: Gateway, body: tuple[bytes, str]) -> None:
+def test_gateway_refuses_forms_without_exactly_one_image(gateway: Gateway, body: tuple[bytes, str]) -> None:
     """And so is an empty body."""
     assert is_error(gateway.post("/v1/classify", body[0], Content_Type=body[1]), 400)
 
@@ -158,7 +158,7 @@ def test_compressed_bodies_are_refused(gateway: Gateway, cat: bytes, encoding: s
     assert is_error(gateway.post("/v1/classify", gzip.compress(cat), Content_Encoding=encoding), 415)
 
 
-def test_a_body_above_the_limit_is_refused(gateway: Gateway) -> None:
+def test_gateway_refuses_bodies_above_the_limit(gateway: Gateway) -> None:
     """As soon as its length is known; at the limit it is read."""
     limit = 2**20
     assert is_error(gateway.post("/v1/classify", bytes(limit)), 422)
@@ -184,7 +184,7 @@ def test_odd_images_are_answered_or_refused(gateway: Gateway, corpus: list[Case]
 
 
 @pytest.mark.parametrize("how", ["file", "variable"])
-def test_an_api_key_is_needed_where_there_are_some(server: TritonServer, cat: bytes, tmp_path: Path, how: str) -> None:
+def test_gateway_requires_an_api_key_if_configured(server: TritonServer, cat: bytes, tmp_path: Path, how: str) -> None:
     """For images, in either header; a wrong one is refused, and none of them gets into the log."""
     (tmp_path / "keys").write_text("\n".join(KEYS) + "\n")
     options = [f"--api-key-file={tmp_path / 'keys'}"] if how == "file" else []
@@ -231,7 +231,7 @@ def test_requests_for_another_host_are_refused(gateway: Gateway, cat: bytes, hos
     assert is_error(gateway.request("GET", "/healthz", Host=host), 421)
 
 
-def test_a_request_without_a_host_is_refused(gateway: Gateway) -> None:
+def test_gateway_refuses_requests_without_a_host(gateway: Gateway) -> None:
     """HTTP/1.0 needs none, and two are not HTTP."""
     for request, status in (
         (b"GET /healthz HTTP/1.0\r\n\r\n", 421),
@@ -244,7 +244,7 @@ def test_a_request_without_a_host_is_refused(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "[::1]:8080"])
-def test_the_loopback_names_are_served(gateway: Gateway, host: str) -> None:
+def test_gateway_accepts_loopback_names(gateway: Gateway, host: str) -> None:
     """With any port, because a container's is published on another."""
     assert gateway.request("GET", "/healthz", Host=host).body == {"status": "ok"}
 
@@ -259,7 +259,7 @@ def test_pages_of_foreign_origins_are_refused(gateway: Gateway, cat: bytes, orig
 
 
 def test_pages_of_the_gateways_own_origin_are_served(gateway: Gateway, cat: bytes) -> None:
-    """Such as one that a proxy serves under the same name."""
+    """For example, a page that a proxy serves under the same name."""
     response = gateway.post("/v1/classify", cat, Origin=f"http://127.0.0.1:{gateway.port}")
     assert response.status == 200
 
@@ -293,7 +293,7 @@ def test_unknown_paths_and_methods_are_refused(gateway: Gateway, method: str, pa
     assert gateway.log.read_text().replace("\n", "").isprintable()
 
 
-def test_the_page_of_the_api_needs_no_other_server(gateway: Gateway) -> None:
+def test_docs_page_uses_no_other_server(gateway: Gateway) -> None:
     """No address of another server, no script; every operation of the document is on it, and exists."""
     page = gateway.request("GET", "/docs")
     document = gateway.request("GET", "/openapi.json").body
@@ -316,7 +316,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def test_too_many_requests_at_once_are_refused(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
-    """While one is in flight, a second is told to retry; the first is answered."""
+    """While one is in flight, a second is refused with the advice to retry; the first is answered."""
     with (
         running(server.grpc_url, tmp_path / "log", "--max-in-flight=1") as gateway,
         gateway.connect() as connection,
@@ -367,7 +367,7 @@ def own_server(repository_copy: Any, cat: bytes) -> Iterator[TritonServer]:
         yield server
 
 
-def test_an_overloaded_server_is_429(own_server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+def test_gateway_answers_429_if_the_server_is_overloaded(own_server: TritonServer, cat: bytes, tmp_path: Path) -> None:
     """The server's own refusal is passed on; what it accepts is answered, with control characters escaped."""
     found: list[Response] = []
     with running(own_server.grpc_url, tmp_path / "log") as gateway:
@@ -390,7 +390,7 @@ def test_an_overloaded_server_is_429(own_server: TritonServer, cat: bytes, tmp_p
             assert response.headers["retry-after"] == "1"
 
 
-def test_a_silent_or_killed_server_is_reported(own_server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+def test_gateway_reports_a_silent_or_killed_server(own_server: TritonServer, cat: bytes, tmp_path: Path) -> None:
     """504 while it is halted, 503 once it is gone; the gateway lives on."""
     with running(own_server.grpc_url, tmp_path / "log", "--timeout-s=2") as gateway:
         assert gateway.request("GET", "/readyz").body == {"status": "ready"}
@@ -451,7 +451,7 @@ def test_slow_requests_are_cut_off(server: TritonServer, cat: bytes, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_running_requests_finish(
+def test_gateway_finishes_running_requests_on_a_signal(
     server: TritonServer, cat: bytes, tmp_path: Path, number: signal.Signals
 ) -> None:
     """Idle connections are closed, new ones refused, and the exit code is 0."""
@@ -476,8 +476,8 @@ def listens(gateway: Gateway) -> bool:
     return True
 
 
-def test_the_log_holds_no_image(gateway: Gateway) -> None:
-    """Nor the name of a file, nor the content of a form, good or bad."""
+def test_gateway_logs_no_image(gateway: Gateway) -> None:
+    """The log also has no file names, and no content of valid or invalid forms."""
     secret = b"tAtt00-0f-a-b1ue-heron"
     gateway.post("/v1/classify", secret)
     for body, content_type in (
@@ -496,10 +496,10 @@ def test_the_log_holds_no_image(gateway: Gateway) -> None:
         (["--url=nonsense"], 2, "nonsense"),
         (["--max-body-mib=0"], 2, "from 1 to 128"),
         (["--api-key-file=/missing"], 3, "/missing"),
-        (["--api-key-file=/dev/null"], 2, "has no key"),
+        (["--api-key-file=/dev/null"], 2, "expected one key per line"),
     ],
 )
-def test_a_wrong_option_is_named(options: list[str], code: int, message: str) -> None:
+def test_gateway_names_a_wrong_option(options: list[str], code: int, message: str) -> None:
     """Before anything listens."""
     command = [sys.executable, "-m", "resnet_serve", "gateway", "--port=0", *options]
     result = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
@@ -508,8 +508,8 @@ def test_a_wrong_option_is_named(options: list[str], code: int, message: str) ->
     assert "Traceback" not in result.stderr
 
 
-def test_it_needs_its_own_extra_only(server: TritonServer, cat: bytes) -> None:
-    """Neither torch nor the packages of the server; without its own it names the extra."""
+def test_gateway_needs_its_own_extra_only(server: TritonServer, cat: bytes) -> None:
+    """It needs neither torch nor the server's packages; without its own packages it names the extra."""
     absent = (
         "import sys; sys.modules.update(dict.fromkeys({!r})); from resnet_serve.__main__ import main; sys.exit(main())"
     )

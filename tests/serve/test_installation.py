@@ -1,4 +1,4 @@
-"""The installed server, what is refused where it cannot work, and who removes its temporary folder."""
+"""Finding the installed server, errors if it cannot run here, and removal of its temporary folder."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def without_libpython(patch: pytest.MonkeyPatch) -> None:
         ),
         (
             lambda patch: patch.setattr(platform, "machine", lambda: "aarch64"),
-            r"not on linux aarch64; use docker compose",
+            r"not on linux aarch64: use docker compose",
         ),
         (
             lambda patch: patch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=99)),
-            r"no worker for Python 3\.99; it has them for .*3\.11",
+            r"does not support Python 3\.99; it supports .*3\.11",
         ),
         (without_wheel, r"pip install 'resnet50-triton\[serve\]'"),
-        (without_libpython, "no shared libpython3.*apt-get install libpython3"),
+        (without_libpython, "shared library libpython3.*apt-get install libpython3"),
     ],
     ids=["numpy 2", "platform", "Python", "wheel", "libpython"],
 )
@@ -147,7 +147,7 @@ def test_remove_abandoned_folders_keeps_a_folder_in_use(temporary: Path) -> None
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
 def test_remove_abandoned_folders_keeps_that_of_another_user(temporary: Path, region: Path) -> None:
-    """It could bear the name of a living server of this user, which has its folder elsewhere."""
+    """A folder of another user could have the name of a living server of this user."""
     (folder,) = temporary.iterdir()
     os.chown(folder, 65534, 65534)
     installation.remove_abandoned_folders()

@@ -141,10 +141,10 @@ def test_rollout_needs_the_token(service: Service, token: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "has no version 2 of network_a, network_b: run resnet-build --model-version 2"),
-        (("--model", "network_b", "--model", "network_a"), "has no version 2 of network_a: run"),
+        ((), "version 2 of network_a, network_b is not in "),
+        (("--model", "network_b", "--model", "network_a"), "version 2 of network_a is not in "),
         # An ensemble is not a network.
-        (("--model", "resnet50_a"), "serves no network resnet50_a; it serves network_a, network_b"),
+        (("--model", "resnet50_a"), "does not serve a network resnet50_a; it serves network_a, network_b"),
     ],
 )
 def test_rollout_reports_what_is_missing(service: Service, arguments: tuple[str, ...], message: str) -> None:
@@ -160,7 +160,7 @@ def test_rollout_leaves_a_version_in_service(service: Service) -> None:
     """Exit code 0, and nothing is loaded."""
     result = service.roll_out(1)
     assert result.code == 0
-    assert result.printed.splitlines() == [f"{name}: version 1 is in service already" for name in ENSEMBLES]
+    assert result.printed.splitlines() == [f"{name}: version 1 is already in service" for name in ENSEMBLES]
 
 
 def test_rollout_brings_versions_into_service_and_back(service: Service) -> None:
@@ -170,8 +170,8 @@ def test_rollout_brings_versions_into_service_and_back(service: Service) -> None
     assert result.code == 0, result
     for name, ensemble in ENSEMBLES.items():
         assert service.versions(name) == ["1", "2"]
-        assert f"  {ensemble} answers as version 2 on 8 of 8 images" in result.printed.splitlines()
-    assert service.roll_out(2).printed.splitlines()[0] == "network_a: version 2 is in service already"
+        assert f"  {ensemble}: same top-1 as version 2 on 8 of 8 images" in result.printed.splitlines()
+    assert service.roll_out(2).printed.splitlines()[0] == "network_a: version 2 is already in service"
     assert service.directories("network_a") == ["1", "2"]
     back = service.roll_out(1)
     assert back.code == 0, back
@@ -284,7 +284,7 @@ def test_rollout_goes_back_if_the_server_has_another_file(service: Service, comp
     result = service.roll_out(2, "--repository", str(compared), *ANY_LATENCY)
     assert result.code == 1, result
     assert "network_a: version 2 is in service" in result.printed
-    assert "version 2 is refused: network_b does not answer as version 2 did in the comparison" in result.printed
+    assert "version 2 is refused: after the switch, network_b does not give the answers of version 2" in result.printed
     service.assert_unchanged()
     assert sorted(path.name for path in (compared / "network_a").iterdir() if path.is_dir()) == ["1", "refused-2"]
 

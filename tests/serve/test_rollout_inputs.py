@@ -68,7 +68,7 @@ def test_load_images_are_always_the_same() -> None:
 
 
 def test_load_images_are_spread_over_a_directory(tmp_path: Path) -> None:
-    """So that directories of classes are all seen."""
+    """Images are spread over all subdirectories, which often are classes."""
     for number in range(10):
         directory = tmp_path / f"class_{number}"
         directory.mkdir()

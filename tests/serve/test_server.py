@@ -12,7 +12,7 @@ from resnet_serve import ModelStatus, ServerConfig, ServerError, TritonServer
 
 
 def test_public_api_is_sorted_and_complete() -> None:
-    """What is exported is what is meant to be."""
+    """The package exports its public names."""
     assert resnet_serve.__all__ == sorted(resnet_serve.__all__)
     assert all(hasattr(resnet_serve, name) for name in resnet_serve.__all__)
 
@@ -43,8 +43,8 @@ def test_start_and_stop_can_be_repeated_next_to_another_server(server: TritonSer
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"repository": "nowhere"}, "no model repository .*nowhere: run resnet-build"),
-        ({"repository": "."}, "no version, so its artifact is missing: run resnet-build"),
+        ({"repository": "nowhere"}, "the model repository .*nowhere does not exist: run resnet-build"),
+        ({"repository": "."}, "has no version folder: run resnet-build"),
         ({"log": "missing/triton.log"}, "missing/triton.log cannot be written: No such file"),
         ({"host": "nonsense.invalid"}, "cannot listen on nonsense.invalid"),
         ({"host": "203.0.113.7"}, "cannot listen on 203.0.113.7"),

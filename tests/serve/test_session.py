@@ -12,12 +12,12 @@ from resnet_serve import ServerConfig, ServerError, session
 from resnet_serve.config import UnservableError
 from resnet_serve.session import Session
 
-PASSING = ServerError("a port is taken: choose another\nfrom Triton's log:\nlong")
+PASSING = ServerError("a port is taken: choose another\nerrors in Triton's log:\nlong")
 EXIT_7 = [sys.executable, "-c", "import sys; sys.exit(7)"]
 
 
 class FakeServer:
-    """Ends whenever it is waited for; restarts as its script says."""
+    """A server that ends at every wait, and whose restarts follow a script."""
 
     config = ServerConfig("models")
     grpc_url, http_url, metrics_url = "grpc://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3/metrics"
@@ -51,7 +51,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def warned() -> list[str]:
-    """What the session warns of."""
+    """The warnings of the session."""
     return []
 
 
@@ -66,8 +66,8 @@ def test_wait_tries_again_until_a_lasting_reason(slept: list[float], warned: lis
     with pytest.raises(UnservableError, match="run resnet-build"):
         made(server, warned).wait()
     assert slept == [1, 2, 4, 8, 16, 30, 30]
-    assert warned[0] == "tritonserver ended by itself with exit code 137; starting it again in 1 s"
-    assert warned[-1] == "it did not start: a port is taken: choose another; starting it again in 30 s"
+    assert warned[0] == "tritonserver ended by itself with exit code 137; next start in 1 s"
+    assert warned[-1] == "tritonserver did not start: a port is taken: choose another; next start in 30 s"
 
 
 def test_wait_begins_with_the_first_pause_after_steady_service(
@@ -91,11 +91,11 @@ def test_run_goes_on_while_the_server_is_started_again(warned: list[str], error:
 def test_run_reports_a_program_that_cannot_be_run(warned: list[str]) -> None:
     """With the exit code that a shell has for it."""
     assert made(FakeServer([]), warned, restart=False).run(["/nowhere/program"]) == 127
-    assert warned[0].startswith("--run could not be run: ")
+    assert warned[0].startswith("the command of --run could not be started: ")
 
 
 def test_run_ends_the_command_if_the_server_cannot_be_started_again(warned: list[str]) -> None:
-    """It does not go on without a server."""
+    """The command does not run without a server."""
     with pytest.raises(UnservableError):
         made(FakeServer([UnservableError("")]), warned).run([sys.executable, "-c", "import time; time.sleep(600)"])
 
@@ -118,5 +118,5 @@ def test_wait_goes_on_with_the_tries_of_run(slept: list[float], warned: list[str
     server.restarts = iter([None, UnservableError("run resnet-build")])
     with pytest.raises(UnservableError, match="run resnet-build"):
         kept.wait()
-    assert warned[-2].startswith("it did not start: a port is taken: choose another; starting it again in ")
-    assert warned[-1].startswith("tritonserver ended by itself with exit code 137; starting it again in ")
+    assert warned[-2].startswith("tritonserver did not start: a port is taken: choose another; next start in ")
+    assert warned[-1].startswith("tritonserver ended by itself with exit code 137; next start in ")

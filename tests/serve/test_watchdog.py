@@ -23,7 +23,7 @@ from .conftest import WAIT_S, is_alive, wait_for, wait_for_end
 GRPC_TIMEOUT_S = 0.4
 DIED = "a worker of preprocess died"
 
-# Greets as many connections as it is told to, and then lets the kernel accept them; ends after a while.
+# Answers a given number of connections, and then only lets the kernel accept them; ends after a while.
 GREETER = """
 import socket, sys, time
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
@@ -108,7 +108,7 @@ def test_server_that_does_not_stop_is_killed(start: Callable) -> None:
 
 
 def test_server_whose_workers_have_ended_is_killed(start: Callable) -> None:
-    """It has sent its last response, so this is an orderly end, long before its time is up."""
+    """The server has sent its last response, so the exit code is that of a regular end, long before the timeout."""
     process = start("--exit-timeout-s=60", script=LINGERING)
     process.stdout.readline()
     process.terminate()
@@ -140,7 +140,7 @@ def test_server_that_stops_greeting_is_killed(start: Callable, greetings: int) -
     options = (f"--grpc=127.0.0.1:{port}", f"--grpc-timeout-s={GRPC_TIMEOUT_S}")
     code, errors = ended(start(*options, script=GREETER, arguments=(port, greetings, WAIT_S)))
     assert code == 137
-    assert errors == "watchdog: tritonserver accepts no gRPC connections any more and is killed\n"
+    assert errors == "watchdog: tritonserver no longer accepts gRPC connections; it is killed\n"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "name.invalid"])
@@ -265,7 +265,7 @@ def test_dead_worker_is_replaced(serving: Callable, one_model: Path) -> None:
         assert running.stop() == 0
 
 
-def test_each_instance_and_version_is_replaced(serving: Callable, one_model: Path) -> None:
+def test_watchdog_replaces_each_instance_and_version(serving: Callable, one_model: Path) -> None:
     """One of two workers, and that of an older version, too; a named config, which `config.pbtxt` is not, stays."""
     shutil.copytree(one_model / "preprocess/1", one_model / "preprocess/2")
     (one_model / "preprocess/configs").mkdir()
@@ -328,7 +328,7 @@ def test_crashed_server_is_started_again(serving: Callable, one_model: Path, kil
     with serving(one_model, "--restart") as running:
         dead, regions = running.processes(), running.shared_memory()
         os.kill(getattr(running, killed), signal.SIGKILL)
-        wait_for(lambda: "starting it again in 1 s" in running.errors.read_text(), "no restart was announced")
+        wait_for(lambda: "next start in 1 s" in running.errors.read_text(), "no restart was announced")
         assert "exit code" in running.errors.read_text()
         wait_for(running.answers, "the server did not come back")
         wait_for_end(dead)

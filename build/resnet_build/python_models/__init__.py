@@ -13,7 +13,7 @@ DALI = _FOLDER / "preprocess_dali.py"
 
 
 def preprocess_files() -> dict[str, Path]:
-    """The files of the model ``preprocess``: path in its version folder → source.
+    """Return the files of the model ``preprocess``: path in its version folder → source.
 
     Its own files are ``model_repository/preprocess/1`` in a checkout; the wheel has a copy of them here.
     """
@@ -22,12 +22,12 @@ def preprocess_files() -> dict[str, Path]:
 
 
 def check_files() -> dict[str, Path]:
-    """The files of the model ``preprocess_check``, likewise."""
+    """Return the files of the model ``preprocess_check``: path in its version folder → source."""
     own = {"model.py": _FOLDER / "preprocess_check.py", "admission.py": _FOLDER / "preprocess/admission.py"}
     return own | preprocessing_files()
 
 
 def preprocessing_files() -> dict[str, Path]:
-    """The files of the package ``preprocessing``, likewise."""
+    """Return the files of the package ``preprocessing``: path in a version folder → source."""
     package = Path(preprocessing.__file__).parent
     return {f"{package.name}/{path.name}": path for path in sorted(package.glob("*.py"))}

@@ -1,9 +1,8 @@
 """Triton's Python model `preprocess_check`: checks encoded images before DALI gets them.
 
 In DALI's backend an invalid image fails all requests of its batch, and the queue has no limit. So this model refuses
-what `preprocess` refuses, request by request, with the same messages. It passes on JPEGs without their metadata. It
-decodes every other image, and every JPEG that has to be turned or has other colours, and passes it on as BMP, so that
-the pixels are those of `preprocess`.
+the same images as `preprocess`, request by request, with the same messages. It forwards upright RGB JPEGs without their
+metadata. It decodes all other images and forwards them as BMP, so that the pixels are those of `preprocess`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from admission import Admission
 
 _IMAGE = "IMAGE"
 _ENCODED = "ENCODED"
-# By these the client distinguishes errors; as in resnet_client/error_mapping.py.
+# The client distinguishes errors by these prefixes; as in resnet_client/error_mapping.py.
 IMAGE_PREFIX, OVERLOAD_PREFIX = "[image] ", "[overload] "
 _REASONS = ("overload", "image")
 _UPRIGHT = 1
@@ -40,15 +39,15 @@ class TritonPythonModel:
         parameters = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         self._limits = preprocessing.Limits.from_parameters(parameters)
         self._admission = Admission.from_parameters(parameters, config["instance_group"][0]["count"])
-        # Held, because its counters end with it. The family is that of `preprocess`, which dashboard and alerts know.
+        # Kept, because its counters end with it. The family is that of `preprocess`, which dashboard and alerts use.
         self._family = pb_utils.MetricFamily(
             name="resnet_refused_images_total",
-            description="Images that were not classified, by reason: overload, or the image itself",
+            description="Refused images, by reason: overload, or image (an invalid image)",
             kind=pb_utils.MetricFamily.COUNTER,
         )
         labels = {"model": "preprocess_check"}
         self._refused = {reason: self._family.Metric(labels=labels | {"reason": reason}) for reason in _REASONS}
-        # Pillow warns of oddities in files: any client could fill the server's log with them.
+        # Pillow warns about unusual files: any client could fill the server's log with these warnings.
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
         self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
@@ -58,14 +57,14 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def finalize(self) -> None:
-        """Let threads and connection go; Triton calls this when it unloads the model."""
+        """Release threads and connection; Triton calls this when it unloads the model."""
         self._pool.shutdown()
         self._admission.close()
 
     def _answer(self, request: Any) -> Any:
         try:
             images = pb_utils.get_input_tensor_by_name(request, _IMAGE).as_numpy().reshape(-1)
-        except Exception as exc:  # noqa: BLE001  # lengths inside the tensor that lie
+        except Exception as exc:  # noqa: BLE001  # wrong lengths inside the tensor raise many kinds
             message = f"{IMAGE_PREFIX}the image cannot be read from the request: {exc}"
             return _error(message, pb_utils.TritonError.INVALID_ARG)
         if (why := self._admission.refusal(len(images), request.timeout() / 1e6)) is not None:
@@ -76,7 +75,7 @@ class TritonPythonModel:
         except preprocessing.InvalidImageError as exc:
             self._refused["image"].increment(1)
             return _error(f"{IMAGE_PREFIX}{exc}", pb_utils.TritonError.INVALID_ARG)
-        except Exception as exc:  # noqa: BLE001  # a defect of ours must not end the worker
+        except Exception as exc:  # noqa: BLE001  # an unexpected error must not end the worker
             return _error(f"preprocessing failed: {exc!r}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(_ENCODED, _padded(ready))])
 
@@ -97,7 +96,7 @@ def fit_for_dali(encoded: bytes, limits: preprocessing.Limits) -> bytes:
 
 
 def _padded(images: list[bytes]) -> npt.NDArray[np.uint8]:
-    """One row for each image; decoders stop where an image ends."""
+    """Return one row per image, padded with zeros; decoders stop at the end of an image."""
     rows = np.zeros((len(images), max(map(len, images))), dtype=np.uint8)
     for row, encoded in zip(rows, images, strict=True):
         row[: len(encoded)] = np.frombuffer(encoded, dtype=np.uint8)

@@ -1,8 +1,8 @@
 """DALI's pipeline `preprocess_dali`: encoded images in, preprocessed pixels out; decoded and resized on the GPU.
 
 Triton's DALI backend runs this file once, when it loads the model, and keeps the pipeline that it describes. The
-preprocessing config is next to it in `preprocess_config.json`. The crop is cut as `preprocess` cuts it: only the crop
-is resampled, its corner rounded half to even, as Python rounds.
+preprocessing config is next to it in `preprocess_config.json`. The crop is that of `preprocess`: only the crop is
+resampled, and its corner is rounded half to even, as Python rounds.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ INTERPOLATIONS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC
 
 
 def prepared(encoded: Any, *, decoder: str, resize: int, crop: int, interpolation: str) -> Any:
-    """Describe the way from encoded bytes to UINT8 pixels, HWC, RGB.
+    """Describe the operations from encoded bytes to UINT8 pixels, HWC, RGB.
 
     Args:
         encoded: node with UINT8 tensors of one dimension.
-        decoder: ``mixed`` decodes on the GPU, ``cpu`` does not need one.
+        decoder: ``mixed`` decodes on the GPU, ``cpu`` on the CPU.
         resize: length of the short side before the crop, in pixels.
         crop: side of the crop, in pixels.
         interpolation: as the preprocessing config names it.
@@ -49,12 +49,12 @@ def prepared(encoded: Any, *, decoder: str, resize: int, crop: int, interpolatio
 
 
 def half_to_even(doubled: Any) -> Any:
-    """Halve a node of integers, and round what lies between two integers to the even one."""
+    """Halve a node of integers, and round halves to the even integer."""
     half = doubled // 2
     return half + (doubled % 2) * (half % 2)
 
 
-@autoserialize  # type: ignore[untyped-decorator]  # DALI is known to its users only
+@autoserialize  # type: ignore[untyped-decorator]  # DALI has no annotations
 @pipeline_def(batch_size=PREPROCESSING["max_batch_size"], num_threads=4, device_id=0)  # type: ignore[untyped-decorator]
 def pipeline() -> Any:
     """The pipeline that is served; its input has the name of the model's input."""

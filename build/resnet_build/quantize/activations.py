@@ -1,4 +1,4 @@
-"""The ranges of a network's activations on real images, and the ``QuantizeLinear`` nodes made from them."""
+"""Measures the ranges of a network's activations on real images, and inserts ``QuantizeLinear`` nodes for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ Vector = npt.NDArray[np.float32]
 _BATCH = 8
 _MEASURES = {"ReduceMin": "lowest", "ReduceMax": "highest", "ReduceMean": "mean"}
 _NO_OFFSET = np.array(0, dtype=np.int8)
-# Not the last layer: with less than a thousandth of the arithmetic, it costs more accuracy than all others together.
+# Without the last layer: it is less than a thousandth of the arithmetic, and quantising it would cost more accuracy
+# than all other layers together.
 _INTEGER_TYPES = ["Conv", "Relu", "Add", "MaxPool"]
 
 
@@ -56,14 +57,14 @@ class Channels:
 def measure(graph: Graph, images: Pixels) -> dict[str, Channels]:
     """Run images through an FP32 network and record every activation that will be quantised.
 
-    Channel by channel, because equalisation needs that; the ranges after it follow without a second run.
+    Values are recorded per channel, because equalisation needs them. The ranges after it need no second run.
 
     Returns:
         Name of the tensor, of shape (N, C, H, W) → its channels.
     """
     tensors = _activations(graph)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of every constant that no remaining node reads
+    options.log_severity_level = 3  # without warnings about constants that no node reads
     model = _with_measures(graph.model, tensors).SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     rows: dict[str, list[Vector]] = {output.name: [] for output in session.get_outputs()}
@@ -84,7 +85,7 @@ def measure(graph: Graph, images: Pixels) -> dict[str, Channels]:
 
 
 def _activations(graph: Graph) -> list[str]:
-    """Outputs of all layers; of a layer before a ReLU, the ReLU's, which quantisation merges with it."""
+    """Outputs of all layers; for a layer before a ReLU, the output of the ReLU, because quantisation merges the two."""
     consumers = graph.consumers()
     merged = {
         node.output[0]
@@ -96,7 +97,7 @@ def _activations(graph: Graph) -> list[str]:
 
 
 def _with_measures(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
-    """Copy a model; the copy's outputs are the measures of the tensors, per channel."""
+    """Return a copy of a model whose outputs are minimum, maximum and mean of the tensors, per channel."""
     measured = onnx.ModelProto()
     measured.CopyFrom(model)
     graph = Graph(measured)
@@ -116,10 +117,10 @@ def insert_qdq(
     """Quantise with ONNX Runtime's quantizer.
 
     Args:
-        fp32: the network; it stays as it is.
+        fp32: the network; it is not changed.
         channels: its activations.
         weight_scales: name of each convolution's weights → scale per output channel.
-        first_input: tensor that already holds signed 8-bit values.
+        first_input: tensor whose values are signed 8-bit integers already.
     """
     model = onnx.ModelProto()
     model.CopyFrom(fp32.model)
@@ -150,7 +151,7 @@ def insert_qdq(
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """Silence the quantizer's advice on other ways to call it."""
+    """Silence the quantizer's hints about other ways to call it."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -163,8 +164,8 @@ def _without_advice() -> Iterator[None]:
 def keep_sums_exact(int8: Graph) -> None:
     """Let each sum read its first convolution's result before it is rounded to 8 bits.
 
-    OpenVINO computes both in one kernel, so this is faster and more exact. The other summand stays rounded, because it
-    is kept in memory meanwhile.
+    OpenVINO computes both in one kernel, so this is faster and more exact. The other summand stays rounded, because
+    OpenVINO stores it in memory.
     """
     producers = int8.producers()
     for node in int8.of_type("Add"):

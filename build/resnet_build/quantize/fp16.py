@@ -1,7 +1,7 @@
-"""The FP16 network, for GPUs: half the memory, and their tensor cores.
+"""The FP16 network, for GPUs: it needs half the memory and uses their tensor cores.
 
-Inputs and outputs keep the types of the contract: the pixels are cast to 16 bits inside, and features and
-logits are cast back before they leave, so that the softmax is computed in 32.
+Inputs and outputs keep their types: the network casts pixels to 16 bits, and casts features and logits back to 32
+bits, so that the softmax is computed in 32 bits.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def convert(source: Path, destination: Path, _: Pixels) -> None:
         destination: file to write; inputs and outputs are those of ``source``.
 
     Raises:
-        BuildError: a weight is beyond what 16 bits can hold.
+        BuildError: a weight is too large for 16 bits.
     """
     graph = Graph(onnx.load(source))
     _halve_constants(graph)
     for attribute in graph.only("Cast").attribute:
         if attribute.name == "to":
             attribute.i = TensorProto.FLOAT16
-    # The last layer reads the 16 bits that the caller of the features does not see.
+    # The last layer reads the features in 16 bits, before they are cast back.
     _cast_back(graph, FEATURES, in_half=tuple(graph.consumers()[FEATURES]))
     _cast_back(graph, graph.only("Softmax").input[0])
     del graph.model.graph.value_info[:]
@@ -49,12 +49,15 @@ def _halve_constants(graph: Graph) -> None:
         if values.dtype != np.float32:
             continue
         if np.abs(values).max() > largest:
-            raise BuildError(f"{name} holds values beyond {largest:.0f}, the largest of 16 bits: no FP16 variant")
+            raise BuildError(
+                f"{name} contains values above {largest:.0f}, the largest FP16 number: these weights cannot become an "
+                "FP16 variant"
+            )
         graph.set_constant(name, values.astype(np.float16))
 
 
 def _cast_back(graph: Graph, tensor: str, *, in_half: tuple[Node, ...] = ()) -> None:
-    """Compute a tensor under another name, in 16 bits, and cast it; ``in_half`` read it before the cast."""
+    """Compute a tensor in 16 bits under another name, and cast it; nodes ``in_half`` read it before the cast."""
     producer, half = graph.producers()[tensor], f"{tensor}_half"
     producer.output[0] = half
     for node in in_half:

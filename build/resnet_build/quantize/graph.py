@@ -1,4 +1,4 @@
-"""Looking things up in an ONNX graph, and changing them in place."""
+"""Finds nodes and constants of an ONNX graph, and changes them in place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Graph:
     """A model's graph by names.
 
     Attributes:
-        model: the ``onnx.ModelProto``; whatever is changed here is changed in it.
+        model: the ``onnx.ModelProto``; all changes are made in it.
     """
 
     def __init__(self, model: Any) -> None:
@@ -73,7 +73,7 @@ class Graph:
         return found
 
     def add(self, op_type: str, inputs: list[str], output: str, *, after: Node = None, **attributes: Any) -> None:
-        """Add a node at the end, or right after another one: ONNX wants every tensor computed before it is read."""
+        """Add a node at the end, or after another one: ONNX requires that a tensor is computed before it is read."""
         node = helper.make_node(op_type, inputs, [output], name=f"{op_type}_{output}", **attributes)
         position = len(self.model.graph.node) if after is None else list(self.model.graph.node).index(after) + 1
         self.model.graph.node.insert(position, node)
@@ -84,9 +84,9 @@ class Graph:
             self.model.graph.node.remove(node)
 
     def own_constants(self, op_type: str) -> None:
-        """Give each node of a type a bias, and weights and bias that no other node reads.
+        """Give each node of a type weights and a bias that no other node reads.
 
-        Exporters leave biases of zero out, and keep equal constants once.
+        Exporters omit biases of zero, and store equal constants once.
         """
         taken: set[str] = set()
         for node in self.of_type(op_type):
@@ -101,14 +101,14 @@ class Graph:
                 taken.add(node.input[position])
 
     def drop_unused_constants(self) -> None:
-        """Remove constants that no node reads any more."""
+        """Remove constants that no node reads."""
         used = {name for node in self.model.graph.node for name in node.input}
         for name in [name for name in self._constants if name not in used]:
             self.model.graph.initializer.remove(self._constants.pop(name))
 
 
 def check(model: Any) -> None:
-    """Hold a model to the ONNX specification."""
+    """Check a model against the ONNX specification."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         onnx.checker.check_model(model, full_check=True)

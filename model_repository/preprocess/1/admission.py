@@ -1,10 +1,10 @@
-"""How many images wait in the server, and whether one more may join them.
+"""Refuses images when too many are waiting in the server.
 
-Triton has a queue policy for this, and every model of this repository goes without. With one, Triton forms the next
-batch only when a request arrives at an idle instance (`DynamicBatchScheduler::Enqueue` wakes the batcher if
-`WaitingConsumerCount` is above 0, in 2.51 as in the sources of mid-2026). Whatever arrives during a computation then
-waits for the request after it, or for half a second: under light load the p99 was three times what it is without,
-and with a time-out in the policy the count drifts until a model stands still (server#8870). So `preprocess` counts.
+Triton has a queue policy for this, but no model of this repository uses it. With a policy, Triton forms the next batch
+only when a request arrives at an idle instance (`DynamicBatchScheduler::Enqueue` wakes the batcher if
+`WaitingConsumerCount` is above 0, in 2.51 as in the sources of mid-2026). A request that arrives during a computation
+then waits for the next request, or for half a second: under light load, the p99 was three times as high. With a timeout
+in the policy, Triton's count drifts until the model accepts nothing (server#8870). So `preprocess` counts by itself.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ _DEFAULT_URL = "http://127.0.0.1:8002/metrics"
 _WAITING = re.compile(r'^nv_inference_pending_request_count{model="(\w+)"[^}]*} (\S+)', re.MULTILINE)
 _DONE = re.compile(r'^nv_inference_request_success{model="network_[^}]*} (\S+)', re.MULTILINE)
 _TAKEN_US = re.compile(r'^nv_inference_request_duration_us{model="network_[^}]*} (\S+)', re.MULTILINE)
-_ADMITTING = "preprocess"  # and what stands before DALI
+_ADMITTING = "preprocess"  # also the prefix of `preprocess_check`, which admits images for DALI
 _NETWORKS = "network_"
 
 _REMEDY = "retry later or send fewer images at once"
 
 _TIMEOUT_S = 0.5
-# While it is crowded, by this share of what may wait, no more often than this.
+# From this share of the limit on, the server counts as crowded. Then the pause between two reads of the metrics is at
+# least the shortest, and four times as long as the read, because images wait during a read.
 _CROWDED = 0.5
 _SHORTEST_S = 0.01
-# Nor for more than a fifth of the time: whoever comes meanwhile waits, and a busy server takes long to answer.
 _PAUSE_PER_LOOK = 4
-# An answer that is older is not believed, were the room in it never so large.
+# Older metrics are read again before an image is admitted.
 _LONGEST_S = 0.25
-# Nor tell requests that ended longer ago how long the next one will take.
+# The durations of requests that ended longer ago do not predict the next wait.
 _RECENT_S = 1.0
 _SMOOTHING = 0.2
 
 
 class Admission:
-    """Decides by Triton's own counts, read from its metrics when the room that they left is used up.
+    """Decides by Triton's metrics, which it reads again when the free places that they showed are used up.
 
     Args:
         limit: images that may wait in the server, in all queues together.
-        longest_wait_s: while the last requests took longer in the networks, images are refused.
-        instances: instances that admit images side by side, each unaware of the others.
+        longest_wait_s: images are refused while the last requests took longer in the networks.
+        instances: number of instances that admit images independently of each other.
     """
 
     def __init__(self, limit: float, longest_wait_s: float, instances: int = 1) -> None:
@@ -64,16 +64,16 @@ class Admission:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str], instances: int) -> Admission:
-        """Read ``max_queue_size`` (images) and ``max_wait_ms`` of a model config; an absent one sets no limit."""
+        """Read ``max_queue_size`` (images) and ``max_wait_ms`` of a model config; without them there is no limit."""
         limit = float(parameters.get("max_queue_size", "inf"))
         return cls(limit, float(parameters.get("max_wait_ms", "inf")) / 1000, instances)
 
     def refusal(self, images: int, allowed_s: float = 0.0) -> str | None:
-        """Tell why a request is not admitted, or count it in and return None.
+        """Admit a request and return None, or return why it is refused.
 
         Args:
-            images: how many the request holds.
-            allowed_s: how long its sender will wait; 0 as long as it takes.
+            images: number of images in the request.
+            allowed_s: timeout of the request in seconds; 0 for none.
         """
         self._images_per_request += _SMOOTHING * (images - self._images_per_request)
         now_s = time.monotonic()
@@ -81,7 +81,7 @@ class Admission:
             self._look()
             self._looked_s = time.monotonic()
             self._next_look_s = self._looked_s + self._pause_s(self._looked_s - now_s)
-        # A request with more images than may wait at all still finds an empty server.
+        # An empty server admits every request, also one with more images than the limit.
         if self._room < images and self._waiting >= 1:
             return f"{self._waiting:.0f} images are waiting already; {_REMEDY}"
         bound_s = min(allowed_s or self._longest_wait_s, self._longest_wait_s)
@@ -92,15 +92,15 @@ class Admission:
         return None
 
     def _pause_s(self, took_s: float) -> float:
-        """How long no look is due after one that took so long."""
-        if took_s >= _LONGEST_S:  # a page that hangs would hold up every image
+        """Return the pause before the next read of the metrics, after one that took ``took_s``."""
+        if took_s >= _LONGEST_S:  # otherwise slow metrics would delay every image
             return _PAUSE_PER_LOOK * took_s
-        # One of many instances soon uses its share up, though hardly anything waits: nobody is refused for that.
+        # Without a pause unless it is crowded: each of many instances uses up its share soon, although few images wait.
         is_crowded = self._waiting >= _CROWDED * self._limit
         return min(max(_SHORTEST_S, _PAUSE_PER_LOOK * took_s), _LONGEST_S) if is_crowded else 0.0
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._connection.close()
 
     def _look(self) -> None:
@@ -109,7 +109,11 @@ class Admission:
         except (OSError, http.client.HTTPException, ValueError) as exc:
             self._connection.close()
             if not self._is_blind:
-                logging.getLogger(__name__).warning("overload cannot be seen, %s: %s", self._connection.host, exc)
+                logging.getLogger(__name__).warning(
+                    "the metrics of %s cannot be read (%s), so no image is refused under overload",
+                    self._connection.host,
+                    exc,
+                )
             self._is_blind = True
             self._waiting, self._room, self._wait_s = 0.0, float("inf"), 0.0
             return
@@ -133,5 +137,5 @@ class Admission:
         response = self._connection.getresponse()
         page = response.read().decode()
         if response.status != http.client.OK:
-            raise ValueError(f"the metrics answer with status {response.status}")
+            raise ValueError(f"status {response.status}")
         return page

@@ -1,9 +1,8 @@
-"""Keeps the memory of one image for the next.
+"""Keeps freed memory for the next image.
 
-glibc gives memory above some thresholds back to the kernel as soon as it is free and moves them as it sees fit. As
-luck has it, a worker then asks the kernel for the same pages again with every image: 300 page faults for one of
-500x375 pixels, in some runs of the server and not in others, which is a quarter of the time that it takes; 2,900 for
-one of 12 megapixels, a fifth.
+glibc returns freed memory above some thresholds to the kernel, and adjusts these thresholds at run time. In some runs
+of the server, a worker then requests the same pages from the kernel with every image: 300 page faults for an image of
+500x375 pixels, a quarter of its time, and 2,900 for an image of 12 megapixels, a fifth.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ import ctypes
 
 # Options of mallopt(3), as in malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-# A JPEG, reduced as far as the resize allows, has up to 18 MiB; what is larger goes back at once.
+# A JPEG that is reduced while decoding needs up to 18 MiB. Larger blocks are returned to the kernel at once.
 _LARGEST_KEPT_BYTES = 24 << 20
 _KEPT_BYTES = 32 << 20
 
 
 def keep_memory() -> None:
-    """Keep up to 32 MiB for each thread; with another C library, leave everything as it is."""
+    """Keep up to 32 MiB for each thread; do nothing with another C library than glibc."""
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)

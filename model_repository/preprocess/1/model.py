@@ -1,10 +1,9 @@
-"""Triton's Python model `preprocess`: encoded images in, prepared pixels out.
+"""Triton's Python model `preprocess`: encoded images in, preprocessed pixels out.
 
-A call brings M requests with N images each. The images of all requests are decoded in parallel (Pillow
-releases the interpreter lock while it decodes and resizes), as many as there is room for; a single one is
-decoded at once, without waiting for another thread to wake up. An image that cannot be decoded fails its own
-request, and no other, with INVALID_ARG. A request that comes when enough images wait already is refused with
-UNAVAILABLE before anything is decoded.
+A call has M requests with N images each. A thread pool decodes the images of all requests in parallel, because Pillow
+releases the interpreter lock while it decodes and resizes. A single image is decoded in the calling thread. An invalid
+image fails only its own request, with INVALID_ARG. Under overload, a request is refused with UNAVAILABLE before its
+images are decoded.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from allocator import keep_memory
 
 _IMAGE = "IMAGE"
 _PIXELS = "PIXELS__0"
-# By these the client tells errors apart; as in resnet_client/error_mapping.py.
+# The client distinguishes errors by these prefixes; as in resnet_client/error_mapping.py.
 IMAGE_PREFIX, OVERLOAD_PREFIX = "[image] ", "[overload] "
 
 
@@ -41,38 +40,38 @@ class TritonPythonModel:
         self._preprocess_config = preprocessing.PreprocessConfig.from_json(parameters["preprocessing"])
         if self._preprocess_config.sha256 != parameters["preprocessing_sha256"]:
             raise pb_utils.TritonModelException(
-                "the preprocessing config and its hash disagree: run resnet-build again"
+                "the preprocessing config does not match its hash: run resnet-build again"
             )
         self._limits = preprocessing.Limits.from_parameters(parameters)
         self._admission = Admission.from_parameters(parameters, config["instance_group"][0]["count"])
-        # Held, because its counters end with it.
+        # Kept, because its counters end with it.
         self._family = pb_utils.MetricFamily(
             name="resnet_refused_images_total",
-            description="Images that were not classified, by reason: overload, or the image itself",
+            description="Refused images, by reason: overload, or image (an invalid image)",
             kind=pb_utils.MetricFamily.COUNTER,
         )
         self._refused = {reason: self._family.Metric(labels={"reason": reason}) for reason in ("overload", "image")}
-        # Pillow warns of oddities in files: any client could fill the server's log with them.
+        # Pillow warns about unusual files: any client could fill the server's log with these warnings.
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
         self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with UINT8 pixels of shape (N, crop, crop, 3), or with its own error."""
-        # All images are started before the first is waited for.
+        # First start all images, then wait for them.
         pending = [self._start(request, is_alone=len(requests) == 1) for request in requests]
         return [self._answer(images) if isinstance(images, list) else images for images in pending]
 
     def finalize(self) -> None:
-        """Let threads and connection go; Triton calls this when it unloads the model."""
+        """Release threads and connection; Triton calls this when it unloads the model."""
         self._pool.shutdown()
         self._admission.close()
 
     def _start(self, request: Any, *, is_alone: bool) -> Any:
-        """Start the request's images, whatever the shape of its batch, or answer at once that it is refused."""
+        """Start the request's images, of any batch shape, or return the response that refuses them."""
         try:
             encoded = pb_utils.get_input_tensor_by_name(request, _IMAGE).as_numpy().reshape(-1)
-        except Exception as exc:  # noqa: BLE001  # lengths inside the tensor that lie
+        except Exception as exc:  # noqa: BLE001  # wrong lengths inside the tensor raise many kinds
             unreadable: Future[npt.NDArray[np.uint8]] = Future()
             unreadable.set_exception(
                 preprocessing.InvalidImageError(f"the image cannot be read from the request: {exc}")
@@ -86,7 +85,7 @@ class TritonPythonModel:
 
     def _answer(self, images: list[Future[npt.NDArray[np.uint8]]]) -> Any:
         answer = self._answered(images)
-        for pending in images:  # of a request that has failed: those that have not begun are not needed
+        for pending in images:  # if the request has failed, images that have not started are not needed
             pending.cancel()
         return answer
 
@@ -99,17 +98,17 @@ class TritonPythonModel:
                 self._refused["image"].increment(1)
                 where = f"image {number} of {len(images)}: " if len(images) > 1 else ""
                 return _error(f"{IMAGE_PREFIX}{where}{exc}", pb_utils.TritonError.INVALID_ARG)
-            except Exception as exc:  # noqa: BLE001  # a defect of ours must not end the worker
+            except Exception as exc:  # noqa: BLE001  # an unexpected error must not end the worker
                 return _error(f"preprocessing failed: {exc!r}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(_PIXELS, np.stack(rows))])
 
 
 def _at_once(prepare: Callable[..., npt.NDArray[np.uint8]], *arguments: Any) -> Future[npt.NDArray[np.uint8]]:
-    """Do in this thread what a pool's ``submit`` does in another."""
+    """Like a pool's ``submit``, but in the calling thread, which saves waking up another one."""
     done: Future[npt.NDArray[np.uint8]] = Future()
     try:
         done.set_result(prepare(*arguments))
-    except Exception as exc:  # noqa: BLE001  # whoever asks for the result gets it
+    except Exception as exc:  # noqa: BLE001  # the future raises it
         done.set_exception(exc)
     return done
 

@@ -1,1 +1,1 @@
-"""Triton backends in Python: each is copied to ``<backend directory>/<name>/model.py``, where Triton finds it."""
+"""Triton backends in Python; each is copied to ``<backend directory>/<name>/model.py``, where Triton finds it."""

@@ -1,6 +1,6 @@
-"""What the Python backends share: Triton's requests on one side, one batch of arrays on the other.
+"""Base of the Python backends: combines Triton's requests to one batch of arrays, and splits the results.
 
-A backend only loads its artifact and runs a batch; queueing, batching and scheduling are Triton's own.
+A backend only loads its artifact and runs a batch. Triton does queueing, batching and scheduling.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class ModelConfig:
 
     Attributes:
         artifact: path of the model file.
-        input_names: in the order of the configuration.
-        output_names: likewise.
+        input_names: in the order of the config.
+        output_names: in the order of the config.
         batches: whether tensors have a batch dimension.
     """
 
@@ -44,21 +44,21 @@ class ModelConfig:
 
     @property
     def _file(self) -> Path:
-        """The file that Triton read; what it passes to a backend has KIND_AUTO replaced."""
+        """The file that Triton read; in the config that Triton passes to a backend, KIND_AUTO is replaced."""
         model, name = Path(self._args["model_repository"]), os.environ.get("RESNET_MODEL_CONFIG_NAME")
         named = model / "configs" / f"{name}.pbtxt"
         return named if named.exists() else model / "config.pbtxt"
 
     @property
     def kind(self) -> str:
-        """Where this instance belongs: ``CPU`` or ``GPU``."""
+        """Device of this instance: ``CPU`` or ``GPU``."""
         return self._args["model_instance_kind"]
 
     def gpu(self, *, usable: bool, package: str) -> int | None:
         """Return the GPU of this instance, or None for the CPU.
 
-        Triton turns KIND_AUTO into KIND_GPU wherever it sees a GPU. If the installed package cannot use it,
-        KIND_AUTO means the CPU after all, but a configuration that insists on KIND_GPU is an error.
+        Triton changes KIND_AUTO to KIND_GPU if the machine has a GPU. If the installed package cannot use it, an
+        instance of KIND_AUTO runs on the CPU, and KIND_GPU in the config file is an error.
         """
         if self.kind != "GPU":
             return None
@@ -66,37 +66,37 @@ class ModelConfig:
             return int(self._args["model_instance_device_id"])
         problem = f"the installed {package} cannot use the GPU"
         if "KIND_GPU" in self._file.read_text(encoding="utf-8"):
-            raise pb_utils.TritonModelException(f"{problem}, and the configuration insists on KIND_GPU")
+            raise pb_utils.TritonModelException(f"{problem}, but the model config requires KIND_GPU")
         pb_utils.Logger.log_warn(f"{self.artifact}: {problem}; it runs on the CPU")
         return None
 
     def parameter(self, name: str, default: str) -> str:
-        """Return a value of the configuration's ``parameters``."""
+        """Return a value of ``parameters`` in the config."""
         entry = self._config.get("parameters", {}).get(name)
         return default if entry is None else str(entry["string_value"])
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return a boolean of ``parameters``, written as Triton's C++ backends read it."""
         values = {"true": True, "1": True, "false": False, "0": False}
-        return self._parsed(name, str(default), lambda text: values[text.lower()], "neither true nor false")
+        return self._parsed(name, str(default), lambda text: values[text.lower()], "true or false")
 
     def is_yes(self, name: str) -> bool:
         """Return a switch of ``parameters``, written as the C++ backend of OpenVINO reads it; by default it is off."""
-        return self._parsed(name, "no", lambda text: {"yes": True, "no": False}[text.lower()], "neither yes nor no")
+        return self._parsed(name, "no", lambda text: {"yes": True, "no": False}[text.lower()], "yes or no")
 
     def number(self, name: str, default: int) -> int:
         """Return a whole number of ``parameters``."""
-        return self._parsed(name, str(default), int, "not a whole number")
+        return self._parsed(name, str(default), int, "a whole number")
 
-    def _parsed(self, name: str, default: str, parse: Callable[[str], T], problem: str) -> T:
+    def _parsed(self, name: str, default: str, parse: Callable[[str], T], expected: str) -> T:
         text = self.parameter(name, default)
         try:
             return parse(text)
         except (ValueError, KeyError) as exc:
-            raise pb_utils.TritonModelException(f"the parameter {name} is {text!r}, {problem}") from exc
+            raise pb_utils.TritonModelException(f"invalid parameter {name} {text!r}: expected {expected}") from exc
 
     def threads(self, name: str) -> int:
-        """Return the CPU threads of this instance; 0 for all cores, which several instances on the CPU divide."""
+        """Return the CPU threads of this instance; 0 means all cores. Several instances on the CPU divide the cores."""
         threads = self.number(name, 0)
         if threads or self.kind != "CPU" or self.instances == 1:
             return threads
@@ -112,17 +112,17 @@ class ModelConfig:
 
     @property
     def instances(self) -> int:
-        """How many there are of this model, for each device."""
+        """Number of instances of this model on each device."""
         return sum(group["count"] for group in self._config["instance_group"])
 
     @property
     def repository(self) -> Path:
-        """The folder with this model and those next to it."""
+        """The model repository."""
         return Path(self._args["model_repository"]).parent
 
     @property
     def graph_level(self) -> int:
-        """``optimization.graph.level``; 0 where it is not set."""
+        """``optimization.graph.level``; 0 if it is not set."""
         return int(self._config.get("optimization", {}).get("graph", {}).get("level", 0))
 
 
@@ -134,7 +134,7 @@ class NetworkBackend:
 
     @staticmethod
     def auto_complete_config(auto_complete_model_config: Any) -> Any:
-        """Leave the configuration as it is: the build writes it whole."""
+        """Return the config unchanged, because the build writes it completely."""
         return auto_complete_model_config
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -145,7 +145,7 @@ class NetworkBackend:
         except pb_utils.TritonModelException:
             raise
         except Exception as exc:
-            reason = " ".join(str(exc).split())  # on one line, or half of it is lost on the way
+            reason = " ".join(str(exc).split())  # one line, because Triton's log may cut off others
             raise pb_utils.TritonModelException(
                 f"the artifact {self.config.artifact} cannot be loaded: {reason}"
             ) from exc
@@ -156,15 +156,15 @@ class NetworkBackend:
         raise NotImplementedError
 
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
-        """Run one batch: arrays of shape (N, …) in, the named outputs of shape (N, …) out, valid until the next run."""
+        """Run one batch of arrays, shape (N, …); return the named outputs, shape (N, …), valid until the next run."""
         raise NotImplementedError
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Run all requests as one batch and hand each its rows, only of the outputs it asked for."""
+        """Run all requests as one batch; return to each its rows of the outputs that it requests."""
         return self._execute(requests, keep=False)
 
     def _execute(self, requests: list[Any], *, keep: bool) -> list[Any]:
-        """Execute; with ``keep``, the responses outlive another run."""
+        """Execute requests; with ``keep``, the responses stay valid after the next run."""
         inputs = [_inputs(request, self.config.input_names) for request in requests]
         wanted = [set(request.requested_output_names()) for request in requests]
         names = [name for name in self.config.output_names if any(name in outputs for outputs in wanted)]
@@ -174,10 +174,10 @@ class NetworkBackend:
             results = self.run(batch, names)
             if keep:
                 results = {name: array.copy() for name, array in results.items()}
-        except Exception as exc:  # noqa: BLE001  # whatever the runtime raises belongs to a request, not to the server
+        except Exception as exc:  # noqa: BLE001  # any error of the runtime fails the request, not the server
             if len(requests) == 1:
                 return [_failed(exc)]
-            # One request may have spoilt the batch: alone, only that one fails.
+            # One request may have caused the error, so each runs alone.
             return [response for request in requests for response in self._execute([request], keep=True)]
         responses, start = [], 0
         for outputs, count in zip(wanted, rows, strict=True):
@@ -189,7 +189,7 @@ class NetworkBackend:
 
 
 def _return_memory() -> None:
-    """Give back what only loading needed, which glibc keeps: for ONNX Runtime as much as the network itself."""
+    """Return memory to the kernel that only loading needed: for ONNX Runtime, as much as the network itself."""
     with contextlib.suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -203,5 +203,5 @@ def _concatenated(inputs: list[Arrays]) -> Arrays:
 
 
 def _failed(exc: Exception) -> Any:
-    error = pb_utils.TritonError(f"the network could not run: {exc}", pb_utils.TritonError.INTERNAL)
+    error = pb_utils.TritonError(f"the network failed: {exc}", pb_utils.TritonError.INTERNAL)
     return pb_utils.InferenceResponse(output_tensors=[], error=error)

@@ -1,6 +1,6 @@
-"""A Triton backend named `onnxruntime`, in Python: ONNX Runtime from PyPI where NVIDIA's C++ one is absent.
+"""The Triton backend `onnxruntime` in Python: ONNX Runtime from PyPI, in place of NVIDIA's C++ backend.
 
-Reads the same keys of ``config.pbtxt``: ``intra_op_thread_count``, ``inter_op_thread_count``,
+It reads the same keys of ``config.pbtxt``: ``intra_op_thread_count``, ``inter_op_thread_count``,
 ``execution_mode``, ``enable_mem_arena``, ``enable_mem_pattern``, ``optimization.graph.level``,
 ``default_model_filename``, and on a GPU ``cudnn_conv_algo_search`` and the parameters of the accelerator ``cuda``.
 """
@@ -32,24 +32,24 @@ _GRAPH_LEVELS = {
 
 
 class Session(Protocol):
-    """What ONNX Runtime's session has."""
+    """The interface of ONNX Runtime's session."""
 
     def run(self, output_names: list[str], input_feed: Arrays) -> list[npt.NDArray[Any]]:
         """Return the named outputs, in that order."""
 
 
 class SessionPerSize:
-    """Sessions of one network, each for batches of one power of two; smaller batches are filled up.
+    """Sessions of one network, each for batches of one power of two; smaller batches are padded.
 
-    ONNX Runtime's CUDA provider plans a network's convolutions for the batch size of the last run and forgets the plan
-    when the size changes. On an H200 that took 0.15 s with heuristic search and 0.5 to 1.1 s with exhaustive search,
-    for a batch that computes in 2 ms; a dynamic batcher changes the size with almost every batch.
+    ONNX Runtime's CUDA provider plans a network's convolutions for one batch size and plans again when the size
+    changes. On an H200 that took 0.15 s with heuristic search and 0.5 to 1.1 s with exhaustive search, for a batch that
+    computes in 2 ms. A dynamic batcher changes the size with almost every batch.
 
-    Each session holds the weights once more. They are opened at the first batch of their size: the model's warm-up
-    decides which are there before the first request.
+    Each session has its own copy of the weights. A session is opened at the first batch of its size, so the model's
+    warm-up determines which sessions exist before the first request.
 
     Args:
-        open_session: opens one more; the first is opened at once, so that a bad network fails to load.
+        open_session: opens a session; the first is opened at once, so that an invalid network fails to load.
     """
 
     def __init__(self, open_session: Callable[[], Session]) -> None:
@@ -57,7 +57,7 @@ class SessionPerSize:
         self._sessions = {1: open_session()}
 
     def run(self, output_names: list[str], input_feed: Arrays) -> list[npt.NDArray[Any]]:
-        """Run one batch: arrays of shape (N, …) in, the named outputs of shape (N, …) out."""
+        """Run one batch of arrays, shape (N, …); return the named outputs, shape (N, …)."""
         rows = len(next(iter(input_feed.values())))
         size = 1 << (rows - 1).bit_length()
         if size not in self._sessions:
@@ -80,16 +80,18 @@ class TritonPythonModel(NetworkBackend):
     default_filename = "model.onnx"
 
     def load(self) -> None:
-        """Open the session, on the instance's GPU where ONNX Runtime has its CUDA provider."""
+        """Open the session, on the instance's GPU if ONNX Runtime has its CUDA provider."""
         gpu = self.config.gpu(usable=_CUDA in ort.get_available_providers(), package="onnxruntime")
         self._session: Session = self._open(["CPUExecutionProvider"]) if gpu is None else self._on_gpu(gpu)
 
     def _on_gpu(self, gpu: int) -> Session:
-        # CUDA and cuDNN may lie in PyPI's packages, where the loader does not look.
+        # CUDA and cuDNN may be in packages from PyPI, where the loader does not search.
         ort.preload_dlls()
         search = self.config.number("cudnn_conv_algo_search", 0)
         if search not in _SEARCHES:
-            raise pb_utils.TritonModelException(f"the parameter cudnn_conv_algo_search is {search}, none of 0, 1, 2")
+            raise pb_utils.TritonModelException(
+                f"invalid parameter cudnn_conv_algo_search {search}: expected 0, 1 or 2"
+            )
         options = {
             "prefer_nhwc": "1",  # a fifth more images/s at batch 32 on an H200, in 32 bits and in 16
             "cudnn_conv_algo_search": _SEARCHES[search],
@@ -100,10 +102,10 @@ class TritonPythonModel(NetworkBackend):
         def opened() -> ort.InferenceSession:
             session = self._open([(_CUDA, options), "CPUExecutionProvider"])
             if _CUDA not in session.get_providers():
-                # ONNX Runtime only warns, and would go on with the CPU.
+                # ONNX Runtime only warns and uses the CPU.
                 raise pb_utils.TritonModelException(
-                    "ONNX Runtime could not start on the GPU: it does not find the CUDA or cuDNN that it was built "
-                    'for; pip install "onnxruntime-gpu[cuda,cudnn]" brings them'
+                    "ONNX Runtime cannot use the GPU, because it does not find its version of CUDA or cuDNN: "
+                    'pip install "onnxruntime-gpu[cuda,cudnn]"'
                 )
             return session
 

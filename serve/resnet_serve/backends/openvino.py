@@ -1,10 +1,10 @@
-"""A Triton backend named `openvino`, in Python: OpenVINO from PyPI where NVIDIA's C++ one is absent.
+"""The Triton backend `openvino` in Python: OpenVINO from PyPI, in place of NVIDIA's C++ backend.
 
-Reads the same keys of ``config.pbtxt``: ``INFERENCE_NUM_THREADS``, ``NUM_STREAMS``,
-``PERFORMANCE_HINT``, ``HINT_BF16``, ``CPU_EXTENSION_PATH`` and ``default_model_filename``. The C++ backend knows one
-batch size only, ``max_batch_size``, and pads smaller batches where ``ENABLE_BATCH_PADDING`` allows it; here every
-batch is executed at its own size, so that key changes nothing. As there, only ``KIND_CPU`` is served. Of several
-instances, one that computes alone uses the threads of all.
+It reads the same keys of ``config.pbtxt``: ``INFERENCE_NUM_THREADS``, ``NUM_STREAMS``, ``PERFORMANCE_HINT``,
+``HINT_BF16``, ``CPU_EXTENSION_PATH`` and ``default_model_filename``. The C++ backend executes batches of
+``max_batch_size`` only, and pads smaller ones with ``ENABLE_BATCH_PADDING``. This one executes every batch at its own
+size and ignores that key. Both serve ``KIND_CPU`` only. If only one of several instances computes, it uses the threads
+of all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STREAMS = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.stream
 
 
 class TritonPythonModel(NetworkBackend):
-    """One inference request with the threads of this instance, and one with those of all instances."""
+    """Has two inference requests: one with the threads of this instance, one with the threads of all instances."""
 
     default_filename = "model.xml"
 
@@ -52,7 +52,7 @@ class TritonPythonModel(NetworkBackend):
             self._cores = SharedCores(self.config.repository)
 
     def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
-        # Threads that are bound to cores: those of several instances, or servers, would be bound to the same ones.
+        # Without pinning, because several instances or servers would pin their threads to the same cores.
         properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._precision(core),
             "ENABLE_CPU_PINNING": False,
@@ -66,29 +66,29 @@ class TritonPythonModel(NetworkBackend):
         return properties
 
     def _precision(self, core: ov.Core) -> ov.Type:
-        """32 bits unless the configuration wants 16: OpenVINO's own choice depends on the processor."""
+        """Return FP32 unless the config requests BF16; OpenVINO's own default depends on the processor."""
         if not self.config.is_yes("HINT_BF16"):
             return ov.Type.f32
         if "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"):
             return ov.Type.bf16
-        pb_utils.Logger.log_warn(f"{self.config.artifact}: this processor has no bfloat16; it computes in 32 bits")
+        pb_utils.Logger.log_warn(f"{self.config.artifact}: this processor does not support bfloat16; using FP32")
         return ov.Type.f32
 
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
-        """Run one batch, on the inputs where they lie; the outputs are valid until the next one."""
+        """Run one batch without copying its inputs; the outputs are valid until the next run."""
         if self._cores is None:
             return _infer(self._request, inputs, outputs)
         with self._cores.computing() as is_alone:
             return _infer(self._request_alone if is_alone else self._request, inputs, outputs)
 
     def finalize(self) -> None:
-        """Let the shared folder go; Triton calls this when it unloads the model."""
+        """Close the shared folder; Triton calls this when it unloads the model."""
         if self._cores is not None:
             self._cores.close()
 
 
 def _infer(request: ov.InferRequest, inputs: Arrays, outputs: list[str]) -> Arrays:
-    # OpenVINO computes where the arrays lie and does not hold them: a name must, until it has.
+    # OpenVINO reads the arrays in place and keeps no reference, so this variable keeps them alive.
     held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
     for name, array in held.items():
         request.set_tensor(name, ov.Tensor(array, shared_memory=True))

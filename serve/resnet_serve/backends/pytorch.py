@@ -1,8 +1,8 @@
-"""A Triton backend named `pytorch`, in Python: TorchScript on PyPI's PyTorch where NVIDIA's C++ one is absent.
+"""The Triton backend `pytorch` in Python: TorchScript on PyTorch from PyPI, in place of NVIDIA's C++ backend.
 
-Reads the same keys of ``config.pbtxt``: ``INTRA_OP_THREAD_COUNT``, ``INTER_OP_THREAD_COUNT``,
-``DISABLE_OPTIMIZED_EXECUTION``, ``DISABLE_CUDNN`` and ``default_model_filename``. Tensors are matched by the
-index in their names, ``<name>__<index>``, as there.
+It reads the same keys of ``config.pbtxt``: ``INTRA_OP_THREAD_COUNT``, ``INTER_OP_THREAD_COUNT``,
+``DISABLE_OPTIMIZED_EXECUTION``, ``DISABLE_CUDNN`` and ``default_model_filename``. Both match tensors by the index in
+their names, ``<name>__<index>``.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class TritonPythonModel(NetworkBackend):
                 self.config.artifact, map_location=self._device
             ).eval()
             if self._optimized:
-                # On a GPU a quarter less time for a batch of one; on a CPU, together with the next step, it also keeps
-                # the profiling executor from recompiling during the first calls of each shape.
+                # On a GPU, a batch of one takes a quarter less time. On a CPU, freezing together with the next step
+                # also keeps the profiling executor from recompiling during the first calls of each shape.
                 module = torch.jit.freeze(module)
                 if self._device.type == "cpu":
                     module = torch.jit.optimize_for_inference(module)
@@ -62,7 +62,5 @@ class TritonPythonModel(NetworkBackend):
 def _index(name: str) -> int:
     _, separator, index = name.rpartition("__")
     if not separator or not index.isdigit():
-        raise pb_utils.TritonModelException(
-            f"the tensor {name!r} is not named <name>__<index>, which TorchScript needs"
-        )
+        raise pb_utils.TritonModelException(f"invalid tensor name {name!r}: TorchScript needs <name>__<index>")
     return int(index)

@@ -1,9 +1,10 @@
-"""Which cores an instance of a network has: its own, or those of its siblings, too, while they compute nothing.
+"""Tells an instance of a network whether it computes alone and may use the cores of its siblings.
 
-Several instances with some of the cores each are faster under load than one with all, because no core waits for the
-slowest thread of a batch; but a lone image would take as many times longer. So an instance that is alone takes the
-cores of all. This pays for OpenVINO, whose idle threads sleep. ONNX Runtime's wait in a loop, on a core that another
-instance needs: a lone image took as long as on one core, and without the loop nothing was gained under load.
+Under load, several instances that divide the cores are faster than one with all cores, because no core waits for the
+slowest thread of a batch. A single image, however, would take longer on a part of the cores. So an instance that
+computes alone uses all cores. This helps with OpenVINO, whose idle threads sleep. Idle threads of ONNX Runtime spin on
+a core that another instance needs: a single image took as long as on one core, and without spinning, the throughput
+under load did not increase.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# A sibling that finds itself alone has the exclusive lock for some microseconds.
+# A sibling that checks whether it is alone holds the exclusive lock for some microseconds.
 _TRIES = 20
 
 
 class SharedCores:
-    """Tells one instance, a process of its own, whether another one computes.
+    """Reports to one instance, which is a process of its own, whether another one computes.
 
-    Whoever computes has a shared lock on a folder (flock(2), which needs no file, nor the right to write); who gets
-    the exclusive one for a moment is alone. The kernel takes the locks of a process that dies.
+    An instance that computes holds a shared lock on a folder (flock(2), which needs no write permission). An instance
+    that first gets the exclusive lock is alone. The kernel releases the locks of a process that dies.
 
     Args:
-        folder: the model repository, so that networks next to each other are noticed, too.
+        folder: the model repository, so that other networks in it count, too.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +34,7 @@ class SharedCores:
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[bool]:
-        """Compute inside; yields whether no other instance does, and never waits for one that does."""
+        """Hold the shared lock while the block computes; yields whether this instance is alone. Never waits."""
         is_alone = self._try(fcntl.LOCK_EX)
         for _ in range(_TRIES):
             if self._try(fcntl.LOCK_SH):
@@ -45,12 +46,13 @@ class SharedCores:
             self._try(fcntl.LOCK_UN)
 
     def _try(self, lock: int) -> bool:
-        # Another one has it; or the file system knows no such locks, and then no instance ever is alone.
+        # An error means that another instance holds the lock, or that the file system does not support locks; then no
+        # instance is ever alone.
         with contextlib.suppress(OSError):
             fcntl.flock(self._folder, lock | fcntl.LOCK_NB)
             return True
         return False
 
     def close(self) -> None:
-        """Let the folder go."""
+        """Close the folder."""
         os.close(self._folder)

@@ -1,4 +1,4 @@
-"""Which requests are answered: hosts, origins of browser pages, API keys."""
+"""Checks of a request before it is answered: host, origin of the browser page, API key."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _BEARER = "bearer "
 
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """Who may call.
+    """The allowed hosts, origins and API keys.
 
     Attributes:
-        hosts: names and addresses that the Host header may have, in addition to those of this machine's loopback.
-        origins: origins such as ``https://app.example.org`` whose pages may call.
-        api_keys: one of these must come with each image; none: no key is needed.
+        hosts: allowed names and addresses in the Host header, in addition to those of loopback.
+        origins: origins such as ``https://app.example.org`` whose pages may send requests.
+        api_keys: each image needs one of these keys; empty: no key is needed.
     """
 
     hosts: tuple[str, ...] = ()
@@ -31,18 +31,18 @@ class Access:
     api_keys: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     def has_host(self, headers: Headers) -> bool:
-        """Whether the request is for this server; a page that rebinds its own name to this address has that name."""
+        """Whether the Host header names this server; this stops DNS rebinding, where it names the attacker's host."""
         found = _HOST.fullmatch(headers.get("host", "").lower())
         return found is not None and found[1] in (*_LOCAL_HOSTS, *self.hosts)
 
     def has_origin(self, headers: Headers) -> bool:
-        """Whether no browser page sends the request, or one of this host, or of an allowed origin."""
+        """Whether the request has no Origin header, or that of this host or of an allowed origin."""
         host = headers.get("host", "").lower()
         allowed = (f"http://{host}", f"https://{host}", *self.origins)
         return all(origin.lower() in allowed for origin in headers.getlist("origin"))
 
     def has_key(self, headers: Headers) -> bool:
-        """Whether the request has an API key, if one is needed; all keys are compared, in constant time."""
+        """Whether the request has a valid API key, if one is needed; all keys are compared in constant time."""
         given = headers.get("x-api-key", "")
         authorization = headers.get("authorization", "")
         if not given and authorization.lower().startswith(_BEARER):
@@ -52,7 +52,7 @@ class Access:
 
 
 class AccessMiddleware:
-    """Refuses bodies in chunks, other hosts, and foreign pages before anything else sees the request."""
+    """Refuses chunked bodies, other hosts and other origins before the application gets the request."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -63,15 +63,15 @@ class AccessMiddleware:
         app = self._app
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            if "transfer-encoding" in headers:  # parsing bytes one by one would take all of this process's time
+            if "transfer-encoding" in headers:  # parsing many one-byte chunks would block this process
                 app = error(411, "send the body with a Content-Length, not in chunks", {"Connection": "close"})
             elif not self._access.has_host(headers):
-                app = error(421, "this server does not serve the host that the Host header names")
+                app = error(421, "the host in the Host header is not allowed")
             elif not self._access.has_origin(headers):
-                app = error(403, "pages of this origin may not call this server")
+                app = error(403, "the origin of this page is not allowed")
         await app(scope, receive, send)
 
 
 def error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Return the body of every refusal: ``{"error": message}``."""
+    """Return the response to a refused request, with the body ``{"error": message}``."""
     return JSONResponse({"error": printable(message)}, status, headers)

@@ -1,4 +1,4 @@
-"""The gateway's endpoints: one image in, JSON out, through one client for all callers."""
+"""The gateway's endpoints: one image in, JSON out; all requests share one client."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from resnet_serve.gateway.access import Access, AccessMiddleware, error
 
 LOGGER = logging.getLogger(__name__)
 
-# `curl --data-binary` sends the last. Browsers send it without a preflight, but never without an Origin header.
+# `curl --data-binary` sends the last one. Browsers send it without a preflight, but always with an Origin header.
 _RAW_TYPES = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 _FORM_TYPE = "multipart/form-data"
 _FIELD = "image"
@@ -42,7 +42,7 @@ _MAX_RESERVED_BYTES = 128 * 2**20
 _RETRY = {"Retry-After": "1"}
 _BUSY = "too many images at once; retry later"
 
-# The first kind that fits; the client's own messages name addresses and models.
+# The first matching class is used. The client's own messages are only logged, because they name addresses and models.
 _SERVER_ERRORS: tuple[tuple[type[ResnetClientError], int, str], ...] = (
     (OverloadedError, 429, _BUSY),
     (DeadlineExceededError, 504, "the inference server did not answer in time"),
@@ -54,10 +54,10 @@ _SERVER_ERRORS: tuple[tuple[type[ResnetClientError], int, str], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What callers may take; time is limited by the client's ``timeout_s``.
+    """Limits on requests; the client's ``timeout_s`` limits their time.
 
     Attributes:
-        max_body_bytes: of one request. The bodies of all requests in flight have 128 MiB together.
+        max_body_bytes: of one request. All requests in flight may have 128 MiB together.
         max_in_flight: requests from their first byte to the response; further ones are refused with 429.
     """
 
@@ -66,7 +66,7 @@ class Limits:
 
 
 class Gateway:
-    """The endpoints, and what they have in flight."""
+    """The endpoints, and the number and size of the requests in flight."""
 
     def __init__(self, config: ClientConfig, limits: Limits, access: Access) -> None:
         self._config = config
@@ -128,7 +128,7 @@ class Gateway:
     async def _readyz(self, _request: Request) -> Response:
         with self._reserve(0):
             health = await self._client.health()
-        # A refusal under load is an answer: without the servers that refuse, the others would be overloaded, too.
+        # Overload counts as ready: without the overloaded servers, the others would be overloaded, too.
         if health.ok or isinstance(health.error, OverloadedError):
             return JSONResponse({"status": "ready"})
         return error(503, "the inference server is not ready", _RETRY)
@@ -147,11 +147,11 @@ class Gateway:
             raise HTTPException(415, f"send the image file as image/*, {_RAW_TYPES[1]}, or {_FORM_TYPE}")
         length, max_bytes = int(headers.get("content-length", 0)), self._limits.max_body_bytes
         if length > max_bytes:
-            raise HTTPException(413, f"the body has more than the {max_bytes} bytes allowed")
+            raise HTTPException(413, f"the body is larger than {max_bytes} bytes")
         with self._reserve(length):
             image = await _of_form(request, max_bytes) if is_form else await request.body()
             if not image:
-                raise HTTPException(400, "there is no image: the body is empty")
+                raise HTTPException(400, "the image is missing: the body is empty")
             yield image
 
     @contextlib.contextmanager
@@ -179,9 +179,9 @@ async def _of_form(request: Request, max_bytes: int) -> bytes:
             file = form.get(_FIELD)
             if isinstance(file, UploadFile):
                 return await file.read()
-    except (MultiPartException, ValueError):  # ValueError: names in a character set that decodes nothing
+    except (MultiPartException, ValueError):  # ValueError: names in an invalid character set
         pass
-    raise HTTPException(400, f"the form needs one file in the field {_FIELD}, and nothing else")
+    raise HTTPException(400, f"the form must have exactly one file, in the field {_FIELD}")
 
 
 def _top_k(request: Request) -> int:

@@ -19,13 +19,29 @@ from resnet_client.printing import report, warn
 EXIT_STOPPED, EXIT_USAGE, EXIT_NOT_STARTED = 0, 2, 3
 KEYS_VARIABLE = "RESNET_GATEWAY_API_KEYS"
 
-_CLIENT_OPTIONS = ("url", "model", "timeout_s", "ca_certificate", "client_certificate", "client_key")
-# Longer than clients and proxies keep an idle connection: the gateway must not close it while one sends a request.
+# Option of the client → the name of its value, and its help.
+_CLIENT_OPTIONS = {
+    "url": ("URL", "Triton server, or several with commas between them (default: grpc://localhost:8001)"),
+    "model": ("NAME", "Model that classifies (default: resnet50)"),
+    "timeout_s": (
+        "SECONDS",
+        "Longest time to receive a request, and longest time of the server's answer (default: 30)",
+    ),
+    "ca_certificate": ("FILE", "Certificate authorities to trust (PEM), for TLS"),
+    "client_certificate": ("FILE", "Client certificate (PEM), for mutual TLS"),
+    "client_key": ("FILE", "Private key of the client certificate (PEM)"),
+}
+# Longer than clients and proxies keep an idle connection, so that the gateway does not close one during a request.
 _KEEP_ALIVE_S = 75
 _MAX_HEAD_BYTES = 16 * 2**10
 _EPILOG = f"""\
-API keys, with commas between them, may also be in the variable {KEYS_VARIABLE}.
-exit codes: 0 stopped on request, 2 wrong usage, 3 it could not start
+An option takes precedence over the environment variable in brackets, and that over the default.
+Without --api-key-file, {KEYS_VARIABLE} may have API keys, with commas between them.
+
+exit codes:
+  0  a signal stopped the gateway
+  2  wrong usage
+  3  the gateway could not start
 
 example:
   resnet-serve gateway
@@ -45,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigurationError as exc:
         return _fail(exc, EXIT_USAGE)
     except (OSError, OverflowError) as exc:
-        return _fail(f"it could not start: {exc}", EXIT_NOT_STARTED)
+        return _fail(f"could not start: {exc}", EXIT_NOT_STARTED)
     try:
         _serve(args, config, keys, listener)
     except ModuleNotFoundError as exc:
@@ -92,7 +108,7 @@ def _serve(args: argparse.Namespace, config: ClientConfig, keys: tuple[str, ...]
 
 def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # The first reports every start; the second quotes bytes of forms.
+    # The first logs every start, the second parts of request bodies.
     for name, level in (("uvicorn.error", logging.WARNING), ("python_multipart", logging.ERROR)):
         logging.getLogger(name).setLevel(level)
 
@@ -116,10 +132,10 @@ def _address(listener: socket.socket) -> tuple[str, int]:
 
 
 def _api_keys(path: Path | None) -> tuple[str, ...]:
-    """Return the keys of the file, one a line, or of the environment.
+    """Return the keys of the file, one per line, or of the environment.
 
     Raises:
-        ConfigurationError: the file has no key, or one has characters that no header can carry.
+        ConfigurationError: the file is empty, or a key has characters that a header cannot contain.
         OSError: it cannot be read.
     """
     if path is None:
@@ -127,9 +143,9 @@ def _api_keys(path: Path | None) -> tuple[str, ...]:
     else:
         keys = path.read_text(encoding="utf-8").split()
         if not keys:
-            raise ConfigurationError(f"--api-key-file {path} has no key: expected one a line")
+            raise ConfigurationError(f"--api-key-file {path} is empty: expected one key per line")
     if not all(key.isascii() and key.isprintable() for key in keys):
-        raise ConfigurationError("API keys must be printable ASCII characters without blanks")
+        raise ConfigurationError("API keys must be printable ASCII characters without spaces")
     return tuple(keys)
 
 
@@ -142,31 +158,25 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    add("--port", type=int, default=8080, help="0 takes a free one and prints it (default %(default)s)")
-    add("--max-body-mib", type=_count(128), default=16, metavar="N", help="largest body in MiB (default %(default)s)")
-    add(
-        "--max-in-flight",
-        type=_count(10_000),
-        default=64,
-        metavar="N",
-        help="requests at once; further ones are refused with 429 (default %(default)s)",
-    )
-    add("--allowed-hosts", type=_names, default=(), metavar="NAMES", help="names that the Host header may have, too")
-    add(
-        "--allowed-origins",
-        type=_names,
-        default=(),
-        metavar="ORIGINS",
-        help="origins whose browser pages may call, such as https://app.example.org, with commas between them",
-    )
-    add("--api-key-file", type=Path, metavar="FILE", help="API keys, one a line; each image must come with one")
-    group = parser.add_argument_group("server")
+    add("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on (default: %(default)s)")
+    add("--port", type=int, default=8080, metavar="N", help="Port; 0: a free one (default: %(default)s)")
+    about = "Largest request body in MiB (default: %(default)s)"
+    add("--max-body-mib", type=_count(128), default=16, metavar="N", help=about)
+    about = "Requests at once; further ones are refused with status 429 (default: %(default)s)"
+    add("--max-in-flight", type=_count(10_000), default=64, metavar="N", help=about)
+    about = "Host names to accept in the Host header, in addition to --host and localhost, with commas between them"
+    add("--allowed-hosts", type=_names, default=(), metavar="NAMES", help=about)
+    about = "Origins whose browser pages may send requests, such as https://app.example.org, with commas between them"
+    add("--allowed-origins", type=_names, default=(), metavar="ORIGINS", help=about)
+    about = "API keys, one per line; each request with an image then needs one"
+    add("--api-key-file", type=Path, metavar="FILE", help=about)
+    group = parser.add_argument_group("server and TLS")
     for field in dataclasses.fields(ClientConfig):
         if field.name in _CLIENT_OPTIONS:
-            about = f"{field.metadata['help']} [RESNET_{field.name.upper()}]"
+            metavar, text = _CLIENT_OPTIONS[field.name]
+            about = f"{text} [RESNET_{field.name.upper()}]"
             flag = f"--{field.name.replace('_', '-')}"
-            group.add_argument(flag, type=field.metadata["parse"], metavar="…", help=about)
+            group.add_argument(flag, type=field.metadata["parse"], metavar=metavar, help=about)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The description of the API in OpenAPI 3.1, and a page made of it that needs neither scripts nor other servers."""
+"""The description of the API in OpenAPI 3.1, and an HTML page made of it, without scripts or external files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 from typing import Any
 
 _ERRORS = {
-    "400": "top_k, the form, or the HTTP itself is wrong",
+    "400": "top_k, the form or the HTTP request is invalid",
     "401": "an API key is needed",
-    "403": "a page of a foreign origin calls",
+    "403": "the origin of the page is not allowed",
     "408": "the request was not complete in time",
-    "411": "the body comes in chunks",
+    "411": "the body is sent in chunks",
     "413": "the body is too large",
     "415": "the content type is not that of an image, or the body is compressed",
-    "421": "the Host header names another server",
+    "421": "the host in the Host header is not allowed",
     "422": "the file is not an image, damaged, or has too many pixels",
     "429": "overloaded; retry after the seconds in Retry-After",
     "502": "the inference server failed",
@@ -39,7 +39,7 @@ _BODY = {
 _TOP_K = {
     "name": "top_k",
     "in": "query",
-    "description": "how many classes, the most probable first",
+    "description": "number of classes, the most probable first",
     "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5},
 }
 _CLASSIFICATION = {
@@ -93,10 +93,10 @@ DOCUMENT: dict[str, Any] = {
     "openapi": "3.1.0",
     "info": {"title": "ResNet-50 gateway", "version": "1"},
     "paths": {
-        "/v1/classify": _of_image("Name what an image shows", _json("the classes", _CLASSIFICATION), _TOP_K),
-        "/v1/embed": _of_image("Turn an image into 2048 features", _json("the features", _FEATURES)),
-        "/healthz": _of_status("Does the gateway run?"),
-        "/readyz": _of_status("Does the model answer?", "429", "503"),
+        "/v1/classify": _of_image("Classify an image", _json("the most probable classes", _CLASSIFICATION), _TOP_K),
+        "/v1/embed": _of_image("Return the 2048 features of an image", _json("the features", _FEATURES)),
+        "/healthz": _of_status("Whether the gateway runs"),
+        "/readyz": _of_status("Whether the model answers", "429", "503"),
     },
     "components": {
         "responses": {

@@ -1,4 +1,4 @@
-"""HTTP/1.1 by uvicorn and h11, with limits on what a connection may take, and errors as JSON."""
+"""HTTP/1.1 by uvicorn and h11, with limits on connections, and errors as JSON."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _MAX_CONNECTIONS = 512
 
 
 class BoundedProtocol(H11Protocol):
-    """Closes a connection whose request, head and body, is not complete in time; uvicorn waits for ever.
+    """Closes a connection whose request is not complete in time; uvicorn itself has no such limit.
 
     Attributes:
-        read_timeout_s: from the first byte, or the connection, to the end of a request, in seconds.
+        read_timeout_s: from the first byte of the connection or the request to the end of its body, in seconds.
     """
 
     read_timeout_s = 30.0
@@ -29,7 +29,7 @@ class BoundedProtocol(H11Protocol):
             self._refuse(503, "too many connections")
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and see whether the request is complete."""
+        """Parse received bytes, and stop the timer if the request is complete."""
         super().data_received(data)
         self._watch()
 
@@ -40,7 +40,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
+        """Answer invalid HTTP."""
         self._refuse(400, msg)
 
     def _watch(self) -> None:
@@ -58,9 +58,8 @@ class BoundedProtocol(H11Protocol):
 
     def _refuse(self, status: int, message: str) -> None:
         if self.cycle is not None:
-            self.cycle.disconnected = (
-                True  # the application, which may have the request already, sends no second response
-            )
+            # So that the application, which may have the request already, sends no second response.
+            self.cycle.disconnected = True
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = json.dumps({"error": message}).encode()
             headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}

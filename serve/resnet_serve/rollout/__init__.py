@@ -1,7 +1,7 @@
-"""``resnet-serve rollout``: a new version of a network comes into service without a failed request, or not at all.
+"""``resnet-serve rollout``: switches to a new version of a network without failed requests, or refuses the version.
 
-Requests that name no version get the highest version that is loaded, also through ensembles. So the new version is
-first loaded under another name, where it gets no other requests, and compared with the version in service
-(:mod:`comparison`); only then is it loaded in its place (:mod:`rollout`). The version directories in the repository
-are kept such that a restart serves the same (:mod:`network`). :mod:`cli` is the command line.
+Requests without a version get the highest version that is loaded, also through ensembles. So the command first loads
+the new version under another name and compares it with the version in service (:mod:`comparison`). Then it loads it in
+its place (:mod:`rollout`). It renames version directories in the repository so that a restart serves the same version
+(:mod:`network`). :mod:`cli` is the command line.
 """

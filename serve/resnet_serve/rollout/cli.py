@@ -18,16 +18,28 @@ from resnet_serve.rollout.rollout import Rollout, RolloutError
 
 EXIT_IN_SERVICE, EXIT_REFUSED, EXIT_USAGE, EXIT_FAILED = 0, 1, 2, 3
 
-_CLIENT_OPTIONS = ("url", "admin_token", "ca_certificate", "client_certificate", "client_key")
+# Option of the client → the name of its value, and its help.
+_CLIENT_OPTIONS = {
+    "url": ("URL", "gRPC address of one Triton server (default: grpc://localhost:8001)"),
+    "admin_token": ("TOKEN", "Admin token, which loading models requires"),
+    "ca_certificate": ("FILE", "Certificate authorities to trust (PEM), for TLS"),
+    "client_certificate": ("FILE", "Client certificate (PEM), for mutual TLS"),
+    "client_key": ("FILE", "Private key of the client certificate (PEM)"),
+}
 _DEFAULT = "(default: %(default)s)"
 _EPILOG = """\
-exit codes: 0 the version is in service (with --dry-run: would be), 1 it was refused, and the old one stays in service,
-2 wrong usage, 3 the rollout failed, and the old version stays in service
+An option takes precedence over the environment variable in brackets, and that over the default.
+
+exit codes:
+  0  the new version is in service (with --dry-run: it passed the comparison)
+  1  the new version was refused; the old one stays in service
+  2  wrong usage
+  3  the rollout failed; the old version stays in service, unless the message states otherwise
 
 examples:
   resnet-build --weights better.pth --model-version 2
   resnet-serve rollout --model-version 2
-  resnet-serve rollout --model-version 1              go back, at once
+  resnet-serve rollout --model-version 1              go back to version 1
 """
 
 
@@ -35,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parser().parse_args(argv)
     given = {name: getattr(options, name) for name in _CLIENT_OPTIONS}
-    # SIGTERM, too, unloads the copies first.
+    # Like Ctrl-C, SIGTERM raises KeyboardInterrupt, so that the copies are unloaded.
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with (
@@ -80,43 +92,39 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser."""
     parser = argparse.ArgumentParser(
         prog="resnet-serve rollout",
-        description="Bring a new version of the networks into service without a failed request, or refuse it.",
+        description="Switch to a new version of the networks without failed requests, or refuse it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--model-version", type=_count, required=True, metavar="N", help="version to bring into service")
-    add(
-        "--model",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="network, repeatable (default: all that have this version)",
-    )
-    add(
-        "--repository",
-        type=_directory,
-        default=Path("model_repository"),
-        metavar="DIR",
-        help=f"the repository that the server reads, or a copy of it {_DEFAULT}",
-    )
-    add("--artifact", type=_file, metavar="FILE", help="the new version's file, if it is in no repository yet")
-    add("--dry-run", action="store_true", help="compare only")
+    add("--model-version", type=_count, required=True, metavar="N", help="Version to switch to")
+    about = "Network to roll out; may be repeated (default: all networks that have this version)"
+    add("--model", action="append", default=[], metavar="NAME", help=about)
+    about = f"Model repository that the server reads, or a copy of it {_DEFAULT}"
+    add("--repository", type=_directory, default=Path("model_repository"), metavar="DIR", help=about)
+    add("--artifact", type=_file, metavar="FILE", help="File of the new version, if it is not in the repository yet")
+    add("--dry-run", action="store_true", help="Compare only, and change nothing")
     _add_comparison(parser.add_argument_group("comparison").add_argument)
-    _add_server(parser.add_argument_group("server").add_argument)
+    _add_server(parser.add_argument_group("server and TLS").add_argument)
     return parser
 
 
 def _add_comparison(add: Callable[..., object]) -> None:
-    add("--images", type=_directory, metavar="DIR", help="images to compare on (default: example images)")
-    add("--calls", type=_count, default=100, metavar="N", help=f"images, and timed calls per version {_DEFAULT}")
-    add("--min-agreement", type=_share, default=0.99, help=f"least share of images with the same top-1 {_DEFAULT}")
-    add("--max-p99-ratio", type=_positive, default=1.3, help=f"largest p99, relative to the old p99 {_DEFAULT}")
+    about = "Images to compare on (default: crops of images that scikit-image and scikit-learn bundle)"
+    add("--images", type=_directory, metavar="DIR", help=about)
+    about = f"Number of images, and of timed calls per version {_DEFAULT}"
+    add("--calls", type=_count, default=100, metavar="N", help=about)
+    about = f"Required share of images with the same top-1 class, 0 to 1 {_DEFAULT}"
+    add("--min-agreement", type=_share, default=0.99, metavar="SHARE", help=about)
+    about = f"Largest p99 latency, as a multiple of the old version's {_DEFAULT}"
+    add("--max-p99-ratio", type=_positive, default=1.3, metavar="RATIO", help=about)
 
 
 def _add_server(add: Callable[..., object]) -> None:
     for field in dataclasses.fields(ClientConfig):
         if field.name in _CLIENT_OPTIONS:
-            about = f"{field.metadata['help']} [RESNET_{field.name.upper()}]"
-            add(f"--{field.name.replace('_', '-')}", type=field.metadata["parse"], metavar="…", help=about)
-    add("--load-timeout-s", type=_positive, default=300, help=f"longest time to load a version {_DEFAULT}")
+            metavar, text = _CLIENT_OPTIONS[field.name]
+            about = f"{text} [RESNET_{field.name.upper()}]"
+            add(f"--{field.name.replace('_', '-')}", type=field.metadata["parse"], metavar=metavar, help=about)
+    about = f"Longest time to load and warm up a version {_DEFAULT}"
+    add("--load-timeout-s", type=_positive, default=300, metavar="SECONDS", help=about)

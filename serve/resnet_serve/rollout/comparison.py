@@ -1,4 +1,4 @@
-"""Two versions of a network get the same images: what they answer, and how long they take."""
+"""Sends the same images to two versions of a network, and compares their answers and latencies."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def load_images(directory: Path | None, *, side: int, count: int) -> list[Pixels
 
     Args:
         directory: it is searched for images, with its subdirectories; None for crops of images that installed
-            packages ship.
+            packages bundle.
         side: length of each image's short side, in pixels. With the size that the network's preprocessing resizes
-            to, there is nothing left to resize, and the measured time is the network's.
-        count: how many; fewer if the directory has fewer.
+            to, no resizing is left, so that the network's time is measured.
+        count: number of images; fewer if the directory has fewer.
 
     Returns:
         uint8 arrays, shape (height, width, 3), RGB.
 
     Raises:
-        OSError: there are no images, or one cannot be read.
+        OSError: no images were found, or one cannot be read.
     """
     if directory is None:
         return _crops(side, count)
     paths = list(find(directory))
     if not paths:
         raise FileNotFoundError(f"{directory} contains no images")
-    # Spread over the whole directory, because each class often has a subdirectory.
+    # Spread over the whole directory, which often has a subdirectory per class.
     count = min(count, len(paths))
     chosen = [paths[index * len(paths) // count] for index in range(count)]
     return [np.asarray(ImageOps.cover(_open(path), (side, side))) for path in chosen]
@@ -56,7 +56,7 @@ def _crops(side: int, count: int) -> list[Pixels]:
     found = [_open(path) for path in example_images.everyday()]
     if not found:
         raise FileNotFoundError(
-            f"no example images are installed: name a directory with --images, or {example_images.INSTALL}"
+            f"the example images are not installed: name a directory with --images, or {example_images.INSTALL}"
         )
     chance = random.Random(_SEED)  # noqa: S311  # the same crops every time
     return [_crop(found[number % len(found)], side, chance) for number in range(count)]
@@ -85,22 +85,22 @@ def probabilities(
     version: int | None = None,
     encoded: bool = False,
 ) -> Probabilities:
-    """Classify images with a network, or with an ensemble that ends in one.
+    """Classify images with a network, or with an ensemble that uses one.
 
     Args:
         client: sends the requests.
         images: as from :func:`load_images`.
-        classes: how many classes the model has.
+        classes: number of the model's classes.
         model: its name.
         version: None for the one in service.
-        encoded: send encoded images, which ensembles take, not pixels.
+        encoded: whether to send encoded images, for ensembles, instead of pixels.
 
     Returns:
         float64 array, shape (images, classes).
 
     Raises:
         ResnetClientError: a request failed.
-        ResponseError: the model does not answer with probabilities of so many classes.
+        ResponseError: the answer is not a probability for each of the classes.
     """
     outcomes = client.classify_many(
         images,
@@ -116,15 +116,15 @@ def probabilities(
             raise outcome.error or ResponseError(f"{model} did not answer")
         found = {prediction.index: prediction.probability for prediction in outcome.result.predictions}
         if found.keys() != set(range(classes)):
-            raise ResponseError(f"{model} answers {len(found)} classes instead of {classes}")
+            raise ResponseError(f"{model} returns {len(found)} classes instead of {classes}")
         answer[:] = [found[index] for index in range(classes)]
         if classes > 1 and abs(answer.sum() - 1) > _SUM_TOLERANCE:
-            raise ResponseError(f"{model} answers probabilities that add up to {answer.sum():.3f} instead of 1")
+            raise ResponseError(f"{model} returns probabilities whose sum is {answer.sum():.3f} instead of 1")
     return answers
 
 
 def top_1(answers: Probabilities) -> npt.NDArray[np.intp]:
-    """Return the most probable class of each image; of a single class, whether it is probable."""
+    """Return the most probable class of each image; for a single class, whether its probability rounds to 1."""
     found: npt.NDArray[np.intp] = answers.argmax(axis=1) if answers.shape[1] > 1 else np.rint(answers[:, 0])
     return found
 
@@ -132,7 +132,7 @@ def top_1(answers: Probabilities) -> npt.NDArray[np.intp]:
 def latencies_s(
     client: Client, old: tuple[str, int], new: tuple[str, int], images: Sequence[Pixels]
 ) -> npt.NDArray[np.float64]:
-    """Time single calls of two models, (name, version) each, in turns: other load on the machine hits both.
+    """Time single calls of two models, (name, version) each, alternating, so that other load affects both.
 
     Returns:
         Seconds, float64 array, shape (2, images): old, new.
@@ -142,7 +142,7 @@ def latencies_s(
     """
     durations_s = np.zeros((2, len(images)))
     for number, image in enumerate(images):
-        # The second call of a pair finds warm caches, so each model is first half of the time.
+        # The second call of a pair benefits from warm caches, so each model is first half of the time.
         for which in (0, 1) if number % 2 else (1, 0):
             model, version = (old, new)[which]
             started_s = time.perf_counter()

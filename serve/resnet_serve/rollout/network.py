@@ -1,4 +1,4 @@
-"""A network that is rolled out: its configuration, and its version directories in the repository."""
+"""A network that is rolled out: its config, and its version directories in the repository."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Network:
     """A network and its versions; methods that access directories raise ``OSError``.
 
     Attributes:
-        config: the configuration it is served with.
-        directory: its directory in the repository, which may be missing here.
+        config: the config that it is served with.
+        directory: its directory in the repository, which may be missing on this machine.
         old: the version in service.
         new: the version that is to replace it.
-        files: the new version's, path in the directory to content; None if the version is loaded already.
+        files: of the new version, path in the directory to content; None if the version is loaded already.
     """
 
     config: dict[str, Any]
@@ -47,7 +47,7 @@ class Network:
 
     @property
     def classes(self) -> int:
-        """How many classes the network has."""
+        """Number of classes."""
         return next(int(output["dims"][0]) for output in self.config["output"] if output["name"] == PROBABILITIES)
 
     @property
@@ -57,20 +57,20 @@ class Network:
         return int(json.loads(preprocess_config["string_value"]).get("resize", _DEFAULT_SIDE))
 
     def serving(self, *versions: int) -> dict[str, Any]:
-        """Return the configuration with exactly these versions loaded."""
-        # Triton adds `runtime`; sent back, it would count as a change, and every version would be loaded again.
+        """Return the config that loads exactly these versions."""
+        # Triton adds the field `runtime`. If it were sent back, Triton would load every version again.
         kept = {key: value for key, value in self.config.items() if key != "runtime"}
         return {**kept, "version_policy": {"specific": {"versions": list(versions)}}}
 
     def copied(self, name: str, version: int) -> dict[str, Any]:
-        """Return the configuration of a copy under another name, which has no files but the version's."""
+        """Return the config of a copy under another name, which has only the files of one version."""
         config = copy.deepcopy(self.serving(version)) | {"name": name}
         for output in config["output"]:
             output.pop("label_filename", None)
         for group in config.get("instance_group", []):
-            # Triton turns KIND_AUTO into KIND_GPU, with which the backend would not fall back to the CPU.
+            # Triton changes KIND_AUTO to KIND_GPU, with which the backend would not fall back to the CPU.
             group["kind"] = group["kind"].replace("KIND_GPU", "KIND_AUTO")
-        # The comparison sends no larger batches.
+        # Only batches that the comparison sends.
         warmups = config.get("model_warmup", [])
         config["model_warmup"] = [warmup for warmup in warmups if int(warmup["batch_size"]) <= MAX_IN_FLIGHT]
         return config
@@ -98,10 +98,10 @@ class Network:
             return Path(temporary, str(self.new)).rename(self.directory / str(self.new))
 
     def set_aside(self, version: int) -> Path | None:
-        """Rename a version's directory, so that Triton does not load it; return the new path, None without one."""
+        """Rename a version's directory so that Triton does not load it; return the new path, None if it is missing."""
         if version not in self.versions():
             return None
-        # Not "2.refused": Triton reads the number in front of a name, and would look for a version 2.
+        # Not "2.refused": Triton reads the number at the start of a name, and would look for a version 2.
         numbered = (f"refused-{version}-{number}" for number in itertools.count(2))
         paths = (self.directory / name for name in itertools.chain([f"refused-{version}"], numbered))
         return (self.directory / str(version)).rename(next(path for path in paths if not path.exists()))

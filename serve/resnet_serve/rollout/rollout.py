@@ -1,4 +1,4 @@
-"""The rollout, step by step: load the new version as a copy, compare, switch or refuse; or go back."""
+"""The steps of a rollout: load the new version as a copy, compare it, then switch to it or refuse it; or go back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resnet_serve.rollout.comparison import Pixels, Probabilities, latencies_s, 
 from resnet_serve.rollout.network import PROBABILITIES, Network
 
 _CANDIDATE, _BASELINE = "_candidate", "_baseline"
-# The p99 of some hundred calls is nearly their maximum, which a single pause of the machine decides.
+# The p99 of a hundred calls is nearly their maximum, so a single pause of the machine changes it.
 _MEASUREMENTS = 3
 _VERIFIED_IMAGES = 16
 
@@ -27,10 +27,10 @@ class RolloutError(Exception):
 
 
 class RefusedError(Exception):
-    """The new version is not fit for service; the message says why."""
+    """The new version was refused; the message states why."""
 
 
-# Faults of a version: it cannot be loaded, or does not answer. If the server cannot be reached, that is another error.
+# Errors that are the version's fault. An unreachable server, for example, is not.
 _CANNOT_BE_LOADED = (RefusedError, LoadError)
 _NO_ANSWER = (RefusedError, RequestError, ResponseError, DeadlineExceededError)
 
@@ -51,13 +51,13 @@ class Rollout:
         self._control, self._client, self._options, self._report = control, client, options, report
 
     def run(self) -> bool:
-        """Carry it out.
+        """Run the rollout.
 
         Returns:
-            Whether the requested version is in service now, or after a dry run, would be.
+            Whether the requested version is in service; in a dry run, whether it passed the comparison.
 
         Raises:
-            RolloutError, ResnetClientError, OSError: it cannot be carried out; the old version stays in service.
+            RolloutError, ResnetClientError, OSError: the rollout failed; the old version stays in service.
         """
         networks = self._networks()
         switched: list[Network] = []
@@ -71,20 +71,20 @@ class Rollout:
                 self._switch(network, expected)
         except RefusedError as exc:
             self._report(str(exc))
-            # Versions of one number belong together, so no restart may serve the others, either.
+            # Versions with the same number belong together, so a restart must not serve the others, either.
             self._undo(switched, [] if self._options.dry_run else networks)
             return False
         except BaseException:
-            # Without --artifact, the version was in the repository before.
+            # Without --artifact, the version was in the repository before the rollout, and stays there.
             self._undo(switched, switched if self._options.artifact else [])
             raise
         for network in networks:
-            # Not earlier, because until here the higher version could have been needed again.
+            # At the end, because until here a failure would have needed the higher version again.
             self._set_aside(network, *(version for version in network.versions() if version > network.new))
         return True
 
     def _loaded(self) -> dict[str, list[int]]:
-        """Return the loaded versions of each model, ascending; a request that names no version gets the last."""
+        """Return the loaded versions of each model, ascending; a request without a version gets the last."""
         loaded: dict[str, list[int]] = {}
         for entry in self._control.index():
             if entry.state == "READY":
@@ -92,23 +92,25 @@ class Rollout:
         return {model: sorted(versions) for model, versions in sorted(loaded.items())}
 
     def _networks(self) -> list[Network]:
-        """List the networks in which something is to be done."""
+        """List the networks to roll out."""
         options, loaded = self._options, self._loaded()
         configs = {model: self._control.config(model) for model in loaded}
         served = [model for model, config in configs.items() if _is_network(config)]
         if unknown := [model for model in options.model if model not in served]:
-            raise RolloutError(f"{self._control.url} serves no network {unknown[0]}; it serves {', '.join(served)}")
+            raise RolloutError(
+                f"{self._control.url} does not serve a network {unknown[0]}; it serves {', '.join(served)}"
+            )
         found = {model: self._find(configs[model], loaded[model]) for model in options.model or served}
         networks = [network for network in found.values() if network is not None]
         missing = ", ".join(model for model, network in found.items() if network is None)
         if not networks or (options.model and missing):
             raise RolloutError(
-                f"{options.repository} has no version {options.model_version} of {missing or 'any network'}: "
+                f"version {options.model_version} of {missing or 'the networks'} is not in {options.repository}: "
                 f"run resnet-build --model-version {options.model_version}, or name its file with --artifact"
             )
         for network in networks:
             if network.old == network.new:
-                self._report(f"{network.name}: version {network.new} is in service already")
+                self._report(f"{network.name}: version {network.new} is already in service")
         return [network for network in networks if network.old != network.new]
 
     def _find(self, config: dict[str, Any], loaded: Sequence[int]) -> Network | None:
@@ -122,11 +124,14 @@ class Rollout:
             if not self._options.model and artifact.suffix != Path(network.filename).suffix:
                 return None
             if files is not None:
-                raise RolloutError(f"{network.directory / str(new)} exists: omit --artifact, or move it away")
+                raise RolloutError(
+                    f"{network.directory / str(new)} exists: omit --artifact, or move the directory away"
+                )
             files = {f"{new}/{network.filename}": artifact.read_bytes()}
         if higher := [version for version in network.versions() if version > max(new, network.old)]:
             raise RolloutError(
-                f"{network.directory} has version {higher[-1]}, which a restart serves: roll it out, or move it away"
+                f"{network.directory} has version {higher[-1]}, which a restart would serve: roll that version out, or "
+                "move its directory away"
             )
         return None if files is None else dataclasses.replace(network, files=files)
 
@@ -134,9 +139,9 @@ class Rollout:
         return load_images(self._options.images, side=network.image_side, count=self._options.calls)
 
     def _compare(self, network: Network) -> Probabilities:
-        """Return the new version's answers; unless it is loaded already, it has to be like the old version first."""
+        """Return the new version's answers; check its agreement and latency unless it is already loaded."""
         images, old, new = self._images(network), network.old, network.new
-        if network.files is None:  # it was in service before, so going back takes no longer than necessary
+        if network.files is None:  # it was in service before, so going back needs no comparison
             return probabilities(self._client, images[:_VERIFIED_IMAGES], network.classes, network.name, version=new)
         with contextlib.ExitStack() as copies:
             with _refuses(network, _CANNOT_BE_LOADED):
@@ -151,10 +156,10 @@ class Rollout:
                 self._check_agreement(old_answers, answers)
             baseline = network.name
             if files := network.read(old):
-                # In service it waits for other requests, too, and compared with that any candidate would seem fast.
+                # In service, the old version also waits for other requests; a copy makes the comparison fair.
                 baseline = copies.enter_context(self._copy(network, _BASELINE, old, files))
             else:
-                self._report(f"  version {old} has no file here: it is timed in service, among other requests")
+                self._report(f"  version {old} has no file here; it is timed in service, together with other requests")
             with _refuses(network, _NO_ANSWER):
                 self._check_latency((baseline, old), (candidate, new), images)
         return answers
@@ -162,7 +167,7 @@ class Rollout:
     @contextlib.contextmanager
     def _copy(self, network: Network, suffix: str, version: int, files: Mapping[str, bytes]) -> Iterator[str]:
         name = network.name + suffix
-        # An interrupted rollout may have left other files under this name, and Triton would keep them.
+        # Triton would keep files under this name from an interrupted rollout.
         self._control.unload(name)
         try:
             self._control.load(name, network.copied(name, version), files)
@@ -198,31 +203,31 @@ class Rollout:
             self._control.load(network.name, network.serving(*((old, new) if old < new else (new,))))
         if self._loaded().get(network.name, [0])[-1] != new:
             raise RolloutError(
-                f"the repository of {self._control.url} has no {network.name}/{new}: put it there, and repeat"
+                f"{network.name}/{new} is missing in the repository of {self._control.url}: copy it there, and repeat"
             )
         with _refuses(network, _NO_ANSWER):
             self._verify(network, expected)
-        kept = f"; version {old} stays loaded, to go back to" if old < new else ""
+        kept = f"; version {old} stays loaded for going back" if old < new else ""
         self._report(f"{network.name}: version {new} is in service{kept}")
 
     def _verify(self, network: Network, expected: Probabilities) -> None:
-        """Send requests that name no version; network and ensembles have to answer as the new version."""
+        """Send requests without a version; network and ensembles must answer as the new version."""
         images = self._images(network)[:_VERIFIED_IMAGES]
         ensembles = [model for model in self._loaded() if _takes_highest(self._control.config(model), network.name)]
         for model in (network.name, *ensembles):
             found = probabilities(self._client, images, network.classes, model, encoded=model != network.name)
             same = int(np.sum(top_1(found) == top_1(expected[: len(images)])))
-            # One may differ: the answers of quantized networks vary with the batch they are computed in.
+            # One image may differ, because answers of quantized networks vary with the batch.
             if same < self._options.min_agreement * len(images) - 1:
-                raise RefusedError(f"{model} does not answer as version {network.new} did in the comparison")
-            self._report(f"  {model} answers as version {network.new} on {same} of {len(images)} images")
+                raise RefusedError(f"after the switch, {model} does not give the answers of version {network.new}")
+            self._report(f"  {model}: same top-1 as version {network.new} on {same} of {len(images)} images")
 
     def _undo(self, switched: Sequence[Network], unwanted: Sequence[Network]) -> None:
-        """Load the old versions again, and set the unwanted ones aside."""
+        """Load the old versions again, and rename the directories of unwanted ones."""
         failures = []
         for network in switched:
             try:
-                # The server may still be busy with a load that took too long; this one comes after it.
+                # If the server is still busy with a load that took too long, it does this one afterwards.
                 self._control.load(network.name, network.serving(network.old))
             except ResnetClientError as exc:
                 failures.append(f"version {network.old} of {network.name} could not be loaded again ({exc})")
@@ -230,7 +235,7 @@ class Rollout:
             if network.new > network.old:
                 self._set_aside(network, network.new)
         if failures:
-            raise RolloutError(f"{'; '.join(failures)}: load it, or restart the server")
+            raise RolloutError(f"{'; '.join(failures)}: load that version, or restart the server")
         for network in unwanted:
             self._report(f"{network.name}: version {network.old} stays in service")
 
@@ -240,19 +245,19 @@ class Rollout:
                 path = network.set_aside(version)
             except OSError as exc:
                 self._report(
-                    f"  {network.directory / str(version)} could not be renamed, and a restart serves it: {exc}"
+                    f"  {network.directory / str(version)} could not be renamed, so a restart would serve it: {exc}"
                 )
                 continue
             if path:
                 self._report(
-                    f"  {path.with_name(str(version))} is now {path.name}, so that no restart serves it; "
+                    f"  renamed {path.with_name(str(version))} to {path.name}, so that a restart does not serve it; "
                     "rename it in other copies of the repository, too"
                 )
 
 
 @contextlib.contextmanager
 def _refuses(network: Network, faults: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Refuse the new version for its faults."""
+    """Refuse the new version if one of these errors occurs."""
     try:
         yield
     except faults as exc:
