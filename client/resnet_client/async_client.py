@@ -1,4 +1,4 @@
-"""The asyncio client: ``requests.py`` builds requests, ``responses.py`` reads responses, tasks of one event loop send."""
+"""The asyncio client: ``requests.py`` builds requests, ``responses.py`` reads responses, tasks of one loop send."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ _SECURE = (
 )
 _CLOSED_API = (
     "{url} refuses the request: {reason}; it requires the admin token: set admin_token, or RESNET_ADMIN_TOKEN (used "
-    "for the servers of RESNET_URL and for this machine). The client does not send it over plain HTTP to another machine"
+    "for the servers of RESNET_URL and for this machine). It is not sent over plain HTTP to another machine"
 )
 
 _WRONG_MODEL = (

@@ -17,7 +17,7 @@ BY_DEFAULT = (TUNED, LOCAL)
 """The config that ``resnet-serve`` uses by default: the first of these that a model of the repository has."""
 
 MADE_BY_BUILD = "# Rendered by resnet-build"
-"""The first line of each ``config.pbtxt`` of ``resnet-build``; other models are not changed."""
+"""The beginning of each ``config.pbtxt`` from ``resnet-build``; other models are not changed."""
 
 THREADS = {
     "onnxruntime": "intra_op_thread_count",

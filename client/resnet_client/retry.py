@@ -1,8 +1,8 @@
 """Decides whether a failed attempt is retried, and after which pause. No I/O.
 
-Classification has no side effects, so sending a request twice is safe. A request that did not reach a server is retried. A
-request that an overloaded server refused is retried only if ``retry_overload`` is set, and only within a budget: when
-a server refuses half of all requests, clients that retry everything double its load.
+Classification has no side effects, so sending a request twice is safe. A request that did not reach a server is
+retried. A request that an overloaded server refused is retried only if ``retry_overload`` is set, and only within a
+budget: when a server refuses half of all requests, clients that retry everything double its load.
 """
 
 from __future__ import annotations
