@@ -36,7 +36,7 @@ def write_run(run: Run, path: Path) -> None:
         tables=[
             (
                 "Stages",
-                "From every request. “failed” instead of a time: that percentile is a failed request. CPU: generator's.",
+                "From every request. “failed” instead of a time: that percentile is a failed request. CPU: generator.",
                 summary.stage_rows(run),
             ),
             (
