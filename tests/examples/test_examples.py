@@ -73,7 +73,7 @@ def test_the_notebook_runs(
         output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []) if cell.outputs
     )
     assert re.search(r"[12] of 3 right, 0 not answered", printed)
-    assert re.search(r"rocket\.png +class +1; said", printed)
+    assert re.search(r"rocket\.png +class +1; predicted", printed)
     assert any("image/png" in output.get("data", {}) for output in notebook.cells[-1].outputs)
 
 
