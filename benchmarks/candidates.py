@@ -65,7 +65,7 @@ class Ceiling:
 
 @dataclasses.dataclass(frozen=True)
 class Ours:
-    """This server with one ensemble and protocol."""
+    """The server of this project with one ensemble and protocol."""
 
     name: str
     network: str

@@ -52,7 +52,7 @@ class Server:
         return f"grpc://127.0.0.1:{self.port + 1}"
 
     def sender(self, protocol: str, model: str, images: Sequence[bytes] | Sequence[Pixels]) -> Sender:
-        """The sender of encoded images or pixels over ``grpc`` or ``http``, or of encoded images with the ``client``."""
+        """The sender of encoded images or pixels over ``grpc`` or ``http``, or of encoded images by ``client``."""
         if protocol == "client":
             return ClientSender(self.url, model, [bytes(image) for image in images])
         if protocol == "grpc":

@@ -209,7 +209,7 @@ class Options:
         """Validate the objectives and options that depend on each other.
 
         Raises:
-            UsageError: the message says what is expected.
+            UsageError: the message names what is expected.
         """
         if (self.rate is None) == (self.users is None):
             raise UsageError("expected either --rate RATE (open loop) or --users N (closed loop)")
