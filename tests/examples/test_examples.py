@@ -1,4 +1,4 @@
-"""Every example runs, and shows what it says."""
+"""Every example runs and prints its result."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_what_cannot_be_shown_is_told_in_a_sentence(
     """A server without a backbone, an index of nothing, and no index end in no traceback."""
     (tmp_path / "empty").mkdir()
     assert run_example("similar_images.py", "build", tmp_path / "empty", tmp_path / "images.index").returncode == 0
-    for name, arguments, code, told in (
+    for name, arguments, code, message in (
         ("feature_pyramid.py", (images["cat"],), 1, "resnet-build --backbone makes it"),
         ("similar_images.py", ("find", "images.index", images["cat"]), 1, "images.index holds no images: build it"),
         ("similar_images.py", ("find", "none.index", images["cat"]), 1, "No such file or directory: 'none.json'"),
     ):
         result = run_example(name, *arguments)
         assert result.returncode == code
-        assert told in result.stderr
+        assert message in result.stderr
         assert "Traceback" not in result.stderr
 
 

@@ -2,8 +2,8 @@
 
 cykooz-resizer takes a fifth of Pillow's time; it is optional, because Triton's container does not have it. Both round
 to 8 bits twice, but one resizes rows first and the other columns: a sixth of the values differ, by 1 of 255, and both
-are equally close to the exact result (docs/preprocessing.md). It is used for bilinear only: a bicubic filter overshoots,
-and the clipped values depend on the order.
+are equally close to the exact result (docs/preprocessing.md). It is used for bilinear only: a bicubic filter
+overshoots, and the clipped values depend on the order.
 """
 
 from __future__ import annotations
