@@ -57,7 +57,7 @@ def test_pixels_accepts_grey_and_alpha():
     assert np.array_equal(images.pixels(grey, PREPROCESSING), images.pixels(np.dstack([grey] * 3), PREPROCESSING))
 
 
-ARRAYS = r"\(height, width, 3\) RGB, \(height, width, 4\), .* \(height, width\) grey; .* of shape {}$"
+ARRAYS = r"\(height, width, 3\) RGB, \(height, width, 4\) .* \(height, width\) grey; .* of shape {}$"
 
 
 def closed_file():

@@ -34,14 +34,14 @@ def test_similar_images_are_found(example: Callable[..., str], images: dict[str,
     assert 0.8 < cosines[0] <= 1
 
 
-def test_what_cannot_be_shown_is_told_in_a_sentence(
+def test_examples_report_errors_in_one_line(
     run_example: Callable[..., subprocess.CompletedProcess[str]], images: dict[str, Path], tmp_path: Path
 ) -> None:
     """A server without a backbone, an index of nothing, and no index end in no traceback."""
     (tmp_path / "empty").mkdir()
     assert run_example("similar_images.py", "build", tmp_path / "empty", tmp_path / "images.index").returncode == 0
     for name, arguments, code, message in (
-        ("feature_pyramid.py", (images["cat"],), 1, "resnet-build --backbone makes it"),
+        ("feature_pyramid.py", (images["cat"],), 1, "build it with resnet-build --backbone"),
         ("similar_images.py", ("find", "images.index", images["cat"]), 1, "images.index holds no images: build it"),
         ("similar_images.py", ("find", "none.index", images["cat"]), 1, "No such file or directory: 'none.json'"),
     ):
