@@ -144,7 +144,7 @@ def _file(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as exc:
-        raise ImageError(f"{path}: no such file", source=path) from exc
+        raise ImageError(f"{path}: there is no such file", source=path) from exc
     except IsADirectoryError as exc:
         raise ImageError(f"{path}: this is a folder, not an image; pass the files in it", source=path) from exc
     except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
