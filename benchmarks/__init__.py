@@ -1,8 +1,8 @@
-"""What the server costs, compared with the ceiling of the machine and with what one would use instead.
+"""Benchmark the server against the ceiling of the machine and against other servers (peers).
 
 ``python -m benchmarks run`` measures and writes ``benchmarks/results/*.json``; ``python -m benchmarks.report``
 writes tables and charts of ``docs/performance.md`` from these. :mod:`benchmarks.gpu` and
-:mod:`benchmarks.preprocessing` repeat the numbers of the pages of these names.
+:mod:`benchmarks.preprocessing` measure the numbers of the pages of these names.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 
 BENCH_BIN = ROOT / ".venv-bench/bin"
-"""Programs of the peers' own environment."""
+"""Programs in the environment of the peers."""
 
 CORES = len(os.sched_getaffinity(0))

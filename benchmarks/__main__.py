@@ -16,16 +16,20 @@ def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("command", choices=("run", "sweep"))
-    parser.add_argument("--repository", type=Path, default=Path(".bench-repository"), help="with the variant int8")
+    parser.add_argument(
+        "--repository", type=Path, default=Path(".bench-repository"), help="Repository with the variant int8"
+    )
     parser.add_argument("--length", choices=tuple(measurements.LENGTHS), default="full")
     parser.add_argument(
         "--only",
         nargs="+",
         default=[],
         metavar="NAME",
-        help=f"sections of run ({', '.join(measurements.SECTIONS)}) or candidates of sweep",
+        help=f"Sections of run ({', '.join(measurements.SECTIONS)}) or candidates of sweep",
     )
-    parser.add_argument("--networks", nargs="+", default=["FP32", "INT8"], choices=tuple(NETWORKS), help="of sweep")
+    parser.add_argument(
+        "--networks", nargs="+", default=["FP32", "INT8"], choices=tuple(NETWORKS), help="Networks of sweep"
+    )
     args = parser.parse_args()
     repository = Repository(args.repository)
     length = measurements.LENGTHS[args.length]

@@ -1,4 +1,4 @@
-"""What is compared: the ceiling, our server through each ensemble and protocol, and the peers; measured in turns."""
+"""The candidates: the ceiling, this server with each ensemble and protocol, and the peers; measured in turns."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _AWAKE_S = 0.3
 
 
 class Candidate(Protocol):
-    """Something that classifies images."""
+    """A way to classify images."""
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """Name in tables."""
 
     @property
     def network(self) -> str:
-        """What it executes, by the name in :mod:`benchmarks.networks`."""
+        """Name of the network in :mod:`benchmarks.networks`."""
 
     def measure(self, callers: int, seconds: float) -> Record:
         """Measure ``throughput`` in images per second, ``p50_ms``, costs."""
@@ -42,7 +42,7 @@ class Candidate(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Ceiling:
-    """No server: one process, each time a fresh one."""
+    """The ceiling: a new process for each measurement, without a server."""
 
     network: str
     model: Path
@@ -51,7 +51,7 @@ class Ceiling:
     name: str = "ceiling"
 
     def measure(self, callers: int, seconds: float) -> Record:
-        """With one caller: images one after another; with more: as fast as it goes."""
+        """With one caller, classify images one after another; with more, as fast as possible."""
         chosen = dict(self.settings)
         if callers == 1:
             chosen |= {"threads": CORES, "batch": 1}
@@ -65,7 +65,7 @@ class Ceiling:
 
 @dataclasses.dataclass(frozen=True)
 class Ours:
-    """Our server through one ensemble and protocol."""
+    """The server of this project with one ensemble and protocol."""
 
     name: str
     network: str
@@ -73,7 +73,7 @@ class Ours:
     sender: Sender
 
     def measure(self, callers: int, seconds: float) -> Record:
-        """With costs by process and by Triton's statistics."""
+        """Measure, with costs by process and from Triton's statistics."""
         sample, costs = self.server.measure(self.sender, callers=callers, seconds=seconds)
         return {**metrics_of(sample), "server_ms": sum(costs.core_ms.values()), **dataclasses.asdict(costs)}
 
@@ -88,14 +88,14 @@ class Served:
     sender: Sender
 
     def measure(self, callers: int, seconds: float) -> Record:
-        """With the CPU time of all its processes."""
+        """Measure, with the CPU time of all processes."""
         spent_s: list[float] = []
 
         def look() -> None:
             spent_s.append(sum(processes.cpu_seconds(self.pid).values()))
 
         processes.resume(self.pid)
-        # If one of several workers were awake first, it would take all connections.
+        # Otherwise the first of several workers to resume would accept all connections.
         time.sleep(_AWAKE_S)
         sample = measure(self.sender, callers=callers, seconds=seconds, start=look, end=look)
         processes.pause(self.pid)
@@ -134,7 +134,9 @@ def check(
     expected, clear = repository.expected(jpegs)
     same = np.array([top1(response) for response in responses(sender)]) == expected
     if same[clear].mean() < _SAME_ENOUGH:
-        raise SystemExit(f"{name} is wrong: it gives the same class for {same[clear].mean():.0%} of the clear images")
+        raise SystemExit(
+            f"{name} is wrong: only {same[clear].mean():.0%} of the clear images have the class of eager PyTorch"
+        )
     return {
         "candidate": name,
         "images": len(jpegs),
@@ -146,7 +148,7 @@ def check(
 
 @contextlib.contextmanager
 def all_ready(repository: Repository, jpegs: list[bytes]) -> Iterator[tuple[list[Candidate], list[Record]]]:
-    """Start and check all candidates; peers are paused between their turns and use no core."""
+    """Start and check all candidates; peers are paused between their turns."""
     candidates: list[Candidate] = []
     checks: list[Record] = []
     with contextlib.ExitStack() as stack:

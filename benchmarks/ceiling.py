@@ -1,7 +1,7 @@
-"""The ceiling: the server's own decoder and the same network in one process, without any server.
+"""The ceiling: the server's decoder and the same network in one process, without a server.
 
-Run as a program it prints one line of JSON. Decoding and network overlap: decoders fill a short queue, from which
-runners take whole batches.
+As a program, it prints one line of JSON. Decoding and network overlap: decoders fill a short queue, from which runners
+take batches.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from benchmarks.networks import Pixels, Run, open_network
 
 _QUEUED_BATCHES = 2
 _POLL_S = 0.02
-# Executions of each runner that do not count: the first allocate memory.
+# Warm-up executions of each runner, which are not measured: the first ones allocate memory.
 _WARM = 2
 _DECODE_ROUNDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How the process uses its cores.
+    """The settings of the process.
 
     Attributes:
         batch: images per execution of the network.
@@ -93,10 +93,10 @@ class Pipeline:
         def keep_failure() -> None:
             try:
                 work(*arguments)
-            except Exception as exc:  # noqa: BLE001  # raised in the thread that waits
+            except Exception as exc:  # noqa: BLE001  # raised in the waiting thread
                 self._failures.append(exc)
 
-        # Those that wait for one that has failed must not keep the process.
+        # Threads that wait for a failed one must not keep the process alive.
         return threading.Thread(target=keep_failure, daemon=True)
 
     def _wait(self, condition: Callable[[], bool]) -> None:
@@ -158,7 +158,7 @@ def decode_ms(jpegs: list[bytes], preprocess_config: PreprocessConfig) -> float:
 
 
 def network_ms(name: str, model: Path, batch: int, seconds: float) -> dict[str, float]:
-    """Time per image of a network that has all cores: on the clock, and in core-milliseconds.
+    """Time per image of a network on all cores: wall time, and core-milliseconds.
 
     Threads do not spin between executions here, or waiting would count as work.
     """

@@ -1,4 +1,4 @@
-"""The load generator: callers that each send again as soon as they have their response, in one thread."""
+"""The load generator: a closed loop of callers in one thread."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Send = Callable[[int], Awaitable[bytes]]
 
 
 class Sender(Protocol):
-    """What sends images to a server."""
+    """Sends images to a server."""
 
     @property
     def image_count(self) -> int:
-        """How many different images there are to send; they are sent in turns."""
+        """Number of different images, which are sent in turns."""
 
     def connect(self) -> AbstractAsyncContextManager[Send]:
         """Connect a caller; ``await send(n)`` sends image ``n`` and returns the response's bytes."""
@@ -59,7 +59,7 @@ def measure(
     start: Callable[[], None] = lambda: None,
     end: Callable[[], None] = lambda: None,
 ) -> Sample:
-    """Call for some seconds.
+    """Measure for some seconds.
 
     Each caller is timed over whole requests of its own, and all go on until the last has its time: a response comes
     with the others of its batch, so that counting responses in a window would be wrong by up to a batch.
@@ -89,7 +89,7 @@ def responses(sender: Sender, first: int | None = None) -> list[bytes]:
 
 
 def wait_until_answered(sender: Sender, timeout_s: float = 60.0) -> None:
-    """Wait until a server answers a request: one that listens may still be loading.
+    """Wait until a server answers a request: while it loads, it may already listen.
 
     Raises:
         OSError: it did not in time.
@@ -137,7 +137,7 @@ class _Run:
         return Sample(self._callers, throughput, self._latencies, 1e3 * spent / window / throughput, window)
 
     async def _call(self, number: int) -> None:
-        """One caller: warm up, be measured, go on until all were measured."""
+        """One caller: warm up, measure, and continue until all callers are done."""
         async with self._sender.connect() as send:
             turn = number
             first = last = 0.0
@@ -150,7 +150,7 @@ class _Run:
                 if not self._begin.is_set() or last > self._deadline:
                     continue
                 if not first:
-                    first = answered  # the request that saw the beginning does not count
+                    first = answered  # the request in flight at the start is not measured
                     continue
                 last, count = answered, count + 1
                 self._latencies.append(answered - sent)

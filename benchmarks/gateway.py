@@ -1,4 +1,4 @@
-"""What the gateway costs next to gRPC: the same images to the same server, in turns, with 1 and with 16 callers.
+"""The cost of the gateway compared with gRPC: the same images to the same server, in turns, with 1 and 16 callers.
 
 python -m benchmarks.gateway model_repository
 """

@@ -1,8 +1,8 @@
-"""What docs/gpu.md measures: ONNX Runtime's settings on a GPU, and throughput with many requests in flight.
+"""The measurements of docs/gpu.md: ONNX Runtime's settings on a GPU, and throughput with many requests in flight.
 
 ``python -m benchmarks.gpu settings`` times the networks of a built repository without a server: images per second by
-batch size, and what a change of the batch size costs. ``python -m benchmarks.gpu callers MODEL…`` calls a running
-server in a closed loop over HTTP, from several processes: one is the limit long before a server on a GPU is.
+batch size, and the cost of changing the batch size. ``python -m benchmarks.gpu callers MODEL…`` calls a running
+server in a closed loop over HTTP, from several processes, because one cannot saturate a server on a GPU.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ON_GPU: dict[str, _Options] = {
     "exhaustive search, no TF32": {"use_tf32": "0"},
 }
 _NETWORKS = ("network_fp16", "network_onnx")
-# Alternated, so that each batch has another size than the one before.
+# Alternated, so that consecutive batches differ in size.
 _CHANGING = (5, 6)
 
 
@@ -73,7 +73,7 @@ def _settings(args: argparse.Namespace) -> Table:
             change_s = _median_s(session, _CHANGING, args.repeats) - _median_s(session, _CHANGING[:1], args.repeats)
             table.add_row(network, setting, *(f"{speed:.0f}" for speed in speeds), f"{1e3 * change_s:.1f}")
     if not table.row_count:
-        raise OSError(f"{args.repository} holds no ONNX network: run resnet-build first")
+        raise OSError(f"{args.repository} has no ONNX network: run resnet-build first")
     return table
 
 
@@ -140,18 +140,22 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    settings = commands.add_parser("settings", help="ONNX Runtime's settings, without a server")
+    settings = commands.add_parser("settings", help="Settings of ONNX Runtime, without a server")
     settings.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR")
-    settings.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="batch sizes")
-    settings.add_argument("--repeats", type=int, default=20, metavar="N", help="runs of each batch size (default: 20)")
-    settings.add_argument("--cpu", action="store_true", help="on the CPU instead, where settings make no difference")
-    callers = commands.add_parser("callers", help="a running server with many requests in flight")
-    callers.add_argument("models", nargs="+", help="ensembles get images, networks random pixels")
-    callers.add_argument("--port", type=int, default=8000, help="HTTP, on this machine (default: 8000)")
-    callers.add_argument("--images", type=Path, metavar="DIR", help="JPEGs; else crops of bundled images")
-    callers.add_argument("--callers", type=int, nargs="+", default=[1, 16, 64, 128], help="requests in flight")
-    callers.add_argument("--processes", type=int, default=6, help="at most, that the callers are divided among")
-    callers.add_argument("--seconds", type=float, default=2.5, help="of each measurement (default: 2.5)")
+    settings.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="Batch sizes")
+    settings.add_argument("--repeats", type=int, default=20, metavar="N", help="Runs of each batch size (default: 20)")
+    settings.add_argument("--cpu", action="store_true", help="Run on the CPU, where the settings have no effect")
+    callers = commands.add_parser("callers", help="Throughput of a running server with many requests in flight")
+    callers.add_argument("models", nargs="+", help="Models: ensembles get images, networks random pixels")
+    callers.add_argument("--port", type=int, default=8000, help="HTTP port on this machine (default: 8000)")
+    callers.add_argument(
+        "--images", type=Path, metavar="DIR", help="Folder with JPEGs (default: crops of bundled images)"
+    )
+    callers.add_argument("--callers", type=int, nargs="+", default=[1, 16, 64, 128], help="Requests in flight")
+    callers.add_argument(
+        "--processes", type=int, default=6, help="Most processes among which the callers are divided (default: 6)"
+    )
+    callers.add_argument("--seconds", type=float, default=2.5, help="Duration of each measurement (default: 2.5)")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What is sent: JPEGs that can be made again, from images that packages ship."""
+"""The images that are sent: reproducible JPEGs, made from images of installed packages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ASPECT = 4 / 3
 _SMALLEST_AREA = 0.4
 _QUALITY = 90
 _SEED = 20260101
-# Enlarged images are smooth, and decode too easily; real ones have the noise of their sensor.
+# Enlarged images are smooth and decode too fast; images of cameras have sensor noise.
 _NOISE_SIGMA = 3.0
 _NOISE_TILE = 512
 

@@ -1,4 +1,4 @@
-"""What is measured: the sections of ``run``, each the records of one file of results, and the sweep of settings."""
+"""The measurements: the sections of ``run``, each of which writes one file of results, and the sweep of settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CALLERS = (1, 4, 16, 64)
 _MEGAPIXELS = (0.1, 0.2, 0.5, 1, 2, 4, 8, 12, 24)
 _BATCHES = (1, 2, 4, 8, 16, 32)
 _SWEEP_CALLERS = 16
-# Settings whose throughput is that near count as equal, and the one with the shorter time for a single caller wins.
+# Settings within this share of throughput are equal; the one with the lower latency of a single caller is chosen.
 _EQUAL = 0.97
 _CEILINGS = tuple(
     ceiling.Settings(batch=batch, runners=runners, threads=CORES // runners, decoders=decoders, spin=spin)
@@ -32,7 +32,7 @@ _CEILINGS = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Length:
-    """How thorough a run is.
+    """The duration of a run.
 
     Attributes:
         rounds: turns of each candidate in the comparison.
@@ -56,7 +56,7 @@ def comparison(repository: Repository, length: Length) -> dict[str, Any]:
     records = []
     with candidates.all_ready(repository, jpegs) as (compared, checks):
         for turn in range(length.rounds):
-            # Another one begins each round, so that none always follows the same.
+            # Each round begins with another candidate, so that the order changes.
             order = compared[turn % len(compared) :] + compared[: turn % len(compared)]
             for candidate, callers in itertools.product(order, (16, 1)):
                 seconds = length.seconds if callers > 1 else length.seconds / 2
@@ -84,7 +84,7 @@ def callers(repository: Repository, length: Length) -> dict[str, Any]:
 
 
 def sizes(repository: Repository, length: Length) -> dict[str, Any]:
-    """How the cost of an image grows with its size, from 0.1 to 24 megapixels."""
+    """The cost of an image by its size, from 0.1 to 24 megapixels."""
     records = []
     with server.serve(repository.path) as served:
         for megapixels in _MEGAPIXELS:
@@ -99,7 +99,7 @@ def sizes(repository: Repository, length: Length) -> dict[str, Any]:
 
 
 def batches(repository: Repository, length: Length) -> dict[str, Any]:
-    """What an image costs in the network alone, by batch, and in the decoder alone."""
+    """The cost of an image in the network alone, by batch size, and in the decoder alone."""
     records = []
     for network in repository.networks:
         for batch in _BATCHES:
@@ -157,7 +157,7 @@ def _sweep_peer(peer: Peer, network: str, repository: Repository, jpegs: list[by
 
 
 def _printed(record: Record) -> Record:
-    """Print a record while the run goes on."""
+    """Print a record during the run."""
     shown = {key: f"{value:.1f}" for key, value in record.items() if isinstance(value, float)}
     where = " ".join(
         str(record[key])

@@ -43,12 +43,12 @@ NETWORKS = {
 
 
 def of_repository(repository: Path) -> dict[str, Network]:
-    """Those whose files are there."""
+    """The networks whose files exist."""
     return {name: network for name, network in NETWORKS.items() if network.file(repository).exists()}
 
 
 def name_of(served: str, engine: str) -> str:
-    """What a model of the server is called here.
+    """The name of a served model in the benchmark.
 
     Raises:
         KeyError: it is not compared.
@@ -57,7 +57,7 @@ def name_of(served: str, engine: str) -> str:
 
 
 def open_network(name: str, file: Path, threads: int, *, spin: bool) -> Run:
-    """Open a network with so many threads; ``spin`` is whether ONNX Runtime's idle ones wait in a loop."""
+    """Open a network with this number of threads; ``spin``: whether idle threads of ONNX Runtime spin."""
     engine = NETWORKS[name].engine
     return _openvino(name, file, threads) if engine == "openvino" else _onnx_runtime(file, threads, spin=spin)
 
@@ -84,13 +84,13 @@ def _openvino(name: str, file: Path, threads: int) -> Run:
         "INFERENCE_PRECISION_HINT": ov.Type.bf16 if name.startswith("BF16") else ov.Type.f32,
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        # Pinned, the threads of several networks would share the first core.
+        # With pinning, the threads of several networks would share the first core.
         "ENABLE_CPU_PINNING": False,
     }
     request = ov.Core().compile_model(file, "CPU", properties).create_infer_request()
 
     def run(pixels: Pixels) -> npt.NDArray[np.float32]:
-        # OpenVINO computes where the array lies and does not hold it: a name must.
+        # OpenVINO uses the memory of the array without a reference, so a variable must keep it alive.
         held = np.require(pixels, requirements=["C", "W"])
         request.set_tensor("PIXELS__0", ov.Tensor(held, shared_memory=True))
         request.infer()

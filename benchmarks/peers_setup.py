@@ -1,4 +1,4 @@
-"""How each peer is started and called, how its response is read, and which of its settings are tried."""
+"""How to start and call each peer, read its response, and which settings to try."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.senders import post, triton_post
 
 Settings = Mapping[str, int]
 
-# It refuses what it expects to take longer, and expects a long time after a pause.
+# BentoML refuses requests that it expects to take longer, and expects a long time after a pause.
 _BENTOML_LATENCY_MS = 10_000
 _BOUNDARY = "boundary-between-parts"
 # All cores for one network, or one core for each of several.
@@ -32,7 +32,7 @@ _BATCHING = (
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """A server that one could use instead.
+    """Another inference server.
 
     Attributes:
         name: as its documentation writes it.
@@ -60,7 +60,7 @@ class Peer:
         return [network for network in networks if network in mine]
 
     def command(self, port: int) -> list[str]:
-        """What starts it."""
+        """The command that starts it."""
         if self.name == "BentoML":
             service = f"benchmarks.peers.{self.module}:Classifier"
             return [str(BENCH_BIN / "bentoml"), "serve", service, "--host", "127.0.0.1", "--port", str(port)]
@@ -69,7 +69,7 @@ class Peer:
     def environment(
         self, settings: Settings, *, network: str, model: Path, resize: int, weights: str, port: int
     ) -> dict[str, str]:
-        """What it reads."""
+        """Its environment variables."""
         return {
             "BENCH_NETWORK": network,
             "BENCH_MODEL": str(model.resolve()),
@@ -78,10 +78,10 @@ class Peer:
             "BENCH_SETTINGS": json.dumps(dict(settings)),
             "BENCH_WEIGHTS": weights,
             "PYTHONPATH": str(ROOT),
-            # An access log costs time, and the others have none.
+            # An access log takes time, and the other servers have none.
             "BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false",
             "BENTOML_DO_NOT_TRACK": "True",
-            # Triton's Python backend, which PyTriton runs, loads the library of this very Python.
+            # Triton's Python backend, which PyTriton runs, loads the library of this Python.
             "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
         }
 

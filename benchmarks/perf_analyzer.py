@@ -1,7 +1,7 @@
-"""The load test next to NVIDIA's perf_analyzer: two generators that share no code should measure the same.
+"""Compare the load test with NVIDIA's perf_analyzer, an independent load generator.
 
 Both call the same server in turns: closed loop, over gRPC, the same concurrency and the same model. Run it as
-``python -m benchmarks.perf_analyzer PROGRAM``; docs/load-testing.md says where the program comes from.
+``python -m benchmarks.perf_analyzer PROGRAM``; docs/load-testing.md describes how to install the program.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write("\tours\tperf_analyzer\tours of theirs\n")
     for quantity in ("throughput", "p50_ms"):
         mine, other = ([getattr(turn, quantity) for turn in turns] for turns in (ours, theirs))
-        # Ratios of neighbouring turns: a machine that changes its speed from round to round does not count.
+        # Ratios of consecutive turns, so that changes in speed of the machine between rounds cancel out.
         ratios = Summary.of(one / two for one, two in zip(mine, other, strict=True))
         sys.stdout.write(f"{quantity}\t{Summary.of(mine).text()}\t{Summary.of(other).text()}\t{ratios.text(3)}\n")
     return 0
 
 
 def _prepare(args: argparse.Namespace, folder: Path) -> str:
-    """Write what both send; return the name of the model that gets the requests."""
+    """Write the requests of both; return the name of the model that gets them."""
     jpegs = images.standard()
     for number, jpeg in enumerate(jpegs):
         (folder / f"{number}.jpg").write_bytes(jpeg)
     sends_pixels = args.mix == "PixelsGrpc"
-    if sends_pixels:  # the time of a network does not depend on what is in them
+    if sends_pixels:  # a network's time does not depend on the values
         data = [_tensor("PIXELS__0", one.tobytes(), [*one.shape]) for one in images.random_pixels(8)]
     else:
         data = [_tensor("IMAGE", len(jpeg).to_bytes(4, "little") + jpeg, [1]) for jpeg in jpegs]
@@ -86,9 +86,9 @@ def _their_turn(args: argparse.Namespace, folder: Path, model: str, requests: in
     report = folder / "theirs.csv"
     command = [args.program, "-m", model, "-b", "1", "-i", "grpc", "-u", args.url.partition("://")[2]]
     command += ["--concurrency-range", str(args.users), "--input-data", folder / "data.json", "-f", report]
-    # As many requests as we had: of windows of time it leaves out what straddles their edges.
+    # As many requests as the load test had; time windows would exclude requests at their edges.
     command += ["--request-count", str(requests)]
-    # It reads the server's statistics, which need the admin token; gRPC wants a prefix to the header.
+    # perf_analyzer reads statistics, which require the admin token; the gRPC header has a prefix.
     if token := os.environ.get("RESNET_ADMIN_TOKEN"):
         command += ["-H", f"triton-grpc-protocol-admin-key:{token}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
@@ -99,13 +99,13 @@ def _their_turn(args: argparse.Namespace, folder: Path, model: str, requests: in
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.perf_analyzer", description=__doc__)
-    parser.add_argument("program", type=Path, help="perf_analyzer")
-    parser.add_argument("--url", default="grpc://localhost:8001", help="of the server (default: %(default)s)")
-    parser.add_argument("--model", default="resnet50", help="ensemble (default: %(default)s)")
-    parser.add_argument("--mix", choices=_MIXES, default=_MIXES[0], help="pixels or encoded images (default: pixels)")
-    parser.add_argument("--users", type=int, default=1, help="concurrent requests (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=10, help="turns of each (default: %(default)s)")
-    parser.add_argument("--turn-s", type=float, default=5.0, help="seconds of a turn (default: %(default)s)")
+    parser.add_argument("program", type=Path, help="Path of perf_analyzer")
+    parser.add_argument("--url", default="grpc://localhost:8001", help="Server URL (default: %(default)s)")
+    parser.add_argument("--model", default="resnet50", help="Ensemble (default: %(default)s)")
+    parser.add_argument("--mix", choices=_MIXES, default=_MIXES[0], help="Pixels or encoded images (default: pixels)")
+    parser.add_argument("--users", type=int, default=1, help="Concurrent requests (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="Turns of each (default: %(default)s)")
+    parser.add_argument("--turn-s", type=float, default=5.0, help="Duration of a turn (default: %(default)s)")
     return parser
 
 

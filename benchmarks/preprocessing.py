@@ -1,4 +1,4 @@
-"""What preprocessing costs on one core, and how near its pixels are to torchvision's.
+"""The cost of preprocessing on one core, and the difference of its pixels from torchvision's.
 
 ``python -m benchmarks.preprocessing speed`` times it by size and format of the image, alternating with decoding the
 whole image; ``agreement`` compares the network's top-1 for its pixels and for torchvision's.
@@ -26,7 +26,7 @@ _SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "imagenet-sample"
 # By megapixels.
 _SIZES = {"0.2": (500, 375), "1": (1_152, 864), "3": (2_048, 1_536), "12": (4_000, 3_000), "24": (6_000, 4_000)}
 _FORMS = ("baseline", "progressive")
-# What a sensor adds to every pixel, standard deviation of 255; enlarged images have none left, and decode too easily.
+# Sensor noise, standard deviation of 255; enlarged images have none and decode too fast.
 _GRAIN = 3.0
 
 
@@ -45,7 +45,7 @@ def torchvision(encoded: bytes, preprocess_config: PreprocessConfig) -> Pixels:
 
 
 def enlarged(paths: list[Path], size: tuple[int, int], form: str) -> list[bytes]:
-    """Each image as a JPEG of this size, with a sensor's grain."""
+    """Each image as a JPEG of this size, with sensor noise."""
     grain = np.random.default_rng(0).normal(0, _GRAIN, (size[1], size[0], 1)).round().astype(np.int16)
     found = []
     for path in paths:
@@ -81,7 +81,7 @@ def speed(paths: list[Path], preprocess_config: PreprocessConfig, sizes: list[st
 
 
 def agreement(paths: list[Path], preprocess_config: PreprocessConfig, sizes: list[str], network: Path) -> None:
-    """Print how often the network's top-1 is that for torchvision's pixels, and how far pixels differ."""
+    """Print the share of images with the same top-1 as for torchvision's pixels, and the difference of pixels."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
@@ -105,12 +105,12 @@ def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("speed", "agreement"))
-    parser.add_argument("--images", type=Path, default=_SAMPLE, metavar="DIR", help="folder with JPEGs")
-    parser.add_argument("--every", type=int, default=20, metavar="N", help="take every Nth image (default: 20)")
-    parser.add_argument("--resize", type=int, default=232, help="short side before the crop (default: 232)")
-    parser.add_argument("--rounds", type=int, default=5, help="for speed (default: 5)")
-    parser.add_argument("--size", choices=_SIZES, nargs="+", default=list(_SIZES), help="megapixels (default: all)")
-    parser.add_argument("--network", type=Path, help="for agreement: an ONNX artifact of the build")
+    parser.add_argument("--images", type=Path, default=_SAMPLE, metavar="DIR", help="Folder with JPEGs")
+    parser.add_argument("--every", type=int, default=20, metavar="N", help="Use every Nth image (default: 20)")
+    parser.add_argument("--resize", type=int, default=232, help="Short side before the crop (default: 232)")
+    parser.add_argument("--rounds", type=int, default=5, help="Rounds of speed (default: 5)")
+    parser.add_argument("--size", choices=_SIZES, nargs="+", default=list(_SIZES), help="Megapixels (default: all)")
+    parser.add_argument("--network", type=Path, help="ONNX network for agreement")
     args = parser.parse_args()
     if args.command == "agreement" and args.network is None:
         parser.error("agreement needs --network")

@@ -1,4 +1,4 @@
-"""Servers as processes: started on a free port, ready when they answer, gone with all their children after."""
+"""Run servers as processes on free ports, and end them with all their child processes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _PORT_ATTEMPTS = 100
 
 @contextlib.contextmanager
 def serve(command: Sequence[str], environment: Mapping[str, str], port: int) -> Iterator[int]:
-    """Run a server until the block ends; gives its process id once something listens on the port.
+    """Run a server during the block; yields its process id once it listens on the port.
 
     Raises:
-        SystemExit: it ends, or is not ready in time; the message has the end of its log.
+        SystemExit: it exits, or is not ready in time; the message has the end of its log.
     """
     with tempfile.NamedTemporaryFile(prefix="benchmark-", suffix=".log") as log:
         process = subprocess.Popen(
@@ -64,7 +64,7 @@ def free_port(consecutive: int = 1) -> int:
 
 
 def cpu_seconds(pid: int) -> dict[str, float]:
-    """CPU time so far of a process and all below it, in seconds, by command line."""
+    """CPU time of a process and its descendants, in seconds, by command line."""
     spent: dict[str, float] = {}
     for process in _family(pid):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -75,21 +75,21 @@ def cpu_seconds(pid: int) -> dict[str, float]:
 
 
 def pause(pid: int) -> None:
-    """Halt a process and all below it, the first one first: some servers poll without requests."""
+    """Pause a process and its descendants, parents first: some servers poll without requests."""
     for process in _family(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.suspend()
 
 
 def resume(pid: int) -> None:
-    """Let them go on, the first one last, so that it finds its children answering."""
+    """Resume them, parents last, so that their children answer."""
     for process in reversed(_family(pid)):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.resume()
 
 
 def memory_mib(pid: int) -> float:
-    """Memory of a process and all below it in MiB; what several share counts once in proportion (PSS)."""
+    """Memory of a process and its descendants in MiB; shared memory is counted proportionally (PSS)."""
     total = 0
     for process in _family(pid):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -98,7 +98,7 @@ def memory_mib(pid: int) -> float:
 
 
 def _family(pid: int) -> list[psutil.Process]:
-    """The process, all below it, and all of its session, older ones first: some outlive those who started them."""
+    """The process, its descendants and its session, older ones first: some outlive their parents."""
     found: set[psutil.Process] = set()
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
@@ -125,7 +125,7 @@ def _tail(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the process, then whatever of its family it has left."""
+    """End the process, then its remaining descendants."""
     resume(process.pid)
     family = _family(process.pid)
     with contextlib.suppress(ProcessLookupError):

@@ -1,6 +1,6 @@
-"""Writes tables and charts of docs/performance.md again: ``.venv-bench/bin/python -m benchmarks.report``.
+"""Write the tables and charts of docs/performance.md: ``.venv-bench/bin/python -m benchmarks.report``.
 
-That environment has matplotlib.
+This environment has matplotlib.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks import ROOT
 from benchmarks.results import Comparison, read
 from benchmarks.tables import TABLES
 
-# Text stays text, and two runs over the same results give the same file.
+# Keep text as text, and make the files reproducible.
 mpl.rcParams.update(
     {
         "svg.fonttype": "none",
@@ -33,7 +33,7 @@ mpl.rcParams.update(
     }
 )
 
-# What a chart shows, by the place that it stands in, above the table.
+# Titles of charts by their place in the page.
 _TITLES = {
     "comparison": "Throughput with 16 callers",
     "callers": "Throughput and latency by callers",
@@ -54,7 +54,7 @@ def draw(folder: Path) -> list[Path]:
         path = folder / f"{name}.svg"
         figure.savefig(path, bbox_inches="tight", metadata={"Date": None, "Creator": None})
         plt.close(figure)
-        # Matplotlib ends lines with blanks.
+        # Matplotlib writes trailing spaces.
         lines = path.read_text(encoding="utf-8").splitlines()
         path.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
         drawn.append(path)
@@ -157,7 +157,7 @@ def _logarithmic(axis: Axes, ticks: list[int]) -> None:
 
 
 def main() -> int:
-    """Replace what stands between the markers, ``<!-- NAME -->`` and ``<!-- end -->``."""
+    """Replace the text between the markers ``<!-- NAME -->`` and ``<!-- end -->``."""
     page = DOCS / "performance.md"
     text = page.read_text(encoding="utf-8")
     for name, make in TABLES.items():

@@ -1,4 +1,4 @@
-"""The model repository that is served, read once."""
+"""The model repository of the benchmark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from benchmarks.networks import NETWORKS, Network, name_of, of_repository
 
-# Below it either class is right: the network itself hardly prefers one.
+# Below it, rounding may change the order of the first two classes.
 CLEAR_LEAD = 0.1
 
 
@@ -31,7 +31,7 @@ class Repository:
 
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:
-        """What it was built from."""
+        """The manifest of the build."""
         entry: dict[str, Any] = manifest.read(self.path)["versions"]["1"]["inputs"]
         return entry
 
@@ -42,7 +42,7 @@ class Repository:
 
     @property
     def preprocess_config(self) -> PreprocessConfig:
-        """How images are prepared."""
+        """The preprocessing config."""
         return PreprocessConfig(**self.inputs["preprocessing"])
 
     def model(self, network: str) -> Path:
@@ -51,11 +51,11 @@ class Repository:
 
     @property
     def networks(self) -> dict[str, Network]:
-        """Those of its networks that are compared."""
+        """The networks that are compared."""
         return of_repository(self.path)
 
     def ensembles(self) -> dict[str, str]:
-        """Each ensemble that is compared, and the name of its network here; of two with the same, the first."""
+        """Each ensemble that is compared, and its network; of two with the same network, the first."""
         configs = {}
         for model, path in config_files(self.path, default_name(self.path)).items():
             configs[model] = text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())

@@ -1,4 +1,4 @@
-"""The files that the benchmark leaves: what was measured, and the settings that were best.
+"""The files of the benchmark: results, and the best settings.
 
 ``python -m benchmarks run`` and ``sweep`` write ``results/*.json``; ``python -m benchmarks.report`` reads them.
 """
@@ -26,7 +26,7 @@ Record = dict[str, Any]
 
 _TOOLS = ("onnxruntime", "numpy", "pillow", "torch", "nvidia-pytriton")
 _PEERS = ("litserve", "bentoml", "mosec", "fastapi", "nvidia-pytriton", "onnxruntime", "pillow", "torch")
-# What is worth knowing of a processor here.
+# CPU features that affect the results.
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
@@ -42,11 +42,11 @@ def read(section: str) -> dict[str, Any]:
     """One file of results.
 
     Raises:
-        SystemExit: that was not measured yet.
+        SystemExit: the section was not measured yet.
     """
     path = RESULTS / f"{section}.json"
     if not path.exists():
-        raise SystemExit(f"there is no {path}: python -m benchmarks run --only {section}")
+        raise SystemExit(f"{path} does not exist: run python -m benchmarks run --only {section}")
     return _load(path)
 
 
@@ -57,20 +57,20 @@ def swept() -> list[Record]:
 
 
 def best_settings(candidate: str, network: str) -> dict[str, Any]:
-    """What was best for a peer, or for the ceiling; for a network that was not tried, what was best for INT8.
+    """The best settings of a peer or the ceiling; for a network that was not tried, those of INT8.
 
     Raises:
-        SystemExit: it was never looked for.
+        SystemExit: there are no settings.
     """
     try:
         found: dict[str, Any] = _load(SETTINGS)[candidate].get(network) or _load(SETTINGS)[candidate]["INT8"]
     except KeyError:
-        raise SystemExit(f"no settings are known for {candidate}, {network}: python -m benchmarks sweep") from None
+        raise SystemExit(f"no settings for {candidate}, {network}: run python -m benchmarks sweep") from None
     return found
 
 
 def keep_settings(candidate: str, network: str, settings: dict[str, Any]) -> None:
-    """Record in ``settings.json`` what was found best."""
+    """Write the best settings to ``settings.json``."""
     known = _load(SETTINGS)
     known.setdefault(candidate, {})[network] = settings
     SETTINGS.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -107,7 +107,7 @@ def _output(*command: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A median with the range of what was measured."""
+    """A median with the range of the values."""
 
     median: float
     low: float
@@ -138,7 +138,7 @@ class Comparison:
         return list(dict.fromkeys(record["network"] for record in self.records))
 
     def candidates(self, network: str) -> list[str]:
-        """What serves a network, the fastest first, the ceiling before all."""
+        """The candidates of a network, the ceiling first, then by throughput."""
         names = {record["candidate"] for record in self.records if record["network"] == network}
 
         def order(name: str) -> tuple[bool, float]:
@@ -159,22 +159,22 @@ class Comparison:
         return Summary.of(record[key] for record in self.rounds(candidate, network, callers))
 
     def ratio(self, ours: tuple[str, str], theirs: Iterable[tuple[str, str]], callers: int, key: str) -> Summary:
-        """Ours divided by the best of theirs, in each round; candidates are given with their network."""
+        """Ratio of this server to the best of the others, in each round; candidates are given with their network."""
         best: Callable[[Iterable[float]], float] = max if key == "throughput" else min
         others = [self.rounds(name, network, callers) for name, network in theirs]
         rounds = self.rounds(*ours, callers)
         return Summary.of(mine[key] / best(other[turn][key] for other in others) for turn, mine in enumerate(rounds))
 
     def ensemble(self, network: str) -> str:
-        """Our ensemble with this network; empty if there is none."""
+        """The ensemble of this server with this network; empty if there is none."""
         return next((name.split(",")[0] for name in self.candidates(network) if name.startswith("resnet50")), "")
 
     def network_of(self, ensemble: str) -> str:
-        """The network of our ensemble."""
+        """The network of an ensemble."""
         return next(str(record["network"]) for record in self.records if record["candidate"].startswith(f"{ensemble},"))
 
     def peers(self, network: str) -> list[tuple[str, str]]:
-        """All but the ceiling and ours."""
+        """The peers: all except the ceiling and this server."""
         return [
             (name, network)
             for name in self.candidates(network)

@@ -1,6 +1,6 @@
-"""What sends an image to a server: any server over HTTP, Triton over gRPC, or the project's own client.
+"""Send images: to any server over HTTP, to Triton over gRPC, or with the client of this project.
 
-Requests for HTTP and gRPC are complete before the clock starts.
+Requests for HTTP and gRPC are built before the measurement.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Prepared:
 
     @property
     def image_count(self) -> int:
-        """How many images there are."""
+        """Number of images."""
         return len(self.requests)
 
 
@@ -65,7 +65,7 @@ async def _response(reader: asyncio.StreamReader) -> bytes:
         raise OSError(f"a response without a length: {head!r}")
     body = await reader.readexactly(int(rest.partition(b"\r\n")[0]))
     if status != _OK:
-        raise OSError(f"the server answered {status.decode()}: {body[:300]!r}")
+        raise OSError(f"the server returned {status.decode()}: {body[:300]!r}")
     return body
 
 
@@ -75,7 +75,7 @@ class GrpcSender(_Prepared):
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[Send]:
         """Open a channel."""
-        # Without a pool of its own, channels to one address share a connection.
+        # Without a local pool, channels to one address share a connection.
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options) as channel:
             infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
@@ -84,14 +84,14 @@ class GrpcSender(_Prepared):
                 try:
                     return bytes(await infer(self.requests[number]))
                 except grpc.RpcError as exc:
-                    raise OSError(f"the server refused: {exc}") from exc
+                    raise OSError(f"the server refused the request: {exc}") from exc
 
             yield send
 
 
 @dataclasses.dataclass(frozen=True)
 class ClientSender:
-    """Calls the project's client as a program would; responses are the index of the likeliest class."""
+    """Calls the client of this project; responses are the index of the most probable class."""
 
     url: str
     model: str
@@ -99,7 +99,7 @@ class ClientSender:
 
     @property
     def image_count(self) -> int:
-        """How many images there are."""
+        """Number of images."""
         return len(self.jpegs)
 
     @contextlib.asynccontextmanager
@@ -129,7 +129,7 @@ def triton_post(path: str, tensor: Any, outputs: Sequence[Any]) -> bytes:
 
 
 def over_http(model: str, image: bytes | npt.NDArray[np.uint8]) -> bytes:
-    """A complete HTTP request to Triton for the five likeliest classes of an encoded image, or of pixels."""
+    """A complete HTTP request to Triton for the five most probable classes of an encoded image, or of pixels."""
     name, datatype, array = _tensor(image)
     tensor = tritonclient.http.InferInput(name, array.shape, datatype)
     tensor.set_data_from_numpy(array)
@@ -138,7 +138,7 @@ def over_http(model: str, image: bytes | npt.NDArray[np.uint8]) -> bytes:
 
 
 def over_grpc(model: str, image: bytes | npt.NDArray[np.uint8]) -> bytes:
-    """A serialised ``ModelInferRequest`` for the five likeliest classes of an encoded image, or of pixels."""
+    """A serialised ``ModelInferRequest`` for the five most probable classes of an encoded image, or of pixels."""
     name, datatype, array = _tensor(image)
     request = tritonclient.grpc.service_pb2.ModelInferRequest(model_name=model)
     request.inputs.add(name=name, datatype=datatype, shape=array.shape)
@@ -151,12 +151,12 @@ def over_grpc(model: str, image: bytes | npt.NDArray[np.uint8]) -> bytes:
 
 
 def top1_of_http(response: bytes) -> int:
-    """The likeliest class in Triton's response over HTTP."""
+    """The most probable class in Triton's response over HTTP."""
     return _index(json.loads(response)["outputs"][0]["data"][0])
 
 
 def top1_of_grpc(response: bytes) -> int:
-    """The likeliest class in Triton's response over gRPC."""
+    """The most probable class in Triton's response over gRPC."""
     content = tritonclient.grpc.service_pb2.ModelInferResponse.FromString(response).raw_output_contents[0]
     return _index(utils.deserialize_bytes_tensor(content)[0].decode())
 

@@ -1,4 +1,4 @@
-"""The project's own server: started as its users start it, measured by process and by Triton's statistics."""
+"""The server of this project: started by resnet-serve, measured by process and with Triton's statistics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROTOCOLS = ("grpc", "http")
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Where the time of an image went.
+    """The time of an image by process and model.
 
     Attributes:
         core_ms: CPU time per image in core-milliseconds, by process: ``triton``, ``preprocess``, the network's name,
@@ -40,7 +40,7 @@ class Costs:
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """A running server of ours."""
+    """A running server of this project."""
 
     pid: int
     port: int
@@ -52,7 +52,7 @@ class Server:
         return f"grpc://127.0.0.1:{self.port + 1}"
 
     def sender(self, protocol: str, model: str, images: Sequence[bytes] | Sequence[Pixels]) -> Sender:
-        """What sends encoded images or pixels over ``grpc`` or ``http``, or encoded images by our ``client``."""
+        """The sender of encoded images or pixels over ``grpc`` or ``http``, or of encoded images by ``client``."""
         if protocol == "client":
             return ClientSender(self.url, model, [bytes(image) for image in images])
         if protocol == "grpc":
@@ -60,7 +60,7 @@ class Server:
         return HttpSender(self.port, [over_http(model, image) for image in images])
 
     def measure(self, sender: Sender, *, callers: int, seconds: float) -> tuple[Sample, Costs]:
-        """Call it, and measure where the time goes meanwhile."""
+        """Send requests, and measure the time of each process and model."""
         cpu_s: list[dict[str, float]] = []
         statistics: list[tuple[ModelStatistics, ...]] = []
 
@@ -98,7 +98,7 @@ def serve(repository: Path) -> Iterator[Server]:
 
 
 def _process(command: str) -> str:
-    """Which part a process belongs to, by its command line."""
+    """The part of the server to which a process belongs, by its command line."""
     if "python_backend_stub" in command:
         parts = Path(command.split()[1]).parts
         return next((part for part in parts if part.startswith(("network_", "preprocess"))), "other stubs")

@@ -1,4 +1,4 @@
-"""The tables, in Markdown."""
+"""The Markdown tables of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    """What it was measured on, in a message."""
+    """The machine and versions, in a message."""
     found = read("comparison")["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     return (
@@ -65,19 +65,19 @@ def comparison() -> str:
 
 
 def shows() -> str:
-    """The ratios that are promised."""
+    """The aims and their ratios."""
     found = Comparison()
     fp32 = found.peers("FP32")
     floats, int8 = (found.network_of(f"resnet50_{variant}") for variant in ("fp32", "int8"))
     rows = []
     for network in filter(found.ensemble, found.networks()):
         floor = 0.95 if network.startswith("FP32") else 0.90
-        # Of the same engine without a server; of ONNX Runtime, too, where it executes the same file.
+        # Of the ceiling with the same engine, and with ONNX Runtime if it executes the same file.
         for limit in dict.fromkeys((network, network.removesuffix(SECOND_ENGINE))):
             if found.rounds("ceiling", limit, 16):
                 what = f"{network}: throughput, of the ceiling" + (f" with {limit}" if limit != network else "")
                 rows.append(_show(found, what, network, [("ceiling", limit)], floor))
-    # The same file elsewhere: in ONNX Runtime, and in the engine that we serve it with.
+    # Peers with the same file: in ONNX Runtime, and in this server's engine.
     for ours, theirs in dict.fromkeys(
         (("FP32", "FP32"), (floats, "FP32"), (floats, floats), (int8, "INT8"), (int8, int8))
     ):
@@ -95,7 +95,7 @@ def shows() -> str:
 
 
 def checks() -> str:
-    """How often each candidate's class is that of eager PyTorch."""
+    """Share of images for which each candidate's class is that of eager PyTorch."""
     rows = [
         [
             _named(check["candidate"]),
@@ -122,7 +122,7 @@ def settings() -> str:
 
 
 def costs() -> str:
-    """Where the core-milliseconds of an image go in our server, with 16 callers and with one."""
+    """The core-milliseconds of an image by process of this server, with 16 callers and with one."""
     found = Comparison()
     alone = read("batches")
     network_alone = {
@@ -135,7 +135,7 @@ def costs() -> str:
             if not records:
                 continue
             cost = _mean_costs(records)
-            # The others idle.
+            # Other processes are idle.
             stub = max((name for name in cost if name.startswith("network_")), key=lambda name: cost[name])
             rows.append(
                 [

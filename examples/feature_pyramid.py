@@ -1,9 +1,9 @@
-"""The backbone's maps in torchvision's feature pyramid, as detectors begin.
+"""Compute feature maps on the server and pass them to torchvision's feature pyramid, as detectors do.
 
     resnet-build --backbone
     python feature_pyramid.py cat.jpg
 
-The server computes C2 to C5; the pyramid, which is what you train, runs here.
+The server computes C2 to C5; the pyramid, which you train, runs in this program.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 
 def show(image: str) -> None:
-    """Ask for the maps, build the pyramid, print its shapes."""
+    """Request the feature maps, compute the pyramid, print its shapes."""
     with Client() as client:
         maps = client.feature_maps(image)
     tensors = OrderedDict((name, torch.from_numpy(array).float()[None]) for name, array in maps.items())
@@ -30,13 +30,13 @@ def show(image: str) -> None:
 
 
 def main() -> None:
-    """Show the pyramid of an image, or say why there is none."""
+    """Print the pyramid of an image, or the error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image")
     try:
         show(parser.parse_args().image)
     except ModelNotFoundError as exc:
-        sys.exit(f"{exc}; resnet-build --backbone makes it")
+        sys.exit(f"{exc}; build it with resnet-build --backbone")
     except ResnetClientError as exc:
         sys.exit(str(exc))
 

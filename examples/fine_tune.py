@@ -1,8 +1,8 @@
-"""Ten classes of your own: train a new head on features that the server computes, then serve the whole network.
+"""Train a classifier for your own classes on features that the server computes, then serve the whole network.
 
-``images/`` has a folder for each class. The features come from a running server: only the last layer is trained, on
-vectors of 2048 numbers, which takes seconds and no GPU. It is then put into the network that made the features, and
-written as a state dict that ``resnet-build`` serves:
+``images/`` has one folder per class. A running server computes the features, so only the last layer is trained, which
+takes seconds without a GPU. The program then replaces the last layer of the network and writes a state dict for
+``resnet-build``:
 
     python fine_tune.py images/ --weights keras-v1 --out mine.safetensors
     resnet-build --weights mine.safetensors --arch v1 --resize 256 --labels mine.txt --repository mine
@@ -35,7 +35,7 @@ def features_of(folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
 
 
 def train(features: torch.Tensor, classes: torch.Tensor, count: int) -> nn.Linear:
-    """Fit a linear layer; on so few numbers all images are one batch."""
+    """Fit a linear layer, with all images in one batch."""
     torch.manual_seed(1)
     head = nn.Linear(features.shape[1], count)
     optimiser = torch.optim.AdamW(head.parameters(), lr=1e-2, weight_decay=1e-2)
@@ -49,17 +49,19 @@ def train(features: torch.Tensor, classes: torch.Tensor, count: int) -> nn.Linea
 def main() -> None:
     """Train, evaluate, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="a folder for each class")
-    parser.add_argument("--weights", default="imagenet-v2", help="what the server was built with")
-    parser.add_argument("--out", type=Path, default=Path("mine.safetensors"), help="state dict; labels go beside it")
+    parser.add_argument("folder", type=Path, help="Folder with one subfolder per class")
+    parser.add_argument("--weights", default="imagenet-v2", help="Weights of the server")
+    parser.add_argument(
+        "--out", type=Path, default=Path("mine.safetensors"), help="State dict to write; labels are written next to it"
+    )
     options = parser.parse_args()
     features, classes, names = features_of(options.folder)
     held_out = torch.arange(len(classes)) % HELD_OUT == 0
     head = train(features[~held_out], classes[~held_out], len(names))
     right = (head(features[held_out]).argmax(1) == classes[held_out]).float().mean()
     print(
-        f"{len(names)} classes, {int((~held_out).sum())} images learnt, {right:.0%} of {int(held_out.sum())} others "
-        "right"
+        f"{len(names)} classes, {int((~held_out).sum())} training images, accuracy {right:.0%} on "
+        f"{int(held_out.sum())} held-out images"
     )
     found = load(options.weights, cache=default_cache(), file_options=FileOptions(), report=print)
     tuned = {**found.state_dict, "fc.weight": head.weight.detach(), "fc.bias": head.bias.detach()}

@@ -1,10 +1,10 @@
-"""Find the images that look most like one: features from the server, neighbours from an index.
+"""Find the images most similar to one, with features from the server and a vector index.
 
     python similar_images.py build images/ images.index
     python similar_images.py find images.index cat.jpg
 
-The index (faiss, neighbours by the angle between feature vectors) lies in one file, the paths beside it. It compares
-with every image, which is fast enough for millions; faiss has indexes that do not, for more.
+The index (faiss, cosine similarity of feature vectors) is one file; the paths are in a JSON file next to it. The search
+compares all images, which is fast enough for millions; for more, faiss has approximate indexes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def build(folder: Path, index_file: Path) -> None:
         outcomes = list(client.embed_many(paths, progress=True))
     for outcome in outcomes:
         if outcome.error:
-            print(f"left out: {outcome.error}", file=sys.stderr)
+            print(f"skipped: {outcome.error}", file=sys.stderr)
     found = [outcome for outcome in outcomes if outcome.ok]
     index = faiss.IndexFlatIP(FEATURES)
     if found:
@@ -45,10 +45,10 @@ def build(folder: Path, index_file: Path) -> None:
 
 
 def find(index_file: Path, image: Path, count: int) -> None:
-    """Print the nearest images, the most similar first; 1 is the same direction."""
+    """Print the nearest images, the most similar first, with their cosine similarity."""
     paths = json.loads(index_file.with_suffix(".json").read_text())
     if not paths:
-        sys.exit(f"{index_file} holds no images: build it from a folder that has some")
+        sys.exit(f"{index_file} holds no images: build it from a folder with images")
     index = faiss.read_index(str(index_file))
     with Client() as client:
         vector = client.embed(image)
@@ -58,13 +58,13 @@ def find(index_file: Path, image: Path, count: int) -> None:
 
 
 def main() -> None:
-    """Build or ask."""
+    """Build an index or search it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    builder = commands.add_parser("build", help="index a folder")
+    builder = commands.add_parser("build", help="Index a folder")
     builder.add_argument("folder", type=Path)
     builder.add_argument("index_file", type=Path)
-    finder = commands.add_parser("find", help="images like this one")
+    finder = commands.add_parser("find", help="Find similar images")
     finder.add_argument("index_file", type=Path)
     finder.add_argument("image", type=Path)
     finder.add_argument("--count", type=int, default=5)

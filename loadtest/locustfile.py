@@ -1,6 +1,6 @@
-"""Plain Locust: ``locust -f loadtest/locustfile.py`` with its web page, or ``--headless``.
+"""Plain Locust: ``locust -f loadtest/locustfile.py`` with its web interface, or ``--headless``.
 
-Choose users by name, as Locust does: ``locust -f loadtest/locustfile.py ClassifyGrpc EmbedHttp``.
+Select users by name: ``locust -f loadtest/locustfile.py ClassifyGrpc EmbedHttp``.
 Locust runs a closed loop and keeps its percentiles in buckets; ``resnet-loadtest run`` adds open loop, exact
 percentiles, the server's statistics and a verdict.
 """
@@ -11,7 +11,7 @@ from resnet_loadtest import enable_gevent
 
 enable_gevent()
 
-from typing import TYPE_CHECKING, Any  # noqa: E402  # gevent comes before everything else
+from typing import TYPE_CHECKING, Any  # noqa: E402  # gevent patches first
 
 from locust import events  # noqa: E402
 from resnet_loadtest import options as option_list  # noqa: E402
@@ -50,7 +50,7 @@ _OPTIONS = ("url", "grpc_url", "http_url", "model", "batch", "images", "seed", "
 
 @events.init_command_line_parser.add_listener
 def _add_options(parser: LocustArgumentParser) -> None:
-    """The options that make sense without a profile."""
+    """Add the options that apply to plain Locust."""
     option_list.add_to(parser, only=_OPTIONS)
 
 

@@ -1,5 +1,5 @@
-"""The same network behind other servers, each in one file, set up as its own documentation says.
+"""The same network in other servers, one file each, set up as in their documentation.
 
-All take an encoded image as the body of a POST and answer with the five likeliest classes as JSON, except PyTriton,
-which speaks Triton's protocol. They read what to serve from the environment: see :mod:`benchmarks.peers.common`.
+All take an encoded image as the body of a POST and return the five most probable classes as JSON, except PyTriton,
+which uses Triton's protocol. They read their settings from the environment: see :mod:`benchmarks.peers.common`.
 """

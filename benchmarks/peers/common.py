@@ -1,6 +1,6 @@
-"""What the peers share: the usual way to prepare an image, and the network in its engine, ONNX Runtime by default.
+"""Code that the peers share: preprocessing with Pillow, and the network in its engine, by default ONNX Runtime.
 
-Nothing of the project is used here, but for the network's file.
+It uses only the network's file of this project.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from benchmarks.networks import NETWORKS, open_network
 CROP = 224
 TOP = 5
 
-# Set by the benchmark: the network's name and file, the length of the short side before the crop, the port, and what
-# was tuned.
+# Set by the benchmark: the network's name and file, the length of the short side before the crop, the port, and the
+# tuned settings.
 NETWORK = os.environ["BENCH_NETWORK"]
 MODEL = Path(os.environ["BENCH_MODEL"])
 RESIZE = int(os.environ["BENCH_RESIZE"])
@@ -52,11 +52,11 @@ def crop(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 class Network:
-    """The network's file in its engine, on so many threads as were set."""
+    """The network in its engine, on the configured number of threads."""
 
     def __init__(self) -> None:
         self._run = open_network(NETWORK, MODEL, SETTINGS["threads"], spin=True)
-        # OpenVINO's request takes one call at a time; ONNX Runtime's session any number.
+        # An OpenVINO request supports one call at a time; an ONNX Runtime session any number.
         self._turn = threading.Lock() if NETWORKS[NETWORK].engine == "openvino" else contextlib.nullcontext()
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -66,6 +66,6 @@ class Network:
 
 
 def best(probabilities: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """The five likeliest classes of one row, as JSON."""
+    """The five most probable classes of one row, as JSON."""
     indices = np.argsort(-probabilities)[:TOP]
     return {"classes": [{"index": int(i), "probability": float(probabilities[i])} for i in indices]}

@@ -16,7 +16,7 @@ from benchmarks.peers.common import PORT, SETTINGS, Network, best, prepare
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Bound how many requests are computed at once; the rest waits."""
+    """Bound the number of requests computed at once; others wait."""
     anyio.to_thread.current_default_thread_limiter().total_tokens = SETTINGS["concurrency"]
     yield
 

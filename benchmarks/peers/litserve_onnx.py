@@ -1,6 +1,6 @@
 """LitServe and ONNX Runtime: requests batched into worker processes, which decode and run the network."""
 
-# No postponed annotations: LitServe and FastAPI read those below as they stand.
+# No postponed annotations, because LitServe and FastAPI read the annotations at runtime.
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
@@ -19,12 +19,12 @@ class Classifier(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Open the network; called once in each worker."""
-        del device  # there is the CPU only
+        del device  # always the CPU
         self._network = Network()
         self._pool = ThreadPoolExecutor(SETTINGS["decoders"])
 
     def decode_request(self, request: _Jpeg) -> bytes:
-        """Take the body as it is; decoding follows for the whole batch."""
+        """Return the body unchanged; the whole batch is decoded later."""
         return request
 
     def batch(self, inputs: list[bytes]) -> npt.NDArray[np.uint8]:
@@ -40,7 +40,7 @@ class Classifier(litserve.LitAPI):
         return list(output)
 
     def encode_response(self, output: npt.NDArray[np.float32]) -> dict[str, Any]:
-        """Name the likeliest classes."""
+        """Return the most probable classes."""
         return best(output)
 
 

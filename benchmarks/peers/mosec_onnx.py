@@ -1,4 +1,4 @@
-"""mosec and ONNX Runtime: decoding and network as two stages, each with processes of its own."""
+"""mosec and ONNX Runtime: decoding and network as two stages, each with its own processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Preprocess(Worker):
     """Images to pixels, one at a time."""
 
     def deserialize(self, data: bytes) -> bytes:
-        """Take the body as it is."""
+        """Return the body unchanged."""
         return data
 
     def forward(self, data: bytes) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""The asyncio client: requests are prepared and read by ``requests.py``, sent here, by tasks of one event loop."""
+"""The asyncio client: ``requests.py`` builds requests, ``responses.py`` reads responses, tasks of one loop send."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class AsyncClient(BaseClient):
         timeout_s: float | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> Classification:
-        """Name what an image shows.
+        """Classify an image.
 
         Args:
             image: path, encoded bytes, binary file, ``PIL.Image``, or uint8 array: (height, width, 3), RGB,
@@ -115,7 +115,7 @@ class AsyncClient(BaseClient):
             preprocessing: ``"server"`` or ``"client"``, instead of the client's.
 
         Raises:
-            ImageError: it cannot be read; ``InvalidImageError``: it is not an image, or is damaged or too large.
+            ImageError: the image cannot be read; ``InvalidImageError``: it is not an image, or is damaged or too large.
             ServerError: there is no valid response; the subclasses name the reason.
             ConfigurationError: an argument is invalid.
         """
@@ -132,7 +132,7 @@ class AsyncClient(BaseClient):
         timeout_s: float | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Turn an image into its features, for search, clustering or another classifier.
+        """Compute an image's feature vector, for search, clustering or another classifier.
 
         The arguments and errors are those of :meth:`classify`.
 
@@ -152,9 +152,9 @@ class AsyncClient(BaseClient):
         timeout_s: float | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> dict[str, npt.NDArray[np.floating[Any]]]:
-        """Turn an image into the feature maps that detection and segmentation build on.
+        """Compute an image's feature maps, for detection and segmentation.
 
-        The server has them if its repository was built with ``resnet-build --backbone``. The arguments and errors are
+        The server needs a model repository built with ``resnet-build --backbone``. The arguments and errors are
         those of :meth:`classify`, but ``model`` is ``resnet50_backbone`` if not given.
 
         Returns:
@@ -296,7 +296,7 @@ class AsyncClient(BaseClient):
         return read_metadata(server, described, config)
 
     async def statistics(self, *, model: str | None = None) -> tuple[ModelStatistics, ...]:
-        """The server's own counts and times, added up over all servers.
+        """Triton's counts and times, summed over all servers.
 
         Args:
             model: one model's; None for all that are served, each step of an ensemble included.
@@ -421,12 +421,12 @@ class AsyncClient(BaseClient):
         return Health(**found)
 
     async def _send(self, request: Request, deadline: Deadline, server: Server | None = None) -> Any:
-        """Send until a server answers, or another attempt is not worth it.
+        """Send until a server answers or no attempt is left.
 
         Args:
             request: what to send.
             deadline: of all attempts together.
-            server: the only server to ask; None for any.
+            server: the only server to try; None for any.
         """
         self._start_checks()
         attempts = self._retry.start(self._pool, deadline)
@@ -479,13 +479,12 @@ class AsyncClient(BaseClient):
             raise ClosedError("the client was closed while it waited")
 
     def _start_checks(self) -> None:
-        """Have a task check several servers while there are calls."""
+        """Start the task that checks several servers while there are calls."""
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if self._loop is not loop:
             raise ConfigurationError(
-                "this AsyncClient was first used in another event loop; make a client in each loop, that is, inside "
-                "each asyncio.run"
+                "this AsyncClient belongs to another event loop; create a client in each loop, inside asyncio.run"
             )
         if not (self._pool.is_single or self._is_closed) and (self._checks is None or self._checks.done()):
             self._checks = asyncio.create_task(self._check_servers())
@@ -517,7 +516,7 @@ class AsyncClient(BaseClient):
             LOGGER.debug("probe: %s", exc)
 
     def _after_fork(self) -> None:
-        """Reset in a child process, for any event loop there; the parent's loop watches the parent's connections."""
+        """Reset in a child process, for any event loop there; the parent's loop keeps its connections."""
         is_closed = self._is_closed
         forks.keep((self._loop, self._checks, self._transports))
         self._open()

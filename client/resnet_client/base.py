@@ -1,4 +1,4 @@
-"""Options and state that both clients share; no I/O happens here."""
+"""Options and state that both clients share. No I/O."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ PROBE_TIMEOUT_S = 5.0
 CHECK_INTERVAL_S = 0.2
 NAME_POLL_S = 0.01
 
-_LARGEST_INTEGER = 2**31 - 1  # that the protocols carry
+_LARGEST_INTEGER = 2**31 - 1  # the protocols use signed 32-bit integers
 
 
 class BaseClient:
-    """What :class:`Client` and :class:`AsyncClient` share."""
+    """The options and state of :class:`Client` and :class:`AsyncClient`."""
 
     def __init__(  # one keyword for each option
         self,
@@ -62,10 +62,10 @@ class BaseClient:
         client_certificate: str | os.PathLike[str] | None = None,
         client_key: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Set the options; nothing is connected before the first call. Several URLs are several servers.
+        """Set the options. The client connects at the first call. Several URLs are several servers.
 
-        An option not given comes from its environment variable (``RESNET_URL``, ``RESNET_TIMEOUT_S``, …) or
-        else its default; :class:`ClientConfig` describes them.
+        An option that is not given comes from its environment variable (``RESNET_URL``, ``RESNET_TIMEOUT_S``, …), or
+        else is its default; :class:`ClientConfig` describes them.
 
         Raises:
             ConfigurationError: an option is invalid; the message names valid values.
@@ -80,7 +80,7 @@ class BaseClient:
         self._open()
 
     def _open(self) -> None:
-        """Set up what I/O needs."""
+        """Create the state that I/O needs."""
         raise NotImplementedError
 
     @property
@@ -106,26 +106,26 @@ class BaseClient:
 
 
 def log_retry(error: ServerError, pause_s: float, request: Request) -> None:
-    """Log a failed attempt that is followed by another one, and add it to the call's trace."""
-    LOGGER.warning("%s; trying again in %.2f s", error, pause_s)
+    """Log a failed attempt that is retried, and add it to the trace of the call."""
+    LOGGER.warning("%s; retrying in %.2f s", error, pause_s)
     if isinstance(request, Inference):
         request.span.retries(error, pause_s)
 
 
 def with_source(error: InvalidImageError, image: ImageSource) -> InvalidImageError:
-    """The error with the image's name, which the server does not know."""
+    """Return the error with the image's name, which the server does not know."""
     return InvalidImageError(naming(image, str(error)), source=describe(image))
 
 
 def failed(image: ImageSource, error: ResnetClientError, started: Deadline) -> Outcome[T]:
-    """The outcome of an image that failed; only a closed client ends the run."""
+    """Return the outcome of a failed image; only a closed client ends the run."""
     if isinstance(error, ClosedError):
         raise error
     return Outcome(image, error=error, duration_s=-started.left_s)
 
 
 class ReadyPoll:
-    """What :meth:`Client.wait_until_ready` remembers between two health checks.
+    """The state of :meth:`Client.wait_until_ready` between two health checks.
 
     Args:
         url: of the client, for the message.
@@ -141,7 +141,7 @@ class ReadyPoll:
         """Whether the model is ready.
 
         Raises:
-            DeadlineExceededError: the time is up; the message has the last failure.
+            DeadlineExceededError: the timeout has passed; the message has the last failure.
         """
         if health.ok:
             return True
@@ -155,21 +155,21 @@ class ReadyPoll:
 
 
 def check_images(images: T) -> T:
-    """Refuse one image where many are wanted: its letters, lines or rows would be taken for images."""
+    """Refuse a single image where many are expected: its characters, lines or rows would be taken for images."""
     if is_one(images):
         raise ConfigurationError(
-            f"several images are expected, this is one ({describe(images)}): pass a list, such as [image]"
+            f"expected several images, but this is one ({describe(images)}); pass a list, such as [image]"
         )
     return images
 
 
 def check_top_k(top_k: int) -> int:
-    """Refuse what cannot be a number of classes."""
+    """Refuse an invalid number of classes."""
     return _positive("top_k", top_k)
 
 
 def check_max_in_flight(max_in_flight: int) -> int:
-    """Refuse what cannot be a number of images in flight."""
+    """Refuse an invalid number of images in flight."""
     return _positive("max_in_flight", max_in_flight)
 
 

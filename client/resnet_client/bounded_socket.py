@@ -1,4 +1,4 @@
-"""A socket for ``http.client`` that bounds the wall time of a whole request: name resolution, TLS, every byte.
+"""A socket for ``http.client`` whose timeout bounds a whole request: name resolution, TLS and every byte.
 
 The timeouts of urllib3 2.8 and httpx 0.28 apply to each read: a server that sends one byte every 0.1 s kept a call
 with a timeout of 0.5 s waiting for 10 s in both.
@@ -24,10 +24,10 @@ _CHUNK = 1 << 18
 
 
 class BoundedSocket:
-    """The part of a socket that ``http.client`` uses; each operation may take the time that is left, never more.
+    """The part of a socket that ``http.client`` uses; each operation may take the time that is left.
 
     Attributes:
-        end_s: when the time is up, on the monotonic clock; set for each request.
+        end_s: deadline on the monotonic clock; set for each request.
     """
 
     def __init__(self, endpoint: Endpoint, tls: SSLContext | None, end_s: float) -> None:
@@ -36,10 +36,10 @@ class BoundedSocket:
         Args:
             endpoint: the server.
             tls: for an encrypted connection; None for a plain one.
-            end_s: when the time is up.
+            end_s: deadline on the monotonic clock.
 
         Raises:
-            TimeoutError: the time is up; it has no text.
+            TimeoutError: the timeout has passed; the error has no text.
             OSError: the server cannot be reached.
         """
         self.end_s = end_s
@@ -72,7 +72,7 @@ class BoundedSocket:
         return io.BufferedReader(_Reader(self))
 
     def receive_into(self, buffer: Any) -> int:
-        """Read what is there, at least one byte; 0 at the end."""
+        """Read the available bytes, at least one; returns 0 at the end."""
         self._socket.settimeout(_left_s(self.end_s))
         try:
             return self._socket.recv_into(buffer)
@@ -86,7 +86,7 @@ class BoundedSocket:
             self._socket.close()
 
     def close(self) -> None:
-        """Close the socket, or let its last file do it."""
+        """Close the socket, or have its last file close it."""
         self._is_closed = True
         if not self._readers:
             self._socket.close()
@@ -135,7 +135,7 @@ def _connected(endpoint: Endpoint, end_s: float) -> socket.socket:
 
 
 def _addresses(endpoint: Endpoint, timeout_s: float) -> list[Any]:
-    """Addresses by the system's resolver, which cannot be interrupted: a thread waits for it."""
+    """Resolve the host in a thread, because the system's resolver cannot be interrupted."""
     found: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
 
     def resolve(flags: int = 0) -> None:

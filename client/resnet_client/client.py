@@ -1,4 +1,4 @@
-"""The blocking client: requests are prepared and read by ``requests.py``, sent here, by threads of any number."""
+"""The blocking client: ``requests.py`` builds requests, ``responses.py`` reads responses, any thread sends."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Client(BaseClient):
     >>> with Client("grpc://localhost:8001") as client:
     ...     client.classify("cat.jpg").top.label
 
-    Nothing is connected before the first call. Over HTTP each thread has a connection of its own.
+    The client connects at the first call. Over HTTP each call in flight has its own connection.
     """
 
     def _open(self) -> None:
@@ -104,7 +104,7 @@ class Client(BaseClient):
         timeout_s: float | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> Classification:
-        """Name what an image shows.
+        """Classify an image.
 
         Args:
             image: path, encoded bytes, binary file, ``PIL.Image``, or uint8 array: (height, width, 3), RGB,
@@ -116,7 +116,7 @@ class Client(BaseClient):
             preprocessing: ``"server"`` or ``"client"``, instead of the client's.
 
         Raises:
-            ImageError: it cannot be read; ``InvalidImageError``: it is not an image, or is damaged or too large.
+            ImageError: the image cannot be read; ``InvalidImageError``: it is not an image, or is damaged or too large.
             ServerError: there is no valid response; the subclasses name the reason.
             ConfigurationError: an argument is invalid.
         """
@@ -133,7 +133,7 @@ class Client(BaseClient):
         timeout_s: float | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Turn an image into its features, for search, clustering or another classifier.
+        """Compute an image's feature vector, for search, clustering or another classifier.
 
         The arguments and errors are those of :meth:`classify`.
 
@@ -153,9 +153,9 @@ class Client(BaseClient):
         timeout_s: float | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> dict[str, npt.NDArray[np.floating[Any]]]:
-        """Turn an image into the feature maps that detection and segmentation build on.
+        """Compute an image's feature maps, for detection and segmentation.
 
-        The server has them if its repository was built with ``resnet-build --backbone``. The arguments and errors are
+        The server needs a model repository built with ``resnet-build --backbone``. The arguments and errors are
         those of :meth:`classify`, but ``model`` is ``resnet50_backbone`` if not given.
 
         Returns:
@@ -297,7 +297,7 @@ class Client(BaseClient):
         return read_metadata(server, described, config)
 
     def statistics(self, *, model: str | None = None) -> tuple[ModelStatistics, ...]:
-        """The server's own counts and times, added up over all servers.
+        """Triton's counts and times, summed over all servers.
 
         Args:
             model: one model's; None for all that are served, each step of an ensemble included.
@@ -324,7 +324,7 @@ class Client(BaseClient):
         with self._lock:
             self._closed.set()
         if self._checks is not None:
-            self._checks.join(_JOIN_TIMEOUT_S)  # it may wait for the name service; it is a daemon
+            self._checks.join(_JOIN_TIMEOUT_S)  # it may wait for name resolution; it is a daemon
         for transport in self._transports.values():
             transport.close()
 
@@ -413,12 +413,12 @@ class Client(BaseClient):
         return Health(**found)
 
     def _send(self, request: Request, deadline: Deadline, server: Server | None = None) -> Any:
-        """Send until a server answers, or another attempt is not worth it.
+        """Send until a server answers or no attempt is left.
 
         Args:
             request: what to send.
             deadline: of all attempts together.
-            server: the only server to ask; None for any.
+            server: the only server to try; None for any.
         """
         self._start_checks()
         attempts = self._retry.start(self._pool, deadline)
@@ -465,7 +465,7 @@ class Client(BaseClient):
             raise ClosedError("the client was closed while it waited")
 
     def _start_checks(self) -> None:
-        """Have a thread check several servers while there are calls."""
+        """Start the thread that checks several servers while there are calls."""
         if self._pool.is_single or (self._checks is not None and self._checks.is_alive()):
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Where the servers are: URLs, taken apart once; the scheme picks the protocol."""
+"""Parse server URLs; the scheme selects the protocol."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A server's address, or a name whose every address is a server.
+    """A server's address, or a DNS name that stands for all its addresses.
 
     Attributes:
         scheme: ``grpc``, ``grpcs``, ``http`` or ``https``.
         host: name or address; an IPv6 address without its brackets.
         port: TCP port, 1 to 65535.
         path: base path of an HTTP proxy, without slashes at its ends; empty for gRPC.
-        is_name: whether ``host`` stands for all its addresses (``dns:///``), and has to be resolved first.
-        found_by: the name that led to this address; certificates are made out to it. Else empty.
+        is_name: whether ``host`` stands for all its addresses (``dns:///``) and is resolved first.
+        found_by: the name that was resolved to this address, which certificates name; else empty.
     """
 
     scheme: str
@@ -36,17 +36,17 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str) -> Endpoint:
-        """Take a URL such as ``grpc://localhost:8001`` or ``dns:///triton:8001`` apart.
+        """Parse a URL such as ``grpc://localhost:8001`` or ``dns:///triton:8001``.
 
         Raises:
             ConfigurationError: scheme, host or port is missing or wrong; the message names a correct form.
         """
         parts, is_name = _split(url)
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise _refused(url, "user names, '?' and '#' have no meaning here")
+            raise _refused(url, "user names, '?' and '#' are not allowed")
         path = parts.path.strip("/")
         if path and parts.scheme.startswith("grpc"):
-            raise _refused(url, f"a gRPC server has no path, but /{path} was given")
+            raise _refused(url, f"a gRPC URL has no path, but this one has /{path}")
         if not parts.hostname:
             raise _refused(url, "the host is missing")
         return cls(parts.scheme, parts.hostname, _port(url, parts), path, is_name)
@@ -57,7 +57,7 @@ class Endpoint:
 
     @property
     def is_grpc(self) -> bool:
-        """Whether gRPC is spoken; otherwise HTTP."""
+        """Whether the protocol is gRPC; otherwise HTTP."""
         return self.scheme.startswith("grpc")
 
     @property
@@ -74,7 +74,7 @@ class Endpoint:
 
     @property
     def target(self) -> str:
-        """``host:port``, with the base path if there is one, as gRPC wants it."""
+        """``host:port``, with the base path if there is one, as gRPC expects it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}/{self.path}" if self.path else f"{host}:{self.port}"
 
@@ -83,18 +83,18 @@ class Endpoint:
 
 
 def parse_all(urls: str) -> tuple[Endpoint, ...]:
-    """All the URLs of a list separated by commas, each once.
+    """All URLs of a list separated by commas, without duplicates.
 
     Raises:
-        ConfigurationError: one of them is wrong.
+        ConfigurationError: one of them is invalid.
     """
     if not isinstance(urls, str):
-        raise _refused(urls, "it is no text")
+        raise _refused(urls, "it is not a string")
     return tuple(dict.fromkeys(Endpoint.parse(url.strip()) for url in urls.split(",")))
 
 
 def resolve(name: Endpoint) -> list[str] | Exception:
-    """All addresses of a name, or the reason why there is none; blocks until the system's resolver answers."""
+    """All addresses of a name, or the error of the resolver; blocks until the system's resolver answers."""
     try:
         found = socket.getaddrinfo(name.host, name.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:  # UnicodeError: not a valid host name
@@ -111,7 +111,7 @@ def _split(url: str) -> tuple[SplitResult, bool]:
     if scheme not in DEFAULT_PORTS:
         raise _refused(url, f"the scheme {kind!r} is unknown")
     if is_name and not rest.startswith("/"):
-        raise _refused(url, f"a name to be resolved has three slashes before it, {kind}:///NAME")
+        raise _refused(url, f"a DNS name needs three slashes, {kind}:///NAME")
     try:
         return urlsplit(f"{scheme}://{rest.removeprefix('/') if is_name else rest}"), is_name
     except ValueError as exc:
@@ -122,16 +122,16 @@ def _port(url: str, parts: SplitResult) -> int:
     try:
         port = parts.port
     except ValueError as exc:
-        raise _refused(url, "the port is no number from 1 to 65535") from exc
+        raise _refused(url, "the port is not a number from 1 to 65535") from exc
     if port == 0:
-        raise _refused(url, "the port is no number from 1 to 65535")
+        raise _refused(url, "the port is not a number from 1 to 65535")
     return port or DEFAULT_PORTS[parts.scheme]
 
 
 def _refused(url: object, reason: str) -> ConfigurationError:
-    # A password in it must not get into a log.
+    # A password in the URL must not appear in a log.
     shown = re.sub(r"//.*@", "//…@", url, flags=re.DOTALL) if isinstance(url, str) else url
     return ConfigurationError(
-        f"{shown!r} is no server URL: {reason}; write grpc://HOST:8001, http://HOST:8000, grpcs://… or https://…, "
-        "several with commas between them, or dns:///NAME:8001 (http+dns:///…) for all the servers behind a name"
+        f"invalid server URL {shown!r}: {reason}; expected grpc://HOST:8001, http://HOST:8000, grpcs://… or https://…, "
+        "several separated by commas, or dns:///NAME:8001 (http+dns:///…) for all addresses of a name"
     )

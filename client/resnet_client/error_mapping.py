@@ -1,9 +1,9 @@
-"""The one place where foreign errors become ours, for both protocols and all four transports.
+"""Map exceptions of other libraries to those of this package, for both protocols and all four transports.
 
-Triton 2.51 reports the same failures over both: gRPC by a status name, HTTP by a number. A status alone is
-not enough: UNAVAILABLE means that no server answers, or that its queue is full; INVALID_ARGUMENT means an invalid image
-or an invalid request. The models `preprocess` and `preprocess_check` start their messages with a prefix that tells them
-apart.
+Triton 2.51 reports the same failures over both: gRPC by a status name, HTTP by a number. A status has several
+meanings: UNAVAILABLE is a server that does not answer, or a full queue; INVALID_ARGUMENT is an invalid image or an
+invalid request. The models `preprocess` and `preprocess_check` begin their messages with a prefix that distinguishes
+them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HTTP_STATUS = {
     "504": "DEADLINE_EXCEEDED",
 }
 
-# Also in both models and in deploy/compose/healthcheck.py, which run without this package; a test compares.
+# Also in both models and in deploy/compose/healthcheck.py, which run without this package; a test compares them.
 IMAGE_PREFIX, OVERLOAD_PREFIX = "[image] ", "[overload] "
 _PREFIXES: dict[str, type[ServerError | InvalidImageError]] = {
     IMAGE_PREFIX: InvalidImageError,
@@ -57,8 +57,7 @@ _UNEXPECTED_OUTPUT = "unexpected inference output"
 _RESTRICTED = "is restricted, expecting header"
 _QUEUE_TIMEOUT = re.compile(r"request timeout expired", re.IGNORECASE)
 
-# Without a prefix, the first rule that fits decides: status (None: any), what the message holds (None: anything), our
-# error.
+# Without a prefix, the first rule that matches decides: status (None: any), text in the message (None: any), our error.
 _RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
     (None, _RESTRICTED, RequestError),
     ("DEADLINE_EXCEEDED", None, DeadlineExceededError),
@@ -79,30 +78,29 @@ _RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
     (None, None, ResponseError),
 )
 
-# Cause and remedy in one message.
 _MESSAGES: dict[type[Exception], str] = {
-    DeadlineExceededError: "{url} gave no answer in time: {reason}; allow more with timeout_s",
+    DeadlineExceededError: "{url} did not answer in time: {reason}; increase timeout_s",
     InvalidImageError: "{reason}",
     ModelNotFoundError: "{url}: {reason}; `resnet-serve` lists its models when it starts",
     OverloadedError: "{url} is overloaded: {reason}",
     RequestError: "{url} refuses the request: {reason}",
-    ResponseError: "{url} failed: {reason}; its log tells more",
-    UnavailableError: "{url} cannot be reached: {reason}; is the server running, and is this its URL?",
+    ResponseError: "{url} failed: {reason}; see the server's log",
+    UnavailableError: "{url} cannot be reached: {reason}; check that the server runs and that the URL is right",
 }
 _SECURE = (
-    "{url} cannot be reached: {reason}; is the server running, and is this its URL? ca_certificate names whom "
-    "to trust, client_certificate who we are"
+    "{url} cannot be reached: {reason}; check that the server runs, that the URL is right, and the certificates "
+    "(ca_certificate; for mutual TLS also client_certificate and client_key)"
 )
 _CLOSED_API = (
-    "{url} refuses the request: {reason}; the admin token opens it: admin_token, or RESNET_ADMIN_TOKEN for the servers "
-    "of RESNET_URL and this machine. It is not sent over plain HTTP to another machine"
+    "{url} refuses the request: {reason}; it requires the admin token: set admin_token, or RESNET_ADMIN_TOKEN (used "
+    "for the servers of RESNET_URL and for this machine). It is not sent over plain HTTP to another machine"
 )
 
 _WRONG_MODEL = (
-    "{url} refuses the request: this model does not answer that ({reason}); classify and embed with one such as "
-    "'resnet50', feature_maps with 'resnet50_backbone'"
+    "{url} refuses the request: the model does not have the requested output ({reason}); use a model such as "
+    "'resnet50' for classify and embed, and 'resnet50_backbone' for feature_maps"
 )
-_NO_HTTP = "the answer is no HTTP, as if this were a port of gRPC (usually grpc://HOST:8001, http://HOST:8000): {words}"
+_NO_HTTP = "the response is not HTTP; this may be the gRPC port (defaults: grpc://HOST:8001, http://HOST:8000): {words}"
 
 _WAIT = "; retry later or send fewer images at once"
 
@@ -114,10 +112,10 @@ _LONGEST_WORDS = 100
 
 
 class RefusedError(Exception):
-    """A server's refusal over HTTP, in its own words; over gRPC it is :class:`grpc.RpcError`.
+    """A server's error response over HTTP; over gRPC it is :class:`grpc.RpcError`.
 
     Attributes:
-        status: the number, such as ``"404"``.
+        status: the HTTP status, such as ``"404"``.
     """
 
     def __init__(self, reason: str, status: str) -> None:
@@ -127,11 +125,11 @@ class RefusedError(Exception):
 
 @contextmanager
 def mapped(url: str, timeout_s: float) -> Iterator[None]:
-    """Turn whatever is raised inside into an error of ours, the original as its cause.
+    """Map every exception raised in the block to one of this package; the original is its cause.
 
     Args:
-        url: whom the request goes to.
-        timeout_s: what was allowed for it.
+        url: of the server.
+        timeout_s: timeout of the request.
     """
     started_s = time.monotonic()
     try:
@@ -144,30 +142,30 @@ def mapped(url: str, timeout_s: float) -> Iterator[None]:
 
 
 def map_error(error: Exception, url: str, timeout_s: float, *, is_late: bool = False) -> ResnetClientError:
-    """Which of our errors this foreign one is.
+    """Return the exception of this package for one of another library.
 
     Args:
-        error: of gRPC, http.client, aiohttp, or a socket.
-        url: whom the request went to.
-        timeout_s: what was allowed for it.
-        is_late: whether nearly all of it was used up; a request that the server then drops from its queue
-            met our own time-out, not an overload.
+        error: an exception of gRPC, http.client, aiohttp or a socket.
+        url: of the server.
+        timeout_s: timeout of the request.
+        is_late: whether nearly all of the timeout has passed. A request that the server then drops from its queue
+            has exceeded its own timeout; the server is not overloaded.
     """
     if isinstance(error, RefusedError):
         return _from_server(_HTTP_STATUS.get(error.status, "INTERNAL"), str(error), url, is_late=is_late)
     if callable(details := getattr(error, "details", None)):  # grpc.RpcError, without importing gRPC
         return _from_server(error.code().name, details(), url, is_late=is_late)  # type: ignore[attr-defined]
-    if type(error) is TimeoutError and not error.args:  # ours; that of a connection says so
-        return _made(DeadlineExceededError, None, f"{timeout_s:.3g} s were left", url)
+    if type(error) is TimeoutError and not error.args:  # our own timeout; that of a connection has a text
+        return _made(DeadlineExceededError, None, f"this attempt had {timeout_s:.3g} s", url)
     if _CLOSED.search(str(error)):
         return ClosedError("the client was closed while it was used")
     if isinstance(error, OSError | HTTPException) or type(error).__module__.startswith("aiohttp"):
         return _made(UnavailableError, None, _words(error), url)
-    return _made(ResponseError, None, f"unreadable answer ({type(error).__name__}: {_words(error)})", url)
+    return _made(ResponseError, None, f"the response cannot be read ({type(error).__name__}: {_words(error)})", url)
 
 
 def _words(error: Exception) -> str:
-    """What a library says of an answer, without the control characters that may be in it."""
+    """A library's error message, without control characters that came from the server."""
     words = printable(str(error)) or type(error).__name__
     is_status_line = isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected)
     if is_status_line or "Bad status line" in words:  # the latter: aiohttp's
@@ -193,7 +191,7 @@ def _from_server(status: str, words: str | None, url: str, *, is_late: bool) -> 
 def _made(kind: type[ServerError | InvalidImageError], status: str | None, reason: str, url: str) -> ResnetClientError:
     message = _MESSAGES[kind]
     if kind is UnavailableError and url.startswith(("grpcs:", "https:")):
-        message = _SECURE  # servers that want a certificate often hang up without a word
+        message = _SECURE  # a server that requires a client certificate often closes the connection without a reason
     elif kind is RequestError and _RESTRICTED in reason:
         message = _CLOSED_API
     elif kind is RequestError and _UNEXPECTED_OUTPUT in reason:

@@ -1,23 +1,22 @@
-"""Everything that can go wrong, as exceptions of our own.
+"""The exceptions of the client.
 
 ::
 
     ResnetClientError
-    ├── ConfigurationError (ValueError)      an option, a URL or an argument makes no sense
+    ├── ConfigurationError (ValueError)      an option, a URL or an argument is invalid
     ├── ClosedError                          the client was used after ``close()``
-    ├── ImageError (ValueError)              this image cannot be read here
-    │   └── InvalidImageError                its content is no image (found by the server or by the client)
-    └── ServerError                          the server, or the way to it
-        ├── UnavailableError                 nobody answers, or the connection was lost
-        ├── OverloadedError                  the server refuses because its queue is full
+    ├── ImageError (ValueError)              the client cannot read this image
+    │   └── InvalidImageError                the content is not a valid image (found by the server or by the client)
+    └── ServerError                          the server, or the connection to it, failed
+        ├── UnavailableError                 the server does not answer, or the connection was lost
+        ├── OverloadedError                  the server refuses the request because its queue is full
         ├── DeadlineExceededError (TimeoutError)   no answer within ``timeout_s``
         ├── ModelNotFoundError               the server does not serve this model or version
         ├── RequestError                     the server refuses this request
-        └── ResponseError                    the server failed, or answered something unreadable
+        └── ResponseError                    the server failed, or its response cannot be read
 
-Whoever catches :class:`ResnetClientError` catches all of them: errors of gRPC, aiohttp, Pillow and
-sockets are translated (``error_mapping.py``, ``images.py``) and stay reachable as
-``__cause__``.
+Catch :class:`ResnetClientError` to catch all of them. Exceptions of gRPC, aiohttp, Pillow and sockets are mapped to
+these (``error_mapping.py``, ``images.py``); the original is the ``__cause__``.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class ResnetClientError(Exception):
 
 
 class ConfigurationError(ResnetClientError, ValueError):
-    """An option, URL or argument makes no sense; the message says what would."""
+    """An option, URL or argument is invalid; the message names valid values."""
 
 
 class ClosedError(ResnetClientError):
@@ -36,7 +35,7 @@ class ClosedError(ResnetClientError):
 
 
 class ImageError(ResnetClientError, ValueError):
-    """The image cannot be read on this side; correct the path or pass a supported kind of image.
+    """The client cannot read the image; correct the path or pass a supported kind of image.
 
     Attributes:
         source: short description of the image: its path, or its kind and size.
@@ -52,11 +51,11 @@ class ImageError(ResnetClientError, ValueError):
 
 
 class InvalidImageError(ImageError):
-    """The bytes are no image, damaged, or too large; replace the file."""
+    """The bytes are not an image, or it is damaged or too large; replace the file."""
 
 
 class ServerError(ResnetClientError):
-    """The server, or the way to it, failed; the subclasses say which.
+    """The server, or the connection to it, failed; the subclasses name the reason.
 
     Attributes:
         status: the server's own status, such as ``"NOT_FOUND"``; None where no server answered.
@@ -68,15 +67,15 @@ class ServerError(ResnetClientError):
 
 
 class UnavailableError(ServerError):
-    """Nobody answers at this URL or the connection broke; start the server, check the URL, retry."""
+    """The server does not answer, or the connection was lost; start the server, check the URL, retry."""
 
 
 class OverloadedError(ServerError):
-    """The server's queue is full or the request waited there too long; retry later, or send less."""
+    """The server's queue is full, or the request waited there too long; retry later, or send fewer requests."""
 
 
 class DeadlineExceededError(ServerError, TimeoutError):
-    """No answer within ``timeout_s``, all attempts together; allow more time or look at the server."""
+    """No answer within ``timeout_s``, all attempts together; increase ``timeout_s``, or check the server's load."""
 
 
 class ModelNotFoundError(ServerError):
@@ -84,11 +83,11 @@ class ModelNotFoundError(ServerError):
 
 
 class RequestError(ServerError):
-    """The server understood the request and refuses it; the message holds the server's reason."""
+    """The server refuses the request; the message holds the server's reason."""
 
 
 class ResponseError(ServerError):
-    """The server failed inside or answered something unreadable; its log tells more."""
+    """The server failed, or its response cannot be read; see the server's log."""
 
 
 def _rebuilt_image_error(kind: type[ImageError], message: str, source: str) -> ImageError:

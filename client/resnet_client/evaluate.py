@@ -1,4 +1,4 @@
-"""How good and how fast a served model is on images whose classes are known."""
+"""Measure accuracy and speed of served models on labelled images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from resnet_client.client import Client
 
 _TOP_K = 5
-_ALL_CLASSES = 1_000_000  # more than any network has: the server then sends all
+_ALL_CLASSES = 1_000_000  # more than any network has, so the server sends all classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +39,11 @@ class ModelReport:
     Attributes:
         model: its name.
         images: how many were sent.
-        failures: image → message, for those without an answer.
+        failures: image → message, for images that failed.
         top1: share of all images whose class came first, 0 to 1; a failed image is a miss.
         top5: share of all images whose class is among the first five, 0 to 1.
         images_per_s: throughput with ``max_in_flight`` images in flight.
-        latency_ms: ``p50``, ``p95`` and ``p99`` of the answered images, in milliseconds.
+        latency_ms: ``p50``, ``p95`` and ``p99`` of the images that succeeded, in milliseconds.
     """
 
     model: str
@@ -73,7 +73,7 @@ def evaluate(client: Client, samples: Sequence[Sample], models: Sequence[str], *
     Args:
         client: connected to the server that serves the models.
         samples: at least one.
-        models: their names; the client's version, if it has one, counts for each.
+        models: their names; the client's ``model_version``, if set, applies to each.
         max_in_flight: images in flight at once.
     """
     results = {model: _measured(client, samples, model, max_in_flight) for model in models}
@@ -92,10 +92,10 @@ def read_samples(folder: Path, labels_csv: Path | None, class_names: Mapping[str
         class_names: label → its indices, of all classes of the model.
 
     Raises:
-        ConfigurationError: something is missing or ambiguous; the message says what.
+        ConfigurationError: something is missing or ambiguous; the message names it.
     """
     if not folder.is_dir():
-        raise ConfigurationError(f"{folder} is no folder")
+        raise ConfigurationError(f"{folder} is not a folder")
     samples = _by_folder(folder, class_names) if labels_csv is None else _by_csv(folder, labels_csv)
     if not samples:
         raise ConfigurationError(_nothing(folder, labels_csv))
@@ -150,7 +150,7 @@ def _agreement(one: Sequence[int | None], other: Sequence[int | None]) -> float:
 
 def _by_csv(folder: Path, labels_csv: Path) -> list[Sample]:
     try:
-        with labels_csv.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
+        with labels_csv.open(newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
             rows = csv.DictReader(file)
             _check_columns(labels_csv, rows.fieldnames)
             return [_sample(folder, row, f"{labels_csv}, line {rows.line_num}") for row in rows]
@@ -163,7 +163,7 @@ def _check_columns(labels_csv: Path, names: Sequence[str] | None) -> None:
     if missing:
         raise ConfigurationError(
             f"{labels_csv} needs the columns file and class_index, named in its first line and separated by commas; "
-            f"it lacks {' and '.join(sorted(missing))}"
+            f"missing: {' and '.join(sorted(missing))}"
         )
 
 
@@ -185,9 +185,9 @@ def _by_folder(folder: Path, names: Mapping[str, Sequence[int]]) -> list[Sample]
 
 
 def _nothing(folder: Path, labels_csv: Path | None) -> str:
-    """Why there is no sample, and what would be one."""
+    """Why there is no sample, and what is expected."""
     if labels_csv is not None:
-        return f"{labels_csv} names no image; below the line with the names of the columns, each line names one"
+        return f"{labels_csv} names no image; expected one line per image below the line of column names"
     expected = "expected one folder per class, named by its index or label, or --labels FILE"
     if count := sum(1 for _ in find(folder)):
         images = "1 image" if count == 1 else f"{count} images"
@@ -204,4 +204,4 @@ def _class_index(name: str, names: Mapping[str, Sequence[int]]) -> int:
     if not indices:
         raise ConfigurationError(f"the folder {name!r} is neither a class index nor a label of the model")
     choices = " or ".join(map(str, indices))
-    raise ConfigurationError(f"the label {name!r} stands for several classes; name the folder {choices}")
+    raise ConfigurationError(f"several classes have the label {name!r}; name the folder {choices}")

@@ -1,4 +1,4 @@
-"""Clients in a child process: ``os.fork()`` copies the locks and connections of the parent.
+"""Reset clients in a child process: ``os.fork()`` copies the locks and connections of the parent.
 
 A connection that both processes use would mix up their responses, and a lock that another thread held would stay
 locked, because that thread was not copied. So every client resets itself in a child before anything else runs there.
@@ -23,7 +23,7 @@ def on_fork(thing: object, reset: Callable[[Any], None]) -> None:
 
 
 def keep(thing: object) -> None:
-    """Keep what belongs to the parent until this child ends: closing it, even as garbage, would reach the parent's."""
+    """Keep a parent's object alive until this child ends: its destructor would close the parent's connection."""
     _kept.append(thing)
 
 

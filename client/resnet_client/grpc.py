@@ -1,6 +1,6 @@
-"""Triton's gRPC: requests as protobuf messages, responses read from them, and the two transports.
+"""Triton's gRPC: encode requests, decode responses, and the two transports.
 
-Messages and service are those that tritonclient generates from Triton's own definitions.
+tritonclient generates messages and service from Triton's definitions.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _CHANNEL_OPTIONS = [
     # gRPC's default of 4 MB is less than one large image.
     ("grpc.max_send_message_length", _UNLIMITED),
     ("grpc.max_receive_message_length", LARGEST_RESPONSE),
-    # After a failure gRPC answers UNAVAILABLE itself until its next attempt to connect, by default after one second
-    # and then longer; our retries must find a server that is back.
+    # After a failure gRPC itself returns UNAVAILABLE until its next attempt to connect, by default after one second
+    # and then longer; retries of the client must reach a restarted server.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # It is also how long an attempt to connect may take, by default 20 s.
+    # This is also the timeout of an attempt to connect, by default 20 s.
     ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT_S * 1000)),
-    # gRPC would use http_proxy even for 127.0.0.1; HTTP here uses no proxy either.
+    # gRPC would use http_proxy even for 127.0.0.1; the HTTP transport uses no proxy either.
     ("grpc.enable_http_proxy", 0),
     # Clients of one process would otherwise share one connection.
     ("grpc.use_local_subchannel_pool", 1),
@@ -77,7 +77,7 @@ class GrpcTransport:
         self._channel.close()
 
     def abandon(self) -> None:
-        """Keep the parent's channel untouched in a child process; closing it would shut the parent's connection."""
+        """Leave the parent's channel open in a child process; closing it would close the parent's connection."""
         forks.keep(self._channel)
 
 
@@ -104,7 +104,7 @@ class AsyncGrpcTransport:
 
 
 class _Message(NamedTuple):
-    """What is sent: the service's method, its protobuf message, gRPC's headers."""
+    """A request as sent: method of the service, protobuf message, metadata."""
 
     rpc: str
     content: Any
@@ -148,7 +148,7 @@ def _read(request: Request, response: Any) -> Any:
     """Decode a response: an :class:`Answer`, a dictionary, or a flag.
 
     Raises:
-        ValueError, LookupError: it is not what a server answers.
+        ValueError, LookupError: the response is not valid.
     """
     if isinstance(request, Inference):
         return Answer(_output(response, request.output_name), request.model, response.model_version)

@@ -1,6 +1,6 @@
-"""Triton's HTTP (KServe's predict protocol, version 2): requests encoded, responses decoded, the two transports.
+"""Triton's HTTP (KServe's predict protocol, version 2): encode requests, decode responses, and the two transports.
 
-Tensors follow the JSON as bytes (Triton's extension for binary data).
+Tensors are sent as bytes after the JSON (Triton's binary data extension).
 """
 
 from __future__ import annotations
@@ -91,14 +91,14 @@ class HttpTransport:
             except TimeoutError:
                 raise
             except OSError:
-                pass  # the server closed it while it was idle, or is gone: a new connection shows which
+                pass  # the server closed the idle connection, or stopped; a new connection shows which
         return self._use(_Connection(self._endpoint, BoundedSocket(self._endpoint, self._tls, end_s)), message, end_s)
 
     def _use(self, connection: _Connection, message: _Message, end_s: float) -> tuple[int, Any, bytes]:
         try:
             found = connection.exchange(message, end_s)
         except BaseException:
-            connection.close()  # it may hold half a response
+            connection.close()  # it may have received part of a response
             raise
         with self._lock:
             is_reusable = connection.sock is not None and not self._is_closed
@@ -113,13 +113,13 @@ class AsyncHttpTransport:
     """Asyncio: a session of aiohttp, which belongs to the event loop it was made in."""
 
     def __init__(self, config: ClientConfig, endpoint: Endpoint) -> None:
-        import aiohttp  # the blocking client does without
+        import aiohttp  # the blocking client does not need it
 
         self._config = config
         self._endpoint = endpoint
         self._url = str(endpoint)
         self._origin = self._url.removesuffix(f"/{endpoint.path}")
-        self._options: dict[str, Any] = {"allow_redirects": False}  # a redirection may lead to an unencrypted address
+        self._options: dict[str, Any] = {"allow_redirects": False}  # a redirect may point to an unencrypted URL
         if endpoint.is_tls:
             self._options |= {"ssl": tls.context(config), "server_hostname": endpoint.found_by or None}
         self._session = aiohttp.ClientSession(
@@ -151,7 +151,7 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, endpoint: Endpoint, connected: BoundedSocket) -> None:
         super().__init__(endpoint.host, endpoint.port)
         self.sock: BoundedSocket | Any = connected
-        self.auto_open = 0  # a closed one stays closed
+        self.auto_open = 0  # http.client must not reconnect
 
     def exchange(self, message: _Message, end_s: float) -> tuple[int, Any, bytes]:
         """Send and read before ``end_s``: status, headers, content."""
@@ -177,7 +177,7 @@ async def _bounded_chunks(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 
 class _Message(NamedTuple):
-    """What is sent; the path includes the endpoint's base path, the body is None for ``GET``."""
+    """A request as sent; the path includes the endpoint's base path, the body is None for ``GET``."""
 
     method: str
     path: str
@@ -197,7 +197,7 @@ def _message(config: ClientConfig, endpoint: Endpoint, request: Request, timeout
         encoded = json.dumps(_infer_json(request, sum(map(len, parts)), timeout_s)).encode()
         headers |= {_HEADER_LENGTH: str(len(encoded)), **request.span.headers}
         return _Message("POST", path, headers, b"".join((encoded, *parts)))
-    # Beyond this machine, whoever listens could read it.
+    # The token must not cross a network unencrypted.
     is_private = endpoint.is_tls or endpoint.is_loopback
     if config.admin_token is not None and request.is_restricted and is_private:
         headers["admin-key"] = config.admin_token
@@ -211,8 +211,8 @@ def _read(request: Request, status: int, headers: Mapping[str, str], content: by
     """Decode a complete response: an :class:`Answer`, a dictionary, or a flag.
 
     Raises:
-        RefusedError: the server refuses or fails.
-        ValueError, LookupError, TypeError: it is not what a server answers.
+        RefusedError: the server returns an error.
+        ValueError, LookupError, TypeError: the response is not valid.
     """
     if not isinstance(request, Inference) and request.method.startswith("is_"):
         return status == _OK
@@ -259,4 +259,4 @@ def _reason(status: int, content: bytes) -> str:
     try:
         return str(json.loads(content)["error"])
     except (ValueError, TypeError, KeyError):
-        return f"it answered {status} with {content[:200].decode(errors='replace')!r}"
+        return f"it returned status {status} with {content[:200].decode(errors='replace')!r}"

@@ -1,7 +1,7 @@
-"""From whatever the caller has to what travels: the image's bytes, or the pixels the network wants.
+"""Read an image from what the caller passes: as encoded bytes, or as the pixels that the network takes.
 
-Images that are already encoded (files, bytes) go out byte for byte. PIL images and arrays are encoded
-losslessly as PNG, or, with ``preprocessing="client"``, cropped directly.
+Encoded images (files, bytes) are sent unchanged. PIL images and arrays are encoded losslessly as PNG, or, with
+``preprocessing="client"``, cropped directly.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ ImageSource: TypeAlias = (
 """A path, encoded bytes, a binary file object, a ``PIL.Image``, or a uint8 array.
 
 Arrays have shape (height, width, 3) in RGB order, (height, width, 4) with an alpha that is ignored, or
-(height, width) for greys; values 0 to 255.
+(height, width) for grey; values 0 to 255.
 """
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
-"""What counts as an image when a folder is searched."""
+"""Suffixes of the files that are images when a folder is searched."""
 
 _GOLDEN_SIDE = 64
 _DEFAULT_LIMITS = preprocessing.Limits()
@@ -61,7 +61,7 @@ def naming(source: object, message: str) -> str:
 
 
 def is_one(source: object) -> bool:
-    """Whether this is an image itself, where an iterable of images is wanted; many kinds can be iterated, too."""
+    """Whether this is a single image, where an iterable of images is expected; many kinds of images are iterable."""
     if isinstance(source, np.ndarray):
         return _has_shape_of_one(source)
     kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
@@ -69,7 +69,7 @@ def is_one(source: object) -> bool:
 
 
 def encoded(source: ImageSource) -> bytes:
-    """The image as it travels to the server: the file's own bytes, or a PNG.
+    """The encoded image that is sent to the server: the bytes of the file, or a PNG.
 
     Raises:
         ImageError: it cannot be read, or is of no supported kind.
@@ -83,14 +83,14 @@ def pixels(
     preprocess_config: preprocessing.PreprocessConfig,
     limits: preprocessing.Limits = _DEFAULT_LIMITS,
 ) -> npt.NDArray[np.uint8]:
-    """The network's input, cut here by the rules of the server.
+    """The network's input, preprocessed here with the server's config.
 
     Returns:
         uint8 array, shape (crop, crop, 3), HWC, RGB, 0 to 255.
 
     Raises:
         ImageError: it cannot be read, or is of no supported kind.
-        InvalidImageError: the bytes are no image, or above a limit.
+        InvalidImageError: the bytes are not an image, or exceed a limit.
     """
     try:
         if isinstance(source, Image.Image | np.ndarray):
@@ -131,7 +131,7 @@ def _raw(source: object) -> bytes:
     if hasattr(source, "read"):
         return _stream(source)
     raise ImageError(
-        f"an image is a path, bytes, a binary file, a PIL image or a uint8 array, not {type(source).__name__}",
+        f"an image must be a path, bytes, a binary file, a PIL image or a uint8 array, not {type(source).__name__}",
         source=describe(source),
     )
 
@@ -140,7 +140,7 @@ def _file(path: str) -> bytes:
     if not path:
         raise ImageError("the path is empty; pass the path of an image", source=describe(path))
     if re.match(r"https?://", path, re.IGNORECASE):
-        raise ImageError(f"{path}: images are not fetched from the web; download it, pass its bytes", source=path)
+        raise ImageError(f"{path}: the client does not download images; download it and pass its bytes", source=path)
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as exc:
@@ -156,10 +156,10 @@ def _stream(stream: Any) -> bytes:
     name = describe(stream)
     try:
         content = stream.read()
-    except Exception as exc:  # a closed file, text that is no text, and whatever archives and stores raise
+    except Exception as exc:  # a closed file, text that cannot be decoded, and the errors of archives and stores
         raise ImageError(f"{name}: the file object cannot be read ({_reason(exc)})", source=name) from exc
     if not isinstance(content, bytes):
-        raise ImageError(f"{name}: the file object yields no bytes; open it in mode 'rb'", source=name)
+        raise ImageError(f"{name}: the file object does not return bytes; open it in mode 'rb'", source=name)
     return content
 
 
@@ -167,7 +167,7 @@ def _png(source: Image.Image | npt.NDArray[Any]) -> bytes:
     image, buffer = _opened(source), io.BytesIO()
     try:
         image.save(buffer, format="PNG", compress_level=1)
-    except Exception as exc:  # Pillow writes what the image's `info` holds, too, which may be anything
+    except Exception as exc:  # Pillow also writes the image's `info`, which may hold anything
         message = naming(source, f"the image cannot be encoded as PNG ({_reason(exc)})")
         raise InvalidImageError(message, source=describe(source)) from exc
     return buffer.getvalue()
@@ -192,8 +192,8 @@ def _opened(source: Image.Image | npt.NDArray[Any], limits: preprocessing.Limits
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.dtype != np.uint8 or not _has_shape_of_one(array) or array.size == 0:
         raise ImageError(
-            "an array must be uint8 of shape (height, width, 3), RGB, (height, width, 4), whose alpha is ignored, or "
-            f"(height, width), greys, 0 to 255, and not empty; this one is {array.dtype} of shape {array.shape}",
+            "an array must be uint8, 0 to 255, not empty, of shape (height, width, 3) RGB, (height, width, 4) with an "
+            f"alpha that is ignored, or (height, width) grey; this one is {array.dtype} of shape {array.shape}",
             source=describe(array),
         )
     return Image.fromarray(np.ascontiguousarray(array))

@@ -1,8 +1,8 @@
-"""Many images through one client: in order, a few at a time, none kept longer than needed.
+"""Process many images concurrently, with results in order and bounded memory.
 
-At most ``max_in_flight`` images are in flight, however many there are. One that takes long does not hold up the
-others: their results wait for its turn, up to a bound, and the source is read no further ahead. A source that fails
-is raised after the results of all that it gave before.
+At most ``max_in_flight`` images are in flight. A slow image does not delay the others: up to a bound, their results
+wait for its result; at the bound, the source is not read further. An error of the source is raised after the results of
+all images that it yielded before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 T = TypeVar("T")
 
-_MOST_AHEAD = 4  # so many times max_in_flight images are read before the first of them is answered
+_MOST_AHEAD = 4  # times max_in_flight: images read before the first of them has its result
 
 _Tasks: TypeAlias = "queue.SimpleQueue[tuple[Any, Future[Any]] | None]"
 
@@ -31,14 +31,14 @@ def in_order(sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: 
 
     Args:
         sources: read lazily.
-        perform: called in a thread of ours.
+        perform: called in a worker thread.
         max_in_flight: number of threads; four times as many results may wait for their turn.
     """
     tasks: _Tasks = queue.SimpleQueue()
     window: deque[Future[T]] = deque()
     finished: queue.SimpleQueue[Future[T]] = queue.SimpleQueue()
     failures: list[Exception] = []
-    under_way = 0
+    in_flight = 0
     threads: list[threading.Thread] = []
     try:
         for source in _read(sources, failures):
@@ -46,16 +46,16 @@ def in_order(sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: 
             future.add_done_callback(finished.put)
             window.append(future)
             tasks.put((source, future))
-            under_way += 1
+            in_flight += 1
             if len(threads) < max_in_flight:
                 threads.append(_started(tasks, perform))
             while True:
                 while window and window[0].done():
                     yield window.popleft().result()
-                if under_way < max_in_flight and len(window) < _MOST_AHEAD * max_in_flight:
+                if in_flight < max_in_flight and len(window) < _MOST_AHEAD * max_in_flight:
                     break
                 finished.get()
-                under_way -= 1
+                in_flight -= 1
         while window:
             yield window.popleft().result()
         _raise(failures)
@@ -74,24 +74,24 @@ async def in_order_async(
     *,
     max_in_flight: int,
 ) -> AsyncGenerator[T, None]:
-    """The same with tasks of the running event loop; what is in flight at the end is cancelled."""
+    """Like :func:`in_order`, with tasks of the running event loop; calls in flight at the end are cancelled."""
     window: deque[asyncio.Task[T]] = deque()
     finished: asyncio.Queue[asyncio.Task[T]] = asyncio.Queue()
     failures: list[Exception] = []
-    under_way = 0
+    in_flight = 0
     try:
         async for source in _read_async(sources, failures):
             task = asyncio.create_task(perform(source))
             task.add_done_callback(finished.put_nowait)
             window.append(task)
-            under_way += 1
+            in_flight += 1
             while True:
                 while window and window[0].done():
                     yield await window.popleft()
-                if under_way < max_in_flight and len(window) < _MOST_AHEAD * max_in_flight:
+                if in_flight < max_in_flight and len(window) < _MOST_AHEAD * max_in_flight:
                     break
                 await finished.get()
-                under_way -= 1
+                in_flight -= 1
         while window:
             yield await window.popleft()
         _raise(failures)
@@ -121,7 +121,7 @@ def _complete(source: Any, future: Future[Any], perform: Callable[[Any], Any]) -
 
 
 def _read(sources: Iterable[S], failures: list[Exception]) -> Iterator[S]:
-    """Read until the end, or until the source fails; the failure is put aside."""
+    """Read until the source ends or fails; collect the failure."""
     try:
         for source in sources:  # noqa: UP028  # `yield from` would close a generator that the caller may go on with
             yield source
@@ -135,7 +135,7 @@ def _raise(failures: list[Exception]) -> None:
 
 
 async def _read_async(sources: Iterable[S] | AsyncIterable[S], failures: list[Exception]) -> AsyncIterator[S]:
-    """The same for both kinds of sources."""
+    """Like :func:`_read`, for iterables and async iterables."""
     try:
         if isinstance(sources, AsyncIterable):
             async for source in sources:

@@ -1,4 +1,4 @@
-"""What build, server and load test share about Triton's model configs."""
+"""Names of Triton's model configs, shared by build, server and load test."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import glob
 from pathlib import Path
 
 TUNED, LOCAL, GPU = "tuned", "local", "gpu"
-"""The named configs, ``<model>/configs/<name>.pbtxt``; Triton takes them with ``--model-config-name=<name>``.
+"""The named configs, ``<model>/configs/<name>.pbtxt``; Triton uses them with ``--model-config-name=<name>``.
 
 ``config.pbtxt`` is the same in every repository. ``resnet-build`` writes ``local`` where the weights or its options
-need another config, and ``gpu`` with what is for GPU hosts only; ``resnet-loadtest tune`` writes ``tuned``. Triton
-takes one name for all models, so each model that has a ``local`` config has a ``gpu`` one and, once tuned, ``tuned``.
+need another config, and ``gpu`` for GPU hosts; ``resnet-loadtest tune`` writes ``tuned``. Triton takes one name for all
+models, so each model with a ``local`` config also has a ``gpu`` one and, once tuned, a ``tuned`` one.
 """
 
 BY_DEFAULT = (TUNED, LOCAL)
-"""What ``resnet-serve`` takes if it is not given a name: the first of these that a model of the repository has."""
+"""The config that ``resnet-serve`` uses by default: the first of these that a model of the repository has."""
 
 MADE_BY_BUILD = "# Rendered by resnet-build"
-"""How each ``config.pbtxt`` of ``resnet-build`` begins; other models are left alone."""
+"""The beginning of each ``config.pbtxt`` from ``resnet-build``; other models are not changed."""
 
 THREADS = {
     "onnxruntime": "intra_op_thread_count",
     "openvino": "INFERENCE_NUM_THREADS",
     "pytorch": "INTRA_OP_THREAD_COUNT",
 }
-"""Backend → its parameter with the number of CPU threads of an instance."""
+"""Backend → its parameter for the number of CPU threads of an instance."""
 
 
 def named_config(repository: Path, model: str, name: str) -> Path:
@@ -39,7 +39,7 @@ def models_with(repository: Path, name: str) -> list[str]:
 
 
 def default_name(repository: Path) -> str:
-    """Return the first of :data:`BY_DEFAULT` that a model has; empty if ``config.pbtxt`` holds for all."""
+    """Return the first of :data:`BY_DEFAULT` that a model has; empty if all models use ``config.pbtxt``."""
     return next((name for name in BY_DEFAULT if models_with(repository, name)), "")
 
 

@@ -1,11 +1,11 @@
-"""The server pool of one client: which server gets the next request, and which gets none for a while. No I/O.
+"""The server pool of one client: picks the server of each request and ejects failing servers. No I/O.
 
-Servers take turns. One that cannot be reached is ejected at once, one that fails or stays silent three times in a
-row as well; it gets no requests until it has answered a probe. Pauses between probes grow. When all servers are
-ejected they take turns anyway, and the first that answers is healthy again.
+Servers take turns. A server is ejected if it cannot be reached, or fails or times out three times in a row; it gets no
+requests until it has answered a probe. Pauses between probes grow. When all servers are ejected, they take turns
+anyway, and the first that answers is healthy again.
 
-gRPC's own load balancing cannot do this for Triton: Triton has no health ``Watch``, its UNAVAILABLE means
-overloaded as well as unreachable, and nothing in gRPC ejects a server that stays silent.
+gRPC's load balancing cannot do this for Triton: Triton has no health ``Watch``, its UNAVAILABLE means overloaded as
+well as unreachable, and gRPC does not eject a server that does not answer.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ SHORTEST_RESOLVE_INTERVAL_S = 1.0
 """The same after an ejection."""
 
 DRAIN_S = 1.0
-"""Seconds for which a removed server keeps its connections, for calls that have picked it and not sent yet."""
+"""Seconds for which a removed server keeps its connections, for calls that have picked it but not sent yet."""
 
 IDLE_S = 30.0
 """Seconds without a call after which background checks stop until the next call."""
 
 
 class Result(enum.Enum):
-    """What the end of a request shows about its server."""
+    """What the result of a request shows about its server."""
 
     ANSWERED = enum.auto()  # an error of the request counts as an answer
-    FAILED = enum.auto()  # it failed while computing, or stayed silent
+    FAILED = enum.auto()  # it failed while computing, or did not answer in time
     UNREACHABLE = enum.auto()
     UNKNOWN = enum.auto()  # the request was abandoned
 
 
 def result_of(error: BaseException) -> Result:
-    """What the end of a request by this error shows about its server."""
+    """What this error of a request shows about its server."""
     if isinstance(error, UnavailableError):
         return Result.UNREACHABLE
     if isinstance(error, ResponseError | DeadlineExceededError):
@@ -167,7 +167,7 @@ class Pool:
 
     @contextlib.contextmanager
     def observe(self, server: Server) -> Iterator[None]:
-        """Record how the request in this block ends."""
+        """Record the result of the request in this block."""
         if self.is_single:
             yield
             return
@@ -183,7 +183,7 @@ class Pool:
             self._end(server, started_s, Result.ANSWERED)
 
     def is_idle(self) -> bool:
-        """Whether no call has used the pool for a while."""
+        """Whether the pool has been unused for :data:`IDLE_S`."""
         with self._lock:
             is_busy = any(server.in_flight for server in self._servers)
             return not is_busy and self._clock() - self._used_s > IDLE_S
@@ -237,7 +237,7 @@ class Pool:
         with self._lock:
             server.in_flight -= 1
             if server.ejected_s is not None and started_s < server.ejected_s:
-                return  # a request from before the ejection shows nothing about the time after it
+                return  # a request from before the ejection does not show whether the server has recovered
             if result is Result.ANSWERED:
                 self._mark_healthy(server)
             elif result is not Result.UNKNOWN:
@@ -256,12 +256,12 @@ class Pool:
         if server.ejected_s is not None and now_s < server.probe_s:
             return  # only a failed probe makes the ejection longer
         if server.ejected_s is None:
-            _LOGGER.warning("%s gets no requests until it answers again: %s", server.endpoint, reason)
+            _LOGGER.warning("%s gets no requests until it answers a probe: %s", server.endpoint, reason)
             self._was_ejected = True
         pause_s = min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2.0 ** min(server.ejections, 10))
         server.ejections += 1
         server.ejected_s = now_s
-        server.probe_s = now_s + pause_s * random.uniform(0.8, 1.2)  # noqa: S311  # spreads load, guards no secret
+        server.probe_s = now_s + pause_s * random.uniform(0.8, 1.2)  # noqa: S311  # spreads load; not for security
 
     def _mark_healthy(self, server: Server) -> None:
         server.failures = 0
@@ -269,4 +269,4 @@ class Pool:
             server.ejections = 0
         else:
             server.ejected_s = None
-            _LOGGER.info("%s answers again", server.endpoint)
+            _LOGGER.info("%s is healthy again", server.endpoint)

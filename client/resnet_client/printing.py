@@ -1,4 +1,4 @@
-"""Text from elsewhere, made safe to print: every command prints names, labels and messages of servers through it."""
+"""Print untrusted text safely: every command prints names, labels and messages of servers through this module."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""Escape what a terminal would obey instead of show, such as colours and cursor movements.
+    r"""Escape control characters, which could change colours or move the cursor of a terminal.
 
     Args:
         text: a label, a file's name, a server's message.
-        keep: control characters to leave, such as a line break.
+        keep: control characters to keep, such as a line break.
 
     Returns:
-        The text with each character that is not printable as JSON has it, such as ``\u001b``; so JSON stays JSON.
+        The text with each non-printable character escaped as in JSON, such as ``\u001b``; so JSON stays valid.
     """
     if text.isprintable():
         return text
@@ -27,7 +27,7 @@ def show(text: str) -> None:
 
 
 def report(text: str) -> None:
-    """Print lines to standard output at once, for a person who waits."""
+    """Print lines to standard output and flush."""
     show(text)
     sys.stdout.flush()
 

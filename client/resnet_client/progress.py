@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bar(sources: object, *, shown: bool) -> Iterator[Callable[[Outcome[object]], None]]:
-    """A function to call with each outcome; without a bar it does nothing.
+    """Yield a function to call with each outcome; without a bar it does nothing.
 
     Args:
-        sources: what is worked on; its length, if it has one, is the bar's.
-        shown: whether there is to be a bar.
+        sources: the images; their number, if known, is the bar's total.
+        shown: whether to show a bar.
     """
     if not shown:
         yield lambda _: None

@@ -1,4 +1,4 @@
-"""Requests to Triton, built from the arguments of a call: pure functions, independent of the protocol."""
+"""Build requests to Triton from the arguments of a call: pure functions, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ PROBABILITIES = "PROBABILITIES__0"
 FEATURES = "FEATURES__1"
 MAPS = "MAPS__4"
 MAP_SHAPES = {"C2": (256, 56, 56), "C3": (512, 28, 28), "C4": (1024, 14, 14), "C5": (2048, 7, 7)}
-"""What ``MAPS__4`` holds, one after the other: channels, height, width."""
+"""The feature maps that ``MAPS__4`` concatenates: channels, height, width."""
 
-_RAW = 0  # a class count of zero asks for the tensor itself
+_RAW = 0  # a class count of zero requests the tensor itself
 
 
 BACKBONE = "resnet50_backbone"
-"""The ensemble that answers with feature maps."""
+"""The ensemble that returns feature maps."""
 
 LARGEST_RESPONSE = 64 << 20
-"""Bytes of a response that are read; the feature maps of an image have 6 MB."""
+"""Longest response that is read, in bytes; the feature maps of an image have 6 MB."""
 
 CONNECT_TIMEOUT_S = 3.0
-"""Longest wait for a connection, so that time is left for another attempt; one lost packet costs one second."""
+"""Longest wait for a connection, in seconds: leaves time for another attempt; a lost packet costs one second."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Call:
     """A request other than inference.
 
     Attributes:
-        method: tritonclient's name for it, such as ``get_model_config``.
+        method: tritonclient's name of the request, such as ``get_model_config``.
         arguments: its arguments, by tritonclient's names.
     """
 
@@ -75,7 +75,7 @@ class Inference:
     model: str
     model_version: str
     input_name: str
-    tensor: npt.NDArray[Any] = dataclasses.field(repr=False)  # images do not belong in logs
+    tensor: npt.NDArray[Any] = dataclasses.field(repr=False)  # keeps images out of logs
     output_name: str
     class_count: int = _RAW
     span: Span = dataclasses.field(default=SILENT, repr=False, compare=False)
@@ -99,11 +99,11 @@ class Transport(Protocol):
         """Close every connection."""
 
     def abandon(self) -> None:
-        """Drop every connection in a child process, where they belong to the parent."""
+        """Drop the parent's connections in a child process."""
 
 
 class AsyncTransport(Protocol):
-    """The same for asyncio; belongs to the event loop it was first used in."""
+    """Like :class:`Transport`, for asyncio; belongs to the event loop of its first use."""
 
     async def send(self, request: Request, timeout_s: float) -> Any:
         """Send and read the response; raises ``DeadlineExceededError`` after ``timeout_s`` at the latest."""
@@ -132,7 +132,7 @@ class Target:
     ) -> Target:
         """Complete the arguments of a call with the client's options, and check them.
 
-        A call that names its own model does not inherit the version meant for the client's.
+        A call with its own model does not use the client's ``model_version``.
 
         Raises:
             ConfigurationError: an argument is invalid.
@@ -180,15 +180,15 @@ class Target:
 
 
 def microseconds(timeout_s: float) -> int:
-    """The timeout in the server's unit: it drops requests from its queue that no caller waits for any more."""
+    """The timeout in the server's unit; the server drops queued requests whose timeout has passed."""
     return max(1, round(timeout_s * 1_000_000))
 
 
 def probe(config: ClientConfig) -> Inference:
-    """The request that shows whether a server answers: a real image through the real model.
+    """The request that probes a server: a test image for the model.
 
     Triton's ready flags stay true when a model's worker is dead. A network that takes pixels refuses the image, which
-    is an answer as well.
+    shows that it answers.
     """
     image = np.array([[golden()]], dtype=np.object_)
     return Inference(config.model, config.model_version or "", IMAGE, image, PROBABILITIES, class_count=1)

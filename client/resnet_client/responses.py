@@ -1,4 +1,4 @@
-"""Responses of Triton, read into results: pure functions that know tensors and JSON, but no protocol."""
+"""Read Triton's responses into results: pure functions over tensors and JSON, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from resnet_client.pool import Server
 
 _COMPUTING = ("compute_input", "compute_infer", "compute_output")
-# Rounding may bring a softmax in low precision above 1.
+# Rounding may raise a softmax in low precision above 1.
 _LARGEST_PROBABILITY = 1.001
 _DURATIONS = ("success", "queue", *_COMPUTING)
 
@@ -47,7 +47,7 @@ class Answer:
 
 
 def check_ready(found: Mapping[str, Any], server: Server, target: Target) -> None:
-    """Raise ``ModelNotFoundError`` if the answers to :meth:`Target.health_calls` say that the model is not ready."""
+    """Raise ``ModelNotFoundError`` if the answers to :meth:`Target.health_calls` show that the model is not ready."""
     if not found["model_ready"]:
         raise ModelNotFoundError(f"{server.endpoint}: {target.model} is not served, or not ready yet")
 
@@ -60,22 +60,22 @@ def read_classification(answer: Answer, class_count: int) -> Classification:
         class_count: how many classes were requested.
 
     Raises:
-        ResponseError: there are none, more than requested, or they read otherwise.
+        ResponseError: there are none, or more than requested, or they have another format.
     """
     if answer.output is None or answer.output.size == 0:
-        raise ResponseError(f"{answer.model} answered without any class; look at the server's log")
+        raise ResponseError(f"{answer.model} returned no class; see the server's log")
     if answer.output.size > class_count:
-        raise ResponseError(f"{answer.model} answered {answer.output.size} classes, not at most {class_count}")
+        raise ResponseError(f"{answer.model} returned {answer.output.size} classes, but {class_count} were requested")
     try:
         predictions = [_prediction(entry) for entry in answer.output.ravel()]
     except (ValueError, AttributeError) as exc:
-        raise ResponseError(f"{answer.model} answered no 'value:index:label' strings: {exc}") from exc
+        raise ResponseError(f"{answer.model} did not return 'value:index:label' strings: {exc}") from exc
     ordered = sorted(predictions, key=lambda prediction: -prediction.probability)
     return Classification(tuple(ordered), answer.model, answer.model_version)
 
 
 def read_features(answer: Answer) -> npt.NDArray[np.float32]:
-    """Read the feature vector, as an array of the caller's own.
+    """Read the feature vector into a new array.
 
     Raises:
         ResponseError: it is missing, empty, or has another shape.
@@ -83,12 +83,12 @@ def read_features(answer: Answer) -> npt.NDArray[np.float32]:
     output = answer.output
     if output is None or output.size == 0 or output.shape[:1] != (1,) or output.dtype.kind not in "fiu":
         shape = None if output is None else output.shape
-        raise ResponseError(f"{answer.model} answered features of shape {shape} instead of (1, 2048)")
+        raise ResponseError(f"{answer.model} returned features of shape {shape}, expected (1, 2048)")
     return np.array(output.ravel(), dtype=np.float32)
 
 
 def read_maps(answer: Answer) -> dict[str, npt.NDArray[np.floating[Any]]]:
-    """Take the feature maps apart; each is an array of the caller's own.
+    """Split the feature maps; each is a new array.
 
     Raises:
         ResponseError: they are missing, or of another size.
@@ -97,25 +97,25 @@ def read_maps(answer: Answer) -> dict[str, npt.NDArray[np.floating[Any]]]:
     lengths = [math.prod(shape) for shape in MAP_SHAPES.values()]
     if output is None or output.size != sum(lengths) or output.dtype.kind != "f":
         shape = None if output is None else output.shape
-        raise ResponseError(f"{answer.model} answered feature maps of shape {shape} instead of (1, {sum(lengths)})")
+        raise ResponseError(f"{answer.model} returned feature maps of shape {shape}, expected (1, {sum(lengths)})")
     pieces = np.split(output.ravel(), np.cumsum(lengths)[:-1])
     return {name: piece.reshape(MAP_SHAPES[name]).copy() for name, piece in zip(MAP_SHAPES, pieces, strict=True)}
 
 
 @contextlib.contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Raise ResponseError where an answer's JSON is not built as Triton builds it."""
+    """Raise ResponseError if a response's JSON does not have Triton's structure."""
     try:
         yield
     except ResnetClientError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
-        raise ResponseError(f"the server answered {what} that cannot be read ({type(exc).__name__}: {exc})") from exc
+        raise ResponseError(f"the server returned {what} that cannot be read ({type(exc).__name__}: {exc})") from exc
 
 
 @readable("metadata")
 def read_metadata(server: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """One dictionary out of three answers, the same for gRPC and HTTP.
+    """Merge three responses into one dictionary, the same for gRPC and HTTP.
 
     Raises:
         ResponseError: they cannot be read.
@@ -162,7 +162,7 @@ def parameters_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 @readable("a config")
 def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
-    """Read from a model's config which network takes its pixels and how they are made.
+    """Read from a model's config the network that takes pixels, and how to compute them.
 
     Raises:
         ConfigurationError: the config has no valid preprocessing config.
@@ -199,7 +199,7 @@ def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
 def _prediction(entry: bytes) -> Prediction:
     probability, index, *label = entry.decode().split(":", 2)
     if not index.isdecimal():
-        raise ValueError(f"{entry!r} is none")
+        raise ValueError(f"{entry!r} is not one")
     if not 0 <= float(probability) <= _LARGEST_PROBABILITY:
         raise ValueError(f"{probability} is not a probability")
     return Prediction(int(index), label[0] if label and label[0] else index, float(probability))

@@ -1,4 +1,4 @@
-"""What comes back: predictions, outcomes of a run over many images, health and statistics."""
+"""Results: predictions, outcomes of many images, health and statistics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Prediction:
     Attributes:
         index: number of the class, 0 to classes - 1; its identity, because labels may repeat (ImageNet has
             two classes ``crane``).
-        label: its name from the served label file; the index as text where the model has none.
+        label: its name in the label file of the model; the index as text if there is none.
         probability: 0 to 1, with the six decimals the server sends.
     """
 
@@ -74,13 +74,13 @@ class Classification:
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Outcome(Generic[T_co]):
-    """What became of one image of many: exactly one of ``result`` and ``error`` is not None.
+    """The outcome of one image of many: either ``result`` or ``error`` is None.
 
     Attributes:
         source: the image as it was passed in.
         result: a :class:`Classification`, or a feature vector (float32, shape (2048,)).
-        error: why there is no result.
-        duration_s: seconds from reading the image to its answer, attempts and pauses included.
+        error: why the image failed.
+        duration_s: seconds from reading the image to its response, attempts and pauses included.
     """
 
     source: ImageSource
@@ -94,23 +94,23 @@ class Outcome(Generic[T_co]):
         return self.error is None
 
     def __repr__(self) -> str:
-        # The image itself may be megabytes, and does not belong into logs.
+        # The image may be megabytes, which do not belong into logs.
         found = f"result={self.result!r}" if self.ok else f"error={self.error!r}"
         return f"<Outcome of {describe(self.source)}: {found} in {self.duration_s:.3f} s>"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Health:
-    """How a server is, by an answer and not by flags alone.
+    """Health of a server and a model: the server's ready flags, and the result of a test image.
 
-    A model can be flagged ready while the process behind it is dead; only an answer proves it.
+    A model can be flagged ready although its process is dead; a test image shows that.
 
     Attributes:
-        server_live: the server says it is alive.
-        server_ready: the server says all its models are ready.
-        model_ready: the server says this model is ready.
-        answer: what the model said to a small image made here; None if it did not answer.
-        error: the first failure met; None if all is well.
+        server_live: the server reports that it is live.
+        server_ready: the server reports that all its models are ready.
+        model_ready: the server reports that this model is ready.
+        answer: result of a small test image; None if the model did not answer.
+        error: the first failure; None if there is none.
     """
 
     server_live: bool = False
@@ -121,7 +121,7 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """Whether the model is ready and has just proved it."""
+        """Whether the model is ready and has classified the test image."""
         return self.model_ready and self.answer is not None
 
 
@@ -129,7 +129,7 @@ class Health:
 class ModelStatistics:
     """The server's own counts for one version of one model, since it was loaded.
 
-    They may lag the last answer by some milliseconds. Times are sums in nanoseconds over ``success_count``
+    They may lag the last response by some milliseconds. Times are sums in nanoseconds over ``success_count``
     requests (``failure_ns`` over ``failure_count``).
 
     Attributes:
@@ -139,13 +139,13 @@ class ModelStatistics:
         execution_count: batches computed; fewer than ``inference_count`` when batching works.
         success_count: requests answered.
         failure_count: requests that failed.
-        success_ns: from arrival to answer.
+        success_ns: from arrival to response.
         failure_ns: from arrival to failure.
         queue_ns: waiting for a batch.
         compute_input_ns: preparing the inputs.
         compute_infer_ns: computing.
         compute_output_ns: fetching the outputs.
-        busy_ns: the three of them once for each batch, not for each request: how long instances worked.
+        busy_ns: the sum of the three compute times, once per batch instead of per request: how long instances worked.
         batch_sizes: batch size → how many batches of that size were computed.
     """
 

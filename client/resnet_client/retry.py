@@ -1,8 +1,8 @@
-"""Whether a failed attempt is followed by another one, and after which pause. No I/O happens here.
+"""Decides whether a failed attempt is retried, and after which pause. No I/O.
 
-Classification has no side effects, so sending a request twice is safe. A request that could not reach a server
-is repeated. A refusal because of overload is repeated only if ``retry_overload`` is set, and only out of a
-budget: when a server refuses half of all requests, clients that repeat everything double its load.
+Classification has no side effects, so sending a request twice is safe. A request that did not reach a server is
+retried. A request that an overloaded server refused is retried only if ``retry_overload`` is set, and only within a
+budget: when a server refuses half of all requests, clients that retry everything double its load.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from resnet_client.errors import (
 if TYPE_CHECKING:
     from resnet_client.pool import Pool, Server
 
-_SHARE = 0.2  # retries for each request; gRPC's and Finagle's own throttles allow 10 to 20 per cent
-_RESERVE = 5.0  # lets a client's first requests be repeated; repaid before more is earned
-_MOST = 50.0  # saved in quiet times; more would overload a server by itself
+_SHARE = 0.2  # retries earned by each request; the throttles of gRPC and Finagle allow 10 to 20 per cent
+_RESERVE = 5.0  # retries available at the start; repaid before more are earned
+_MOST = 50.0  # most retries saved up; more could overload a server
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
@@ -54,7 +54,7 @@ class Deadline:
         """
         left_s = self.left_s
         if left_s <= 0:
-            raise DeadlineExceededError(f"no answer within {self.timeout_s:g} s; allow more with timeout_s")
+            raise DeadlineExceededError(f"no answer within {self.timeout_s:g} s; increase timeout_s")
         return left_s
 
     def at_most(self, timeout_s: float) -> Deadline:
@@ -63,7 +63,7 @@ class Deadline:
 
 
 class RetryBudget:
-    """How many retries under overload the requests so far have paid for; all threads of a client share it.
+    """Budget of retries under overload, earned by requests; all threads of a client share it.
 
     From the 25th request on, requests and retries together are at most 1.2 times the requests; before
     that there are at most 5 retries.
@@ -100,7 +100,7 @@ class RetryPolicy:
 
     Args:
         max_attempts: rounds of attempts; in one round each healthy server is tried once.
-        retry_overload: whether a refusal because of overload is repeated, within the budget.
+        retry_overload: whether requests that an overloaded server refused are retried, within the budget.
     """
 
     def __init__(self, *, max_attempts: int, retry_overload: bool) -> None:
@@ -116,7 +116,7 @@ class RetryPolicy:
 
 
 class Attempts:
-    """The attempts of one request: which servers were tried, and what follows a failure."""
+    """The attempts of one request: which servers were tried, and whether to retry."""
 
     __slots__ = ("_deadline", "_policy", "_pool", "_round", "tried")
 
@@ -135,7 +135,7 @@ class Attempts:
 
         Args:
             error: how the last attempt failed.
-            is_fixed: whether only the server that has failed may be asked.
+            is_fixed: whether only the server that has failed may be tried.
         """
         is_untried = not is_fixed and self._pool.has_another(self.tried)
         pause_s = 0.0 if is_untried else round_pause_s(self._round, self._deadline.timeout_s)
@@ -151,8 +151,8 @@ class Attempts:
         if isinstance(error, OverloadedError):
             return self._policy.retry_overload and self._policy.budget.spend()
         if isinstance(error, ResponseError):
-            # The server failed while computing. One other server may try; a request that ends servers must not reach
-            # all of them.
+            # The server failed while computing. One other server is tried; a request that crashes servers must not
+            # reach all of them.
             return is_untried and len(self.tried) == 1
         if isinstance(error, ModelNotFoundError):
             return is_untried  # a server that starts or stops has no models for a moment
@@ -160,11 +160,11 @@ class Attempts:
 
 
 def round_pause_s(number: int, timeout_s: float) -> float:
-    """Seconds to wait after a round of attempts: growing, and random, so that clients do not return together.
+    """Seconds to wait after a round of attempts: growing, and random, so that clients do not retry together.
 
     Args:
         number: how many rounds there were, at least 1.
-        timeout_s: what the call is allowed; a short one has short pauses.
+        timeout_s: of the call; a short timeout has short pauses.
     """
     longest_s = min(_LONGEST_PAUSE_S, timeout_s / 4, _FIRST_PAUSE_S * 2.0 ** min(number - 1, 10))
-    return longest_s * random.uniform(0.5, 1)  # noqa: S311  # spreads load, guards no secret
+    return longest_s * random.uniform(0.5, 1)  # noqa: S311  # spreads load; not for security

@@ -1,4 +1,4 @@
-"""Tensors in the form that both protocols carry: little-endian numbers, or byte strings after their lengths."""
+"""Encode and decode tensors as both protocols do: little-endian numbers, or byte strings with length prefixes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 
 
 def parts(tensor: npt.NDArray[Any]) -> list[bytes | memoryview]:
-    """A tensor's content, in pieces that follow each other; nothing is copied that need not be.
+    """A tensor's content as consecutive pieces, without copies where possible.
 
     Args:
         tensor: object array of bytes, or uint8.
@@ -27,11 +27,11 @@ def parts(tensor: npt.NDArray[Any]) -> list[bytes | memoryview]:
 
 
 def read(datatype: str, shape: Sequence[int], content: bytes) -> npt.NDArray[Any]:
-    """The tensor of this content; texts become an object array of bytes.
+    """The tensor of this content; byte strings become an object array.
 
     Raises:
-        ValueError: content and shape do not fit.
-        LookupError: the type is none that our models answer.
+        ValueError: content and shape do not match.
+        LookupError: the data type is not supported.
     """
     if datatype == "BYTES":
         texts = list(_texts(content))
@@ -47,6 +47,6 @@ def _texts(content: bytes) -> Iterator[bytes]:
     while start < len(content):
         end = start + _LENGTH_BYTES + int.from_bytes(content[start : start + _LENGTH_BYTES], "little")
         if end > len(content):
-            raise ValueError("a text ends beyond its tensor")
+            raise ValueError("a string ends after the end of its tensor")
         yield content[start + _LENGTH_BYTES : end]
         start = end

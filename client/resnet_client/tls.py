@@ -1,4 +1,4 @@
-"""Whom to trust and who we are: certificates for ``grpcs://`` and ``https://``."""
+"""Certificates for ``grpcs://`` and ``https://``: the trusted authorities, and the client's own."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ OPTIONS = ("ca_certificate", "client_certificate", "client_key")
 
 
 def path_of(name: str, value: object) -> Path:
-    """The file that an option names; refuses what cannot be a path."""
+    """The file that an option names."""
     if not isinstance(value, str | os.PathLike):
         raise ConfigurationError(f"{name} must be the path of a PEM file, not {value!r}")
     return Path(os.fsdecode(value))
 
 
 def check(config: ClientConfig) -> None:
-    """Refuse certificates that cannot be read, do not fit together, or would never be used.
+    """Refuse certificates that cannot be read, do not match, or would not be used.
 
     Raises:
         ConfigurationError: the message names the option.
@@ -32,21 +32,21 @@ def check(config: ClientConfig) -> None:
     if not given:
         return
     if (config.client_certificate is None) != (config.client_key is None):
-        raise ConfigurationError("client_certificate and client_key belong together; give both or neither")
+        raise ConfigurationError("client_certificate and client_key must be set together")
     context(config)
     for endpoint in config.endpoints:
-        if not endpoint.is_tls:  # nobody who names certificates means to send in the clear
-            raise ConfigurationError(f"{given[0]} needs TLS, but {endpoint} has none; write grpcs:// or https://")
+        if not endpoint.is_tls:  # certificates show that encryption is intended
+            raise ConfigurationError(f"{given[0]} needs TLS, but {endpoint} does not use it; use grpcs:// or https://")
 
 
 def context(config: ClientConfig) -> ssl.SSLContext:
-    """How connections are made secure: certificate and host name are verified, our own certificate is shown.
+    """The TLS settings: verify the server's certificate and host name, present the client's certificate.
 
     Args:
-        config: names the files.
+        config: with the paths of the files.
 
     Raises:
-        ConfigurationError: a file cannot be read, or certificate and key do not fit together.
+        ConfigurationError: a file cannot be read, or certificate and key do not match.
     """
     authorities, certificate, key = (getattr(config, name) for name in OPTIONS)
     try:
@@ -62,8 +62,8 @@ def context(config: ClientConfig) -> ssl.SSLContext:
 
 
 def _no_passphrase() -> str:
-    """Asked for by OpenSSL, which would otherwise ask at the terminal."""
-    raise ValueError("the key is encrypted; give one without a passphrase")
+    """Called by OpenSSL for an encrypted key, instead of a prompt on the terminal."""
+    raise ValueError("the key is encrypted; use a key without a passphrase")
 
 
 def _unreadable(name: str, path: Any, cause: Exception) -> ConfigurationError:

@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry around calls, where it is installed and has an exporter; else nothing, at no cost."""
+"""OpenTelemetry spans of calls, if OpenTelemetry is installed and has an exporter."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class Span:
-    """What a call tells about itself; this one tells nobody."""
+    """The span of a call; this base class records nothing."""
 
     headers: Mapping[str, str] = {}
-    """Goes with each request, so that the server's spans belong to the same trace: ``traceparent``."""
+    """``traceparent``, sent with each request, so that the server's spans belong to the same trace."""
 
     def retries(self, error: Exception, pause_s: float) -> None:
-        """Note an attempt that failed, and how long the next one waits, in seconds."""
+        """Record a failed attempt and the pause before the next one, in seconds."""
 
 
 SILENT = Span()
@@ -39,7 +39,7 @@ class _Recorded(Span):
 
 @functools.cache
 def _tracer() -> Any:
-    """OpenTelemetry's tracer for this package, loaded by the first call; None where it is not installed."""
+    """OpenTelemetry's tracer for this package, loaded by the first call; None if it is not installed."""
     try:
         from opentelemetry import trace
     except ImportError:
@@ -49,13 +49,13 @@ def _tracer() -> Any:
 
 @contextlib.contextmanager
 def call(name: str, model: str, server: str) -> Iterator[Span]:
-    """Record the block as one call; an error that leaves it is recorded, too.
+    """Record the block, and an error that leaves it, as one call.
 
-    It does not become the current span, because several tasks take turns in one thread.
+    The span does not become the current one, because several tasks share a thread.
 
     Args:
         name: the client's method.
-        model: the model asked.
+        model: name of the model.
         server: the client's URL.
     """
     tracer = _tracer()
@@ -66,7 +66,7 @@ def call(name: str, model: str, server: str) -> Iterator[Span]:
 
     attributes = {"resnet.model": model, "url.full": server}
     span = tracer.start_span(f"{name} {model}", kind=trace.SpanKind.CLIENT, attributes=attributes)
-    if not span.is_recording():  # and Triton would record whatever brings a trace along
+    if not span.is_recording():  # Triton would record every request with a trace context
         yield SILENT
         return
     try:

@@ -1,6 +1,6 @@
-"""Load test for ResNet-50 on NVIDIA Triton: Locust generates the load, the analysis ends in a verdict.
+"""Load test for ResNet-50 on NVIDIA Triton: Locust generates the load, the analysis gives a verdict.
 
-A program rather than a library; its command is ``resnet-loadtest``. A run passes through the modules in this order::
+The command is ``resnet-loadtest``. A run passes through the modules in this order::
 
     options ─▶ schedule        load over time, arrivals
                   ▼
@@ -22,8 +22,8 @@ def enable_gevent() -> None:
 
     Call it before anything opens a connection.
     """
-    # Between fork and exec, gRPC would restart its poller on a descriptor that is closed by then, and the new process
-    # would die (grpc#43055).
+    # Otherwise gRPC restarts its poller between fork and exec, on a closed descriptor, and the new process crashes
+    # (grpc#43055).
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     import locust  # noqa: F401  # patches
     from grpc.experimental import gevent as grpc_gevent

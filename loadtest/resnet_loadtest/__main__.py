@@ -24,15 +24,15 @@ EXIT_COULD_NOT_RUN, EXIT_USAGE, EXIT_INTERRUPTED = 3, 64, 130
 _WIDTH = 140
 
 _EPILOG = """\
-Every option has an environment variable, named with it; argument > environment > default.
+The environment variable in brackets sets the same option.
 
 exit codes:
-  0    PASS: every objective is met; or valid, and none was given
+  0    PASS (every objective is met) or MEASURED (a valid run without objectives)
   1    FAIL: an objective is not met
-  2    INVALID: the run proves nothing (the reasons are printed)
-  3    it could not run: no server, no images, no workers
-  64   an option or a file is not valid
-  130  interrupted from the keyboard
+  2    INVALID: the results are not valid; warnings give the reasons
+  3    the load test could not run: no server, no images or no workers
+  64   an option or a file is invalid
+  130  interrupted (Ctrl-C)
 """
 
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
-    arguments.argv = argv  # `tune` runs the command again, next to a server
+    arguments.argv = argv  # `tune` runs the command again, with a server
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)
@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (LoadTestError, OSError) as exc:
         return _fail(exc, EXIT_COULD_NOT_RUN)
     except ModuleNotFoundError as exc:
-        if str(exc.name).startswith("resnet_"):  # our own fault, which no installation fixes
+        if str(exc.name).startswith("resnet_"):  # a defect of this package, not a missing dependency
             raise
-        return _fail(f"this needs {exc.name}: pip install 'resnet50-triton[loadtest]'", EXIT_COULD_NOT_RUN)
+        return _fail(f"{exc.name} is not installed: pip install 'resnet50-triton[loadtest]'", EXIT_COULD_NOT_RUN)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
@@ -76,7 +76,7 @@ def _fail(reason: object, code: int) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Exits with 64 on wrong usage: argparse's own 2 means INVALID here."""
+    """Exits with 64 on a usage error: argparse's 2 means INVALID here."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -86,7 +86,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     shape = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
-        "resnet-loadtest", description="Load test of a served ResNet-50.", epilog=_EPILOG, formatter_class=shape
+        "resnet-loadtest", description="Load-test a served ResNet-50.", epilog=_EPILOG, formatter_class=shape
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:

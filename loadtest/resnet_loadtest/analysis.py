@@ -1,4 +1,4 @@
-"""A finished run: the recorded data, and the metrics, warnings, verdict and bottleneck that follow from it."""
+"""A finished run: the recorded data, and the metrics, warnings, verdict and bottleneck computed from it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from resnet_loadtest.slo import Objective, parse
 
 _CPU_LIMIT = 0.9
 _SENT_LIMIT = 0.99
-# Late is what adds a tenth to the reported response time, and 10 ms. Response times count from the intended sending,
-# so lateness can only make them look worse; below this limit it hardly does.
+# A run is invalid if lateness adds more than 10 ms and a tenth to the response time. Response times count from the
+# intended sending, so lateness only makes them longer.
 _LATE_S = 0.010
 _LATE_SHARE = 0.1
 
@@ -42,16 +42,16 @@ class Verdict(enum.Enum):
     PASS = (0, "every objective is met")
     MEASURED = (0, "valid; no objective was given")
     FAIL = (1, "an objective is not met")
-    INVALID = (2, "the run proves nothing")
+    INVALID = (2, "the results are not valid")
 
     @property
     def exit_code(self) -> int:
-        """For the shell."""
+        """Exit code of the command."""
         return self.value[0]
 
     @property
     def meaning(self) -> str:
-        """For reports."""
+        """Text for reports."""
         return self.value[1]
 
 
@@ -76,7 +76,7 @@ class Check:
 
     @property
     def message(self) -> str:
-        """For reports."""
+        """Text for reports."""
         return f"{self.part}: {self.objective.text} ({self.objective.describe(self.measured)})"
 
 
@@ -129,7 +129,7 @@ class Run:
         warnings = []
         for part in self.parts:
             if (cpu := self.generator_cpu(part)) > _CPU_LIMIT:
-                warnings.append(f"{part.name}: the generator used {cpu:.0%} of its CPU core; add --processes")
+                warnings.append(f"{part.name}: the generator used {cpu:.0%} of its CPU core; increase --processes")
             if self.options.is_open_loop:
                 warnings += [f"{part.name}: {warning}" for warning in _schedule_warnings(part)]
         return warnings
@@ -139,19 +139,19 @@ class Run:
         """Everything that makes the run INVALID."""
         found = list(self.generator_warnings)
         if not len(self.samples):
-            found.append("no request ended during the run")
+            found.append("no request finished during the run")
         if counts := self._disagreement():
             found.append(counts)
         for part in self.evaluated:
             for objective in parse(self.options.slo):
                 if part.requests < objective.smallest_sample:
                     needs = f"{objective.text} needs {objective.smallest_sample} requests"
-                    found.append(f"{part.name}: {needs}, but there were {part.requests}; run longer")
+                    found.append(f"{part.name}: {needs}, but there were {part.requests}; increase --duration")
         return found
 
     @functools.cached_property
     def verdict(self) -> Verdict:
-        """The outcome; warnings come first, because a wrong number can meet an objective as well as miss it."""
+        """The outcome; warnings come first, because an invalid result may meet or miss an objective."""
         if self.warnings:
             return Verdict.INVALID
         if not self.checks:
@@ -160,7 +160,7 @@ class Run:
 
     @functools.cached_property
     def bottleneck(self) -> str:
-        """What limits, in the stage with the highest load."""
+        """The bottleneck in the stage with the highest load."""
         if self.generator_warnings:
             return f"The load generator, not the server: {self.generator_warnings[0]}."
         number = max(range(len(self.parts)), key=lambda number: self.parts[number].level)
@@ -176,12 +176,12 @@ class Run:
 
     @property
     def wall_s(self) -> float:
-        """Seconds until the last response, those after the end of the last stage included."""
+        """Seconds until the last response, which may be after the end of the last stage."""
         return float(np.nanmax(self.samples["done_s"], initial=self.stages[-1].end_s))
 
     @property
     def memory_growth(self) -> float | None:
-        """Growth of the generator's memory after warming up, as a share."""
+        """Growth of the generator's memory after warm-up, as a share."""
         return memory_growth(self.generator)
 
     def generator_cpu(self, part: Metrics) -> float:
@@ -189,9 +189,9 @@ class Run:
         return busiest_cpu(self.generator, part.start_s, part.end_s)
 
     def in_flight(self, part: Metrics) -> tuple[float, float] | None:
-        """Requests in flight on average, twice: as the generator counted them, and by Little's law from the samples.
+        """Mean requests in flight: as the generator counted them, and by Little's law from the samples.
 
-        The law in the form that also holds for unsteady load: the time that all requests spent in flight within a
+        The law is used in the form that also holds for changing load: the time that all requests spent in flight in a
         part of the run, divided by its length. If the two differ, requests were lost or not recorded.
         """
         counted = mean_in_flight(self.generator, part.start_s, part.end_s)
@@ -208,7 +208,7 @@ class Run:
         if counted < answered:
             return f"the clients received {answered} responses, but the server counted only {counted}"
         if counted > answered + unanswered and not self.options.shared_server:
-            why = "other clients call it (allow that with --shared-server), or responses were lost"
+            why = "other clients call it (accept them with --shared-server), or responses were lost"
             return f"the server counted {counted} responses, but the clients received {answered}: {why}"
         return ""
 
@@ -218,7 +218,7 @@ def _schedule_warnings(part: Metrics) -> list[str]:
     unsent = part.failures.get(Status.UNSENT, 0)
     sent = 1 - unsent / part.requests if part.requests else 1.0
     if sent < _SENT_LIMIT:
-        warnings.append(f"only {sent:.1%} of the scheduled requests were sent; add --processes")
+        warnings.append(f"only {sent:.1%} of the scheduled requests were sent; increase --processes")
     response = response_s(part.samples[part.samples["status"] == Status.OK])
     for percent in (50, 99):
         late_s = part.late_s(percent)
@@ -226,6 +226,6 @@ def _schedule_warnings(part: Metrics) -> list[str]:
         if late_s > limit_s:
             warnings.append(
                 f"requests were sent late: {100 - percent} % by more than {late_s * 1000:.0f} ms (limit "
-                f"{limit_s * 1000:.0f} ms); add --processes, or use a machine with idle cores"
+                f"{limit_s * 1000:.0f} ms); increase --processes, or use a machine with idle cores"
             )
     return warnings

@@ -1,4 +1,4 @@
-"""What limits the server, in one message."""
+"""Describe the bottleneck of a run in one message."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def describe(
 
     Args:
         steps: what each model did.
-        ensembles: models that only pass requests on: their times are those of their steps.
+        ensembles: models whose times are those of their steps.
         answered: images that clients received a response for.
         service_s: mean service time measured by the clients, in seconds.
-        wall_s: how long the requests took altogether, in seconds.
+        wall_s: seconds until the last response.
     """
     working = [step for name, step in steps.items() if step.succeeded and name not in ensembles]
     if not working or not service_s > 0:
-        return "Unknown: no request was answered."
+        return "Unknown: no request succeeded."
     queue = {step.model: step.mean_queue_s * step.share_of(answered) / service_s for step in working}
     compute = {step.model: step.mean_compute_s * step.share_of(answered) / service_s for step in working}
     slowest = max(working, key=lambda step: queue[step.model])
@@ -54,7 +54,9 @@ def describe(
 
 def _queueing(step: Step, share: float, wall_s: float) -> str:
     busy = step.busy(wall_s)
-    reason = f"requests wait for {step.model} {share:.0%} of their time, and it is busy {min(busy, 1):.0%} of the time"
+    reason = (
+        f"requests wait for {step.model} for {share:.0%} of their time, and it is busy {min(busy, 1):.0%} of the time"
+    )
     if busy < _BUSY:
         return f"Queueing: {reason}. Shorten max_queue_delay, or add instances."
     return _saturated(step, reason)

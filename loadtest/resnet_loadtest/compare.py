@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from resnet_loadtest.analysis import Run
 
 _RESAMPLES = 1000
-# Neighbouring requests wait in the same queue; blocks of a run keep that dependence.
+# Consecutive requests share a queue; blocks of a run keep that dependence.
 _BLOCKS = 30
 _FEWEST_BLOCKS = 5
-# Of a ratio's 95 % interval: the percentiles, and what a ratio may be at worst.
+# Bounds of a ratio's 95 % interval: the percentile, and the value if the ratio is undefined.
 _BOUNDS = ((2.5, 0.0), (97.5, math.inf))
 
 
 class Change(enum.Enum):
-    """What a ratio means."""
+    """The meaning of a ratio."""
 
-    SAME = "within tolerance or chance"
+    SAME = "no significant change"
     BETTER = "better"
     WORSE = "worse"
-    UNKNOWN = "unknown: too few requests, or it falls among failures"
+    UNKNOWN = "unknown: too few requests or too many failures"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ def compare(first: Run, second: Run, *, tolerance: float = 0.05, seed: int = 1) 
 
 
 def error_rates_differ(first: Run, second: Run) -> bool:
-    """Whether B fails more often than A by more than chance explains (two proportions, one-sided 97.5 %)."""
+    """Whether B has significantly more failures than A (two proportions, one-sided 97.5 %)."""
     counts = [(int((run.samples["status"] != Status.OK).sum()), len(run.samples)) for run in (first, second)]
     if not all(total for _, total in counts):
         return False
@@ -122,7 +122,7 @@ def _ratio(
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = resampled[1] / resampled[0]
     ratio = values[1] / values[0] if values[0] else math.nan
-    # Where both fall among failures the ratio may be anything.
+    # The ratio is undefined if both percentiles are failures.
     lower, upper = (percentile(np.where(np.isnan(ratios), anything, ratios), bound) for bound, anything in _BOUNDS)
     needed = smallest_sample(percent) if percent else 1
     is_known = all(len(run.samples) >= needed for run in runs) and not math.isnan(ratio)
@@ -144,7 +144,7 @@ def _bootstrap(run: Run, compute: _Metric, generator: np.random.Generator) -> np
     count = min(_BLOCKS, max(_FEWEST_BLOCKS, int(wall_s)))
     edges_s = np.linspace(0, wall_s, count + 1)
     response = np.split(response_s(run.samples), np.searchsorted(run.samples["intended_s"], edges_s[1:-1]))
-    # By the time of the response, not of the sending: an overloaded server answers the last ones too late.
+    # By the time of the response: an overloaded server answers the last requests after the run.
     in_time = run.samples[run.samples["done_s"] < wall_s]
     answered = np.histogram(in_time["done_s"], edges_s, weights=in_time["answered"])[0]
     drawn = generator.integers(0, count, (_RESAMPLES, count))

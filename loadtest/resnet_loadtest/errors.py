@@ -1,11 +1,11 @@
-"""Why the load test could not run; a verdict is never an exception."""
+"""Errors of the load test; a verdict is not an error."""
 
 from __future__ import annotations
 
 
 class LoadTestError(Exception):
-    """The run could not take place; the message gives the reason and the remedy."""
+    """The load test could not run; the message gives the reason and the remedy."""
 
 
 class UsageError(LoadTestError):
-    """An option or a file is not valid; the message says what is expected."""
+    """An option or a file is invalid; the message names what is expected."""

@@ -1,8 +1,8 @@
-"""One process's part of a run, from loading the images to the last response; the same alone and as a worker.
+"""Generate the load of one process, from loading the images to the last response.
 
-In closed loop Locust's users send. In open loop requests are sent by the clock, whether or not earlier ones have
-returned: a sender is a greenlet that lives for the whole run and keeps its HTTP connection; the sender that became idle
-last sends next, and a new one is made while all are busy, up to the cap.
+In closed loop, Locust's users send. In open loop, senders send at scheduled times, whether or not earlier requests have
+returned. A sender is a greenlet that exists for the whole run and keeps its HTTP connection. The sender that became
+idle last sends next; if all are busy, a new one is added, up to the limit.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _REPORT_S = 1.0
 _GRACE_S = 5.0
 _CHANNELS = 8
 _READY_SENDERS = 32
-# A request that is still unsent this long after the end of the run is dropped.
+# Requests still unsent this long after the end of the run are dropped.
 _OVERTIME_S = 0.5
 
 
 class Generator:
-    """Prepares, begins, finishes; reports every second."""
+    """Generates the load of one process, and reports every second."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Generator:
         count: int = 1,
         report: Callable[[Chunk], None],
     ) -> None:
-        """Load images and open connections, so that the run measures neither.
+        """Load images and open connections before the measurement.
 
         Args:
             options: of the run.
@@ -73,7 +73,7 @@ class Generator:
     def begin(self, lead_s: float) -> None:
         """Start the clock in ``lead_s`` seconds; returns at once."""
         gc.collect()
-        gc.freeze()  # images and modules stay; the collector need not look at them again
+        gc.freeze()  # excludes images and modules from garbage collection
         self._session.start_clock(lead_s)
         self._monitor = _Monitor(self._session)
         self._over = gevent.event.Event()
@@ -82,7 +82,7 @@ class Generator:
             self._greenlets.append(gevent.spawn(self._open_loop.run, self._end_s))
 
     def finish(self) -> None:
-        """Wait for the last response, then report the rest."""
+        """Wait for the last response, then report the remaining samples."""
         wait_s = self._options.timeout_s + _GRACE_S
         deadline_s = time.monotonic() + wait_s
         gevent.joinall(self._greenlets, timeout=wait_s + max(0.0, self._end_s - self._session.now_s()))
@@ -91,7 +91,7 @@ class Generator:
             gevent.sleep(0.01)
         self._monitor.stop()
         self._over.set()
-        self._reporter.join()  # if killed, it could lose the chunk that it is about to report
+        self._reporter.join()  # killing it could lose a chunk
         self._report_rest()
         gc.unfreeze()
         if self._open_loop is not None:
@@ -106,7 +106,7 @@ class Generator:
 
 
 class _Monitor:
-    """A greenlet that measures its own process: looks often, averages over a second."""
+    """A greenlet that measures its own process: samples often, averages over a second."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -129,7 +129,7 @@ class _Monitor:
             while time.perf_counter() - start[0] < _REPORT_S:
                 gevent.sleep(_LOOK_S)
                 looks.append(self._session.in_flight)
-            # All greenlets run in one thread; when it is busy, requests wait for the generator.
+            # All greenlets share one thread; when it is busy, requests are sent late.
             wall_s = time.perf_counter() - start[0]
             self._metrics.append(
                 GeneratorMetrics(
@@ -157,7 +157,7 @@ class _OpenLoop:
         Args:
             session: where requests are recorded.
             times_s: when to send, float64, shape (requests,), ascending seconds since the run began.
-            cap: most requests in flight; more count as failed.
+            cap: most requests in flight; further ones count as failed.
         """
         self._session = session
         self._times_s = times_s
@@ -176,7 +176,7 @@ class _OpenLoop:
             gevent.sleep(0.01)
 
     def run(self, end_s: float) -> None:
-        """Send everything, then wait for all responses.
+        """Send all requests, then wait for all responses.
 
         Args:
             end_s: end of the last stage, in seconds since the run began.

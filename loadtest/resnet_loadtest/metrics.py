@@ -1,4 +1,4 @@
-"""The metrics of a run or of one of its stages, each from the full sample, and those of the generator.
+"""Compute the metrics of a run or a stage from all its samples, and those of the generator.
 
 A failed request has no response time: percentiles that fall among failures are infinite.
 """
@@ -41,12 +41,12 @@ def percentile(values: npt.NDArray[np.float64], percent: float) -> float:
 
 
 def smallest_sample(percent: float) -> int:
-    """How many values it takes to bound a percentile from above with 95 % confidence.
+    """Fewest values that bound a percentile from above with 95 % confidence.
 
     With fewer, even the largest value seen lies below the true percentile more than once in twenty runs:
     59 for p95, 299 for p99, 2995 for p99.9.
     """
-    if percent >= 100:  # noqa: PLR2004  # per cent; the maximum of what was seen is just that
+    if percent >= 100:  # noqa: PLR2004  # per cent; the maximum needs one value
         return 1
     return max(1, math.ceil(math.log(_RISK) / math.log(percent / 100) - 1e-9))
 
@@ -82,15 +82,15 @@ def milliseconds(seconds: float) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Metrics:
-    """What happened between two moments of a run.
+    """The metrics of a period of a run.
 
     Attributes:
         name: the stage's name, or ``"whole run"``.
-        start_s: from when, in seconds since the run began.
-        end_s: until when.
+        start_s: start in seconds since the run began.
+        end_s: end in seconds since the run began.
         level: offered requests per second (open loop), or users (closed loop), on average.
-        samples: the requests that were due in that time.
-        answered: images whose response arrived in that time, whenever they were sent.
+        samples: the requests that were due in the period.
+        answered: images whose response arrived in the period.
     """
 
     name: str
@@ -117,13 +117,13 @@ class Metrics:
 
     @property
     def failures(self) -> dict[Status, int]:
-        """How requests failed, and how many."""
+        """Number of failed requests by status."""
         counts = {status: int(np.sum(self.samples["status"] == status)) for status in Status}
         return {status: count for status, count in counts.items() if count and status is not Status.OK}
 
     @property
     def error_rate(self) -> float:
-        """Share of the requests that failed, 0 to 1; those never sent are failures too."""
+        """Share of the requests that failed, 0 to 1; requests that were not sent are failures too."""
         return sum(self.failures.values()) / self.requests if self.requests else 0.0
 
     @property
@@ -210,7 +210,7 @@ def mean_in_flight(generator: Sequence[GeneratorMetrics], start_s: float, end_s:
 
 
 def memory_growth(generator: Sequence[GeneratorMetrics], warm_up_share: float = 0.2) -> float | None:
-    """The largest growth of a worker's memory after warming up, as a share; None for runs under a minute."""
+    """The largest growth of a worker's memory after warm-up, as a share; None for runs under a minute."""
     by_worker = _by_worker(generator, -math.inf, math.inf, "rss_bytes")
     long_enough = [memory for memory in by_worker.values() if len(memory) >= _MINUTE]
     growths = [memory[-1] / memory[int(len(memory) * warm_up_share)] - 1 for memory in long_enough]

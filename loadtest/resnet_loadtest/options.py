@@ -1,7 +1,7 @@
-"""The options, each written once: a field here is a flag, an environment variable and an argument.
+"""The options, each declared once: a field is a flag, an environment variable and an argument.
 
 ``max_in_flight`` is the flag ``--max-in-flight`` and the variable ``RESNET_LOADTEST_MAX_IN_FLIGHT``; those
-that name the server keep the names that the client and ``resnet-serve`` have for them (``RESNET_URL``,
+of the server have the same variables as in ``resnet-client`` and ``resnet-serve`` (``RESNET_URL``,
 ``RESNET_METRICS_URL``, ``RESNET_MODEL``, …). Precedence: argument > environment > default.
 """
 
@@ -25,10 +25,11 @@ from resnet_loadtest.slo import parse as parse_slo
 AUTO_RATE = math.inf
 
 _SHARED = ("url", "grpc_url", "http_url", "metrics_url", "model", "timeout_s")
+_SERVER = ("url", "grpc_url", "http_url", "metrics_url", "timeout_s", "wait_s")
 _SHORT = {"users": "-u", "spawn_rate": "-r", "duration_s": "-t"}
 _TIME = re.compile(r"^(?P<number>[0-9.]+)(?P<unit>s|m|h|)$")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600}
-# The client takes URLs apart too, but is imported only after gevent has patched the standard library.
+# The client parses URLs too, but is imported only after gevent has patched the standard library.
 _URL = re.compile(r"^(grpc|http)(s?)://(.*?)(?::([0-9]+))?/?$")
 _LAST_PORT = 65535
 _PORTS = {"grpc": 1, "http": 0, "metrics": 2}
@@ -78,7 +79,7 @@ def _within(text: str, lowest: int, highest: float = math.inf) -> int:
 
 
 def _workers(text: str) -> int:
-    """A number, or as many as a name has addresses: in compose, the containers of a scaled service."""
+    """A number, or ``dns:NAME`` for the number of addresses of a name: in compose, the containers of a service."""
     if not text.startswith("dns:"):
         return _number(text)
     try:
@@ -94,65 +95,78 @@ def _yes(text: str) -> bool:
 
 _EXPECTED = {
     _rate: "requests per second (20/s) or auto",
-    _per_second: "a number per second, above 0",
+    _per_second: "a number above 0",
     _duration: "a duration (90s or 10m)",
     _seconds: "seconds, 0 or more",
     _number: "a whole number, 0 or more",
     _positive: "a whole number, 1 or more",
-    _port: "a port",
+    _port: "a port number",
     _workers: "a whole number, or dns:NAME with a name that resolves",
     _yes: "yes or no",
 }
 
 
-def _option(default: Any, parse: Callable[[str], Any], description: str, choices: Iterable[str] = ()) -> Any:
-    return field(default=default, metadata={"parse": parse, "help": description, "choices": tuple(choices)})
+def _option(
+    default: Any, parse: Callable[[str], Any], metavar: str, description: str, choices: Iterable[str] = ()
+) -> Any:
+    choices = tuple(choices)
+    metavar = f"{{{','.join(choices)}}}" if choices else metavar
+    metadata = {"parse": parse, "metavar": metavar, "help": description, "choices": choices}
+    return field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """The options of a run; the help texts describe the fields."""
 
-    url: str = _option("grpc://localhost:8001", str, "server URL")
-    grpc_url: str | None = _option(None, str, "URL for gRPC users, if --url is HTTP (default: its port + 1)")
-    http_url: str | None = _option(None, str, "URL for HTTP users, if --url is gRPC (default: its port - 1)")
-    metrics_url: str | None = _option(None, str, "metrics endpoint (default: HTTP port + 2, /metrics)")
-    model: str = _option("resnet50", str, "name of the served model")
+    url: str = _option("grpc://localhost:8001", str, "URL", "Server URL")
+    grpc_url: str | None = _option(None, str, "URL", "URL for gRPC users, if --url is HTTP (default: its port + 1)")
+    http_url: str | None = _option(None, str, "URL", "URL for HTTP users, if --url is gRPC (default: its port - 1)")
+    metrics_url: str | None = _option(None, str, "URL", "Metrics endpoint (default: HTTP port + 2, /metrics)")
+    model: str = _option("resnet50", str, "NAME", "Model to use")
     mix: str = _option(
         "ClassifyGrpc",
         str,
-        "users: ClassifyGrpc, ClassifyHttp, Mixed, Embed…, Batch…, Pixels…; several with weights: "
+        "USERS",
+        "Users: ClassifyGrpc, ClassifyHttp, Mixed, Embed…, Batch…, Pixels…; several with weights: "
         "ClassifyGrpc=3,EmbedHttp=1",
     )
-    batch: int = _option(8, _positive, "images per request of Batch… users")
-    images: Path | None = _option(None, Path, "folder with images (default: those that packages ship)")  # noqa: RUF009  # a field
-    profile: str = _option("steady", str, "load over time: " + ", ".join(PROFILES), PROFILES)
-    duration_s: float | None = _option(None, _duration, "how long, such as 90s or 10m (default: the profile's)")
-    rate: float | None = _option(None, _rate, "open loop: requests per second, such as 20/s; auto measures capacity")
-    arrivals: str = _option("poisson", str, "open loop: poisson or constant gaps", ("poisson", "constant"))
-    max_in_flight: int = _option(256, _positive, "open loop: more requests in flight than this count as failed")
-    users: int | None = _option(None, _positive, "closed loop: users, each sending when it has its response")
-    spawn_rate: float = _option(100.0, _per_second, "closed loop: users started per second")
-    seed: int = _option(1, _number, "seed of the arrivals and of the choice of images")
-    timeout_s: float = _option(30.0, _duration, "longest wait for one response")
-    wait_s: float = _option(0.0, _duration, "longest wait for a server that is still starting")
-    warm_up_s: float = _option(2.0, _seconds, "seconds of requests before the clock starts")
-    slo: str = _option("", str, "objectives, such as p99<=150ms,error_rate<=0.1%%,throughput>=15/s")
-    slo_per: str = _option("run", str, "evaluate the whole run, or every stage of it", ("run", "stage"))
-    shared_server: bool = _option(False, _yes, "other clients call the server too, so it may count more requests")
-    processes: int = _option(0, _number, "worker processes on this machine (default: this process sends)")
+    batch: int = _option(8, _positive, "N", "Images per request of Batch… users")
+    images: Path | None = _option(None, Path, "FOLDER", "Folder with images (default: images from installed packages)")  # noqa: RUF009  # a field
+    profile: str = _option("steady", str, "", "Load over time", PROFILES)
+    duration_s: float | None = _option(
+        None, _duration, "TIME", "Duration, such as 90s or 10m (default: set by the profile)"
+    )
+    rate: float | None = _option(
+        None, _rate, "RATE", "Open loop: requests per second, such as 20/s, or auto for the measured capacity"
+    )
+    arrivals: str = _option("poisson", str, "", "Open loop: distribution of arrivals", ("poisson", "constant"))
+    max_in_flight: int = _option(
+        256, _positive, "N", "Open loop: most requests in flight; further ones count as failed"
+    )
+    users: int | None = _option(None, _positive, "N", "Closed loop: users, each of which waits for its response")
+    spawn_rate: float = _option(100.0, _per_second, "N", "Closed loop: users started per second")
+    seed: int = _option(1, _number, "N", "Seed of arrivals and image order")
+    timeout_s: float = _option(30.0, _duration, "SECONDS", "Timeout of a request")
+    wait_s: float = _option(0.0, _duration, "SECONDS", "How long to wait for a server that starts")
+    warm_up_s: float = _option(2.0, _seconds, "SECONDS", "Warm-up before the measurement")
+    slo: str = _option("", str, "SLO", "Objectives, such as p99<=150ms,error_rate<=0.1%%,throughput>=15/s")
+    slo_per: str = _option("run", str, "", "Evaluate objectives for the whole run or for every stage", ("run", "stage"))
+    shared_server: bool = _option(False, _yes, "", "Accept requests of other clients in the server's counts")
+    processes: int = _option(0, _number, "N", "Worker processes on this machine (default: this process sends)")
     expect_workers: int = _option(
         0,
         _workers,
-        "worker processes that connect from elsewhere: how many, or dns:NAME for one per address of a name",
+        "N",
+        "Worker processes that connect from other machines: a number, or dns:NAME for one per address of a name",
     )
-    master_port: int = _option(5557, _port, "port for workers")
-    out: Path = _option(Path("loadtest-results"), Path, "folder for the reports")  # noqa: RUF009  # a field
-    name: str | None = _option(None, str, "name of the reports (default: profile and time)")
+    master_port: int = _option(5557, _port, "PORT", "Port for workers")
+    out: Path = _option(Path("loadtest-results"), Path, "FOLDER", "Folder for reports")  # noqa: RUF009  # a field
+    name: str | None = _option(None, str, "NAME", "Name of the reports (default: profile and time)")
 
     @property
     def is_open_loop(self) -> bool:
-        """Whether requests are sent by a schedule."""
+        """Whether requests are sent on a schedule."""
         return self.rate is not None
 
     @property
@@ -171,7 +185,7 @@ class Options:
         return self.processes + self.expect_workers
 
     def url_for(self, kind: str) -> str:
-        """The URL for ``"grpc"``, ``"http"`` or ``"metrics"``, where not given derived from ``url``."""
+        """The URL for ``"grpc"``, ``"http"`` or ``"metrics"``; derived from ``url`` if not given."""
         given = {"grpc": self.grpc_url, "http": self.http_url, "metrics": self.metrics_url}[kind]
         if given:
             return given
@@ -186,7 +200,7 @@ class Options:
         if own == kind:
             return self.url
         if not 0 < first + _PORTS[kind] <= _LAST_PORT:
-            raise UsageError(f"--url {self.url!r} leaves no port for {kind}; add --{kind}-url")
+            raise UsageError(f"--url {self.url!r} does not allow a default port for {kind}; set --{kind}-url")
         if kind == "metrics":
             return f"http://{host}:{first + _PORTS[kind]}/metrics"
         return f"{kind}{tls}://{host}:{first + _PORTS[kind]}"
@@ -195,16 +209,16 @@ class Options:
         """Validate the objectives and options that depend on each other.
 
         Raises:
-            UsageError: the message says what is expected.
+            UsageError: the message names what is expected.
         """
         if (self.rate is None) == (self.users is None):
-            raise UsageError("expected one of --rate R (open loop) or --users N (closed loop)")
+            raise UsageError("expected either --rate RATE (open loop) or --users N (closed loop)")
         parse_slo(self.slo)
         self.url_for("metrics")
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """For workers and reports, ready for JSON."""
+        """The options for workers and reports, ready for JSON."""
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
         return dict(sorted(plain.items()))
 
@@ -225,10 +239,12 @@ def _flag(name: str) -> str:
 
 
 def add_to(parser: argparse.ArgumentParser, only: Collection[str] | None = None) -> None:
-    """Declare the options, or some of them, as flags; what is not given stays None."""
+    """Add the options, or some of them, as flags; an option that is not given is None."""
+    server = parser.add_argument_group("server")
     for option in dataclasses.fields(Options):
         if only is not None and option.name not in only:
             continue
+        target = server if option.name in _SERVER else parser
         flags = [short] if (short := _SHORT.get(option.name)) else []
         flags.append(_flag(option.name))
         default = (
@@ -238,17 +254,17 @@ def add_to(parser: argparse.ArgumentParser, only: Collection[str] | None = None)
         )
         about = f"{option.metadata['help']} [{variable(option.name)}{default}]"
         if option.default is False:
-            parser.add_argument(*flags, dest=option.name, action="store_true", default=None, help=about)
+            target.add_argument(*flags, dest=option.name, action="store_true", default=None, help=about)
         else:
-            metavar = option.name.upper().removesuffix("_S")
-            parser.add_argument(*flags, dest=option.name, metavar=metavar, default=None, help=about)
+            metavar = option.metadata["metavar"]
+            target.add_argument(*flags, dest=option.name, metavar=metavar, default=None, help=about)
 
 
 def resolve(arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Options:
     """Combine the sources: argument (unless None) > environment (unless empty) > default.
 
     Raises:
-        UsageError: a value is not valid; the message names the flag or variable.
+        UsageError: a value is invalid; the message names the flag or variable.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}

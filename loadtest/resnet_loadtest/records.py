@@ -1,7 +1,7 @@
-"""Runs and searches as JSON: metrics for programs, and every request, so that a run can be analysed again.
+"""Write and read runs and searches as JSON: the metrics, and every request, so that a run can be analysed again.
 
-``pydantic`` writes and reads the dataclasses of a run. It refuses a file that is damaged or of another version, and
-names the place of the first error.
+``pydantic`` serialises the dataclasses of a run. It refuses a damaged file or one of another version, and names the
+place of the first error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RUN, _SEARCH = "resnet-loadtest/3", "resnet-loadtest-search/2"
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 _MAX_S = 31 * 86400.0
 _MIN_STAGE_S = 1e-3
-# Escaped or not: characters that change a terminal, or that XML cannot hold.
+# Control characters, escaped or not: they can change a terminal, and XML cannot contain them.
 _CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\(?:u00[01]|u007f|u00[89]|[bfr])|\x7f|\xc2[\x80-\x9f]", re.IGNORECASE)
 
 
@@ -33,7 +33,7 @@ class _Header(BaseModel):
 
 
 class _File(BaseModel):
-    """What is read of a file; its metrics are computed again from the samples."""
+    """The part of a file that is read; metrics are computed again from the samples."""
 
     raw: Run
 
@@ -61,7 +61,7 @@ def read(path: Path) -> Run:
     """Read what :func:`write` wrote.
 
     Raises:
-        UsageError: it is something else, damaged, or written by another version.
+        UsageError: it is not the report of a run, is damaged, or was written by another version.
         OSError: it cannot be read.
     """
     content = path.read_bytes()
@@ -137,13 +137,13 @@ def _trial(trial: Trial) -> dict[str, Any]:
 
 def _check_schema(schema: str) -> None:
     if schema.startswith("resnet-loadtest-search/"):
-        raise UsageError("it is the report of a search (find-slo), and only the report of a run can be read again")
+        raise UsageError("it is the report of a search (find-slo); expected the report of a run")
     if schema != _RUN:
         raise UsageError(f"it was written by another version ({schema!r} instead of {_RUN!r})")
 
 
 def _check_plausible(run: Run, content: bytes) -> None:
-    """Refuse what no run can have recorded."""
+    """Refuse data that no run can record."""
     stages = run.stages
     if not stages or len(stages) != len(run.server.stage_steps):
         raise UsageError("stages are missing")
@@ -152,6 +152,6 @@ def _check_plausible(run: Run, content: bytes) -> None:
     if not are_plausible(run.samples, longest_s=2 * _MAX_S):
         raise UsageError("a sample has an impossible time or status")
     if any(each.rss_bytes < 1 for each in run.generator):
-        raise UsageError("a generator has no memory")
+        raise UsageError("the memory of a generator is not positive")
     if _CONTROL.search(content):
-        raise UsageError("a name holds control characters")
+        raise UsageError("a name contains control characters")

@@ -1,4 +1,4 @@
-"""One run from beginning to end: warm up, read the server's counters, generate the load, read them again."""
+"""Run a load test: warm up, read the server's statistics, generate the load, read the statistics again."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _CAPACITY_S = 8.0
 
 
 def run(options: Options, watch: Watch = lambda _time_s, _stage, _chunks: None) -> Run:
-    """Do one run.
+    """Run a load test.
 
     Args:
         options: of the run.
         watch: called several times a second with the time in seconds, the stage, and all chunks so far.
 
     Raises:
-        LoadTestError: it could not take place.
+        LoadTestError: the load test could not run.
     """
     options.check()
     mix = parse_mix(options.mix)
@@ -67,7 +67,7 @@ def run(options: Options, watch: Watch = lambda _time_s, _stage, _chunks: None) 
 
 
 def measure_capacity(options: Options) -> float:
-    """Requests per second that closed-loop users get answered."""
+    """Measure the throughput of closed-loop users, in requests per second."""
     trial = dataclasses.replace(
         options,
         rate=None,
@@ -81,12 +81,12 @@ def measure_capacity(options: Options) -> float:
     whole = run(trial).whole
     answered = whole.requests - sum(whole.failures.values())
     if not answered:
-        raise LoadTestError("the server answered no request while its capacity was measured")
+        raise LoadTestError("all requests failed while the capacity was measured")
     return round(answered / whole.duration_s, 2)
 
 
 def with_measured_rate(options: Options, console: Console) -> Options:
-    """Replace the rate ``auto`` by the measured capacity; leave numbers as they are."""
+    """Replace the rate ``auto`` by the measured capacity."""
     if options.rate != AUTO_RATE:
         return options
     console.print(f"measuring capacity: {_CAPACITY_USERS} users, {_CAPACITY_S:.0f} s …")
@@ -96,11 +96,10 @@ def with_measured_rate(options: Options, console: Console) -> Options:
 
 
 def _warm_up(client: Client, options: Options, mix: Iterable[str]) -> dict[str, str]:
-    """Call every workload for a while, until each was answered.
+    """Send every workload for the warm-up time, and until each has succeeded.
 
-    Returns the models that get the calls → the ensemble each is a step of, if that is called too; empty for none.
-    Failures in between are accepted, because the run measures how often the server fails; a server that never answers
-    cannot be tested.
+    Returns model that gets requests → ensemble of which it is a step, if that gets requests too; empty for none.
+    Some failures are accepted, because the run measures how often the server fails.
     """
     image = load_images(options.images)[0]
     called: dict[bool, str] = {}
@@ -129,7 +128,7 @@ def _drive(
     options: Options,
     watch: Callable[[float, Stage], None],
 ) -> None:
-    """Let time pass, change the number of users as the profile asks, read the server's metrics."""
+    """Follow the stages: change the number of users and read the server's metrics."""
     zero_s = time.monotonic() + processes.begin()
     users = 0
     scraper = gevent.spawn(_scrape, observer, zero_s)

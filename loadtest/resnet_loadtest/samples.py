@@ -1,4 +1,4 @@
-"""What is recorded: every request, as one table per run and never as buckets; the generator's own state each second."""
+"""The recorded data: every request, as one table per run, and the generator's metrics of each second."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Row: TypeAlias = tuple[float, float, float, int, int, int]
 SAMPLE = np.dtype(
     [
         ("intended_s", "<f8"),  # when it was due to be sent, seconds since the run began
-        ("sent_s", "<f8"),  # when it was sent; NaN if it never was
-        ("done_s", "<f8"),  # when it was answered or failed; NaN if it was never sent
+        ("sent_s", "<f8"),  # when it was sent; NaN if it was not
+        ("done_s", "<f8"),  # when it succeeded or failed; NaN if it was not sent
         ("status", "u1"),
         ("answered", "<u2"),  # images answered
         ("failed", "<u2"),  # images not answered
@@ -44,7 +44,7 @@ class Status(enum.IntEnum):
 
     @property
     def description(self) -> str:
-        """For reports."""
+        """Text for reports."""
         return _DESCRIPTIONS[self]
 
 
@@ -92,14 +92,14 @@ class Chunk:
 
     Attributes:
         samples: requests that ended since the last chunk.
-        metrics: the generator's own since the last chunk.
+        metrics: the generator's since the last chunk.
     """
 
     samples: Samples
     metrics: list[GeneratorMetrics]
 
     def to_message(self) -> dict[str, Any]:
-        """For the wire."""
+        """The chunk as a message to the master."""
         return {"samples": self.samples.tobytes(), "metrics": [dataclasses.astuple(each) for each in self.metrics]}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The load over time: named profiles, cut into stages, and in open loop the time of every request."""
+"""The load over time: profiles of stages, and in open loop the time of every request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Stage:
         start_s: seconds since the run began.
         duration_s: seconds.
         start_level: requests per second (open loop) or users (closed loop) at its start.
-        end_level: the same at its end; between them the level changes evenly.
+        end_level: the same at its end; in between, the level changes linearly.
     """
 
     name: str
@@ -84,11 +84,11 @@ def stages(profile: str, level: float, duration_s: float | None = None) -> tuple
 
 
 def sending_times(stages: Sequence[Stage], arrivals: str, seed: int) -> npt.NDArray[np.float64]:
-    """The intended sending times of a whole run, decided before it starts.
+    """The intended sending times of a whole run.
 
     Args:
         stages: back to back, from 0 on; their levels are requests per second.
-        arrivals: ``"poisson"`` (independent callers, exponential gaps) or ``"constant"`` (even gaps).
+        arrivals: ``"poisson"`` (exponential gaps, as of independent clients) or ``"constant"`` (equal gaps).
         seed: the same seed gives the same schedule.
 
     Returns:
@@ -120,11 +120,11 @@ def _unit_points(end: float, arrivals: str, seed: int) -> npt.NDArray[np.float64
 
 
 def _inverse(stage: Stage, expected: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """When, within a stage, that many arrivals are expected to have come."""
+    """The times within a stage at which these numbers of arrivals are expected."""
     slope = (stage.end_level - stage.start_level) / stage.duration_s
     if slope == 0:
         return expected / stage.start_level
     root = np.sqrt(np.maximum(0.0, stage.start_level**2 + 2 * slope * expected))
-    # For a rising level from 0 the textbook formula divides nothing by nothing; this form does not.
+    # This form of the quadratic formula avoids 0 / 0 for a level that rises from 0.
     denominator = stage.start_level + root
     return np.divide(2 * expected, denominator, out=np.zeros_like(expected), where=denominator > 0)

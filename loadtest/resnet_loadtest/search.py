@@ -1,4 +1,4 @@
-"""The search for the highest rate that meets an objective: runs trials, bisects, and concludes.
+"""Search the highest rate that meets an objective by bisection over trial runs.
 
 Comparable with the server scenario of MLPerf: Poisson arrivals, a latency bound on a percentile, the highest rate
 within the bound; but over the network, with encoded images, and with a confidence interval.
@@ -18,9 +18,9 @@ from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.options import Options
 from resnet_loadtest.slo import parse
 
-# Two-sided 95 % quantiles of Student's t, of 1, 2, 3 … degrees of freedom; of more, the last is a little too large.
+# Two-sided 95 % quantiles of Student's t, of 1, 2, 3 … degrees of freedom; for more, the last is slightly too large.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-# A trial holds enough requests for its percentile even if Poisson sends fewer than expected.
+# A trial has enough requests for its percentile even if Poisson arrivals give fewer than expected.
 _MARGIN = 1.25
 _ATTEMPTS = 2
 
@@ -47,7 +47,7 @@ class Bracket:
         return self.is_closed and self.failed - self.passed <= precision * self.failed
 
     def narrowed(self, rate: float, *, passes: bool) -> Bracket:
-        """After one more trial."""
+        """Return the bracket after another trial."""
         return Bracket(rate, self.failed) if passes else Bracket(self.passed, rate)
 
 
@@ -59,14 +59,14 @@ def bisect(
     growth: float = 1.5,
     most_trials: int = 12,
 ) -> Bracket:
-    """Bracket the highest passing rate by growing and shrinking, then bisect.
+    """Bracket the highest passing rate, then bisect.
 
     Args:
         passes: runs a trial; whether the rate passes.
         first: the first rate per second, above 0.
         precision: when to stop: width of the bracket relative to its upper end.
-        growth: factor up or down while only one end is known, above 1.
-        most_trials: stop after that many in any case.
+        growth: factor between rates while only one end is known, above 1.
+        most_trials: most trials.
     """
     bracket = Bracket()
     rate = first
@@ -130,7 +130,7 @@ class Result:
         options: of the search.
         trials: in the order in which they ran.
         found: highest rate that passed, lower and upper bound of its 95 % interval; None if none passed.
-        warning: why that is not the highest rate, or why there is none; empty if every search has found its own.
+        warning: why the result is not valid; empty if every search has found a rate.
     """
 
     options: Options
@@ -140,7 +140,7 @@ class Result:
 
     @classmethod
     def of(cls, options: Options, trials: Sequence[Trial], brackets: Sequence[Bracket]) -> Result:
-        """Conclude.
+        """Compute the result.
 
         Args:
             options: of the search.
@@ -153,7 +153,7 @@ class Result:
 
     @property
     def is_proven(self) -> bool:
-        """Whether in every search a rate passed, and the server did not meet the objective at those above."""
+        """Whether every search found a rate that passed and a higher one that failed because of the server."""
         return self.found is not None and not self.warning
 
     @property
@@ -163,7 +163,9 @@ class Result:
             return f"No rate met {self.options.slo}: {self.warning}."
         rate, lower, upper = self.found
         if self.warning:
-            return f"{rate:.2f} requests per second met {self.options.slo}, but that proves nothing: {self.warning}."
+            return (
+                f"{rate:.2f} requests per second met {self.options.slo}, but the result is not valid: {self.warning}."
+            )
         interval = f"95 % interval {lower:.2f} to {upper:.2f}"
         return f"{rate:.2f} requests per second meet {self.options.slo} ({interval})."
 
@@ -172,16 +174,16 @@ def _warning(trials: Sequence[Trial], brackets: Sequence[Bracket]) -> str:
     last = {trial.rate: trial.run for trial in trials}
     for repeat, bracket in enumerate(brackets, start=1):
         if not math.isfinite(bracket.failed):
-            return f"search {repeat} met it at every rate, up to {bracket.passed:.2f}/s; raise --start"
+            return f"search {repeat} met it at every rate up to {bracket.passed:.2f}/s; increase --start"
         if last[bracket.failed].verdict is Verdict.INVALID:
             return f"at {bracket.failed:.2f}/s {last[bracket.failed].warnings[0]}"
         if not bracket.passed:
-            return f"search {repeat} met it at no rate, down to {bracket.failed:.2f}/s"
+            return f"search {repeat} failed at every rate down to {bracket.failed:.2f}/s"
     return ""
 
 
 class Search:
-    """Independent searches, and all their trials."""
+    """Independent searches and their trials."""
 
     def __init__(
         self,
@@ -193,10 +195,10 @@ class Search:
         trial_s: float,
         console: Console,
     ) -> None:
-        """Prepare.
+        """Set up the searches.
 
         Args:
-            options: of every trial, but for rate, duration and seed.
+            options: of every trial, except rate, duration and seed.
             run: runs one trial.
             repeats: independent searches, 1 or more.
             precision: of each, as a share.
@@ -225,15 +227,15 @@ class Search:
             )
             brackets.append(bracket)
             if not bracket.passed:
-                break  # there is no rate at which the next search could start
+                break  # the next search would have no rate to start from
         return Result.of(self._options, self._trials, brackets)
 
     def _next_start(self, rate: float, repeat: int) -> float:
-        """Near the last result, but never on the same grid of rates."""
+        """A rate near the last result, off the previous grid of rates."""
         return rate * (1 + self._precision * (repeat * 0.618 % 1 - 0.5))
 
     def _passes(self, repeat: int, rate: float) -> bool:
-        """One trial; an invalid one is repeated, and does not pass if it stays invalid."""
+        """Run a trial; an invalid one is repeated once, and fails if it is invalid again."""
         for _ in range(_ATTEMPTS):
             run = self._try(repeat, rate)
             if run.verdict is not Verdict.INVALID:

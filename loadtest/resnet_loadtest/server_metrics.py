@@ -1,6 +1,6 @@
 """Reads the server's statistics and metrics before, during and after a run.
 
-The statistics come through the client. The metrics endpoint, which is Prometheus' text, adds processor, memory and GPU.
+The client reads the statistics. The metrics endpoint adds CPU, memory and GPU metrics in Prometheus' text format.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from resnet_loadtest.samples import Samples, images_answered
 from resnet_loadtest.server_statistics import Step, difference, requests_served
 
 _POLL_S = 0.02
-# Statistics lag the last response by milliseconds; those of a busy server by more.
+# Triton updates statistics some milliseconds after the response, on a busy server later.
 _SETTLE_S = 5.0
-# Prometheus' text format: name{label="value",…} number; in a value \, " and line ends are escaped by a \.
+# Prometheus' text format: name{label="value",…} number; in a value, a \ escapes \, " and line ends.
 _LINE = re.compile(r'^(?P<name>nv_[a-z_]+)(\{(?P<labels>([^"}]|"([^"\\]|\\.)*")*)\})?\s+(?P<value>\S+)')
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
-_MAX_BYTES = 16 << 20  # Triton's page is some kilobytes for each model
+_MAX_BYTES = 16 << 20  # Triton's response is some kilobytes per model
 
 _NAMES = {
     "nv_cpu_utilization",
@@ -61,11 +61,11 @@ class ServerSide:
         name: its name and version.
         steps: model → what it did.
         stage_steps: the same for each stage; those of the last stage end with the last response.
-        entries: the models that clients called → the ensemble each is a step of; empty for none.
-        ensembles: models that only pass requests on to others.
-        readings: its metrics over time.
+        entries: model that clients called → ensemble of which it is a step; empty for none.
+        ensembles: names of ensembles.
+        readings: of its metrics.
         failures: model → reason → failed requests.
-        note: why something is missing; empty if nothing is.
+        note: why metrics are missing; empty if they are not.
     """
 
     name: str
@@ -79,15 +79,15 @@ class ServerSide:
 
 
 class Observer:
-    """The server's side of one run."""
+    """Reads the server during one run."""
 
     def __init__(self, client: Client, metrics_url: str, entries: dict[str, str]) -> None:
-        """Read for the first time.
+        """Read statistics and failures before the run.
 
         Args:
             client: connected to the server.
             metrics_url: its metrics endpoint.
-            entries: the models that will be called → the ensemble each is a step of; empty for none.
+            entries: model that clients will call → ensemble of which it is a step; empty for none.
         """
         self._client = client
         self._url = metrics_url
@@ -98,23 +98,23 @@ class Observer:
         self._statistics = [self._settled()]
 
     def read_metrics(self, time_s: float) -> None:
-        """Read the metrics; a busy server may miss a reading, and a missing endpoint is only noted."""
+        """Read the metrics; if that fails, keep the reason."""
         try:
             values = parse_values(fetch(self._url))
         except OSError as exc:
-            self._note = f"no metrics from {self._url}: {exc}"
+            self._note = f"{self._url} returned no metrics: {exc}"
         else:
             self._readings.append(Reading(time_s, values))
 
     def end_stage(self) -> None:
-        """Read the statistics between two stages, with requests in flight; a server that is down did nothing."""
+        """Read the statistics between two stages; if the server is down, repeat the last ones."""
         try:
             self._statistics.append(self._client.statistics())
         except ResnetClientError:
             self._statistics.append(self._statistics[-1])
 
     def conclude(self, samples: Samples) -> ServerSide:
-        """Read for the last time, when the server has counted all responses or enough time has passed."""
+        """Read for the last time, when the server has counted all responses or a timeout has passed."""
         deadline_s = time.monotonic() + _SETTLE_S
         while True:
             settled = self._settled()
@@ -133,7 +133,7 @@ class Observer:
         )
 
     def _settled(self) -> tuple[ModelStatistics, ...]:
-        """Statistics that no longer change."""
+        """Read statistics until they no longer change."""
         deadline_s = time.monotonic() + _SETTLE_S
         last = self._client.statistics()
         while time.monotonic() < deadline_s:
@@ -206,7 +206,7 @@ def parse_failures(text: str) -> dict[str, dict[str, int]]:
 
 
 def _lines(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    """Name, labels and value of each of Triton's metrics that has a finite one."""
+    """Name, labels and value of each of Triton's metrics that has a finite value."""
     for line in text.split("\n"):
         if match := _LINE.match(line):
             with contextlib.suppress(ValueError):

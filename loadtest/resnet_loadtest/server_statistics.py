@@ -68,7 +68,7 @@ class Step:
 
 
 def difference(before: Iterable[ModelStatistics], after: Iterable[ModelStatistics]) -> dict[str, Step]:
-    """What every model did between two reads, summed over its versions; models that did nothing are left out."""
+    """What every model did between two reads, summed over its versions; models without requests are left out."""
     end = list(after)
     versions = {(entry.model, entry.model_version) for entry in end}
     earlier = _by_model(entry for entry in before if (entry.model, entry.model_version) in versions)
@@ -81,8 +81,8 @@ def requests_served(steps: Mapping[str, Step], entries: Mapping[str, str]) -> in
 
     Args:
         steps: what each model did.
-        entries: the models that clients call → the ensemble each is a step of; empty for none. The count of a
-            step includes those of its ensemble, which are subtracted.
+        entries: model that clients call → ensemble of which it is a step; empty for none. The count of a step
+            includes the requests of its ensemble, which are subtracted.
     """
     total = 0
     for model, ensemble in entries.items():

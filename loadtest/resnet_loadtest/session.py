@@ -1,4 +1,4 @@
-"""What all users of one process share: options, images, clients, the clock and the samples."""
+"""The state that all users of a process share: options, images, clock and samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _JPEG_QUALITY = 90
 
 
 class Session:
-    """One process's part of a run."""
+    """The part of a run in one process."""
 
     def __init__(self, options: Options, environment: Environment, index: int = 0) -> None:
         """Load the images.
@@ -45,7 +45,7 @@ class Session:
         self._encoded = load_images(options.images)
         sends_pixels = any(WORKLOADS[name].sends_pixels for name in self.mix)
         self._decoded = [_pixels(image) for image in self._encoded] if sends_pixels else []
-        self.random = random.Random(f"{options.seed}/{index}")  # noqa: S311  # which image, no secret
+        self.random = random.Random(f"{options.seed}/{index}")  # noqa: S311  # chooses images; not for security
         self.in_flight = 0
         self.is_stopping = False
         self.is_recording = False
@@ -53,7 +53,7 @@ class Session:
         self._rows: list[Row] = []
 
     def connect(self, protocol: str) -> Client:
-        """A new client: one attempt per request, so that each failure shows and both sides count the same."""
+        """A new client with one attempt per request, so that every failure is recorded and the counts agree."""
         return Client(
             self.options.url_for(protocol),
             model=self.options.model,
@@ -62,7 +62,7 @@ class Session:
         )
 
     def start_clock(self, lead_s: float = 0.0) -> None:
-        """The run begins in ``lead_s`` seconds; from now on requests are recorded."""
+        """Start the clock in ``lead_s`` seconds; from now on requests are recorded."""
         self._zero_s = time.perf_counter() + lead_s
         self.is_recording = True
 
@@ -71,7 +71,7 @@ class Session:
         return time.perf_counter() - self._zero_s
 
     def choose_workload(self) -> Workload:
-        """One of the mix, by weight."""
+        """Draw a workload of the mix, by weight."""
         if len(self.mix) == 1:
             return WORKLOADS[next(iter(self.mix))]
         return WORKLOADS[self.random.choices(list(self.mix), list(self.mix.values()))[0]]
@@ -124,7 +124,7 @@ class Session:
 
 
 def load_images(folder: Path | None) -> list[bytes]:
-    """Read all images of a folder and its subfolders, or else those that installed packages ship, as JPEG.
+    """Read the images of a folder and its subfolders, or else those of installed packages, as JPEG.
 
     Raises:
         LoadTestError: there are none.
@@ -134,13 +134,13 @@ def load_images(folder: Path | None) -> list[bytes]:
     else:
         encoded = [_as_jpeg(path.read_bytes()) for path in example_images.everyday()]
     if not encoded:
-        where = f"in {folder}" if folder else f"installed: {example_images.INSTALL}"
-        raise LoadTestError(f"there are no images {where}; --images takes a folder with some")
+        where = f"in {folder}" if folder else f"installed ({example_images.INSTALL})"
+        raise LoadTestError(f"there are no images {where}; set --images to a folder with images")
     return encoded
 
 
 def _as_jpeg(encoded: bytes) -> bytes:
-    """Re-encode as a camera or a phone would; PNGs of the same images decode several times slower."""
+    """Re-encode as JPEG, like the images of cameras; PNGs decode several times slower."""
     with Image.open(io.BytesIO(encoded)) as image:
         if image.format == "JPEG":
             return encoded

@@ -1,4 +1,4 @@
-"""The settings that ``tune`` compares, in the configs of an ensemble's two models, and the rule that picks one."""
+"""The settings that ``tune`` compares, in the configs of an ensemble's two models, and the rule that chooses one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from resnet_client.model_configs import THREADS
 from tritonclient.grpc import model_config_pb2 as pb
 
-# The present setting is replaced by one that is ahead in every round, and by more than this in the median.
+# A setting must be better in every round, and by more than this in the median, to replace the present one.
 MARGIN = 0.03
 _SMALL_BATCH = 4
 _DELAY_US = 1000
@@ -17,12 +17,12 @@ _DELAY_US = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What ``tune`` changes.
+    """The settings that ``tune`` changes.
 
     Attributes:
         instances: of the network, on the CPU or per GPU.
         threads: CPU threads of each instance; 0 for all cores, divided among the instances.
-        batch: images that an instance takes at once while more wait (``preferred_batch_size``).
+        batch: images in a batch while more wait (``preferred_batch_size``).
         delay_us: longest wait for a batch to fill, in microseconds.
         preprocess: processes that decode images.
     """
@@ -54,7 +54,7 @@ class Setting:
             group.count = self.preprocess
             return changed
         group.count = self.instances
-        # Without one, Triton itself enters the largest.
+        # If it is empty, Triton uses the largest batch.
         changed.dynamic_batching.preferred_batch_size[:] = [self.batch] if self.batch < config.max_batch_size else []
         changed.dynamic_batching.max_queue_delay_microseconds = self.delay_us
         changed.parameters.pop(key, None)
@@ -77,8 +77,8 @@ def _instances(config: pb.ModelConfig) -> int:
 def candidates(present: Setting, *, max_batch_size: int, cores: int, has_gpu: bool) -> list[Setting]:
     """Return the settings to measure, the present one first.
 
-    On the CPU, 1, 2, 4 or 8 instances divide the cores. On a GPU, 1, 2 or 4 instances share it, and decoding gets all
-    cores but two, because it limits first. Batch, delay and decoding are each changed once.
+    On the CPU, 1, 2, 4 or 8 instances divide the cores. On a GPU, 1, 2 or 4 instances share it, and decoding, the usual
+    bottleneck there, gets all cores but two. Batch, delay and decoding are each changed once.
     """
     change = dataclasses.replace
     small = min(_SMALL_BATCH, max_batch_size)
@@ -90,7 +90,7 @@ def candidates(present: Setting, *, max_batch_size: int, cores: int, has_gpu: bo
         elif instances == 1:
             found.append(change(base, instances=1, threads=0, batch=max_batch_size))
         elif instances <= cores:
-            # An instance that took all images that wait would leave none to the others.
+            # With the largest batch, one instance would take all waiting images.
             found.append(change(base, instances=instances, threads=cores // instances, batch=small))
     found += [
         change(base, batch=small if base.batch == max_batch_size else max_batch_size),
@@ -99,7 +99,7 @@ def candidates(present: Setting, *, max_batch_size: int, cores: int, has_gpu: bo
     ]
     distinct: dict[Setting, Setting] = {}
     for setting in found:
-        # 0 threads and all cores, divided, are the same.
+        # 0 threads means all cores, divided among the instances.
         distinct.setdefault(change(setting, threads=setting.threads or max(1, cores // setting.instances)), setting)
     return list(distinct.values())
 
@@ -108,9 +108,9 @@ def choose(rounds: Mapping[Setting, Sequence[float]], present: Setting, *, lower
     """Return the best setting; the present one unless another is better by more than the noise.
 
     Args:
-        rounds: setting to what was measured in each round; it is compared with the present setting in the same round.
+        rounds: setting to its measurement in each round, which is compared with the present setting in that round.
         present: one of them.
-        lower_is_better: as with a latency; an infinite one is the worst.
+        lower_is_better: true for latencies.
     """
     gains = {setting: _gains(values, rounds[present], lower_is_better) for setting, values in rounds.items()}
     medians = {setting: statistics.median(ratios) for setting, ratios in gains.items() if min(ratios) > 1}
@@ -119,6 +119,6 @@ def choose(rounds: Mapping[Setting, Sequence[float]], present: Setting, *, lower
 
 
 def _gains(values: Sequence[float], before: Sequence[float], lower_is_better: bool) -> list[float]:
-    """How many times as good each value is as the one before in the same place."""
+    """Ratio of each value to the one before at the same position; above 1 is better."""
     pairs = zip(before, values, strict=True) if lower_is_better else zip(values, before, strict=True)
     return [1.0 if one == other else one / max(other, 1e-9) for one, other in pairs]

@@ -22,10 +22,10 @@ _TIME_UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """One clause.
+    """One objective.
 
     Attributes:
-        text: as written.
+        text: as given.
         metric: ``response``, ``service``, ``mean``, ``max``, ``error_rate`` or ``throughput``.
         percent: of a percentile; None for the others.
         sign: ``<=``, ``<``, ``>=`` or ``>``.
@@ -56,7 +56,7 @@ class Objective:
 
     @property
     def smallest_sample(self) -> int:
-        """How many requests it takes to evaluate the objective."""
+        """Fewest requests that allow to evaluate the objective."""
         return 1 if self.percent is None else smallest_sample(self.percent)
 
     def show(self, measured: float) -> str:
@@ -66,7 +66,7 @@ class Objective:
         return f"{measured:.2f}/s" if self.metric == "throughput" else milliseconds(measured)
 
     def describe(self, measured: float) -> str:
-        """A measured value, or why there is none."""
+        """Text of a measured value, or why there is none."""
         if not math.isinf(measured):
             return f"measured {self.show(measured)}"
         if self.percent is None:
@@ -78,7 +78,7 @@ def parse(text: str) -> tuple[Objective, ...]:
     """Read a list of objectives, separated by commas.
 
     Raises:
-        UsageError: it is not valid, or bounds the wrong side, such as ``throughput<=5/s``.
+        UsageError: it is invalid, or has the wrong operator, such as ``throughput<=5/s``.
     """
     return tuple(_clause(part) for part in text.split(",") if part.strip())
 
@@ -99,7 +99,7 @@ def _metric(name: str, text: str) -> tuple[str, float | None]:
     if found := _PERCENTILE.match(name):
         percent = float(found["percent"])
         if not 0 < percent < 100:  # noqa: PLR2004  # per cent
-            raise _invalid(text, "a percentile lies between 0 and 100; use max for the largest")
+            raise _invalid(text, "a percentile must be between 0 and 100; use max for the longest")
         return "service" if found["service"] else "response", percent
     if name in ("mean", "max", "error_rate", "throughput"):
         return name, None

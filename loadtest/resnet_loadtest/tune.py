@@ -1,7 +1,7 @@
-"""Measures a few settings of an ensemble on a running server, and writes the best as a named model config.
+"""Measure settings of an ensemble on a running server, and write the best as a named model config.
 
-present setting → candidates → rounds, each candidate loaded with a config override → choice → tuned config.
-The server gets its own configs back, however this ends.
+Steps: present setting → candidates → rounds, each candidate loaded with a config override → choice → tuned config. At
+the end, also after an error, the server loads its own configs again.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from resnet_loadtest.slo import Objective
 _MET, _MISSED = 0, 1
 # The first batch of each size takes longer, so the requests of the first second do not count.
 _WARM_UP_S = 1.0
-# A measurement lasts for so many response times of the present setting: one alone depends on how batches fall.
+# Shortest measurement in response times of the present setting; fewer would depend on single batches.
 _RESPONSE_TIMES = 5
 # Latencies are compared at this share of the present setting's throughput unless a rate is given.
 _RATE_SHARE = 0.7
-# A Poisson process sends fewer requests than expected at times.
+# A Poisson process may send fewer requests than expected.
 _SPARE_REQUESTS = 1.25
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What to measure.
+    """The options of a measurement.
 
     Attributes:
         options: of the load test, for users that send one image per request. With an objective, ``rate`` is the rate
@@ -52,7 +52,7 @@ class Plan:
         repository: the model repository that the server serves.
         objective: on the latency; None to compare throughput.
         callers: users of the closed loop.
-        rounds: in each, every candidate is measured once.
+        rounds: number of rounds, in each of which every candidate is measured once.
         round_s: shortest measurement in seconds.
         dry_run: whether to write nothing.
         command: the arguments of resnet-loadtest.
@@ -68,11 +68,11 @@ class Plan:
     command: Sequence[str]
 
     def closed_loop(self, duration_s: float) -> Options:
-        """The load test's options for callers that send their next request when they have a response."""
+        """The load test's options for a closed loop."""
         return dataclasses.replace(self.options, rate=None, users=self.callers, duration_s=duration_s)
 
     def at_rate(self, rate: float, duration_s: float) -> Options:
-        """The load test's options for requests at random times, as many as the objective needs."""
+        """The load test's options for an open loop, with as many requests as the objective needs."""
         needed = self.objective.smallest_sample if self.objective else 0
         duration_s = max(duration_s, _SPARE_REQUESTS * needed / rate)
         return dataclasses.replace(self.options, rate=rate, users=None, duration_s=duration_s)
@@ -80,7 +80,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What was measured.
+    """The measurements of all settings.
 
     Attributes:
         title: what the values are, with their unit.
@@ -108,11 +108,11 @@ class Comparison:
         return self.objective is None or self.objective.is_met_by(statistics.median(self.rounds[setting]))
 
     def show(self, value: float) -> str:
-        """Return a value for people."""
+        """Format a value."""
         return f"{value:.1f}" if self.objective is None else self.objective.show(value)
 
     def rows(self) -> Iterator[tuple[str, str, str, str]]:
-        """Yield setting, median, range and remark, for people."""
+        """Yield setting, median, range and remark of each setting."""
         for setting, values in self.rounds.items():
             remark = "chosen" if setting == self.chosen else "present" if setting == self.present else ""
             median, least, most = (self.show(value) for value in (statistics.median(values), min(values), max(values)))
@@ -124,7 +124,7 @@ def tune(plan: Plan, console: Console) -> int:
 
     Raises:
         UsageError: the ensemble, or one of its models, cannot be tuned.
-        LoadTestError: the measurement could not take place; nothing was written.
+        LoadTestError: the measurement failed; no file was written.
         ResnetClientError: the server does not answer, or refuses to load models.
     """
     with ModelControl(ClientConfig.resolve({"url": plan.options.url_for("grpc")})) as control:
@@ -137,14 +137,17 @@ def tune(plan: Plan, console: Console) -> int:
     console.print(_table(comparison))
     chosen = comparison.chosen
     if not comparison.is_met_by(chosen):
-        _print(console, "no setting clearly meets the objective; nothing was written")
+        _print(console, "no setting clearly meets the objective; no file was written")
         return _MISSED
     if chosen == comparison.present:
-        _print(console, f"the present setting stays: no other is over {MARGIN:.0%} better and ahead in every round")
+        _print(
+            console,
+            f"keeping the present setting: no other is better in every round and by over {MARGIN:.0%} in the median",
+        )
     if plan.dry_run:
-        _print(console, "nothing was written (--dry-run)")
+        _print(console, "no file was written (--dry-run)")
     elif Setting.of(*(tuned_config.read_next(plan.repository, name) for name in base)) == chosen:
-        _print(console, "the repository has this setting; nothing was written")
+        _print(console, "the repository already has this setting; no file was written")
     else:
         configs = {name: chosen.applied_to(config) for name, config in base.items()}
         for path in tuned_config.write(plan.repository, configs, _provenance(plan, comparison), base=base_name):
@@ -165,7 +168,7 @@ def _is_on_gpu(served: Mapping[str, pb.ModelConfig]) -> bool:
 
 def _served(control: ModelControl, ensemble: str) -> dict[str, pb.ModelConfig]:
     """Return the configs that the ensemble's two models are served with, ``preprocess`` first."""
-    control.index()  # refused without the admin token, before anything is measured
+    control.index()  # fails early without the admin token
     steps = control.config(ensemble).get("ensemble_scheduling", {}).get("step", [])
     found = {
         step["model_name"]: json_format.ParseDict(control.config(step["model_name"]), pb.ModelConfig())
@@ -198,14 +201,14 @@ def _restoring(
                 loaded[name] = config
                 control.load(name, json_format.MessageToDict(config, preserving_proto_field_name=True))
 
-    load(served)  # nothing new, but refused by a server without model control
+    load(served)  # changes nothing, but fails early without model control
     try:
         yield lambda setting: load({name: setting.applied_to(config) for name, config in served.items()})
     finally:
-        # A second Ctrl-C must not leave a candidate in the server.
+        # A second Ctrl-C must not leave a candidate loaded.
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            _print(console, "the server loads its own configs again")
+            _print(console, "restoring the configs of the server")
             _restore(load, served)
         finally:
             for number, handler in before.items():
@@ -218,13 +221,13 @@ def _restore(load: Callable[[Mapping[str, pb.ModelConfig]], None], served: Mappi
         try:
             load({name: config})
         except ResnetClientError as exc:
-            failures.append(f"{name} still has a measured setting ({exc})")
+            failures.append(f"{name} still has the setting of a measurement ({exc})")
     if failures:
         raise LoadTestError(f"{'; '.join(failures)}: restart the server")
 
 
 def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], None], console: Console) -> Comparison:
-    """Measure every setting once a round, in alternating order, so that what else the machine does hits all."""
+    """Measure every setting once a round, in alternating order, so that other load on the machine affects all."""
     _print(console, f"{plan.options.model} has {settings[0]}")
     options, title = _load_to_compare(plan)
     _print(console, f"{len(settings)} settings, {plan.rounds} x {options.duration_s:.3g} s each: {title}")
@@ -240,15 +243,15 @@ def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], 
         _print(console, f"round {number + 1} of {plan.rounds}: {values}")
     if warnings:
         share = f"{len(warnings)} of {plan.rounds * len(settings)} measurements"
-        _print(console, f"warning: the load generator was the limit in {share}: {warnings[0]}")
+        _print(console, f"warning: the load generator was the bottleneck in {share}: {warnings[0]}")
     return comparison
 
 
 def _load_to_compare(plan: Plan) -> tuple[Options, str]:
-    """Return the options of a measurement and what it measures, after a look at the present setting."""
+    """Measure the present setting; return the options of a measurement and what it measures."""
     response_s = _measure(plan.closed_loop(plan.round_s), warm_up_s=0.0)[0].mean_service_s
     if math.isnan(response_s):
-        raise LoadTestError("the server answered no request with its present setting")
+        raise LoadTestError("all requests failed with the present setting")
     duration_s = max(plan.round_s, _RESPONSE_TIMES * response_s)
     if plan.objective is None:
         return plan.closed_loop(duration_s), f"images/s with {plan.callers} callers"
@@ -257,19 +260,19 @@ def _load_to_compare(plan: Plan) -> tuple[Options, str]:
 
 
 def _measure(options: Options, warm_up_s: float = _WARM_UP_S) -> tuple[Metrics, list[str]]:
-    """Return what the load test measured, and its warning if the generator was the limit."""
+    """Return what the load test measured, and a warning if the generator was the bottleneck."""
     run = runner.run(dataclasses.replace(options, duration_s=warm_up_s + (options.duration_s or 0.0)))
     counted = Stage("counted", warm_up_s, options.duration_s or 0.0, options.level, options.level)
     return of_stage(counted, run.samples), list(run.generator_warnings[:1])
 
 
 def _value(measured: Metrics, plan: Plan) -> float:
-    """Return images per second, or what the objective is about in seconds."""
+    """Return images per second, or the latency of the objective in seconds."""
     if plan.objective is not None:
         return plan.objective.measured(measured)
     if measured.error_rate or not measured.requests:
         return measured.throughput
-    # Each caller always waits for one response (Little's law). A count would come in steps of a whole batch.
+    # Little's law with one request per caller in flight. A count of responses would jump by whole batches.
     return plan.callers / measured.mean_service_s
 
 

@@ -1,8 +1,8 @@
 """The named model config that ``tune`` writes: ``<model>/configs/tuned.pbtxt``.
 
-It is the config that ``resnet-build`` wrote, with the chosen setting. Triton uses it with
-``--model-config-name=tuned``; models without that file use their ``config.pbtxt``, so a model that has a config named
-``local`` (or ``gpu``) and was not tuned gets a copy of that.
+It is the config from ``resnet-build`` with the chosen setting. Triton uses it with ``--model-config-name=tuned``.
+Models without this file use their ``config.pbtxt``, so a model that was not tuned gets a copy of its config ``local``
+(or ``gpu``), if it has one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from resnet_loadtest.errors import UsageError
 
 
 def read_base(repository: Path, model: str, name: str) -> pb.ModelConfig:
-    """Read the config that the tuned one is a copy of but for the setting.
+    """Read the config on which the tuned one is based.
 
     Args:
         repository: the model repository.
@@ -31,13 +31,13 @@ def read_base(repository: Path, model: str, name: str) -> pb.ModelConfig:
         name: ``local`` or ``gpu``, the named config to read if the model has it; else its ``config.pbtxt``.
 
     Raises:
-        UsageError: resnet-build did not write it, so it is left alone; or it cannot be read.
+        UsageError: resnet-build did not write the config, or it cannot be read.
     """
     path = config_file(repository, model, name)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as exc:
-        raise UsageError(f"{exc}; --repository is the model repository that the server serves") from exc
+        raise UsageError(f"{exc}; set --repository to the model repository that the server serves") from exc
     if not text.startswith(MADE_BY_BUILD):
         raise UsageError(f"{model} cannot be tuned: resnet-build did not write {path}")
     return _parse(path, text)
@@ -59,7 +59,7 @@ def _parse(path: Path, text: str) -> pb.ModelConfig:
 def write(
     repository: Path, configs: Mapping[str, pb.ModelConfig], provenance: Iterable[str], *, base: str
 ) -> list[Path]:
-    """Write the tuned configs of models, each file whole or not at all; return their paths.
+    """Write the tuned configs of models, each file atomically; return their paths.
 
     Args:
         repository: the model repository.
@@ -84,7 +84,7 @@ def _write(path: Path, text: str) -> Path:
 
 
 def provenance(command: Sequence[str], measured: Iterable[str]) -> list[str]:
-    """Return the lines that tell where a tuned config comes from.
+    """Return the comment lines on the origin of a tuned config.
 
     Args:
         command: the arguments of resnet-loadtest.
@@ -100,7 +100,7 @@ def provenance(command: Sequence[str], measured: Iterable[str]) -> list[str]:
 
 
 def _processor() -> str:
-    """The processor's name, as its maker wrote it."""
+    """Model name of the processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

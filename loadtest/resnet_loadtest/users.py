@@ -1,7 +1,7 @@
-"""Locust's users, for closed loop: each sends as soon as it has its response.
+"""Locust users of the closed loop: each sends its next request when it has its response.
 
-Each user has its own client, as independent callers do, and closes it when it stops: an open gRPC channel would keep
-the process from ending.
+Each user has its own client and closes it when it stops, because an open gRPC channel would keep the process from
+exiting.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SESSIONS: weakref.WeakKeyDictionary[Environment, Session] = weakref.WeakKeyDict
 
 
 def attach(environment: Environment, session: Session) -> None:
-    """Give the users of this environment their session."""
+    """Set the session of the users of this environment."""
     _SESSIONS[environment] = session
 
 
@@ -36,7 +36,7 @@ class ResnetUser(User):
     workloads: ClassVar[tuple[Workload, ...]]
 
     def on_start(self) -> None:
-        """Open a client for each kind of request, and wait for the run to begin."""
+        """Open a client for each kind of request, and wait for the start of the run."""
         self.session = _SESSIONS[self.environment]
         self._turns: Iterator[tuple[Workload, Client]] = itertools.cycle(
             [(workload, self.session.connect(workload.protocol)) for workload in self.workloads]
@@ -45,7 +45,7 @@ class ResnetUser(User):
 
     @task
     def send(self) -> None:
-        """One request."""
+        """Send one request."""
         if self.session.is_stopping:
             raise StopUser
         workload, client = next(self._turns)
@@ -117,7 +117,7 @@ USERS: tuple[type[ResnetUser], ...] = (
 
 
 def weighted(mix: dict[str, int]) -> list[type[ResnetUser]]:
-    """The users of a mix, their weights set."""
+    """The users of a mix, with their weights."""
     chosen = [user for user in USERS if user.__name__ in mix]
     for user in chosen:
         user.weight = mix[user.__name__]

@@ -1,4 +1,4 @@
-"""The processes that generate the load: this one alone, or workers that Locust's master controls."""
+"""The processes that generate the load: this process, or workers that Locust's master controls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PREPARE, _PREPARED, _BEGIN, _FINISH, _CHUNK, _FINISHED, _FAILED = (
 _CONNECT_S = 60.0
 _PREPARE_S = 60.0
 _STOP_S = 30.0
-# Workers receive the message at slightly different times; none should begin in the past.
+# Workers receive the message at slightly different times; the start must be in the future for all.
 _LEAD_S = 0.2
 
 
@@ -36,25 +36,25 @@ class Workers(Protocol):
         """Load the images and connect, in every process."""
 
     def begin(self) -> float:
-        """Start the clocks; returns in how many seconds they start."""
+        """Start the clocks; returns the seconds until they start."""
 
     def set_users(self, count: int) -> None:
         """Closed loop: change the number of users."""
 
     def finish(self) -> None:
-        """Wait until every process has its last response and has reported everything."""
+        """Wait until every process has its last response and has reported all samples."""
 
     def close(self) -> None:
         """End the processes."""
 
 
 def create(options: Options, collect: Callable[[Chunk], None]) -> Workers:
-    """The processes that the options ask for."""
+    """Create the processes of a run."""
     return WorkerProcesses(options, collect) if options.worker_count else LocalWorker(options, collect)
 
 
 class LocalWorker:
-    """No worker processes: this process generates all the load."""
+    """Generates all the load in this process."""
 
     def __init__(self, options: Options, collect: Callable[[Chunk], None]) -> None:
         self._options = options
@@ -64,7 +64,7 @@ class LocalWorker:
         self._runner = self._environment.create_local_runner()
 
     def prepare(self) -> None:
-        """Load the images, connect."""
+        """Load the images and connect."""
         self._generator = Generator(self._options, self._environment, report=self._collect)
 
     def begin(self) -> float:
@@ -81,12 +81,12 @@ class LocalWorker:
         self._generator.finish()
 
     def close(self) -> None:
-        """Stop the users, which close their clients."""
+        """Stop the users and their clients."""
         self._runner.quit()
 
 
 class WorkerProcesses:
-    """Several processes, on this or on other machines."""
+    """Generates the load in several processes, on this or on other machines."""
 
     def __init__(self, options: Options, collect: Callable[[Chunk], None]) -> None:
         self._options = options
@@ -106,7 +106,7 @@ class WorkerProcesses:
         self._processes = [subprocess.Popen(command) for _ in range(options.processes)]
 
     def prepare(self) -> None:
-        """Wait for the workers, number them, let each load images and connect."""
+        """Wait for the workers; have each load images and connect."""
         count = self._options.worker_count
         self._wait(lambda: self._runner.worker_count >= count, _CONNECT_S, f"{count} workers to connect")
         self._ids = sorted(self._runner.clients)[:count]
@@ -126,7 +126,7 @@ class WorkerProcesses:
         gevent.spawn(self._runner.start, count, spawn_rate=self._options.spawn_rate)
 
     def finish(self) -> None:
-        """Wait until each worker has reported everything; fail if samples were lost on the way."""
+        """Wait until each worker has reported all samples; fail if samples were lost."""
         for client_id in self._ids:
             self._runner.send_message(_FINISH, {}, client_id)
         wait_s = self._options.timeout_s + _STOP_S
@@ -165,22 +165,22 @@ class WorkerProcesses:
             if self._failure:
                 raise LoadTestError(f"a worker failed: {self._failure}")
             if any(process.poll() for process in self._processes):
-                raise LoadTestError("a worker process exited; its message is above")
+                raise LoadTestError("a worker process exited; see its message above")
             if time.monotonic() > deadline_s:
-                raise LoadTestError(f"waited {timeout_s:.0f} s for {what}")
+                raise LoadTestError(f"timeout after {timeout_s:.0f} s: waited for {what}")
             gevent.sleep(0.05)
 
 
 class Worker:
-    """The other side, ``resnet-loadtest worker``: follows the master until it quits."""
+    """The process of ``resnet-loadtest worker``: works for the master until it quits."""
 
     def __init__(self, master_host: str, master_port: int) -> None:
-        """Connect; raises ``ConnectionError`` when there is no master for a minute."""
+        """Connect; raises ``ConnectionError`` if the master does not answer within a minute."""
         self._environment = Environment(user_classes=[*USERS])
         self._runner = self._environment.create_worker_runner(master_host, master_port)
         self._generator: Generator | None = None
         self._sent = 0
-        # `concurrent`: a handler that waits must not block Locust's own messages.
+        # `concurrent`, so that a handler that waits does not block Locust's own messages.
         self._runner.register_message(_PREPARE, self._on_prepare, concurrent=True)
         self._runner.register_message(_BEGIN, self._on_begin)
         self._runner.register_message(_FINISH, self._on_finish, concurrent=True)
@@ -195,7 +195,7 @@ class Worker:
         self._sent = 0
         try:
             self._generator = Generator(options, environment, index=index, count=count, report=self._send)
-        except Exception as exc:  # noqa: BLE001  # the master reports whatever it is
+        except Exception as exc:  # noqa: BLE001  # the master reports it
             self._runner.send_message(_FAILED, {"reason": f"{type(exc).__name__}: {exc}"})
         else:
             self._runner.send_message(_PREPARED, {})

@@ -1,4 +1,4 @@
-"""What one request is: its protocol, the method of the client, how many images."""
+"""The kinds of requests: protocol, method of the client and number of images."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Workload:
 
     @property
     def sends_pixels(self) -> bool:
-        """Whether images are cropped here, so that the network is called without ``preprocess``."""
+        """Whether the client crops images, so that the network is called without ``preprocess``."""
         return self.operation == "pixels"
 
     def images_per_request(self, batch: int) -> int:
@@ -54,7 +54,7 @@ class Workload:
         return batch if self.operation == "batch" else 1
 
     def perform(self, client: Client, images: Sequence[ImageSource]) -> Result:
-        """Send one request and wait for its response; failures are results."""
+        """Send one request and wait for its response; a failure is a result."""
         if self.operation == "batch":
             return _batch(client, images)
         try:
@@ -69,7 +69,7 @@ class Workload:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a request ended.
+    """The result of a request.
 
     Attributes:
         status: for the samples.
@@ -97,7 +97,7 @@ def parse_mix(text: str) -> dict[str, int]:
     """Read ``ClassifyGrpc=3,ClassifyHttp``: users and their weights; ``Mixed`` is both protocols.
 
     Raises:
-        UsageError: a user or a weight is not valid.
+        UsageError: a user or a weight is invalid.
     """
     mix: dict[str, int] = {}
     for part in text.split(","):
@@ -112,10 +112,10 @@ def parse_mix(text: str) -> dict[str, int]:
 
 
 def addresses(options: Options) -> str:
-    """The addresses that the users of the mix call, one for each protocol.
+    """The URLs that the users of the mix call, one per protocol.
 
     Raises:
-        UsageError: the mix or the server's URL is not valid.
+        UsageError: the mix or the server's URL is invalid.
     """
     protocols = sorted({WORKLOADS[name].protocol for name in parse_mix(options.mix)})
     return " and ".join(options.url_for(protocol) for protocol in protocols)
@@ -127,7 +127,7 @@ def status_of(error: Exception) -> Status:
 
 
 def _batch(client: Client, images: Sequence[ImageSource]) -> Result:
-    """All images at once; the request ends with its last image and fails with its first failure."""
+    """Send all images at once; the request ends with its last image and has the status of its first failure."""
     try:
         outcomes = list(client.classify_many(images, max_in_flight=len(images)))
     except rc.ResnetClientError as exc:

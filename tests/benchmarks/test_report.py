@@ -1,4 +1,4 @@
-"""The benchmark's tables say what its results hold."""
+"""The tables of the benchmark show its results."""
 
 from __future__ import annotations
 

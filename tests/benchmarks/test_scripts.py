@@ -61,7 +61,7 @@ def test_gpu_callers_of_several_processes_are_answered(server: TritonServer) -> 
     assert all(0 < float(p50) <= float(p99) and float(rate) > 0 for _, _, rate, p50, p99 in measured)
     refused = run("gpu", "callers", "missing", *few)
     assert refused.returncode == 1
-    assert "missing, 3 callers: the server answered 4" in refused.stderr
+    assert "missing, 3 callers: the server returned 4" in refused.stderr
 
 
 @pytest.mark.load

@@ -8,7 +8,7 @@ _DRIP_S = 0.02
 
 
 def silent(connection, stopped):
-    """Never say a word, never read."""
+    """Never write and never read."""
     stopped.wait()
 
 

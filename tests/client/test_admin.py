@@ -69,7 +69,7 @@ def test_model_control_load_takes_config_and_files(controlled, control, content)
 
 
 def test_model_control_load_takes_the_repository(control):
-    """A model that was unloaded is loaded as its files say."""
+    """A model that was unloaded is loaded with the config in its files."""
     control.unload("resnet50")
     assert ModelVersion("resnet50", "1", "READY", "") not in control.index()
     control.load("resnet50")

@@ -109,7 +109,7 @@ def test_embed_returns_a_vector(client, images):
 
 def test_classify_names_models_that_classify(client, images):
     """The step before the network is refused with the remedy, not with the name of a tensor only."""
-    with pytest.raises(RequestError, match="classify and embed with one such as 'resnet50'"):
+    with pytest.raises(RequestError, match="use a model such as 'resnet50' for classify and embed"):
         client.classify(images["cat"], model="preprocess")
 
 
@@ -200,6 +200,6 @@ def test_async_client_refuses_a_second_event_loop(stub):
     client = AsyncClient()
     asyncio.run(client.statistics())
     for call in (client.statistics, classify_many):
-        with pytest.raises(ConfigurationError, match=r"another event loop.*inside each asyncio\.run"):
+        with pytest.raises(ConfigurationError, match=r"another event loop.*inside asyncio\.run"):
             asyncio.run(call())
     asyncio.run(client.close())

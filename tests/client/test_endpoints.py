@@ -42,9 +42,9 @@ def test_endpoint_target_keeps_the_brackets_of_ipv6():
         ("grpc://localhost:0", "port"),
         ("grpc://localhost/path", "no path"),
         ("http://me:secret@localhost", "user names"),  # pragma: allowlist secret
-        ("http://localhost?x=1", "no meaning"),
+        ("http://localhost?x=1", "not allowed"),
         ("grpc://[::1", "Invalid IPv6"),
-        ("dns://triton", "three slashes before it, dns:///NAME"),
+        ("dns://triton", "needs three slashes, dns:///NAME"),
         ("dns:///", "host is missing"),
         ("ftp+dns:///triton", "'ftp[+]dns' is unknown"),
         ("grpc://a:1,b:2", "scheme is missing"),

@@ -14,7 +14,7 @@ from resnet_client.error_mapping import RefusedError, map_error, mapped
 
 URL = "grpc://h:1"
 FULL = f"{URL} is overloaded: Exceeds maximum queue size; retry later or send fewer images at once"
-TOKEN = "the admin token opens it: admin_token, or RESNET_ADMIN_TOKEN"  # noqa: S105  # the remedy
+TOKEN = "it requires the admin token: set admin_token, or RESNET_ADMIN_TOKEN"  # noqa: S105  # the remedy
 GRPC_TOKEN = "triton-grpc-protocol-admin-key"  # noqa: S105  # a header
 ROOT = Path(__file__).resolve().parents[2]
 STANDALONE = (
@@ -101,16 +101,16 @@ def test_mapped_keeps_the_cause(foreign, expected):
     ],
 )
 def test_map_error_shows_no_control_characters(foreign):
-    """Where HTTP is sent to a gRPC port, the message says so and shows nothing of the response as it is."""
+    """Where HTTP is sent to a gRPC port, the message names the cause and escapes the response."""
     error = map_error(foreign, "http://h:8001", 1)
     assert type(error) is errors.UnavailableError
-    assert "as if this were a port of gRPC" in str(error)
+    assert "this may be the gRPC port" in str(error)
     assert str(error).isprintable()
 
 
 def test_map_error_names_the_options_for_certificates():
     error = map_error(ssl.SSLCertVerificationError("certificate verify failed"), "https://h:1", 1)
-    assert "ca_certificate names whom to trust" in str(error)
+    assert "the certificates (ca_certificate" in str(error)
 
 
 @pytest.mark.parametrize("file", STANDALONE)

@@ -52,8 +52,8 @@ def test_read_samples_refuses_folders_without_classes(tmp_path, names, message):
     ("content", "message"),
     [
         ("file,class_index\n", "labels.csv names no image"),
-        ("", "needs the columns .* lacks class_index and file"),
-        ("file\na.jpg\n", "needs the columns .* lacks class_index"),
+        ("", "needs the columns .* missing: class_index and file"),
+        ("file\na.jpg\n", "needs the columns .* missing: class_index"),
         ("file;class_index\na.jpg;3\n", "separated by commas"),
         ("file,class_index\na.jpg,3\nb.jpg,tench\n", "line 3: class_index must be an integer, not 'tench'"),
         ("file,class_index\na.jpg\n", "line 2: class_index must be an integer, not None"),

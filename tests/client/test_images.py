@@ -57,7 +57,7 @@ def test_pixels_accepts_grey_and_alpha():
     assert np.array_equal(images.pixels(grey, PREPROCESSING), images.pixels(np.dstack([grey] * 3), PREPROCESSING))
 
 
-ARRAYS = r"\(height, width, 3\), RGB, \(height, width, 4\), .* \(height, width\), .* of shape {}$"
+ARRAYS = r"\(height, width, 3\) RGB, \(height, width, 4\) .* \(height, width\) grey; .* of shape {}$"
 
 
 def closed_file():
@@ -83,7 +83,7 @@ def damaged_archive_member():
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("https://example.org/cat.jpg", "not fetched from the web"),
+        ("https://example.org/cat.jpg", "the client does not download images"),
         ("no/such/file.jpg", "there is no such file"),
         (".", "this is a folder"),
         ("", "^the path is empty; pass the path of an image$"),

@@ -302,7 +302,7 @@ def test_client_ends_its_checks_when_it_is_closed(stub):
 
 
 def test_client_ends_a_pause_when_it_is_closed(stub, monkeypatch):
-    """A call that waits for its next attempt does not hold `close` up, and says why it ended."""
+    """A call that waits for its next attempt does not delay `close`, and its error names the reason."""
     monkeypatch.setattr(retry, "round_pause_s", lambda *_: 30.0)
     stub.dead = {"a"}
     client, errors = Client(ONE, timeout_s=60), []

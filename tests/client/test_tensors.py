@@ -86,7 +86,7 @@ def test_http_refuses_unreadable_responses(answering, outputs, behind, length):
     ("content", "message"),
     [
         (b'{"outputs": [{"name": "PROBABILITIES__0", "data": [1]}]}', "KeyError"),  # not as bytes, as requested
-        (b'{"outputs": []}', "without any class"),
+        (b'{"outputs": []}', "returned no class"),
     ],
 )
 def test_http_reads_responses_of_json_only(answering, content, message):

@@ -95,7 +95,7 @@ def test_tls_refuses_a_certificate_of_another_host(connect, ports, options):
 
 
 def test_tls_port_refuses_a_plain_url(connect, ports):
-    with pytest.raises(UnavailableError, match="is this its URL"):
+    with pytest.raises(UnavailableError, match="that the URL is right"):
         connect(ports[connect.protocol], max_attempts=1).metadata()
 
 
@@ -163,7 +163,7 @@ def test_tls_reads_certificates_at_once(kind, tmp_path, content):
 @pytest.mark.parametrize("url", ["grpc://localhost", "http://localhost", "grpcs://a,http://b", "dns:///localhost"])
 def test_tls_refuses_certificates_for_a_plain_url(url, certificate, own):
     for options in ({"ca_certificate": certificate}, {"client_certificate": own[0], "client_key": own[1]}):
-        with pytest.raises(ConfigurationError, match="needs TLS, but .* has none; write grpcs://"):
+        with pytest.raises(ConfigurationError, match="needs TLS, but .* does not use it; use grpcs://"):
             Client(url, **options)
 
 

@@ -22,7 +22,7 @@ needs_promtool = pytest.mark.skipif(
 
 
 def promtool(*arguments: str) -> None:
-    """Run it in the folder of the rules; its output is the message of a failure."""
+    """Run promtool in the folder of the rules; its output is the message of a failure."""
     result = subprocess.run(
         ["promtool", *arguments], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60, check=False
     )

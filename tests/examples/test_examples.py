@@ -1,4 +1,4 @@
-"""Every example runs, and shows what it says."""
+"""Every example runs and prints its result."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def test_similar_images_are_found(example: Callable[..., str], images: dict[str,
     assert 0.8 < cosines[0] <= 1
 
 
-def test_what_cannot_be_shown_is_told_in_a_sentence(
+def test_examples_report_errors_in_one_line(
     run_example: Callable[..., subprocess.CompletedProcess[str]], images: dict[str, Path], tmp_path: Path
 ) -> None:
     """A server without a backbone, an index of nothing, and no index end in no traceback."""
     (tmp_path / "empty").mkdir()
     assert run_example("similar_images.py", "build", tmp_path / "empty", tmp_path / "images.index").returncode == 0
-    for name, arguments, code, told in (
-        ("feature_pyramid.py", (images["cat"],), 1, "resnet-build --backbone makes it"),
+    for name, arguments, code, message in (
+        ("feature_pyramid.py", (images["cat"],), 1, "build it with resnet-build --backbone"),
         ("similar_images.py", ("find", "images.index", images["cat"]), 1, "images.index holds no images: build it"),
         ("similar_images.py", ("find", "none.index", images["cat"]), 1, "No such file or directory: 'none.json'"),
     ):
         result = run_example(name, *arguments)
         assert result.returncode == code
-        assert told in result.stderr
+        assert message in result.stderr
         assert "Traceback" not in result.stderr
 
 
@@ -73,7 +73,7 @@ def test_the_notebook_runs(
         output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []) if cell.outputs
     )
     assert re.search(r"[12] of 3 right, 0 not answered", printed)
-    assert re.search(r"rocket\.png +class +1; said", printed)
+    assert re.search(r"rocket\.png +class +1; predicted", printed)
     assert any("image/png" in output.get("data", {}) for output in notebook.cells[-1].outputs)
 
 

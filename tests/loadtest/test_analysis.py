@@ -91,7 +91,7 @@ def test_bottleneck_is_that_of_the_stage_with_the_highest_load():
     easy = {"network_onnx": step_of("network_onnx", 200, compute_s=0.008)}
     server = dataclasses.replace(steps.server, stage_steps=(easy, easy, easy, easy, full))
     message = dataclasses.replace(steps, server=server).bottleneck
-    assert message.startswith("Compute: requests wait for network_onnx 80%")
+    assert message.startswith("Compute: requests wait for network_onnx for 80%")
     assert message.endswith("Measured at step 100 %.")
 
 

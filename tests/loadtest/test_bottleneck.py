@@ -15,13 +15,13 @@ ENSEMBLE = {"resnet50": step_of("resnet50", 1000, compute_s=0.1)}
             {"queue_s": 0.06, "compute_s": 0.0095},
             {"compute_s": 0.005},
             0.08,
-            "Decoding: requests wait for preprocess 75%",
+            "Decoding: requests wait for preprocess for 75%",
         ),
         (
             {"compute_s": 0.001},
             {"queue_s": 0.06, "compute_s": 0.0095},
             0.08,
-            "Compute: requests wait for network_onnx 75%",
+            "Compute: requests wait for network_onnx for 75%",
         ),
         ({"compute_s": 0.001}, {"queue_s": 0.06, "compute_s": 0.002}, 0.07, "Queueing"),
         (
@@ -56,9 +56,9 @@ def test_describe_ignores_requests_that_were_refused_later():
         "network_onnx": step_of("network_onnx", 200, queue_s=6.0, compute_s=3.0, batch=25, failed=800),
     }
     found = describe(steps, set(), answered=200, service_s=9.5, wall_s=30.0)
-    assert found.startswith("Compute: requests wait for network_onnx 63%")
+    assert found.startswith("Compute: requests wait for network_onnx for 63%")
 
 
 def test_describe_without_responses_is_unknown():
     """No times, no bottleneck."""
-    assert "no request was answered" in describe({}, set(), answered=0, service_s=float("nan"), wall_s=1.0)
+    assert "no request succeeded" in describe({}, set(), answered=0, service_s=float("nan"), wall_s=1.0)

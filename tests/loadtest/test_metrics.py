@@ -43,5 +43,5 @@ def test_confidence_interval_covers_the_truth(random):
 
 
 def test_confidence_interval_of_a_small_sample_has_no_upper_bound():
-    """Ten values say nothing about how bad p99 may be."""
+    """Ten values do not bound p99 from above."""
     assert confidence_interval(np.arange(10.0), 99)[1] == math.inf

@@ -87,7 +87,7 @@ def test_write_has_null_for_infinite_times(tmp_path):
     ("content", "message"),
     [
         (b'{"schema": "resnet-loadtest/2"}', "another version ('resnet-loadtest/2' instead of 'resnet-loadtest/3')"),
-        (b'{"schema": "resnet-loadtest-search/2"}', "report of a search (find-slo), and only the report of a run"),
+        (b'{"schema": "resnet-loadtest-search/2"}', "report of a search (find-slo); expected the report of a run"),
         *(
             (content, "")
             for content in (b"", b"\xff", b"{", b"[]", b"null", b"[" * 100_000, b"9" * 5000, b'{"raw": {}}')
@@ -109,20 +109,20 @@ def test_read_refuses_other_files(tmp_path, content, message):
     [
         ("options.url", 5, "raw.options.url: Input should be a valid string"),
         ("options.seed", "1", "raw.options.seed: Input should be a valid integer"),
-        ("options.rate", None, "expected one of --rate R"),
+        ("options.rate", None, "expected either --rate RATE"),
         ("options.slo", "p99<=soon", "invalid --slo 'p99<=soon'"),
-        ("options.mix", "Nobody", "invalid --mix 'Nobody'"),
+        ("options.mix", "Unknown", "invalid --mix 'Unknown'"),
         ("options.extra", 1, "raw.options.extra: Unexpected keyword argument"),
         ("stages", [], "stages are missing"),
         ("stages.0.duration_s", 0, "a stage has an impossible time"),
         ("stages.0.duration_s", 1e300, "a stage has an impossible time"),
-        ("generator.0.rss_bytes", 0, "a generator has no memory"),
+        ("generator.0.rss_bytes", 0, "the memory of a generator is not positive"),
         ("samples", 3, "raw.samples: the table of samples is damaged"),
         ("samples.rows", -1, "raw.samples: the table of samples is damaged"),
         ("samples.rows", 10**15, "raw.samples: the table of samples does not have"),
         ("samples.zlib_base64", "eJw=", "raw.samples: the table of samples does not have 93 rows"),
         ("samples.zlib_base64", "AAAA", "raw.samples: the table of samples is damaged"),
-        ("server.note", "\x1b[2J", "a name holds control characters"),
+        ("server.note", "\x1b[2J", "a name contains control characters"),
         ("server.steps.preprocess.batch_sizes", {"x": 1}, "raw.server.steps.preprocess.batch_sizes.x"),
     ],
 )

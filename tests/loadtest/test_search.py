@@ -64,10 +64,10 @@ def conclude(*brackets, late_s=0.0):
     ("brackets", "late_s", "is_proven", "message"),
     [
         ([(95, 100), (94, 99)], 0, True, "94.50 requests per second meet p50<=100ms (95 % interval "),
-        ([(95, 100), (94, 99), (0, 7)], 0, False, "search 3 met it at no rate, down to 7.00"),
-        ([(95, math.inf)], 0, False, "search 1 met it at every rate, up to 95.00/s; raise --start"),
-        ([(0, 7)], 0, False, "No rate met p50<=100ms: search 1 met it at no rate, down to 7.00/s"),
-        ([(95, 100)], 1.0, False, "but that proves nothing: at 100.00/s"),
+        ([(95, 100), (94, 99), (0, 7)], 0, False, "search 3 failed at every rate down to 7.00"),
+        ([(95, math.inf)], 0, False, "search 1 met it at every rate up to 95.00/s; increase --start"),
+        ([(0, 7)], 0, False, "No rate met p50<=100ms: search 1 failed at every rate down to 7.00/s"),
+        ([(95, 100)], 1.0, False, "but the result is not valid: at 100.00/s"),
     ],
 )
 def test_result_is_proven_by_closed_brackets(brackets, late_s, is_proven, message):

@@ -41,7 +41,7 @@ def test_parse_reads_each_clause():
     ],
 )
 def test_parse_refuses_with_a_hint(text, hint):
-    """The message quotes the clause and says what is expected."""
+    """The message quotes the clause and names what is expected."""
     with pytest.raises(UsageError, match=hint):
         parse(text)
 

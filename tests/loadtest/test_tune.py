@@ -113,7 +113,7 @@ def test_dry_run_writes_nothing_and_the_server_gets_its_configs_back(slow, slow_
     code, output = tune(slow, "--dry-run", environment=environment)
     assert code == 0, output
     assert "images/s with 2 callers" in output
-    assert "nothing was written (--dry-run)" in output
+    assert "no file was written (--dry-run)" in output
     assert "delay 0 us" in chosen(output)
     assert tuned_files(slow) == []
     assert served(slow_server) == before
@@ -134,7 +134,7 @@ def test_objective_that_no_setting_meets_changes_nothing(repository, server):
     code, output = tune(repository, "--slo", "p50<=1ms", environment=variables(server))
     assert code == 1, output
     assert re.search(r"^3 settings, 1 x .*: p50<=1ms at [0-9.]+ requests/s$", output, re.MULTILINE), output
-    assert "no setting clearly meets the objective; nothing was written" in output
+    assert "no setting clearly meets the objective; no file was written" in output
     assert tuned_files(repository) == []
 
 
@@ -161,7 +161,7 @@ def test_ctrl_c_restores_the_configs_and_writes_nothing(slow, slow_server, envir
     ("change", "code", "complaint"),
     [
         ({"RESNET_URL": "grpc://127.0.0.1:1"}, 3, "grpc://127.0.0.1:1 cannot be reached"),
-        ({"RESNET_ADMIN_TOKEN": ""}, 3, "the admin token opens it"),
+        ({"RESNET_ADMIN_TOKEN": ""}, 3, "it requires the admin token"),
         ({"RESNET_MODEL": "network_onnx"}, 64, "network_onnx cannot be tuned: it is not an ensemble"),
         ({"RESNET_MODEL": "resnet51"}, 3, "resnet51"),
         ({"RESNET_LOADTEST_SLO": "throughput>=5/s"}, 64, "expected one objective on the latency"),
@@ -185,7 +185,7 @@ def test_a_server_without_model_control_is_one_message(slow):
 
 
 def test_tune_starts_a_server_and_the_next_one_uses_what_it_wrote(slow, tmp_path):
-    """Without a URL; the named configs say where they come from, and ``config.pbtxt`` stays as it was."""
+    """Without a URL; the named configs have a comment with their origin, and ``config.pbtxt`` stays as it was."""
     own = shutil.copytree(slow, tmp_path / "repository", copy_function=os.link)
     environment = {name: text for name, text in os.environ.items() if name != "RESNET_URL"}
     code, output = tune(own, environment=environment)

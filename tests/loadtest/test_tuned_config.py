@@ -1,4 +1,4 @@
-"""The named model config: from which file it is made, what it says of its origin, whose models it leaves alone."""
+"""The named model config: from which file it is made, its comment, and which models are not changed."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def repository(tmp_path):
 
 
 def test_tuned_config_is_written_whole_and_used_next(repository):
-    """A comment tells date, command and machine; below it is the config in text format, and no other file is left."""
+    """A comment has date, command and machine; below it is the config in text format, and no other file is left."""
     config = tuned_config.read_base(repository, "network_onnx", LOCAL)
     assert tuned_config.read_next(repository, "network_onnx") == config
     config.instance_group[0].count = 5
@@ -64,5 +64,5 @@ def test_models_of_others_are_left_alone(repository):
 
 def test_another_repository_is_an_error(repository):
     """The message names the option."""
-    with pytest.raises(UsageError, match=r"other/config\.pbtxt.*--repository is the model repository"):
+    with pytest.raises(UsageError, match=r"other/config\.pbtxt.*set --repository to the model repository"):
         tuned_config.read_base(repository, "other", LOCAL)

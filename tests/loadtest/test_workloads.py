@@ -22,7 +22,7 @@ def test_parse_mix_reads_weights(text, mix):
     assert parse_mix(text) == mix
 
 
-@pytest.mark.parametrize("text", ["", "Nobody", "ClassifyGrpc=0", "ClassifyGrpc=x", "Mixed=-1"])
+@pytest.mark.parametrize("text", ["", "Unknown", "ClassifyGrpc=0", "ClassifyGrpc=x", "Mixed=-1"])
 def test_parse_mix_refuses_unknown_users(text):
     """The message lists the users."""
     with pytest.raises(UsageError, match="expected ClassifyGrpc"):

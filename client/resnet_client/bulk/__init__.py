@@ -1,4 +1,4 @@
-"""Bulk runs: classify or embed millions of images into Parquet; a run that is killed resumes where it stopped.
+"""Bulk runs: classify or embed millions of images into Parquet; an interrupted run resumes where it stopped.
 
 ::
 

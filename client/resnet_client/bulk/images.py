@@ -1,4 +1,4 @@
-"""Read the images of a unit; image files are read when the client sends them, archives one image after the other."""
+"""Read the images of a unit: image files when the client sends them, archives one image after the other."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from resnet_client.errors import ConfigurationError, ImageError
 from resnet_client.preprocessing import InvalidImageError, Limits
 
 _LIMITS = Limits()
-_END = _LIMITS.max_bytes + 1  # what is longer is not read to its end, and refused
+_END = _LIMITS.max_bytes + 1  # a longer file is refused, and not read to its end
 _ROWS_AT_ONCE = 16
 _RETRY_PAUSES_S = (0.5, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """One image of a unit; the client takes it for an open file.
+    """One image of a unit; to the client it is an open file.
 
     Attributes:
         row_name: its name in the results.
         load: returns the encoded image.
-        ends_part: name of the part whose last image it is; None inside a part.
+        ends_part: name of the part, if the image is its last one; else None.
     """
 
     row_name: str
@@ -54,11 +54,11 @@ class Image:
 def read_images(unit: Unit, skip: int) -> Iterator[Image]:
     """The images of a unit without the first ``skip``, in a fixed order.
 
-    A damaged archive or Parquet file yields the images before the damage and one last image, named like the file,
+    A damaged archive or Parquet file yields the images before the damage, then one image with the name of the file
     that raises the cause when it is read.
 
     Raises:
-        ConfigurationError: the archive or Parquet file cannot be opened (any more).
+        ConfigurationError: the archive or Parquet file cannot be opened.
     """
     if unit.kind == "files":
         archives: dict[str, Any] = {}
@@ -71,15 +71,15 @@ def read_images(unit: Unit, skip: int) -> Iterator[Image]:
             yield from itertools.islice(read(unit, stream), skip, None)
     except ConfigurationError:
         raise
-    except Exception as exc:  # each file system of fsspec raises types of its own
+    except Exception as exc:  # each file system of fsspec raises its own types
         raise ConfigurationError(f"{unit.names[0]} cannot be read: {reason(exc)}") from exc
 
 
 def _image_file(row_name: str, name: str, archives: dict[str, Any]) -> Image:
     """An image that is a file of its own, or a member of an archive (``zip://a.jpg::images.zip``).
 
-    fsspec's archives share one file position and index their members when they are opened: this thread alone reads
-    them, and keeps them open in ``archives``.
+    fsspec's archives share one file position and index their members when they are opened, so only this thread reads
+    them and keeps them open in ``archives``.
     """
     member, separator, archive = name.partition("::") if is_url(name) else (name, "", "")
     if not separator:
@@ -97,7 +97,7 @@ def _load(filesystem: Any, path: str, name: str) -> bytes:
     for pause_s in (*_RETRY_PAUSES_S, None):
         try:
             return bytes(filesystem.cat_file(path, end=_END))
-        except Exception as exc:  # each file system of fsspec raises types of its own
+        except Exception as exc:  # each file system of fsspec raises its own types
             if pause_s is None or isinstance(exc, FileNotFoundError | PermissionError | IsADirectoryError):
                 raise ImageError(f"the file cannot be read ({reason(exc)})", source=name) from exc
             time.sleep(pause_s)
@@ -112,7 +112,7 @@ def _failed(name: str, message: str) -> Image:
 
 
 class _Member(tarfile.TarInfo):
-    """Fails at headers that tarfile takes for the end of the archive, so that no image is lost without an error."""
+    """Fails at damaged headers, which tarfile takes for the end of the archive and would ignore."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:

@@ -1,4 +1,4 @@
-"""Classify or embed the images of units and put the rows together to parts, the same way in every engine."""
+"""Classify or embed the images of units and collect the rows in parts, for every engine."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def make_parts(
     schema: pa.Schema,
     count_rows: Callable[[int, int], None],
 ) -> Iterator[Part]:
-    """Send all images in one stream, and yield each part when its last image is answered.
+    """Send all images in one stream, and yield each part when its last image is done.
 
     Args:
         client: sends the images.
@@ -93,7 +93,7 @@ def make_schema(client: Client, top_k: int | None) -> pa.Schema:
     """The columns of the results; also checks that the model is served.
 
     Args:
-        client: requests the length of the features from the server.
+        client: reads the length of the features from the server.
         top_k: number of classes; None for features.
 
     Raises:
@@ -125,14 +125,14 @@ def _images(remaining: Iterable[tuple[int, Unit, int]], part_size: int) -> Itera
 
 
 def _retry(client: Client, send: _Send, outcome: Any, timeout_s: float) -> Any:
-    """Send an image again while servers are unavailable, overloaded or failing; other errors belong into its row."""
+    """Send an image again while servers are unavailable, overloaded or failing; other errors are written to its row."""
     started_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
     while not outcome.ok and not isinstance(outcome.error, ImageError | RequestError):
         if not isinstance(outcome.error, ServerError):
             raise outcome.error
         waited_s = time.monotonic() - started_s
         is_own_fault = not isinstance(outcome.error, UnavailableError | OverloadedError)
-        # A model that answers a test image shows that this image is the cause, and others wait behind it.
+        # If the model classifies a test image, this image is the cause of the failure, and must not block the others.
         if (waited_s > timeout_s or (is_own_fault and waited_s > _OWN_FAULT_S)) and client.is_ready():
             break
         if waited_s > timeout_s:

@@ -1,4 +1,4 @@
-"""Make parts on the nodes of a Ray cluster; each worker runs ``parts.py`` with a client of its own."""
+"""Make parts on the nodes of a Ray cluster; each worker runs ``parts.py`` with its own client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Worker:
         config: of its client.
         options: of the run.
         schema: of the rows.
-        folder: that relative names start from.
+        folder: base of relative names.
     """
 
     def __init__(self, config: ClientConfig, options: Options, schema: Any, folder: Path) -> None:
@@ -45,7 +45,7 @@ def check_ray() -> None:
     """Fail before anything is written if Ray is not installed.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: Ray is not installed.
     """
     try:
         import ray.data  # noqa: F401
@@ -60,7 +60,7 @@ def make_parts_on_ray(
     schema: Any,
     count_rows: Callable[[int, int], None],
 ) -> Iterator[Part]:
-    """Like :func:`make_parts`, on the cluster that ``RAY_ADDRESS`` names, or else on one that is started here."""
+    """Like :func:`make_parts`, on the cluster in ``RAY_ADDRESS``, or else on a local one that it starts."""
     import ray.data
 
     tasks = [json.dumps((number, dataclasses.asdict(unit), done)) for number, unit, done in remaining]

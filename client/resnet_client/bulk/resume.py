@@ -1,13 +1,13 @@
-"""State of a bulk run on disk, so that a run that was killed resumes: nothing lost, nothing twice.
+"""State of a bulk run on disk, with which an interrupted run resumes: each image has exactly one row.
 
 The folder of parts, ``results.parquet.parts`` or the output folder itself, holds
 
 - ``_inventory.jsonl``: the settings of the run, then one unit per line; written before the first image is sent;
 - ``part-000012-0003.parquet``: rows of the fourth part of unit 12; ``part-000012-0004-end.parquet``: its last part.
 
-Each file is written under another name and renamed when it is complete. So the names of the files show what is done,
-and a resumed run sends the images of missing parts only. Readers of Parquet data sets ignore names that begin with
-``_``.
+Each file is written to a temporary name and renamed when it is complete. So the existing files show which parts are
+done, and a resumed run sends only the images of missing parts. Readers of Parquet data sets ignore names that begin
+with ``_``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RunState:
 
     Args:
         output: a file that ends in ``.parquet``, or a folder that keeps the parts.
-        settings: must be equal when the run is resumed; ready for JSON.
+        settings: must be equal when the run resumes; ready for JSON.
         restart: whether to discard an earlier run.
     """
 
@@ -59,7 +59,7 @@ class RunState:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out during the block. A run that fails before its inventory is written leaves nothing.
+        """Lock out other runs during the block. A run that fails before it has written its inventory leaves no files.
 
         Raises:
             ConfigurationError: another run is writing this output, or it belongs to a run with other settings.
@@ -83,18 +83,21 @@ class RunState:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the run is complete."""
         return self._output.exists() and not self._restart
 
     def save_inventory(self, units: Iterable[Unit]) -> None:
-        """Write down what the run consists of, unless it is resumed; images that appear later are not part of it."""
+        """Write the list of units, unless the run is resumed; images that appear later are not part of the run."""
         if self._inventory.exists() and not self._restart:
             return
         with _replacing(self._inventory) as file:
             file.write(f"{json.dumps(self._settings)}\n".encode())
             for unit in units:
                 file.write(f"{json.dumps(dataclasses.asdict(unit))}\n".encode())
-            for path in [self._output, *(path for *_, path in self._parts())]:  # only now: no source is wrong
+            for path in [
+                self._output,
+                *(path for *_, path in self._parts()),
+            ]:  # only after all sources were listed without an error
                 path.unlink(missing_ok=True)
         self._restart = False
 
@@ -126,7 +129,7 @@ class RunState:
         return rows, failed
 
     def write_part(self, name: str, content: bytes) -> None:
-        """Write a part; one with the same name has the same rows and is replaced."""
+        """Write a part; an existing part of this name has the same rows and is replaced."""
         with _replacing(self._folder / name) as file:
             file.write(content)
 
@@ -147,11 +150,11 @@ class RunState:
         if saved is None or self._restart:
             for name in sorted(path.name for path in self._folder.iterdir()):
                 if not (name.startswith("_") or (self._restart and _PART.fullmatch(name))):
-                    raise ConfigurationError(f"{self._folder} holds other files ({name}); name another output")
+                    raise ConfigurationError(f"{self._folder} contains other files ({name}); choose another output")
         elif names := [name for name in self._settings if saved.get(name) != self._settings[name]]:
             changes = ", ".join(f"{name} was {saved.get(name)!r}, is {self._settings[name]!r}" for name in names)
             raise ConfigurationError(
-                f"{self._output} belongs to another run ({changes}); name another output, or discard it with --restart"
+                f"{self._output} belongs to another run ({changes}); choose another output, or use --restart"
             )
 
     def _saved_settings(self) -> Any:
@@ -160,14 +163,14 @@ class RunState:
             try:
                 return json.loads(pq.read_schema(self._output).metadata[_METADATA_KEY])
             except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as exc:
-                message = f"{self._output} exists and was not written by a bulk run; name another output"
+                message = f"{self._output} exists and was not written by a bulk run; choose another output"
                 raise ConfigurationError(message) from exc
         if not self._inventory.exists():
             return None
         with self._inventory.open(encoding="utf-8") as lines:
             saved = json.loads(next(lines))
         if not saved.keys() >= self._settings.keys() and not self._restart:
-            raise ConfigurationError(f"{self._output} was begun by another version; discard it with --restart")
+            raise ConfigurationError(f"{self._output} was written by another version; use --restart to discard it")
         return saved
 
     def _units(self) -> Iterator[Unit]:
@@ -195,7 +198,7 @@ class RunState:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that appears under its name when it is complete and on disk."""
+    """Write a file that gets its name when it is complete and on disk."""
     partial = path.with_name(f"_{path.name}.partial")
     try:
         with partial.open("wb") as file:

@@ -1,4 +1,4 @@
-"""One bulk run from its options to the complete output."""
+"""Run a bulk run: from options to complete output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Options:
         engine: ``local`` or ``ray``.
         workers: number of processes on a Ray cluster; None for one on each node.
         max_in_flight: number of images in flight, in each process.
-        part_size: number of rows written at once; the most that a kill costs.
+        part_size: number of rows in each part file; an interrupted run loses at most the parts in progress.
         unavailable_timeout_s: how long all servers may be unavailable before the run ends, in seconds.
         restart: discard an earlier run instead of resuming it.
 
@@ -58,7 +58,7 @@ class Options:
     def __post_init__(self) -> None:
         if re.search("[A-Za-z]", self.output.suffix.removesuffix(".parquet")) and not self.output.is_dir():
             raise ConfigurationError(
-                f"--output must end in .parquet, or name a folder, without a suffix, not {self.output.name!r}"
+                f"invalid --output {self.output.name!r}: expected FILE.parquet or a folder without a suffix"
             )
         for name in ("top_k", "workers", "max_in_flight", "part_size"):
             if (value := getattr(self, name)) is not None and value < 1:
@@ -66,7 +66,7 @@ class Options:
 
 
 class Progress:
-    """Rows of the run, those of earlier starts included: a bar on a terminal, otherwise a line every 30 seconds.
+    """Shows the rows of the run, those of earlier starts included: a bar on a terminal, else a line every 30 seconds.
 
     Args:
         rows: number of rows of earlier starts.
@@ -102,7 +102,7 @@ class Progress:
 
 
 def run_bulk(client: Client, options: Options) -> tuple[str, int]:
-    """Classify or embed all images of the sources; a run that was interrupted is resumed.
+    """Classify or embed all images of the sources; an interrupted run resumes.
 
     Returns:
         A summary, and the number of rows with an error, earlier starts included.
@@ -122,7 +122,7 @@ def run_bulk(client: Client, options: Options) -> tuple[str, int]:
     with state.locked():
         if state.is_complete:
             rows, failed = state.rows()
-            summary = f"{rows:,} images, {failed:,} failed; already complete, use --restart to run it again"
+            summary = f"{rows:,} images, {failed:,} failed; already complete; use --restart to run it again"
         else:
             progress = _make_parts(client, options, schema, state)
             state.finish(schema)

@@ -1,4 +1,4 @@
-"""From the sources on the command line to units of work: folders, patterns, tar archives, Parquet files, URLs."""
+"""List the units of work in the sources: folders, patterns, tar archives, Parquet files, URLs."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """Images that are read one after the other, always in the same order.
+    """Images that are read in a fixed order.
 
     Attributes:
         kind: ``files``: each name is an image; ``tar``: an archive; ``parquet``: a row group.
         names: paths or URLs of the images; of the one archive or Parquet file for the other kinds.
-        count: number of images; None for an archive, where it is known only after reading.
+        count: number of images; None for an archive, whose images are counted only while reading.
         column: that holds the images of a Parquet file.
         row_group: number of the row group in its Parquet file.
         first_row: number of its first row in the file.
@@ -51,7 +51,7 @@ class Unit:
 
 
 def find_units(sources: Iterable[str], column: str | None, files_per_unit: int) -> Iterator[Unit]:
-    """All units of the sources in a stable order, each file once; only of several sources are names kept in memory.
+    """All units of the sources in a stable order, each file once; with several sources, hashes of names are in memory.
 
     Args:
         sources: paths, patterns, ranges or URLs.
@@ -79,7 +79,7 @@ def locate(name: str) -> tuple[Any, str]:
     """The fsspec file system of a path or URL, and the path in that file system.
 
     Raises:
-        ConfigurationError: no installed package knows the protocol, or access is denied.
+        ConfigurationError: no installed package supports the protocol, or access is denied.
     """
     if not is_url(name):
         return fsspec.filesystem("file"), os.path.abspath(name)  # noqa: PTH100  # millions of names
@@ -125,10 +125,12 @@ def _find(source: str) -> Iterator[str]:
             count += 1
     except ConfigurationError:
         raise
-    except Exception as exc:  # each file system of fsspec raises types of its own
+    except Exception as exc:  # each file system of fsspec raises its own types
         raise ConfigurationError(f"{source} cannot be listed: {reason(exc)}") from exc
     if not count:
-        raise ConfigurationError(f"{source}: found no image, tar archive or Parquet file (known by their suffixes)")
+        raise ConfigurationError(
+            f"{source}: found no image, tar archive or Parquet file (recognised by their suffixes)"
+        )
 
 
 def _list_local(source: str) -> Iterator[str]:
@@ -200,5 +202,5 @@ def _image_column(schema: pa.Schema, name: str, column: str | None) -> str:
 
     fitting = [field.name for field in schema if (holds_bytes(field.type) if column is None else field.name == column)]
     if len(fitting) != 1:
-        raise ConfigurationError(f"{name}: name the column of images with --column, one of {', '.join(schema.names)}")
+        raise ConfigurationError(f"{name}: set --column to the column of images, one of {', '.join(schema.names)}")
     return str(fitting[0])

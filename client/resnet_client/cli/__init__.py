@@ -1,4 +1,4 @@
-"""The command line: parse, run one command, turn what happened into an exit code."""
+"""The command line: parse the options, run one command, return the exit code."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = ExitCode.OK
     try:
         code = _code_of(build_parser(_COMMANDS).parse_args(arguments))
-        sys.stdout.flush()  # at the end of the process it would be too late to say that it fails
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        _let_go_of_output()
+        sys.stdout.flush()  # an error at interpreter exit could not be reported
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        _discard_output()
     except OSError as exc:
         what = "the output cannot be written" if exc.filename is None else exc.filename
         warn(f"resnet-client: {what}: {exc.strerror or exc}")
-        _let_go_of_output()
+        _discard_output()
         code = ExitCode.USAGE
     return int(code)
 
 
 class _Closed(io.StringIO):
-    """Stands for a standard output that was closed before we began."""
+    """Replaces a standard output that was closed before the start."""
 
     def write(self, _: str) -> int:
         raise OSError(errno.EBADF, "it is closed")
@@ -59,7 +59,7 @@ def _open_streams() -> None:
     if sys.stderr is None:
         sys.stderr = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # file names may hold what the encoding has no characters for
+        if isinstance(stream, io.TextIOWrapper):  # file names may contain characters that the encoding lacks
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -74,7 +74,7 @@ def _code_of(options: argparse.Namespace) -> ExitCode:
     return code
 
 
-def _let_go_of_output() -> None:
-    """Have what is still to be written go nowhere, so that the end of the process does not fail over it."""
-    with contextlib.suppress(io.UnsupportedOperation):  # it is no file
+def _discard_output() -> None:
+    """Discard what is still buffered, so that the flush at interpreter exit does not fail."""
+    with contextlib.suppress(io.UnsupportedOperation):  # it is not a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,26 +12,33 @@ from resnet_client.errors import ConfigurationError
 from resnet_client.printing import warn
 
 NAME = "bulk"
-HELP = "classify or embed millions of images into a Parquet file; resumes where it stopped"
+HELP = "Classify or embed millions of images into a Parquet file; an interrupted run resumes"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Where the images are, where the rows go, how the work is done."""
+    """Add sources, output and the options of the run."""
     add = parser.add_argument
-    about = "folder, pattern, tar archive ({000..127} for many), Parquet file, image, or a URL of these for fsspec"
+    about = "Folder, pattern, tar archive ({000..127} for many), Parquet file or image, or an fsspec URL of these"
     add("sources", nargs="+", type=named, metavar="SOURCE", help=about)
-    add("--output", type=named, required=True, metavar="PATH", help="FILE.parquet, or a folder for many files")
+    add("--output", type=named, required=True, metavar="PATH", help="FILE.parquet, or a folder for many Parquet files")
     rows = parser.add_mutually_exclusive_group()
-    rows.add_argument("--embed", action="store_true", help="features instead of classes")
-    rows.add_argument("--top-k", type=int, default=5, metavar="K", help="classes per image (default: 5)")
-    add("--column", metavar="NAME", help="column of Parquet files that holds the images")
+    rows.add_argument("--embed", action="store_true", help="Write feature vectors instead of classes")
+    rows.add_argument("--top-k", type=int, default=5, metavar="K", help="Classes per image (default: 5)")
+    add("--column", metavar="NAME", help="Column of Parquet files that holds the images")
     add_in_flight(parser)
-    add("--part-size", type=int, default=1000, metavar="N", help="rows written at once (default: 1000)")
-    about = "how long all servers may be unavailable, in seconds (default: 300)"
-    add("--unavailable-timeout-s", dest="unavailable_timeout_s", type=float, default=300.0, metavar="S", help=about)
-    add("--restart", action="store_true", help="discard an earlier run instead of resuming it")
-    add("--engine", choices=("local", "ray"), default="local", help="one process or a Ray cluster (default: local)")
-    add("--workers", type=int, metavar="N", help="with --engine ray: number of processes (default: one on each node)")
+    add("--part-size", type=int, default=1000, metavar="N", help="Rows in each part file (default: 1000)")
+    about = "How long to wait while all servers are unavailable (default: 300)"
+    add(
+        "--unavailable-timeout-s",
+        dest="unavailable_timeout_s",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help=about,
+    )
+    add("--restart", action="store_true", help="Discard an earlier run instead of resuming it")
+    add("--engine", choices=("local", "ray"), default="local", help="One process or a Ray cluster (default: local)")
+    add("--workers", type=int, metavar="N", help="Processes of --engine ray (default: one per node)")
 
 
 def run(options: argparse.Namespace) -> ExitCode:

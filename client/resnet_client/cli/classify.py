@@ -1,4 +1,4 @@
-"""``resnet-client classify``: a table on a terminal, lines in a pipe."""
+"""``resnet-client classify``: print the classes of images, as a table on a terminal and as lines in a pipe."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from resnet_client.results import Classification, Outcome
 
 NAME = "classify"
-HELP = "name what images show"
+HELP = "Classify images"
 COLUMNS = ("image", "rank", "index", "label", "probability", "error")
 
-_FORMULA = tuple("=+-@")  # how a spreadsheet's formula begins
-_ROWS_PER_TABLE = 200  # a terminal gets its tables piece by piece: memory does not grow with the run
+_FORMULA = tuple("=+-@")  # a cell that begins with one of these is a formula in a spreadsheet
+_ROWS_PER_TABLE = 200  # several tables, so that memory does not grow with the number of images
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Images, how many classes, which format."""
+    """Add images, number of classes and output format."""
     add_images(parser)
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes per image (default: 5)")
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="Classes per image (default: 5)")
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--json", action="store_true", help="one JSON object per image and line")
-    formats.add_argument("--csv", action="store_true", help=f"CSV with the columns {', '.join(COLUMNS)}")
+    formats.add_argument("--json", action="store_true", help="Print one JSON object per line and image")
+    formats.add_argument("--csv", action="store_true", help=f"Print CSV with the columns {', '.join(COLUMNS)}")
 
 
 def run(options: argparse.Namespace) -> ExitCode:
-    """Classify and show."""
+    """Classify and print."""
     show = _show_json if options.json else _show_csv if options.csv else _show_text
     errors: list[ResnetClientError] = []
     count = 0
@@ -83,7 +83,7 @@ def _show_csv(outcomes: Iterable[Outcome[Classification]]) -> None:
 
 
 def _as_text(cell: Any) -> Any:
-    """Keep a spreadsheet from computing a text: it takes one that begins with ``=`` for a formula."""
+    """Keep a spreadsheet from computing a text that looks like a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 

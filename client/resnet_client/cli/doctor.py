@@ -15,18 +15,18 @@ from resnet_client.errors import ConfigurationError
 from resnet_client.printing import show
 
 NAME = "doctor"
-HELP = "find common faults of a server, with cause and fix"
+HELP = "Check a server for common faults; print each with its cause and fix"
 
 _METRICS_VARIABLE = environment_name("metrics_url")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the server, the metrics endpoint, ignored checks and the output format."""
-    parser.add_argument("where", nargs="?", metavar="URL", help="the same as --url")
+    """Add the server, the metrics endpoint, checks to skip and the output format."""
+    parser.add_argument("where", nargs="?", metavar="URL", help="Server URL, the same as --url")
     parser.add_argument(
         "--metrics-url",
         metavar="URL",
-        help=f"metrics endpoint, or none [{_METRICS_VARIABLE}; default: port + 1 for gRPC, + 2 for HTTP, /metrics]",
+        help=f"Metrics endpoint, or none [{_METRICS_VARIABLE}; default: port + 1 for gRPC, + 2 for HTTP, /metrics]",
     )
     parser.add_argument(
         "--ignore",
@@ -34,9 +34,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="CHECK",
         choices=[check.name for check in doctor.CHECKS],
-        help="leave out a check; may be repeated",
+        help=f"Skip a check; may be repeated. Checks: {', '.join(check.name for check in doctor.CHECKS)}",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", action="store_true", help="Print one JSON object")
 
 
 def run(options: argparse.Namespace) -> ExitCode:
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     given = {name: value for name, value in vars(options).items() if name in fields}
     config = ClientConfig.resolve({**given, "url": options.where or options.url})
     if len(config.endpoints) != 1 or config.endpoints[0].is_name:
-        raise ConfigurationError(f"{config.url}: doctor examines one server; give its URL")
+        raise ConfigurationError(f"{config.url}: doctor checks one server; pass its URL")
     snapshot = doctor.take(config, _metrics_url(config.endpoints[0], options.metrics_url))
     report = doctor.examine(snapshot, ignored=options.ignore)
     if options.json:
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 
 def _metrics_url(endpoint: Endpoint, option: str | None) -> str | None:
-    """Argument > environment, which ``resnet-serve --run`` sets > Triton's default port; None for ``none``."""
+    """Argument > environment (set by ``resnet-serve --run``) > Triton's default port; None for ``none``."""
     url = option or os.environ.get(_METRICS_VARIABLE)
     if not url:
         host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host

@@ -1,4 +1,4 @@
-"""``resnet-client embed``: feature vectors into a file of numpy's, or as JSON lines."""
+"""``resnet-client embed``: write the feature vectors of images to a NumPy file, or as JSON lines."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     Vector = npt.NDArray[np.float32]
 
 NAME = "embed"
-HELP = "turn images into feature vectors (float32, 2048 values each)"
+HELP = "Compute the feature vectors of images (2048 float32 values each)"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Images and where the vectors go."""
+    """Add images and output."""
     add_images(parser)
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FILE",
-        help=".npy: array (images, 2048), NaN where an image failed; .npz: the same as `features`, with "
-        "`images`; without it, one JSON object per image and line on standard output",
+        help="FILE.npy: array of shape (images, 2048), NaN where an image failed; FILE.npz: the same array as "
+        "`features`, and `images`; default: one JSON object per line and image on standard output",
     )
 
 
@@ -78,7 +78,7 @@ def _write_line(outcome: Outcome[Vector]) -> None:
 
 
 def _save(path: Path, collected: list[tuple[str, Vector | None]]) -> None:
-    """Write beside the target and rename, so that a broken run leaves no half file."""
+    """Write to a temporary name and rename, so that an interrupted run leaves no partial file."""
     width = next(vector.size for _, vector in collected if vector is not None)
     missing = np.full(width, np.nan, dtype=np.float32)
     features = np.stack([missing if vector is None else vector for _, vector in collected])

@@ -18,41 +18,41 @@ if TYPE_CHECKING:
     from resnet_client.evaluate import Evaluation
 
 NAME = "evaluate"
-HELP = "top-1, top-5, agreement between models and latency, on images with known classes"
+HELP = "Measure top-1, top-5, latency and the agreement of models on labelled images"
 
 _HEADINGS = ("model", "images", "failed", "top-1", "top-5", "images/s", "p50 ms", "p95 ms", "p99 ms")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Images, their classes, which models."""
+    """Add images, their classes and models."""
     parser.add_argument(
-        "folder", type=named, metavar="FOLDER", help="images; without --labels, in one folder per class"
+        "folder", type=named, metavar="FOLDER", help="Images; without --labels, one subfolder per class"
     )
     parser.add_argument(
         "--labels",
         type=Path,
-        metavar="CSV",
-        help="file with the columns file (relative to FOLDER) and class_index; without it, the folders' names "
-        "are class indices or labels",
+        metavar="FILE",
+        help="CSV file with the columns file (relative to FOLDER) and class_index; default: the subfolders' names are "
+        "class indices or labels",
     )
     parser.add_argument(
         "--model",
         action="append",
         dest="models",
-        metavar="MODEL",
-        help="model to evaluate; repeat to compare",
+        metavar="NAME",
+        help="Model to evaluate; repeat to compare models [RESNET_MODEL; default: resnet50]",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", action="store_true", help="Print one JSON object")
     add_in_flight(parser)
 
 
 def run(options: argparse.Namespace) -> ExitCode:
-    """Evaluate and show."""
+    """Evaluate and print."""
     with open_client(options) as client:
         models = list(dict.fromkeys(options.models or [client.config.model]))
         names = accuracy.class_names(client, models[0])
         samples = accuracy.read_samples(Path(options.folder), options.labels, names)
-        for model in models:  # a missing model is an answer, not two hundred failures
+        for model in models:  # a missing model fails here once, not once per image
             client.metadata(model=model, model_version=client.config.model_version)
         evaluation = accuracy.evaluate(client, samples, models, max_in_flight=options.max_in_flight)
     if options.json:

@@ -1,4 +1,4 @@
-"""What the exit codes mean; ``--help`` prints this list."""
+"""The exit codes of ``resnet-client``, which ``--help`` lists."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ExitCode(enum.IntEnum):
     """Exit codes with their meaning."""
 
     def __new__(cls, value: int, meaning: str) -> Self:
-        """A member that is its number and has a meaning."""
+        """Make a member with this number and meaning."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
@@ -28,17 +28,17 @@ class ExitCode(enum.IntEnum):
 
     meaning: str
 
-    OK = 0, "all is well"
-    SOME_FAILED = 1, "some images failed, the others are answered; doctor: something is wrong"
-    USAGE = 2, "an option, a URL or an input makes no sense, or the output cannot be written"
-    NOT_READY = 3, "the server cannot be reached, is not ready, overloaded, or too slow"
-    NO_MODEL = 4, "the server has no such model or version"
+    OK = 0, "success"
+    SOME_FAILED = 1, "some images failed, the others succeeded; doctor: it has findings"
+    USAGE = 2, "an option, URL or input is invalid, or the output cannot be written"
+    NOT_READY = 3, "the server cannot be reached, is not ready, is overloaded, or did not answer in time"
+    NO_MODEL = 4, "no such model or version"
     SERVER_FAILED = 5, "the server refused the request or failed"
-    INTERRUPTED = 130, "interrupted from the keyboard"
+    INTERRUPTED = 130, "interrupted (Ctrl-C)"
 
 
 def code_of(error: ResnetClientError) -> ExitCode:
-    """The exit code for a command that this error ended."""
+    """The exit code of a command that ends with this error."""
     if isinstance(error, ConfigurationError):
         return ExitCode.USAGE
     if isinstance(error, ImageError):
@@ -51,7 +51,7 @@ def code_of(error: ResnetClientError) -> ExitCode:
 
 
 def code_of_run(errors: list[ResnetClientError], images: int) -> ExitCode:
-    """The exit code of a run over images: when all failed for one reason, that reason's."""
+    """The exit code of a run over images; if all images failed for the same reason, the code of that reason."""
     if not images:
         return ExitCode.USAGE
     if not errors:

@@ -1,4 +1,4 @@
-"""The options of all commands; those of the client are the fields of :class:`ClientConfig`."""
+"""The parser of ``resnet-client``, and options that commands share, such as the fields of ``ClientConfig``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+_MODEL_OPTIONS = ("model", "model_version", "preprocessing")
+
+
 def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
     """The parser of ``resnet-client``."""
     codes = "\n".join(f"  {int(code):<4} {code.meaning}" for code in ExitCode)
-    epilog = f"Options may also be set by the variables named with them.\n\nexit codes:\n{codes}"
+    epilog = f"The environment variable in brackets sets the same option.\n\nexit codes:\n{codes}"
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         "resnet-client",
@@ -29,6 +32,7 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
         formatter_class=shape,
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    fields = dataclasses.fields(ClientConfig)
     for command in commands:
         subparser = subparsers.add_parser(
             command.NAME,
@@ -38,33 +42,37 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
             formatter_class=shape,
             conflict_handler="resolve",  # `evaluate` has a --model of its own
         )
-        _add_client_options(subparser)
+        _add_client_options(subparser, [field for field in fields if field.name in _MODEL_OPTIONS])
         command.add_options(subparser)
+        group = subparser.add_argument_group("server and TLS")
+        _add_client_options(group, [field for field in fields if field.name not in _MODEL_OPTIONS])
         subparser.set_defaults(run=command.run)
     return parser
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
-    """What the commands over images share."""
-    # No type=Path: it would make `https:/` of `https://`, and the message about URLs would not appear.
-    parser.add_argument("paths", nargs="+", type=named, metavar="PATH", help="image, or folder to search for images")
+    """Add the options of commands that read images."""
+    # No type=Path: it changes `https://` to `https:/`, and the message about URLs would not appear.
+    parser.add_argument("paths", nargs="+", type=named, metavar="PATH", help="Image, or folder to search for images")
     add_in_flight(parser)
 
 
 def named(path: str) -> str:
-    """Refuse an empty path, such as a variable of the shell that is not set: it would mean the current folder."""
+    """Refuse an empty path, such as an unset shell variable: it would be the current folder."""
     if not path:
         raise argparse.ArgumentTypeError("the path is empty; the current folder is '.'")
     return path
 
 
 def add_in_flight(parser: argparse.ArgumentParser) -> None:
-    """How many images at once."""
-    parser.add_argument("--max-in-flight", type=int, default=16, metavar="N", help="images at once (default: 16)")
+    """Add ``--max-in-flight``."""
+    parser.add_argument(
+        "--max-in-flight", type=int, default=16, metavar="N", help="Images in flight at once (default: 16)"
+    )
 
 
 def images(paths: Iterable[str]) -> Iterator[str | Path]:
-    """All images, folders searched."""
+    """All images of the paths; folders are searched."""
     for path in paths:
         if Path(path).is_dir():
             yield from find(Path(path))
@@ -73,20 +81,20 @@ def images(paths: Iterable[str]) -> Iterator[str | Path]:
 
 
 def open_client(options: argparse.Namespace) -> Client:
-    """A client with the options given; the rest comes from environment and defaults."""
+    """A client with the given options; the others come from the environment and the defaults."""
     names = {field.name for field in dataclasses.fields(ClientConfig)}
     return Client(**{name: value for name, value in vars(options).items() if name in names})
 
 
-def _add_client_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("server and client")
-    for field in dataclasses.fields(ClientConfig):
-        about = f"{field.metadata['help']} [{environment_name(field.name)}; default: {field.default}]"
+def _add_client_options(group: argparse._ActionsContainer, fields: Iterable[dataclasses.Field[Any]]) -> None:
+    for field in fields:
+        default = "" if field.default in (None, False) else f"; default: {field.default}"
+        about = f"{field.metadata['help']} [{environment_name(field.name)}{default}]"
         flag = "--" + field.name.replace("_", "-")
         if isinstance(field.default, bool):
             group.add_argument(flag, action="store_true", default=None, help=about)
         else:
-            group.add_argument(flag, type=_reader(field), default=None, metavar=field.name.upper(), help=about)
+            group.add_argument(flag, type=_reader(field), default=None, metavar=field.metadata["metavar"], help=about)
 
 
 def _reader(field: dataclasses.Field[Any]) -> Any:
@@ -94,13 +102,13 @@ def _reader(field: dataclasses.Field[Any]) -> Any:
         try:
             return field.metadata["parse"](text)
         except (ValueError, KeyError) as exc:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {field.metadata['help']}") from exc
+            raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected {field.metadata['expected']}") from exc
 
     return read
 
 
 def refuse_empty(count: int, paths: Iterable[str]) -> None:
-    """A run over nothing is a mistake of the caller's."""
+    """Refuse a run without images."""
     if not count:
         where = ", ".join(paths)
         raise ConfigurationError(f"there is no image in {where}")

@@ -1,4 +1,4 @@
-"""``resnet-client health`` and ``resnet-client metadata``: what the server says, and whether it is true."""
+"""``resnet-client health`` and ``resnet-client metadata``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ class Health:
     """``resnet-client health``."""
 
     NAME = "health"
-    HELP = "is the server alive, and does the model really answer?"
+    HELP = "Print whether server and model are ready, and whether the model classifies a test image"
 
     @staticmethod
     def add_options(parser: argparse.ArgumentParser) -> None:
-        """Wait or look once; for people or for programs."""
-        parser.add_argument("--wait-s", type=_seconds, metavar="S", help="wait up to S seconds until it is ready")
-        parser.add_argument("--json", action="store_true", help="one JSON object")
+        """Add the wait and the output format."""
+        parser.add_argument(
+            "--wait-s", type=_seconds, metavar="SECONDS", help="Wait up to this long until the model is ready"
+        )
+        parser.add_argument("--json", action="store_true", help="Print one JSON object")
 
     @staticmethod
     def run(options: argparse.Namespace) -> ExitCode:
-        """Show three flags and one answer."""
+        """Print the flags and the result of the test image."""
         with open_client(options) as client:
             if options.wait_s is not None:
                 client.wait_until_ready(options.wait_s)
@@ -53,15 +55,15 @@ class Metadata:
     """``resnet-client metadata``."""
 
     NAME = "metadata"
-    HELP = "what server and model say of themselves, as JSON"
+    HELP = "Print server and model metadata as JSON"
 
     @staticmethod
     def add_options(parser: argparse.ArgumentParser) -> None:
-        """No options of its own."""
+        """Add nothing: this command has no options of its own."""
 
     @staticmethod
     def run(options: argparse.Namespace) -> ExitCode:
-        """Print it."""
+        """Print the metadata."""
         with open_client(options) as client:
             metadata = client.metadata()
         show(json.dumps(metadata, indent=2))

@@ -1,6 +1,6 @@
 """``resnet-client doctor``: find common faults of a running server.
 
-``snapshot.py`` reads the server once, ``checks.py`` holds the checks of that snapshot, ``report.py`` their table.
+``snapshot.py`` reads the server, ``checks.py`` contains the checks, ``report.py`` lists them with cause and fix.
 """
 
 from resnet_client.doctor.report import CHECKS, Check, Finding, Report, examine

@@ -1,4 +1,4 @@
-"""The checks: pure functions over parts of a snapshot.
+"""The checks: pure functions of a snapshot.
 
 The parameters of a check are attributes of the :class:`~resnet_client.doctor.snapshot.Snapshot`, by name.
 """
@@ -20,12 +20,12 @@ from resnet_client.results import Classification, ModelStatistics
 Configs: TypeAlias = Mapping[str, Json]
 Statistics: TypeAlias = Collection[ModelStatistics]
 Problems: TypeAlias = Iterator[tuple[str, str]]
-"""Pairs of a subject (a model or a URL) and what was seen there."""
+"""Pairs of a subject (a model or a URL) and its problem."""
 
 OLDEST_VERSION = (2, 51)
 """The oldest Triton that the client is tested with."""
 MIN_REQUESTS = 200
-"""With fewer requests or batches, statistics are not evaluated."""
+"""Fewest requests or batches for checks of statistics."""
 
 _MAX_FAILED_SHARE = 0.05
 _MAX_SINGLE_SHARE = 0.99
@@ -45,9 +45,12 @@ def not_ready(endpoint: Endpoint, probes: Mapping[str, Probe], *, is_ready: bool
 
 
 def old_version(endpoint: Endpoint, version: str) -> Problems:
-    """Triton is older than any that the client is tested with."""
+    """Triton is older than the oldest tested version."""
     if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < OLDEST_VERSION:
-        yield str(endpoint), f"Triton {version} is older than {'.'.join(map(str, OLDEST_VERSION))}"
+        yield (
+            str(endpoint),
+            f"Triton {version} is older than {'.'.join(map(str, OLDEST_VERSION))}, the oldest tested version",
+        )
 
 
 def version_not_loaded(index: Collection[Json]) -> Problems:
@@ -101,13 +104,13 @@ def no_metrics(metrics_url: str, metrics_error: str) -> Problems:
 
 
 def token_refused(endpoint: Endpoint, *, is_token_refused: bool) -> Problems:
-    """The admin token is not the server's."""
+    """The server refuses the admin token."""
     if is_token_refused:
         yield str(endpoint), "the server refuses the admin token"
 
 
 def no_dynamic_batching(configs: Configs) -> Problems:
-    """Triton does not combine requests."""
+    """Dynamic batching is off."""
     for name, config in _models(configs):
         if int(config.get("max_batch_size", 0)) <= 1:
             yield name, f"max_batch_size is {config.get('max_batch_size', 0)}"
@@ -116,28 +119,28 @@ def no_dynamic_batching(configs: Configs) -> Problems:
 
 
 def never_batched(statistics: Statistics, configs: Configs) -> Problems:
-    """Requests wait, and are computed one by one although the config allows larger batches."""
+    """Requests wait and are computed one by one, although the config allows larger batches."""
     models = dict(_models(configs))
     for entry in statistics:
         batching = models.get(entry.model, {}).get("dynamic_batching")
-        # resnet-build configures preprocess for single requests on purpose: a preferred size of 1
+        # resnet-build configures preprocess for single requests: preferred_batch_size 1
         if batching is None or batching.get("preferred_batch_size") == [1]:
             continue
         batches, single = sum(entry.batch_sizes.values()), entry.batch_sizes.get(1, 0)
         waits = entry.queue_ns > entry.compute_infer_ns
         if batches >= MIN_REQUESTS and single > _MAX_SINGLE_SHARE * batches and waits:
-            yield entry.model, f"{single} of {batches} batches held one image while other requests waited"
+            yield entry.model, f"{single} of {batches} batches had one image while other requests waited"
 
 
 def queue_limit(configs: Configs) -> Problems:
-    """Nothing limits the waiting requests, or a queue policy does next to ``max_queue_size`` and delays requests."""
+    """The queue has no limit, or a queue policy in addition to the parameter ``max_queue_size``."""
     limits_queue = any(_parameter(config, "max_queue_size") for config in configs.values())
     for name, config in _models(configs):
         policy = config.get("dynamic_batching", {}).get("default_queue_policy")
         if limits_queue and policy is not None:
-            yield name, "it has a default_queue_policy, although max_queue_size limits the queue already"
+            yield name, "it has a default_queue_policy in addition to the parameter max_queue_size"
         elif not limits_queue and not int((policy or {}).get("max_queue_size", 0)):
-            yield name, "neither max_queue_size nor the parameter max_queue_size limits its queue"
+            yield name, "its queue has no limit: default_queue_policy and the parameter max_queue_size are missing"
 
 
 def no_warmup(configs: Configs) -> Problems:
@@ -156,13 +159,13 @@ def gpu_idle(model: str, configs: Configs, metrics: str) -> Problems:
 
 
 def cuda_provider(model: str, configs: Configs) -> Problems:
-    """The default model runs in NVIDIA's ONNX Runtime backend, on a GPU, with batches of any size, without TensorRT."""
+    """The default model runs in the ONNX Runtime backend on a GPU, with dynamic batching and without TensorRT."""
     for name, config in _networks_of(model, configs):
         is_native = config.get("backend") == "onnxruntime" and config.get("runtime") != _EMBEDDED_RUNTIME
         accelerators = config.get("optimization", {}).get("execution_accelerators", {})
         names = [entry.get("name") for entry in accelerators.get("gpu_execution_accelerator", [])]
         if is_native and _is_on_gpu(config) and "dynamic_batching" in config and "tensorrt" not in names:
-            yield name, "ONNX Runtime's CUDA provider runs batches of changing sizes"
+            yield name, "ONNX Runtime's CUDA provider runs with dynamic batching"
 
 
 def open_admin_api(endpoint: Endpoint, open_apis: Collection[str]) -> Problems:
@@ -182,7 +185,7 @@ def plaintext(endpoint: Endpoint) -> Problems:
 
 
 def _models(configs: Configs) -> Iterator[tuple[str, Json]]:
-    """Models that compute: all but ensembles."""
+    """All models except ensembles."""
     return ((name, config) for name, config in configs.items() if not steps(config))
 
 

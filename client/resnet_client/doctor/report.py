@@ -1,4 +1,4 @@
-"""The table that gives each check its kind, cause and fix, and the report that it makes of a snapshot."""
+"""The table of checks with their kind, cause and fix, and the report of a snapshot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnet_client.doctor.snapshot import Snapshot
 
 Kind: TypeAlias = Literal["error", "performance", "security"]
 
-_MAX_PROBLEM_LENGTH = 400  # servers also answer with stack traces
+_MAX_PROBLEM_LENGTH = 400  # a server's message may be a stack trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Check:
 
     @property
     def name(self) -> str:
-        """As in reports and for ``--ignore``."""
+        """Name in reports and for ``--ignore``."""
         return self.find.__name__.replace("_", "-")
 
 
@@ -47,8 +47,8 @@ class Finding:
         check: name of the check.
         kind: ``error``, ``performance`` or ``security``.
         subject: the model, or the URL.
-        problem: what was seen.
-        cause: why it matters.
+        problem: what the check found.
+        cause: why the problem matters.
         fix: what to do.
     """
 
@@ -67,7 +67,7 @@ class Report:
     Attributes:
         findings: in the order of the checks.
         passed: checks that found nothing.
-        not_checked: check → why it was left out.
+        not_checked: check → why it did not run.
     """
 
     findings: tuple[Finding, ...]
@@ -91,32 +91,32 @@ CHECKS = (
     Check(
         checks.version_not_loaded,
         "error",
-        cause="an older version answers instead, or none",
-        fix="read the server's log, then repair the version or remove it from the repository",
+        cause="requests get an older version, or fail",
+        fix="read the server's log, then fix the version or remove it from the repository",
     ),
     Check(
         checks.labels,
         "error",
-        cause="clients get the index instead of a label; a label file of another length may belong to other weights",
+        cause="clients get the class index instead of a label; the label file may belong to other weights",
         fix="set label_filename in config.pbtxt to a file with one line for each class (resnet-build --labels FILE)",
     ),
     Check(
         checks.preprocessing_config,
         "error",
-        cause="images may be resized and cropped otherwise than in training, which costs accuracy without an error",
+        cause="images may be resized and cropped differently than in training, which lowers accuracy without an error",
         fix="build all models of the repository together with resnet-build",
     ),
     Check(
         checks.many_failures,
         "error",
-        cause="clients send invalid images, time out early, or are refused under overload",
-        fix="compare the reasons in the metric nv_inference_request_failure and the clients' errors",
+        cause="clients send invalid images, have short timeouts, or overload the server",
+        fix="read the reasons in the metric nv_inference_request_failure and the clients' errors",
     ),
     Check(
         checks.no_metrics,
         "error",
         cause="dashboards and alerts have no data",
-        fix="open the metrics port, or name the endpoint with --metrics-url (none leaves it out)",
+        fix="open the metrics port, or set --metrics-url (none skips the check)",
     ),
     Check(
         checks.token_refused,
@@ -127,7 +127,7 @@ CHECKS = (
     Check(
         checks.no_dynamic_batching,
         "performance",
-        cause="requests of different clients are never computed together",
+        cause="requests of different clients are not batched",
         fix="set max_batch_size and dynamic_batching in config.pbtxt, or build the repository with resnet-build",
     ),
     Check(
@@ -139,49 +139,49 @@ CHECKS = (
     Check(
         checks.queue_limit,
         "performance",
-        cause="without a limit, overload delays every request; so does a policy next to max_queue_size",
-        fix="build the repository with resnet-build, which sets max_queue_size and no default_queue_policy",
+        cause="without a limit, overload delays every request; so does a queue policy in addition to max_queue_size",
+        fix="build the repository with resnet-build, which sets the parameter max_queue_size only",
     ),
     Check(
         checks.no_warmup,
         "performance",
-        cause="the first requests after a start take many times as long",
+        cause="the first requests after a start are many times slower",
         fix="add model_warmup to config.pbtxt, or build the repository with resnet-build",
     ),
     Check(
         checks.gpu_idle,
         "performance",
-        cause="a GPU computes many times as many images per second",
+        cause="a GPU has many times the throughput",
         fix="set KIND_GPU or KIND_AUTO in instance_group",
     ),
     Check(
         checks.cuda_provider,
         "performance",
-        cause="it plans all convolutions again whenever the batch size changes",
+        cause="the CUDA provider selects convolution algorithms again whenever the batch size changes",
         fix="build with resnet-build --accelerator tensorrt, or serve TorchScript (resnet50_torchscript)",
     ),
     Check(
         checks.open_admin_api,
         "security",
-        cause="any unauthenticated client can load models, map memory, write traces or change the log",
+        cause="unauthenticated clients can load models, map shared memory, write traces or change log settings",
         fix="use resnet-serve, or Triton's --http-restricted-api and --grpc-restricted-protocol",
     ),
     Check(
         checks.plaintext,
         "security",
-        cause="images, results and the admin token can be read and changed on the way",
-        fix="use grpcs:// or https:// (behind a proxy with TLS); in a private network, --ignore plaintext",
+        cause="images, results and the admin token can be read and changed in transit",
+        fix="use grpcs://, or https:// through a proxy with TLS; in a private network, use --ignore plaintext",
     ),
 )
-"""In the order of reports."""
+"""The checks in the order of reports."""
 
 
 def examine(snapshot: Snapshot, *, ignored: Collection[str] = ()) -> Report:
     """Run all checks. A check whose data could not be read is listed with the reason; that is not a finding.
 
     Args:
-        snapshot: what they look at.
-        ignored: names of checks to leave out.
+        snapshot: of the server.
+        ignored: names of checks to skip.
     """
     findings: list[Finding] = []
     passed: list[str] = []

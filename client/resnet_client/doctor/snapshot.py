@@ -1,6 +1,6 @@
 """Read a server once: configs, repository index, statistics, metrics, and the results of test images.
 
-Nothing on the server is changed. The checks see the :class:`Snapshot` only.
+It changes nothing on the server. The checks use only the :class:`Snapshot`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """What one look at a server has shown. An attribute that could not be read is None; ``unread`` gives the reason.
+    """The state of a server. An attribute that could not be read is None; ``unread`` has the reason.
 
     Attributes:
         endpoint: the server.
@@ -94,7 +94,7 @@ def take(config: ClientConfig, metrics_url: str | None) -> Snapshot:
 
     Args:
         config: one endpoint, the default model, the admin token if there is one.
-        metrics_url: the metrics endpoint; None leaves it out.
+        metrics_url: the metrics endpoint; None skips it.
 
     Raises:
         UnavailableError: the server cannot be reached.
@@ -111,7 +111,7 @@ def take(config: ClientConfig, metrics_url: str | None) -> Snapshot:
 
     without_token = dataclasses.replace(config, admin_token=None)
     with _connection(config) as ask, _connection(without_token) as ask_without_token, Client(**vars(config)) as client:
-        is_ready = bool(ask("is_server_ready"))  # raises if the server is unreachable; what follows is optional
+        is_ready = bool(ask("is_server_ready"))  # raises if the server is unreachable; the other reads are optional
         index = attempt("index", lambda: _index(ask))
         configs = attempt("configs", lambda: _configs(ask, config.model, index or ()))
         metrics = attempt("metrics", lambda: _page(metrics_url))
@@ -129,7 +129,7 @@ def take(config: ClientConfig, metrics_url: str | None) -> Snapshot:
             metrics_url=metrics_url,
             metrics=metrics,
             metrics_error=unread.get("metrics", ""),
-            unread={"metrics_url": "left out (--metrics-url none)", **unread},
+            unread={"metrics_url": "skipped (--metrics-url none)", **unread},
         )
 
 
@@ -146,7 +146,7 @@ def tensor(config: Json, name: str) -> Json | None:
 
 @contextlib.contextmanager
 def _connection(config: ClientConfig) -> Iterator[Ask]:
-    """Yield a function that makes one call, by tritonclient's name for it; nothing else here knows the transports."""
+    """Yield a function that makes one call, by tritonclient's name of it."""
     with contextlib.closing(connect(config, config.endpoints[0])) as transport:
         yield lambda method, **arguments: transport.send(Call(method, arguments), config.timeout_s)
 
@@ -192,7 +192,7 @@ def _probes(ask: Ask, client: Client, default: str, configs: Mapping[str, Json])
                 model=name,
                 preprocessing="server" if tensor(config, PIXELS) is None else "client",
             )
-        except ConfigurationError:  # a network whose config is restricted: how to make its pixels is unknown
+        except ConfigurationError:  # a network whose config is restricted, so its preprocessing is unknown
             continue
         except ResnetClientError as exc:
             result = exc
@@ -203,7 +203,7 @@ def _probes(ask: Ask, client: Client, default: str, configs: Mapping[str, Json])
 def _open_apis(ask_without_token: Ask) -> tuple[str, ...]:
     found = []
     for api, method in _ADMIN_APIS.items():
-        with contextlib.suppress(RequestError, ModelNotFoundError):  # refused, or not there at all
+        with contextlib.suppress(RequestError, ModelNotFoundError):  # refused, or not available
             ask_without_token(method)
             found.append(api)
     return tuple(found)
@@ -211,10 +211,10 @@ def _open_apis(ask_without_token: Ask) -> tuple[str, ...]:
 
 def _page(url: str | None) -> str:
     if url is None:
-        raise ValueError("left out (--metrics-url none)")
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the client's own calls use no proxy either
+        raise ValueError("skipped (--metrics-url none)")
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # like the client, use no proxy
     with direct.open(url, timeout=_METRICS_TIMEOUT_S) as response:
         text = str(response.read().decode(errors="replace"))
     if not re.search(r"^nv_", text, re.MULTILINE):
-        raise ValueError("the page has no Triton metrics")
+        raise ValueError("the response has no Triton metrics")
     return text

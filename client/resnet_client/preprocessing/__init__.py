@@ -1,12 +1,12 @@
-"""From one encoded image to the pixels the network was trained on.
+"""Preprocess an encoded image to the pixels that the network takes.
 
 The client uses it for ``preprocessing="client"``; the build copies it next to the served model `preprocess`, which
-imports it as ``preprocessing``. It needs numpy and Pillow only, because Triton's Python backend promises nothing else.
+imports it as ``preprocessing``. It needs only numpy and Pillow, so that it runs in Triton's Python backend.
 
-An image is measured (`limits`), checked (`containers`, `tiff`, `avif`) and only then decoded (`pixels`), a large JPEG
-at a fraction of its size. The rest (`crop`, `resampling`) is what torchvision's ``transforms.ImageClassification`` does
-with a ``PIL.Image`` (resize the short side, crop the centre), and two steps that torchvision leaves to its caller: the
-EXIF orientation is applied and the colours become 8-bit RGB. Normalisation is part of the exported network.
+An image is checked (`limits`, `containers`, `tiff`, `avif`) before it is decoded (`pixels`), a large JPEG at a fraction
+of its size. Then `crop` and `resampling` do the same as torchvision's ``transforms.ImageClassification`` with a
+``PIL.Image`` (resize the short side, crop the centre), and two steps that torchvision does not: apply the EXIF
+orientation and convert to 8-bit RGB. Normalisation is part of the exported network.
 """
 
 from .config import PreprocessConfig

@@ -1,4 +1,4 @@
-"""Adds up the pixels that the AV1 streams of an AVIF announce: libavif decodes so many, whatever the container says."""
+"""Count the pixels that the AV1 streams of an AVIF declare: libavif decodes them, whatever the container declares."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from .limits import InvalidImageError, Limits
 
-# Boxes, items, extents of an item, units of a stream: an image has some ten of each, a grid of images some hundred.
+# Boxes, items, extents of an item or units of a stream: an image has about ten of each, a grid of images a hundred.
 _MAX_PIECES = 1_000
-# In units of the largest image: alpha and layers of quality are decoded as well.
+# In units of the largest image: alpha and quality layers are decoded too.
 _MAX_HELD = 4
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
 _HEADER_BYTES = 128  # at most, up to width and height
@@ -18,7 +18,7 @@ _LEVEL_WITH_TIER = 8
 
 
 def still_image(data: bytes, limits: Limits) -> tuple[bytes, int]:
-    """Hide animation and metadata from the decoder, and add up what is left for it.
+    """Remove animation and metadata, and count the pixels that the decoder will hold.
 
     Returns:
         The file, and how many pixels its decoder holds.
@@ -44,7 +44,7 @@ def still_image(data: bytes, limits: Limits) -> tuple[bytes, int]:
 
 
 def _boxes(data: bytes, position: int, end: int) -> dict[bytes, slice]:
-    """Find the content of the first box of each kind."""
+    """Find the content of the first box of each type."""
     found: dict[bytes, slice] = {}
     for _ in range(_MAX_PIECES):
         if position + 8 > end:
@@ -62,7 +62,7 @@ def _boxes(data: bytes, position: int, end: int) -> dict[bytes, slice]:
 
 
 def _items(data: bytes, meta: dict[bytes, slice]) -> Iterator[bytes]:
-    """Collect the bytes of each item from where the container has put them."""
+    """Collect the bytes of each item from its extents in the container."""
     block = io.BytesIO(data[meta[b"iloc"]])
 
     def number(size: int) -> int:
@@ -92,7 +92,7 @@ def _items(data: bytes, meta: dict[bytes, slice]) -> Iterator[bytes]:
 
 
 def _announced(stream: bytes) -> tuple[int, int, int]:
-    """Return the largest width and height that an AV1 stream announces, and how many frames; 0 if it is none."""
+    """Return the largest width and height that an AV1 stream declares, and its frames; 0 for other streams."""
     width = height = frames = position = 0
     for _ in range(_MAX_PIECES):
         if position >= len(stream):
@@ -149,5 +149,5 @@ def _size(header: bytes) -> tuple[int, int]:
     width_bits, height_bits = take(4) + 1, take(4) + 1
     if is_still:
         return take(width_bits) + 1, take(height_bits) + 1
-    # larger-frame.avif: here each frame may have a size of its own, as large as the numbers have bits for.
+    # larger-frame.avif: each frame may have its own size, up to the number of bits.
     return 1 << width_bits, 1 << height_bits

@@ -1,4 +1,4 @@
-"""How the weights want their images prepared; the build writes it into the models' configurations."""
+"""The preprocessing config of the weights, which the build writes into the configs of models."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import json
 from .resampling import INTERPOLATIONS
 
 _LARGEST = 8192  # pixels
-# How much larger than the resized image a decoder makes it at least. With more, pixels come closer to those of the
-# whole image; with less, more images are cheap (measured in docs/preprocessing.md).
+# Least ratio of a reduced JPEG to the resized image. A larger ratio gives pixels closer to those of the whole image; a
+# smaller one makes more images cheap (measured in docs/preprocessing.md).
 _MARGIN = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessConfig:
-    """How the weights want their images prepared (torchvision: ``weights.transforms()``).
+    """How to preprocess images for the weights (torchvision: ``weights.transforms()``).
 
     Attributes:
         resize: length of the short side after resizing, in pixels, ≥ ``crop``.
@@ -38,7 +38,7 @@ class PreprocessConfig:
             raise ValueError(f"the crop ({self.crop}) must lie between 1 and the resize ({self.resize})")
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no blanks."""
+        """Canonical JSON: sorted keys, no spaces."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -55,7 +55,7 @@ class PreprocessConfig:
 
     @property
     def least_side(self) -> int | None:
-        """Pixels of the short side that are enough to resize from; None where only the whole image will do."""
+        """Least short side to resize from, in pixels; None if the whole image is required."""
         return None if self.interpolation == "nearest" else _MARGIN * self.resize
 
     @property

@@ -1,7 +1,7 @@
-"""Checks an encoded image before Pillow opens it, and leaves out what Pillow reads without a limit.
+"""Check an encoded image before Pillow opens it, and remove parts that Pillow reads without a limit.
 
-Pillow 13 bounds most of what a malformed file can cost. What it does not bound is checked here, in `tiff` and in
-`avif`; each check names the file of ``tests/corpus`` that needs it.
+Pillow 13 bounds most costs of a malformed file. This module, `tiff` and `avif` check the others; each check names the
+file of ``tests/corpus`` that needs it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from .limits import InvalidImageError, Limits
 
 # segments.jpg, pieces.png: Pillow takes up to 3 µs and 130 bytes for each, and 32 MiB have room for 8 million.
 _MAX_PIECES = 50_000
-# scans.jpg: each is a pass over all pixels, 28 kB take 20 s. Encoders write about 10.
+# scans.jpg: each scan is a pass over all pixels, 28 kB take 20 s. Encoders write about 10.
 _MAX_SCANS = 50
 
 
 class Checked(NamedTuple):
-    """A file that Pillow decodes at a bounded cost.
+    """A file that Pillow decodes with bounded cost.
 
     Attributes:
         format: Pillow's name of the format.
         data: the file.
-        held_pixels: pixels that the decoder holds at once, where these are more than those of the decoded image.
-        metadata: what was left out of the file and may hold the orientation, named as in Pillow's ``Image.info``.
+        held_pixels: pixels that the decoder keeps in memory, if more than those of the decoded image.
+        metadata: removed metadata that may contain the orientation, named as in Pillow's ``Image.info``.
     """
 
     format: str
@@ -41,7 +41,7 @@ def check(data: bytes, limits: Limits) -> Checked:
     """Recognise the format by the first bytes and check the structure.
 
     Raises:
-        InvalidImageError: no format that is accepted, damaged, or above a limit.
+        InvalidImageError: not in an accepted format, damaged, or above a limit.
     """
     for pattern, checker in _FORMATS:
         if pattern.match(data):
@@ -53,7 +53,7 @@ def check(data: bytes, limits: Limits) -> Checked:
     raise InvalidImageError(f"the {len(data)} bytes are not an image in a known format ({_KNOWN}){looks_like}")
 
 
-# Markers that mean something to a JPEG decoder, without stuffed zeros, fill bytes and restarts.
+# Markers of segments, without stuffed zeros, fill bytes and restarts.
 _JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
@@ -87,7 +87,7 @@ def _jpeg(data: bytes, limits: Limits) -> Checked:  # noqa: ARG001  # a JPEG is 
             metadata.setdefault("xmp", data[start + 4 : end])
         if marker in {_BASELINE, _EXTENDED, _PROGRESSIVE} and scans:
             height, width, channels = struct.unpack_from(">HHB", data, start + 5)
-            # libjpeg holds all coefficients if not every scan has all channels.
+            # libjpeg keeps all coefficients in memory unless every scan has all channels.
             held = height * width if marker == _PROGRESSIVE or data[first_scan + 4] != channels else 0
     end = segments[-1][2] if segments and segments[-1][0] == _EOI else len(data)
     return Checked("JPEG", b"".join([*kept, data[first_scan:end]]), held, metadata)
@@ -134,7 +134,7 @@ def _png(data: bytes, limits: Limits) -> Checked:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of every chunk."""
+    """Yield type, start and end of every chunk."""
     position = 8
     for _ in range(_MAX_PIECES):
         if position + 8 > len(data):
@@ -152,7 +152,7 @@ _GIF_CONTROL = 0xF9
 
 
 def _gif(data: bytes, limits: Limits) -> Checked:
-    """Keep the first frame: absurd-comment.gif, of which Pillow makes 45 times its size, and frames.gif."""
+    """Keep the first frame only: for absurd-comment.gif, Pillow needs 45 times its size; also frames.gif."""
     header = position = 13 + _gif_palette(data[10])
     control, image, frames = b"", b"", 0
     for _ in range(_MAX_PIECES):
@@ -195,7 +195,7 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[bytes, Limits], Checked]], ..
     (re.compile(rb"BM"), lambda data, _: Checked("BMP", data)),
 )
 _KNOWN = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
-# What people send by mistake, for the message.
+# Other formats that users send, for the message.
 _OTHERS = (
     (re.compile(rb"(?s:....)ftyp(?:hei[cxms]|hev[cx]|mif1)"), "HEIC; save it as JPEG"),
     (re.compile(rb"(?s:....)ftyp|\x1aE\xdf\xa3|RIFF(?s:....)AVI "), "a video"),

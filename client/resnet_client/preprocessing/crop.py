@@ -1,4 +1,4 @@
-"""The preprocessing config's square, cut from an image of any orientation, decoded at any size."""
+"""Resize and crop an image of any orientation, decoded at any size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .resampling import Box, resample
 
 Size = tuple[float, float]
 
-# What makes an image upright, by its EXIF orientation.
+# The transpositions of EXIF orientations.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,7 +27,7 @@ _ROWS_ARE_COLUMNS = frozenset({5, 6, 7, 8})
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn the whole image; orientations that EXIF does not know turn nothing."""
+    """Apply an EXIF orientation; unknown ones leave the image unchanged."""
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
@@ -37,9 +37,9 @@ def crop_pixels(
     """Resize and centre-crop an image by the preprocessing config.
 
     Args:
-        image: mode RGB or L, as it lies in its file.
-        preprocess_config: what to cut.
-        orientation: how to turn it, as EXIF counts, 1 to 8.
+        image: mode RGB or L, before orientation.
+        preprocess_config: resize, crop and interpolation.
+        orientation: EXIF orientation, 1 to 8.
         size: width and height in pixels of ``image``, with fractions where it was reduced; its own if None.
 
     Returns:
@@ -49,8 +49,8 @@ def crop_pixels(
         preprocess_config.interpolation == "nearest"
     ):  # which of two pixels is the nearest depends on the side counted from
         image, orientation = upright(image, orientation), 1
-    # Only the crop is resampled, and turned after that: the same pixels as turning and resizing everything and then
-    # cropping, without the 540 megapixels that a 1x10000 image would become on the way.
+    # Only the crop is resampled, then oriented. The pixels are the same as after resizing the whole image, which for a
+    # 1x10000 image would have 540 megapixels.
     box = _box(size or image.size, preprocess_config, orientation)
     square = (preprocess_config.crop, preprocess_config.crop)
     cut = upright(resample(image, square, preprocess_config.interpolation, box), orientation)
@@ -58,7 +58,7 @@ def crop_pixels(
 
 
 def _box(size: Size, preprocess_config: PreprocessConfig, orientation: int) -> Box:
-    """Left, top, right and bottom of the square in the image as it lies."""
+    """Left, top, right and bottom of the crop in the image before orientation."""
     is_turned = orientation in _ROWS_ARE_COLUMNS
     width, height = (size[1], size[0]) if is_turned else size
     if width <= height:

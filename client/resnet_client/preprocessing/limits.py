@@ -1,4 +1,4 @@
-"""What one image may cost, and what all images that are decoded at the same time may."""
+"""Limits of one image, and of all images that are decoded at the same time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class InvalidImageError(ValueError):
 class Limits:
     """How large an image may be; the build writes it into the models' configurations.
 
-    Measured with the defaults: 0.85 GiB and 5 s on one core for the worst image, a WebP of noise.
+    With the defaults, the most expensive image, a WebP of noise, takes 0.85 GiB and 5 s on one core.
 
     Attributes:
         max_bytes: of the encoded image; 32 MiB.
@@ -41,10 +41,10 @@ class Limits:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Limits:
-        """Read what :meth:`to_parameters` wrote; what is absent has its default.
+        """Read what :meth:`to_parameters` wrote; missing limits have their default.
 
         Raises:
-            ValueError: a limit is no positive number.
+            ValueError: a limit is not a positive number.
         """
         names = {field.name: field.name.replace("max_", _PREFIX) for field in dataclasses.fields(cls)}
         return cls(**{name: int(parameters[key]) for name, key in names.items() if key in parameters})
@@ -53,7 +53,7 @@ class Limits:
         """Refuse a file that is empty or too long.
 
         Raises:
-            InvalidImageError: it is.
+            InvalidImageError: the limit is exceeded.
         """
         if not count:
             raise InvalidImageError("the image is empty (0 bytes)")
@@ -63,7 +63,7 @@ class Limits:
         """Refuse an image that is too large.
 
         Raises:
-            InvalidImageError: it is.
+            InvalidImageError: the limit is exceeded.
         """
         self._check("pixels", f"{width}x{height}", width * height, self.max_pixels)
 
@@ -71,7 +71,7 @@ class Limits:
         """Refuse an animation that is too long.
 
         Raises:
-            InvalidImageError: it is.
+            InvalidImageError: the limit is exceeded.
         """
         self._check("frames", str(count), count, self.max_frames)
 
@@ -85,19 +85,19 @@ class Limits:
 
 
 class Room:
-    """Room for a number of pixels in memory; images wait, in order, until there is enough for them.
+    """A limit on the pixels in memory; images wait, in order, until there is room for them.
 
-    However many threads decode, they hold no more pixels together than the largest single image may have.
+    All threads that decode together hold at most as many pixels as the largest allowed image.
     """
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Start again in a child process, which has none of the threads that hold room or wait for it."""
+        """Reset in a child process, which has no copies of the threads that hold room or wait for it."""
         self._taken = 0
         self._changed = threading.Condition()
-        # Only the first in line waits for room, so that small images cannot overtake a large one for ever.
+        # Only the first in line waits for room, so that small images do not overtake a large one forever.
         self._first_in_line = threading.Lock()
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""From one encoded image to the pixels the network was trained on."""
+"""Decode an encoded image and preprocess it to the pixels that the network takes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from .limits import InvalidImageError, Limits, Room
 _DEFAULTS = Limits()
 _ORIENTATION = 274
 _LONGEST_REASON = 200
-# absurd-orientation.webp: Pillow takes 15 bytes and 0.2 µs for each byte of EXIF. In a JPEG there is room for no more.
+# absurd-orientation.webp: Pillow takes 15 bytes and 0.2 µs for each byte of EXIF. A JPEG cannot have more.
 _MAX_EXIF_BYTES = 65_535
-# Where each channel is stored for itself, its parts cover the image again.
+# If each channel is stored separately, the parts of each channel cover the image.
 _MAX_LAYERS = 6
 _RUN_LENGTH_BMP = frozenset({1, 2})
 
-# One for the whole process, because all threads that decode in it share its memory.
+# One for the whole process, because its threads share memory.
 _room = Room()
 if hasattr(os, "register_at_fork"):  # Windows has no forks
     os.register_at_fork(after_in_child=_room.clear)
 
 
 def prepare(data: bytes, preprocess_config: PreprocessConfig, limits: Limits = _DEFAULTS) -> npt.NDArray[np.uint8]:
-    """Decode an image, no larger than it is needed, and resize and crop it.
+    """Decode an image at the smallest sufficient size, and resize and crop it.
 
-    Waits while other threads decode, if all their pixels together would be more than ``limits`` allows one image.
+    Waits while other threads decode, if all pixels together would exceed the limit of one image.
 
     Returns:
         uint8 array, shape (crop, crop, 3), HWC, RGB, 0 to 255, not normalised.
@@ -54,7 +54,7 @@ def decode(data: bytes, limits: Limits = _DEFAULTS) -> Image.Image:
 
     Args:
         data: the file's bytes.
-        limits: what is refused, before it is decoded.
+        limits: checked before the image is decoded.
 
     Returns:
         The upright image, mode RGB.
@@ -69,10 +69,10 @@ def decode(data: bytes, limits: Limits = _DEFAULTS) -> Image.Image:
 
 @contextmanager
 def opened(data: bytes, limits: Limits) -> Iterator[tuple[ImageFile.ImageFile, containers.Checked]]:
-    """Open an image that keeps all limits; nothing is decoded yet.
+    """Open an image and check its limits, without decoding it.
 
     Raises:
-        InvalidImageError: empty, not an image, damaged, or above a limit; also for what Pillow raises in the block.
+        InvalidImageError: empty, not an image, damaged, or above a limit; also for Pillow's exceptions in the block.
     """
     limits.check_bytes(len(data))
     checked = containers.check(data, limits)
@@ -85,7 +85,7 @@ def opened(data: bytes, limits: Limits) -> Iterator[tuple[ImageFile.ImageFile, c
             yield image, checked
     except (InvalidImageError, MemoryError):
         raise
-    except UnidentifiedImageError as exc:  # whose own message holds an address in memory
+    except UnidentifiedImageError as exc:  # its message contains a memory address
         raise InvalidImageError(f"the image is damaged or truncated: its {checked.format} header is wrong") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise InvalidImageError(f"the image has more pixels than the {limits.max_pixels} allowed: {exc}") from exc
@@ -94,7 +94,7 @@ def opened(data: bytes, limits: Limits) -> Iterator[tuple[ImageFile.ImageFile, c
 
 
 def _check_coding(image: ImageFile.ImageFile) -> None:
-    """Refuse what Pillow decodes in Python, or again and again."""
+    """Refuse images that Pillow decodes in Python, or whose parts it decodes repeatedly."""
     if image.format == "BMP" and image.info["compression"] in _RUN_LENGTH_BMP:  # run-length.bmp
         raise InvalidImageError("the image is a run-length-encoded BMP; save it without compression")
     extents = [tile.extents or (0, 0, 0, 0) for tile in image.tile]
@@ -109,20 +109,20 @@ def _taken(image: Image.Image, checked: containers.Checked, limits: Limits) -> A
 
 
 def _reduce(image: Image.Image, least_side: int | None) -> Size:
-    """Have a JPEG decoded at a half, quarter or eighth of its size, if that leaves enough; return the size."""
+    """Decode a JPEG at a half, quarter or eighth of its size, if that is sufficient; return the size."""
     drafted = image.draft(None, (least_side, least_side)) if least_side else None
-    # A fraction where the last column or row is less than a whole pixel.
+    # A fraction if the last column or row is less than a pixel.
     return (drafted[1][2], drafted[1][3]) if drafted else image.size
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation of an image that a program made or opened, and convert to 8-bit RGB.
+    """Apply the EXIF orientation of a ``PIL.Image`` and convert it to 8-bit RGB.
 
-    16-bit greys are scaled to 8 bits, where Pillow's own conversion would clip them. Transparency is
-    dropped, as torchvision's loader does.
+    16-bit greys are scaled to 8 bits; Pillow's conversion would clip them. Transparency is dropped, as in torchvision's
+    loader.
 
     Raises:
-        InvalidImageError: 32-bit or floating-point samples, whose range only their author knows.
+        InvalidImageError: 32-bit or floating-point samples, whose range is unknown.
     """
     image.load()
     turned = orientation(image)
@@ -131,18 +131,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """Return how to turn a decoded image, as EXIF counts, 1 to 8; 1 if it does not say so."""
+    """Return the EXIF orientation of a decoded image, 1 to 8; 1 if it has none."""
     try:
         if len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
             return 1
         found = image.getexif().get(_ORIENTATION)
-    except Exception:  # noqa: BLE001  # damaged EXIF raises many types; every viewer then shows the image as it is
+    except Exception:  # noqa: BLE001  # damaged EXIF raises many types; viewers ignore it
         return 1
     return int(found) if found in TURNS else 1
 
 
 def _rgb_or_grey(image: Image.Image) -> Image.Image:
-    """Convert to 8-bit RGB, or leave an 8-bit grey: three equal channels can be made of that later."""
+    """Convert to 8-bit RGB, or leave 8-bit grey, which is converted after the crop."""
     if image.mode in ("I", "F"):
         raise InvalidImageError("the image has 32-bit samples of unknown range; save it with 8 or 16 bits per channel")
     if image.mode.startswith("I;16"):
@@ -150,11 +150,11 @@ def _rgb_or_grey(image: Image.Image) -> Image.Image:
         return Image.fromarray(high.astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.copy()
-        del image.info["transparency"]  # dropped anyway; Pillow would warn of it
+        del image.info["transparency"]  # it is dropped anyway; Pillow would warn
     return image if image.mode in ("RGB", "L") else image.convert("RGB")
 
 
 def _reason(error: Exception) -> str:
-    """What a decoder says, fit for one line of any log or protocol."""
+    """A decoder's error message as one line of ASCII, of bounded length."""
     text = str(error) or type(error).__name__
     return text.encode("ascii", "backslashreplace").decode()[:_LONGEST_REASON]

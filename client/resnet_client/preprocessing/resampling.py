@@ -1,10 +1,9 @@
-"""Resizes a part of an image with Pillow's antialiased filters, in vector instructions where there is a library.
+"""Resize a part of an image with Pillow's antialiased filters, with vector instructions if cykooz-resizer is installed.
 
-Pillow computes one colour of one pixel after the other. cykooz-resizer computes many at a time and takes a fifth of the
-time; it is optional, because Triton's own container does not have it. Each rounds to 8 bits twice, but one begins with
-the rows and the other with the columns: of an image's values a sixth differ, by 1 of 255, and both are as far from the
-exact result (docs/preprocessing.md). Only bilinear is left to it: where a bicubic filter overshoots, what is cut off
-in between depends on that order.
+cykooz-resizer takes a fifth of Pillow's time; it is optional, because Triton's container does not have it. Both round
+to 8 bits twice, but one resizes rows first and the other columns: a sixth of the values differ, by 1 of 255, and both
+are equally close to the exact result (docs/preprocessing.md). It is used for bilinear only: a bicubic filter
+overshoots, and the clipped values depend on the order.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-# Of 255, in a single value: one for the order, one for boxes that Pillow keeps in 32 bits.
+# Largest difference of a value, of 255: 1 for the order, 1 for boxes that Pillow keeps in 32 bits.
 _LARGEST_DIFFERENCE = 2
 
 
 def resample(image: Image.Image, size: tuple[int, int], interpolation: str, box: Box) -> Image.Image:
-    """Resize what lies in the box.
+    """Resize the part of an image in the box.
 
     Args:
         image: mode RGB or L.
@@ -44,9 +43,9 @@ def resample(image: Image.Image, size: tuple[int, int], interpolation: str, box:
 
 @functools.cache
 def _vectorised() -> _Resize | None:
-    """Return the library's way, if it is installed and has shown that it understands this Pillow's images.
+    """Return cykooz-resizer's function, if it is installed and gives the same result as Pillow for a test image.
 
-    It reads them in memory, whose layout Pillow does not promise.
+    It reads Pillow's memory, whose layout may change.
     """
     try:
         resize = _cykooz()
@@ -54,27 +53,27 @@ def _vectorised() -> _Resize | None:
             _compare(resize, mode)
     except ImportError:
         return None
-    except Exception as exc:  # noqa: BLE001  # whatever it is, Pillow can do the work
-        logging.getLogger(__name__).warning("cykooz-resizer is not used, images take longer: %s", exc)
+    except Exception as exc:  # noqa: BLE001  # Pillow works in any case
+        logging.getLogger(__name__).warning("cykooz-resizer is not used, so preprocessing is slower: %s", exc)
         return None
     return resize
 
 
 def _compare(resize: _Resize, mode: str) -> None:
-    """Raise ValueError if an image of noise does not come out as Pillow's."""
+    """Raise ValueError if the result for an image of noise differs from Pillow's."""
     noise = np.random.default_rng(0).integers(0, 256, (23, 37, 3), dtype=np.uint8)
     image, size, box = Image.fromarray(noise).convert(mode), (16, 11), (1.5, 0.0, 36.25, 23.0)
     expected = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box)).astype(int)
     apart = np.abs(np.asarray(resize(image, size, box)) - expected).max()
     if apart > _LARGEST_DIFFERENCE:
-        raise ValueError(f"its pixels are {apart} of 255 away from Pillow's")
+        raise ValueError(f"its pixels differ from Pillow's by {apart} of 255")
 
 
 def _cykooz() -> _Resize:
     import cykooz_resizer as library
 
     bilinear = library.ResizeAlg.convolution(library.FilterType.bilinear)
-    # A resizer keeps its memory from image to image, and must not be shared.
+    # A resizer keeps its memory between images and must not be shared.
     local = threading.local()
 
     def resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:

@@ -1,6 +1,6 @@
-"""Reduces a TIFF to its first page.
+"""Reduce a TIFF to its first page.
 
-Pillow and libtiff read tags, strips and tiles as often and as large as the file claims them to be.
+Pillow and libtiff read tags, strips and tiles in the number and size that the file declares.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from .limits import InvalidImageError, Limits
 _SIDES = (256, 257, 322, 323)  # width and height, of the image and of its tiles
 _COMPRESSION, _STRIP_BYTES, _TILE_BYTES = 259, 279, 325
 _UNCOMPRESSED = (1,)
-# What describes the image; EXIF, XMP, colour profiles, sub-directories and private tags are left out.
-# many-tags.tiff: libtiff loads the value of each tag, even where all share the same bytes.
+# Tags that describe the image; EXIF, XMP, colour profiles, sub-directories and private tags are removed.
+# many-tags.tiff: libtiff loads the value of each tag, even if all share the same bytes.
 _IMAGE_TAGS = frozenset(
     {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 332, 338, 339}
 ) | {347, 529, 530, 531, 532}
 _BYTES = frozenset({1, 2, 7})  # types BYTE, ASCII, UNDEFINED
-_NUMBERS = {3: "H", 4: "I", 5: "Q"}  # types SHORT, LONG, RATIONAL; of the last only the size matters
-_INSIDE = 4  # bytes of values that are in the entry itself
+_NUMBERS = {3: "H", 4: "I", 5: "Q"}  # types SHORT, LONG, RATIONAL; of the last only the size is used
+_INSIDE = 4  # values of up to 4 bytes are stored in the entry
 # tiny-tiles.tiff, strips-beyond-the-end.tiff: each value costs Pillow up to 5 µs and 300 bytes.
 _MAX_VALUES = 200_000
 
 
 def first_page(data: bytes, limits: Limits) -> bytes:
-    """Return a TIFF with the first page only, and of its tags only those that describe the image.
+    """Return a TIFF with only the first page and the tags that describe the image.
 
     Raises:
         InvalidImageError: damaged, or above a limit.
@@ -52,27 +52,27 @@ def first_page(data: bytes, limits: Limits) -> bytes:
         if tag in _SIDES and (values > 1 or kind not in _NUMBERS):
             raise InvalidImageError(f"the image is damaged: its TIFF tag {tag} is not one number")
     _check(numbers, len(data), limits)
-    # Written over the old directory, which is at least as long; no page follows.
+    # Overwrites the old directory, which is at least as long; no page follows.
     directory = struct.pack(order + "H", len(kept)) + b"".join(kept.values()) + bytes(4)
     return data[:start] + directory + data[start + len(directory) :]
 
 
 def _check(numbers: dict[int, tuple[int, ...]], size: int, limits: Limits) -> None:
     width, height, tile_width, tile_height = (max(1, numbers.get(tag, (1,))[0]) for tag in _SIDES)
-    # tall-tiles.tiff: libtiff decodes whole tiles, however little of them is in the image.
+    # tall-tiles.tiff: libtiff decodes whole tiles, even if only a part is in the image.
     limits.check_pixels(math.ceil(width / tile_width) * tile_width, math.ceil(height / tile_height) * tile_height)
-    # strips-of-nothing.tiff: libtiff, which decodes what is compressed, reads the same bytes for each strip.
+    # strips-of-nothing.tiff: libtiff, which decodes compressed images, reads the same bytes for each strip.
     claimed = sum(numbers.get(_STRIP_BYTES, ())) + sum(numbers.get(_TILE_BYTES, ()))
     if claimed > size and numbers.get(_COMPRESSION, _UNCOMPRESSED) != _UNCOMPRESSED:
         raise InvalidImageError(f"the image is damaged: the parts of its TIFF have {claimed} bytes, the file {size}")
 
 
 def _count_pages(data: bytes, order: str, start: int, limits: Limits) -> int:
-    """Count as far as the limit: of the pages of too-many-pages.tiff, Pillow compares each with each."""
+    """Count pages up to the limit: for too-many-pages.tiff, Pillow compares each page with each other."""
     seen: set[int] = set()
     while start and start not in seen and len(seen) <= limits.max_frames and start + 2 <= len(data):
         seen.add(start)
         after = start + 2 + 12 * struct.unpack_from(order + "H", data, start)[0]
-        # A directory that is cut off ends the chain: only the first page is decoded.
+        # A truncated directory ends the chain: only the first page is decoded.
         start = struct.unpack_from(order + "I", data, after)[0] if after + 4 <= len(data) else 0
     return len(seen)

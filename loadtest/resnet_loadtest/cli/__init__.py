@@ -13,10 +13,10 @@ class Command(NamedTuple):
     """A command.
 
     Attributes:
-        name: as it is typed.
-        help: one line.
+        name: on the command line.
+        help: one line for ``--help``.
         add_options: declares its options.
-        run: does what it is for; returns the exit code.
+        run: runs the command; returns the exit code.
     """
 
     name: str

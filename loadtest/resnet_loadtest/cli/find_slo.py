@@ -19,19 +19,25 @@ _FOUND, _NOT_FOUND = 0, 2
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    """Those of a run that apply to a search, and how thoroughly to search."""
+    """Add the options of a run that apply to a search, and those of the search."""
     names = {option.name for option in dataclasses.fields(option_list.Options)} - _LEFT_OUT
     option_list.add_to(parser, only=names)
     parser.add_argument(
-        "--repeats", type=int, default=3, metavar="N", help="independent searches (default: %(default)s)"
+        "--repeats", type=int, default=3, metavar="N", help="Independent searches (default: %(default)s)"
     )
     parser.add_argument(
-        "--precision", type=float, default=5.0, metavar="PERCENT", help="of each search (default: %(default)s)"
+        "--precision",
+        type=float,
+        default=5.0,
+        metavar="PERCENT",
+        help="Precision of each search (default: %(default)s)",
     )
     parser.add_argument(
-        "--trial", type=float, default=20.0, metavar="S", help="shortest trial in seconds (default: %(default)s)"
+        "--trial", type=float, default=20.0, metavar="SECONDS", help="Shortest trial (default: %(default)s)"
     )
-    parser.add_argument("--start", type=float, metavar="RATE", help="first rate (default: measured capacity)")
+    parser.add_argument(
+        "--start", type=float, metavar="RATE", help="First rate, in requests per second (default: measured capacity)"
+    )
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
@@ -40,7 +46,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     options = option_list.resolve({**vars(arguments), "users": None, "duration_s": None})
     options = dataclasses.replace(options, profile="steady", arrivals="poisson", slo_per="run")
     if not options.slo:
-        raise UsageError("expected --slo, such as p99<=150ms")
+        raise UsageError("find-slo requires --slo, such as p99<=150ms")
     options.check()
     enable_gevent()
     logging.basicConfig(level=logging.ERROR)
@@ -67,7 +73,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
 FIND_SLO = Command(
     "find-slo",
-    "the highest Poisson rate that meets --slo, by bisection, repeated, with a confidence interval",
+    "Find the highest Poisson rate that meets --slo, with a confidence interval",
     _add_options,
     _run,
 )

@@ -1,4 +1,4 @@
-"""``resnet-loadtest report`` writes a run's page and XML again from its JSON; ``compare`` compares two runs."""
+"""``resnet-loadtest report`` writes the reports of a run again from its JSON; ``compare`` compares two runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from resnet_loadtest.compare import Change, Ratio, compare, error_rates_differ
 from resnet_loadtest.metrics import milliseconds
 
 if TYPE_CHECKING:
-    from resnet_loadtest.analysis import Run  # needs pydantic, of which the bare install knows nothing
+    from resnet_loadtest.analysis import Run  # needs pydantic, which the base installation does not have
 
 _MUST_AGREE = ("profile", "mix", "batch", "arrivals", "rate", "users", "duration_s")
 _PASS, _REGRESSION, _INVALID = 0, 1, 2
 
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
-    """The run's file."""
-    parser.add_argument("json", type=Path, metavar="RUN.json")
+    """Add the file of the run."""
+    parser.add_argument("json", type=Path, metavar="RUN.json", help="JSON report of a run")
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
@@ -39,15 +39,17 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
     return finished.verdict.exit_code
 
 
-REPORT = Command("report", "write summary, page and XML again from the JSON of a run", _add_report_options, _report)
+REPORT = Command(
+    "report", "Write summary, HTML page and JUnit XML again from the JSON of a run", _add_report_options, _report
+)
 
 
 def _add_compare_options(parser: argparse.ArgumentParser) -> None:
-    """The runs, and the tolerance."""
-    parser.add_argument("first", type=Path, metavar="A.json", help="the reference")
-    parser.add_argument("second", type=Path, metavar="B.json")
+    """Add the two runs and the tolerance."""
+    parser.add_argument("first", type=Path, metavar="A.json", help="JSON report of the reference run")
+    parser.add_argument("second", type=Path, metavar="B.json", help="JSON report of the run to compare")
     parser.add_argument(
-        "--tolerance", type=float, default=5.0, metavar="PERCENT", help="accepted change (default: %(default)s)"
+        "--tolerance", type=float, default=5.0, metavar="PERCENT", help="Accepted change (default: %(default)s)"
     )
 
 
@@ -62,21 +64,21 @@ def _compare(arguments: argparse.Namespace, console: Console) -> int:
     if warnings := _warnings(first, second):
         for warning in warnings:
             console.print(f"  warning: {warning}", highlight=False, markup=False)
-        console.print("[bold yellow]INVALID[/]: the comparison proves nothing")
+        console.print("[bold yellow]INVALID[/]: the runs cannot be compared")
         return _INVALID
     if error_rates_differ(first, second) or any(ratio.change is Change.WORSE for ratio in ratios):
-        console.print("[bold red]REGRESSION[/]: B is worse than A by more than chance and tolerance explain")
+        console.print("[bold red]REGRESSION[/]: B is significantly worse than A, by more than the tolerance")
         return _REGRESSION
     if all(ratio.change is Change.UNKNOWN for ratio in ratios):
-        console.print("[bold yellow]INVALID[/]: too few requests, or too few responses")
+        console.print("[bold yellow]INVALID[/]: too few requests or responses to compare")
         return _INVALID
-    console.print("[bold green]PASS[/]: B is not worse than A")
+    console.print("[bold green]PASS[/]: no regression")
     return _PASS
 
 
 COMPARE = Command(
     "compare",
-    "compare two runs; exit code 1 if the second is worse, 2 if they cannot be compared",
+    "Compare two runs; exit code 1 if B is worse than A, 2 if they cannot be compared",
     _add_compare_options,
     _compare,
 )
@@ -84,13 +86,13 @@ COMPARE = Command(
 
 def _warnings(first: Run, second: Run) -> list[str]:
     found = [
-        f"{name} measured its generator: {run.generator_warnings[0]}"
+        f"{name} is limited by its load generator: {run.generator_warnings[0]}"
         for name, run in (("A", first), ("B", second))
         if run.generator_warnings
     ]
     plain = first.options.to_dict(), second.options.to_dict()
     found += [
-        f"A and B have different options: {name} {plain[0][name]} and {plain[1][name]}"
+        f"A and B have different options: {name} is {plain[0][name]} in A and {plain[1][name]} in B"
         for name in _MUST_AGREE
         if plain[0][name] != plain[1][name]
     ]

@@ -1,4 +1,4 @@
-"""``resnet-loadtest run``: one run, its reports, its verdict; ``worker``: a process that generates part of its load."""
+"""``resnet-loadtest run``: one run with reports and verdict; ``worker``: a process that generates part of the load."""
 
 from __future__ import annotations
 
@@ -32,13 +32,17 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     return finished.verdict.exit_code
 
 
-RUN = Command("run", "generate load, print a summary, write the reports, end with a verdict", option_list.add_to, _run)
+RUN = Command("run", "Generate load, write reports and give a verdict", option_list.add_to, _run)
 
 
 def _add_worker_options(parser: argparse.ArgumentParser) -> None:
-    """The master's address."""
-    parser.add_argument("--master-host", default="127.0.0.1", metavar="HOST", help="default: %(default)s")
-    parser.add_argument("--master-port", type=int, default=5557, metavar="PORT", help="default: %(default)s")
+    """Add the address of the master."""
+    parser.add_argument(
+        "--master-host", default="127.0.0.1", metavar="HOST", help="Host of the master (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--master-port", type=int, default=5557, metavar="PORT", help="Port of the master (default: %(default)s)"
+    )
 
 
 def _work(arguments: argparse.Namespace, console: Console) -> int:
@@ -51,10 +55,8 @@ def _work(arguments: argparse.Namespace, console: Console) -> int:
     try:
         Worker(arguments.master_host, arguments.master_port).run()
     except ConnectionError as exc:
-        raise LoadTestError(f"no master at {arguments.master_host}:{arguments.master_port}") from exc
+        raise LoadTestError(f"no load test master at {arguments.master_host}:{arguments.master_port}") from exc
     return 0
 
 
-WORKER = Command(
-    "worker", "generate part of the load for a `run --expect-workers` elsewhere", _add_worker_options, _work
-)
+WORKER = Command("worker", "Generate part of the load of `run --expect-workers`", _add_worker_options, _work)

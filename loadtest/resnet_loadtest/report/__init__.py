@@ -1,4 +1,4 @@
-"""What a run and a search leave: HTML page, JSON, JUnit XML."""
+"""Write the reports of a run or a search: HTML page, JSON, JUnit XML."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_search(result: Result, folder: Path, stem: str) -> list[Path]:
 
 
 def _write_junit(run: Run, path: Path) -> None:
-    """Each objective is a test case, failed if not met; the validity of the run is one more, an error if invalid."""
+    """Each objective is a test case, a failure if not met; the validity of the run is one too, an error if invalid."""
     failed = sum(not check.is_met for check in run.checks)
     counts = {"tests": len(run.checks) + 1, "failures": failed, "errors": int(bool(run.warnings))}
     root = ET.Element("testsuite", {name: str(count) for name, count in counts.items()})

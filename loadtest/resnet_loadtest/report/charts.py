@@ -40,7 +40,7 @@ def of_run(run: Run) -> list[Json]:
     charts = [_latency_over_time(run), _distribution(run), _throughput(run), _in_flight(run)]
     charts += [_queue_and_compute(run), _batch_sizes(run), _machines(run)]
     if len({part.level for part in run.parts}) > 1:
-        note = "Flat while the server has room; it turns up where the server is full."
+        note = "The curve is flat below capacity and rises steeply at capacity."
         unit = "requests per second offered" if run.options.is_open_loop else "users"
         levels = [part.level for part in run.parts]
         charts.insert(0, _rate_latency(note, unit, levels, run.parts, "circle", xaxis={"rangemode": "tozero"}))
@@ -51,14 +51,14 @@ def of_search(result: Result) -> list[Json]:
     """All charts of a search."""
     trials = sorted(result.trials, key=lambda trial: trial.rate)
     symbols = [_SYMBOLS[trial.run.verdict] for trial in trials]
-    note = "Each trial: ● met the objective, × did not, △ proves nothing. The dashed line is the result."
+    note = "Each trial: ● objective met, × not met, △ invalid. The dashed line is the result."
     rates, wholes = [trial.rate for trial in trials], [trial.run.whole for trial in trials]
     shapes = [_vertical(rate, "--goal") for rate in (result.found or ())[:1]]
     curve = _rate_latency(note, "requests per second", rates, wholes, symbols, shapes=shapes)
     markers = {"size": 10, "symbol": [_SYMBOLS[trial.run.verdict] for trial in result.trials]}
-    tried = _line("rate tried", range(1, len(trials) + 1), [trial.rate for trial in result.trials], "--p95")
+    tried = _line("rate", range(1, len(trials) + 1), [trial.rate for trial in result.trials], "--p95")
     tried |= {"mode": "lines+markers", "marker": markers}
-    note = "The rates in the order in which they were tried; each repeat starts near the last result."
+    note = "The rates in the order of the trials; each repeat starts near the last result."
     return [curve, _chart("Search", note, [tried], "trial", "requests per second", yaxis={"rangemode": "tozero"})]
 
 
@@ -98,7 +98,7 @@ def _latency_over_time(run: Run) -> Json:
         marker = {"color": "--failed", "symbol": "x", "size": 6}
         more = {"type": "scattergl", "mode": "markers", "marker": marker, "text": reasons, "hoverinfo": "text+x"}
         traces.append(crosses | more)
-    note = "Counted from the intended sending. Lines are percentiles of short windows; × marks failures."
+    note = "Response time of each request. Lines are percentiles of short windows; × marks failures."
     shapes = [_vertical(stage.start_s, "--line") for stage in run.stages[1:]]
     layout = {"yaxis": _scale(latency_ms), "shapes": shapes}
     return _chart("Latency over time", note, traces, _SECONDS, "response time, ms", **layout)
@@ -115,10 +115,10 @@ def _distribution(run: Run) -> Json:
         return _line(name, edges[:-1], counts, colour, shape="hv", dash=dash)
 
     traces = [outline("response time", response_ms, "--p95", "solid") | {"fill": "tozeroy", "fillcolor": "--dot"}]
-    note = "The last bar holds all slower ones."
+    note = "The last bar contains all slower requests."
     if run.options.is_open_loop:
         traces.append(outline("service time", service_ms, "--queue", "dot"))
-        note = f"Response time counts from the intended sending, service time from the actual one. {note}"
+        note = f"Response time: from the intended sending. Service time: from the actual sending. {note}"
     bounds = [objective.bound * 1000 for objective in parse(run.options.slo) if objective.percent is not None]
     shapes = [_vertical(bound, "--goal") for bound in bounds if bound <= top]
     layout = {"xaxis": {"rangemode": "tozero"}, "shapes": shapes}
@@ -129,7 +129,7 @@ def _throughput(run: Run) -> Json:
     end_s, samples = run.stages[-1].end_s, run.samples
     width_s = max(1.0, end_s / 60)
     edges = np.arange(0, end_s + width_s / 2, width_s)
-    # A request that was never sent has no end; it failed when it was due.
+    # A request that was not sent failed when it was due.
     ends_s = np.where(np.isnan(samples["done_s"]), samples["intended_s"], samples["done_s"])
     traces = []
     for name, colour in (("answered", "--answered"), ("failed", "--failed")):
@@ -138,7 +138,7 @@ def _throughput(run: Run) -> Json:
         traces.append(bars | {"width": width_s * 0.9})
     offered = np.histogram(samples["intended_s"], edges)[0] / width_s
     traces.append(_line("requests offered", _middles(edges), offered, "--offered", shape="hvh"))
-    note = "Where the answered images stay below the offered requests, requests pile up."
+    note = "Where answered images stay below offered requests, requests queue up."
     return _chart("Throughput and errors", note, traces, _SECONDS, "per second", barmode="stack")
 
 
@@ -149,15 +149,15 @@ def _in_flight(run: Run) -> Json:
         by_second[second] = by_second.get(second, 0.0) + each.in_flight
     points = sorted((second, value) for second, value in by_second.items() if second >= 0)
     trace = _line("in flight", [second for second, _ in points], [value for _, value in points], "--p95")
-    note = "It grows without end where more requests arrive than are answered."
+    note = "Grows while more requests arrive than are answered."
     if means := run.in_flight(run.whole):
-        note += f" On average {means[0]:.1f} were counted; by Little's law, the samples give {means[1]:.1f}."
+        note += f" Mean: {means[0]:.1f} counted, {means[1]:.1f} by Little's law."
     trace |= {"fill": "tozeroy", "fillcolor": "--dot"}
     return _chart("Requests in flight", note, [trace], _SECONDS, "requests", yaxis={"rangemode": "tozero"})
 
 
 def _queue_and_compute(run: Run) -> Json:
-    """Where an average request spends its time."""
+    """Time of an average request by model, in queue and compute."""
     steps = _computing(run)
     shares = [step.share_of(images_answered(run.samples)) * 1000 for step in steps]
     queue = [step.mean_queue_s * share for step, share in zip(steps, shares, strict=True)]
@@ -173,7 +173,7 @@ def _queue_and_compute(run: Run) -> Json:
             ("network and other", [*(0.0 for _ in steps), outside], "--other"),
         )
     ]
-    note = "Time in a model's queue, time in the model, and time outside all models."
+    note = "Mean time per request in each model's queue, in each model, and outside all models."
     layout = {"yaxis": {"autorange": "reversed"}, "barmode": "stack"}
     return _chart("Queue and compute", note, traces, "milliseconds of an average request", "", **layout)
 
@@ -188,12 +188,12 @@ def _batch_sizes(run: Run) -> Json:
         traces.append(bars | {"hovertext": [f"{count} batches" for count in counts]})
     sizes = sorted({size for step in _computing(run) for size in step.batch_sizes})
     xaxis = {"type": "category", "categoryarray": [str(size) for size in sizes]}
-    note = "All at 1 under load: dynamic batching is off, or there is nothing to batch."
+    note = "All batches at 1 under load: dynamic batching is off, or requests do not wait."
     return _chart("Executed batches", note, traces, "images in a batch", "% of the batches", xaxis=xaxis)
 
 
 def _machines(run: Run) -> Json:
-    """Processor, memory and GPU of the server; processor of the generator."""
+    """CPU, memory and GPU of the server; CPU of the generator."""
     traces = []
     names = sorted({name for reading in run.server.readings for name in reading.values})
     for metric, (label, factor, colour, axis) in _MACHINE.items():
@@ -208,9 +208,9 @@ def _machines(run: Run) -> Json:
     traces.append(_line("generator CPU", [each.time_s for each in own], cpu, "--offered"))
     gigabytes: Json = {"title": {"text": "GB"}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
     gigabytes |= {"showgrid": False, "tickformat": ".1f", "automargin": True}
-    note = run.server.note or "The server's metrics endpoint; the generator's line is its sending thread on one core."
+    note = run.server.note or "From the server's metrics endpoint. Generator CPU: its sending thread, of one core."
     layout = {"yaxis": {"range": [0, 105]}, "yaxis2": gigabytes, "showlegend": True}
-    return _chart("Machines", note, traces, _SECONDS, "%", **layout)
+    return _chart("CPU, memory and GPU", note, traces, _SECONDS, "%", **layout)
 
 
 def _computing(run: Run) -> list[Step]:

@@ -1,4 +1,4 @@
-"""The HTML page of a run or of a search: one file that opens offline, light and dark."""
+"""The HTML page of a run or a search: one file that works offline, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def write_run(run: Run, path: Path) -> None:
         tables=[
             (
                 "Stages",
-                "From every request; “failed” means that so many failed that there is no time. CPU is the generator's.",
+                "From every request. “failed” instead of a time: that percentile is a failed request. CPU: generator.",
                 summary.stage_rows(run),
             ),
             (
                 "Inside the server",
-                "Difference of the server's own statistics before and after the run; times are means per request.",
+                "From Triton's statistics before and after the run. Times are means per request.",
                 summary.model_rows(run),
             ),
         ],
@@ -51,7 +51,7 @@ def write_run(run: Run, path: Path) -> None:
 def write_search(result: Result, path: Path) -> None:
     """Write the page of a search for the highest rate."""
     options, trials = result.options, result.trials
-    tiles = [("trials", str(len(trials)), "each a run of its own")]
+    tiles = [("trials", str(len(trials)), "one run each")]
     if result.found:
         rate, lower, upper = result.found
         tiles.insert(0, ("highest rate", f"{rate:.2f}/s", f"95 % interval: {lower:.2f} to {upper:.2f}"))
@@ -68,7 +68,7 @@ def write_search(result: Result, path: Path) -> None:
         bottleneck=limits[-1] if limits else "",
         tiles=tiles,
         charts=charts.of_search(result),
-        tables=[("Trials", "In the order in which they ran.", summary.trial_rows(trials))],
+        tables=[("Trials", "In the order of the search.", summary.trial_rows(trials))],
     )
 
 

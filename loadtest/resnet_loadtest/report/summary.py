@@ -1,4 +1,4 @@
-"""The summary of a run: the tables of terminal and page, live progress, and what is printed at the end."""
+"""The summary of a run: tables for terminal and page, live progress and the final output."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _ON_THE_PAGE_ONLY = {"p99.9", "max", "Little's law", "reasons", "busy"}
 
 
 class Progress:
-    """One line that changes on a terminal; elsewhere a line every five seconds."""
+    """Progress of a run: one changing line on a terminal, else a line every five seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next_s = 0.0
 
     def __call__(self, now_s: float, stage: Stage, chunks: list[Chunk]) -> None:
-        """Print where the run is."""
+        """Print the progress."""
         if now_s < self._next_s:
             return
         self._next_s = now_s + (1.0 if self._console.is_terminal else _LINE_S)
@@ -46,7 +46,7 @@ class Progress:
         median = f"{durations[len(durations) // 2] * 1000:6.1f} ms" if durations else "        -"
         line = (
             f"{max(0, now_s):5.0f} s  {stage.name:<12} level {stage.level_at(now_s):7.1f}  answered {answered:6}  "
-            f"failed {failed:4}  last second's median {median}"
+            f"failed {failed:4}  median of the last second {median}"
         )
         self._console.print(line, end="\r" if self._console.is_terminal else "\n", highlight=False)
 
@@ -65,7 +65,7 @@ def print_summary(run: Run, console: Console) -> None:
     for warning in run.warnings:
         console.print(Text(f"  warning: {warning}", style="yellow"), soft_wrap=True)
     if run.memory_growth is not None and run.options.profile == "soak":
-        console.print(Text(f"  generator memory after warming up: {run.memory_growth:+.1%}"))
+        console.print(Text(f"  growth of generator memory after warm-up: {run.memory_growth:+.1%}"))
     console.print(Text(f"  Bottleneck: {run.bottleneck}"), soft_wrap=True)
     console.print(Text.assemble((run.verdict.name, f"bold {_COLOURS[run.verdict]}"), f": {run.verdict.meaning}"))
 
@@ -81,12 +81,12 @@ def _table(rows: Rows) -> Table:
 
 
 def stage_rows(run: Run) -> Rows:
-    """Each stage; the whole run comes last."""
+    """Each stage, then the whole run."""
     return [_stage(run, part) for part in ([*run.parts, run.whole] if len(run.parts) > 1 else [run.whole])]
 
 
 def model_rows(run: Run) -> Rows:
-    """Each model's part in the run, from the server's statistics."""
+    """Each model's requests and times, from the server's statistics."""
     return [_model(run, step) for step in run.server.steps.values()]
 
 

@@ -61,14 +61,14 @@ def test_resume_completes_a_killed_run(bulk, tmp_path, served, source, files):
 
 
 def test_resume_sends_nothing_for_a_complete_run(bulk, folder, served, capsys):
-    """The message says why an image that is new is not in it."""
+    """The message explains that a new image is not part of the run."""
     first = bulk("images")
     assert "already" not in capsys.readouterr().err
     served.received.clear()
     (folder / "00.jpg").write_bytes(b"\0")
     assert bulk("images").equals(first)
     assert not served.received
-    summary = "25 images, 0 failed; already complete, use --restart to run it again"
+    summary = "25 images, 0 failed; already complete; use --restart to run it again"
     assert capsys.readouterr().err == f"resnet-client: results.parquet: {summary}\n"
     assert bulk("images", "--restart")["index"].to_pylist() == [0, *NUMBERS]
 
@@ -113,14 +113,14 @@ def test_restart_with_an_invalid_source_loses_nothing(bulk, folder, output):
 
 
 def test_resume_leaves_other_files_untouched(bulk, folder, tmp_path, capsys):
-    """Neither a file that no bulk run has written nor a folder that holds other files."""
+    """Neither a file that no bulk run has written nor a folder that contains other files."""
     (tmp_path / "results.parquet").write_bytes(b"precious")
     for arguments in ([], ["--restart"]):
         assert bulk("images", *arguments, code=ExitCode.USAGE) is None
     assert (tmp_path / "results.parquet").read_bytes() == b"precious"
     assert bulk("images", output="images", code=ExitCode.USAGE) is None
     assert not list(folder.glob("_*"))
-    assert "holds other files" in capsys.readouterr().err
+    assert "contains other files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("output", ["results.parquet", "rows"])
@@ -178,7 +178,7 @@ def test_bulk_writes_into_a_partitioned_data_set(bulk, folder, tmp_path):
 def test_bulk_refuses_the_suffix_of_another_format(bulk, folder, tmp_path, capsys, name):
     """It would become a folder of that name; nothing is begun."""
     bulk("images", output=name, code=ExitCode.USAGE)
-    assert f"--output must end in .parquet, or name a folder, without a suffix, not '{name}'" in capsys.readouterr().err
+    assert f"invalid --output '{name}': expected FILE.parquet or a folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [folder]
 
 

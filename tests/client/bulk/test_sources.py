@@ -108,7 +108,7 @@ def test_sources_need_the_name_of_an_ambiguous_column(bulk, tmp_path, capsys):
     """The message lists the columns; a column of text is a list of files."""
     write_parquet(tmp_path / "in.parquet", [str(tmp_path / "1.jpg")])
     assert bulk("in.parquet", code=ExitCode.USAGE) is None
-    assert "--column, one of id, image" in capsys.readouterr().err
+    assert "--column to the column of images, one of id, image" in capsys.readouterr().err
     (tmp_path / "1.jpg").write_bytes(b"\1")
     assert bulk("in.parquet", "--column", "image", output="out.parquet")["index"].to_pylist() == [1]
 

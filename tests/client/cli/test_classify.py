@@ -37,9 +37,9 @@ def test_classify_refuses_an_empty_folder(stub, tmp_path, capsys):
 
 
 def test_classify_refuses_urls_of_images(stub, capsys):
-    """A URL stays one, and the message says that nothing is fetched."""
+    """A URL is not changed to a path, and the message explains that the client does not download images."""
     assert main(["classify", "https://x.org/cat.jpg"]) == ExitCode.SOME_FAILED
-    assert "https://x.org/cat.jpg: images are not fetched from the web" in capsys.readouterr().out
+    assert "https://x.org/cat.jpg: the client does not download images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [[], ["--csv"], ["--json"]])

@@ -201,5 +201,5 @@ def test_doctor_prints_findings_as_text(faulty, run):
     assert "a test image fails: " in output
     assert "[open-admin-api]" not in output
     assert "not checked\topen-admin-api: ignored (--ignore)\n" in output
-    assert "not checked\tno-metrics, gpu-idle: left out (--metrics-url none)\n" in output
+    assert "not checked\tno-metrics, gpu-idle: skipped (--metrics-url none)\n" in output
     assert output.count("\n\tfix:   ") == sum(map(len, FAULTS.values())) - 5

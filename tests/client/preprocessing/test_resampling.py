@@ -125,5 +125,5 @@ def test_resample_leaves_out_a_library_that_misreads_images(fresh, monkeypatch, 
         resized = [fresh.resample(image, (50, 40), "bilinear", WHOLE) for _ in range(2)]
     assert np.array_equal(np.asarray(resized[1]), pillow(image, (50, 40), WHOLE))
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "cykooz-resizer is not used, images take longer"
+        "cykooz-resizer is not used, so preprocessing is slower"
     ]
