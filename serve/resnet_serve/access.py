@@ -1,4 +1,7 @@
-"""Access to the server: the admin token, the APIs that require it, and the TLS files."""
+"""Access to the server: the admin token, the APIs that require it, and the TLS files.
+
+Triton itself checks the token of each request: the watchdog passes it in the flags that restrict APIs.
+"""
 
 from __future__ import annotations
 

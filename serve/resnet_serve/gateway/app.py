@@ -29,7 +29,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from resnet_serve.gateway import openapi
-from resnet_serve.gateway.access import Access, AccessMiddleware, error
+from resnet_serve.gateway.request_checks import Access, AccessMiddleware, error
 
 LOGGER = logging.getLogger(__name__)
 

@@ -75,9 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(args: argparse.Namespace, config: ClientConfig, keys: tuple[str, ...], listener: socket.socket) -> None:
     import uvicorn
 
-    from resnet_serve.gateway.access import Access
     from resnet_serve.gateway.app import Gateway, Limits
     from resnet_serve.gateway.protocol import BoundedProtocol
+    from resnet_serve.gateway.request_checks import Access
 
     _log()
     BoundedProtocol.read_timeout_s = config.timeout_s
