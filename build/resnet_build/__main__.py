@@ -77,11 +77,13 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_weights_options(parser.add_argument_group("weights"))
     _add_variant_options(
-        parser.add_argument_group("variants", "Built in addition to the default networks. Later builds keep them.")
+        parser.add_argument_group(
+            "variants",
+            "Built in addition to network_onnx and network_torchscript; later builds into the same repository keep "
+            "them.",
+        )
     )
-    _add_gpu_options(
-        parser.add_argument_group("GPU hosts", "An option that is not given keeps its value of the build before.")
-    )
+    _add_gpu_options(parser.add_argument_group("GPU hosts", "An omitted option keeps the value of the previous build."))
     _add_serving_options(parser.add_argument_group("serving", "Written into the model configs."))
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -111,18 +113,23 @@ def _add_weights_options(group: argparse._ArgumentGroup) -> None:
         help="imagenet-v2, imagenet-v1, keras-v1, auto (imagenet-v2, or keras-v1 if that cannot be downloaded), "
         "random:SEED, or a state dict in a .pth or .safetensors file (default: imagenet-v2)",
     )
-    group.add_argument("--labels", type=Path, metavar="FILE", help="Labels of a state dict from a file, one per line")
+    group.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="Text file with one class label per line, when --weights is a file",
+    )
     group.add_argument(
         "--arch",
         choices=("v1", "v1.5"),
-        help="Position of the strides in a state dict from a file: v1.5 as in torchvision, v1 as in the paper and in "
-        "Keras (default: v1.5)",
+        help="Which convolution of a bottleneck has stride 2, when --weights is a file: v1.5 the 3x3 (torchvision), v1 "
+        "the first 1x1 (paper, Keras) (default: v1.5)",
     )
     group.add_argument(
         "--resize",
         type=int,
         metavar="PIXELS",
-        help="Short side of the image before the 224-pixel crop, for a state dict from a file (default: 232)",
+        help="Short side of the image before the 224-pixel crop, when --weights is a file (default: 232)",
     )
     group.add_argument("--cache", type=Path, metavar="DIR", help="Folder for downloads (default: the user's cache)")
     group.add_argument(
@@ -142,8 +149,8 @@ def _add_variant_options(group: argparse._ArgumentGroup) -> None:
         "--default-model",
         choices=DEFAULT_MODELS,
         help="Network that the ensemble resnet50 uses: onnx (FP32), a variant for CPUs, or auto: the fastest network "
-        "on this machine whose top-1 class equals that of FP32 on 99%% of images (default: as in the build before, "
-        "else onnx)",
+        "on this machine whose top-1 class equals that of FP32 on 99%% of images (default: as in the previous "
+        "build, or onnx in the first)",
     )
     group.add_argument(
         "--calibration-images",
@@ -171,7 +178,7 @@ def _add_gpu_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--preprocessing",
         choices=PREPROCESSING,
-        help="dali: also build the ensemble resnet50_dali, whose images the GPU decodes (default: pillow)",
+        help="dali: also build the ensemble resnet50_dali, which decodes images on the GPU (default: pillow)",
     )
     group.add_argument(
         "--engine-cache",

@@ -24,8 +24,8 @@ PREPROCESSING = ("pillow", "dali")
 
 # A process decodes 64 images in a fifth of a second, so no request waits longer than that for decoding.
 _WAITING_PER_INSTANCE = 64
-# Two instances divide the cores, so that only one of them waits for a core that decodes an image. An instance that
-# computes alone uses all cores.
+# Two instances share the cores equally, so that only one of them waits for a core that decodes an image. An instance
+# that computes alone uses all cores.
 _INSTANCES = {"openvino": 2}
 # With two instances, each takes few images at once and leaves others to its sibling. An instance that took all would
 # compute them on half of the cores, while the sibling finishes later ones first.
@@ -44,12 +44,13 @@ class ServingOptions:
     max_batch_size: int = _option(32, "Largest batch that a model executes", most=1024)
     preferred_batch_size: int = _option(
         0,
-        "Waiting images that a network takes as one batch; 0: 4 with several OpenVINO instances, else all",
+        "How many waiting images a network combines into one batch; 0 (automatic): 4 with several OpenVINO instances, "
+        "otherwise all",
         least=0,
         most=1024,
     )
     max_queue_delay_us: int = _option(
-        0, "Longest time that a request waits for others to share its batch", least=0, most=10_000_000
+        0, "Maximum time that a request waits for others to share its batch", least=0, most=10_000_000
     )
     queue_size: int = _option(
         0,
@@ -58,7 +59,10 @@ class ServingOptions:
         most=1_000_000,
     )
     queue_timeout_ms: int = _option(
-        10_000, "The server refuses images while requests take longer than this", most=3_600_000
+        10_000,
+        "Refuse new images as overload while the most recent requests took longer than this; waiting requests are "
+        "not dropped",
+        most=3_600_000,
     )
     instances: int = _option(
         0, "Instances of each network, per GPU or on the CPU; 0: two with OpenVINO, else one", least=0, most=64
@@ -67,21 +71,21 @@ class ServingOptions:
     max_image_bytes: int = _option(Limits.max_bytes, "Largest encoded image that is accepted", most=2_147_483_647)
     max_image_pixels: int = _option(
         Limits.max_pixels,
-        "Most pixels of an image, and of all images that one process decodes at once",
+        "Maximum pixels of one image, and in total of all images that one process decodes at the same time",
         most=178_956_970,
     )
     max_image_frames: int = _option(
         Limits.max_frames,
-        "Most frames of an animation or pages of a TIFF; only the first is classified",
+        "Maximum number of frames or pages; only the first is classified",
         most=1_000_000,
     )
     warmup_batch: int = _option(
         8,
-        "Largest batch that a network executes before it is ready; it also executes the powers of two below",
+        "Warm up each network with this batch size and every smaller power of two before it is ready",
         most=1024,
     )
     threads: int = _option(
-        0, "CPU threads of each network instance; 0: all cores, divided among the instances", least=0, most=1024
+        0, "CPU threads of each network instance; 0: the instances share the cores equally", least=0, most=1024
     )
 
     @property

@@ -128,8 +128,8 @@ class Options:
         "ClassifyGrpc",
         str,
         "USERS",
-        "Users: ClassifyGrpc, ClassifyHttp, Mixed, Embed…, Batch…, Pixels…; several with weights: "
-        "ClassifyGrpc=3,EmbedHttp=1",
+        "Locust user classes with optional weights, such as ClassifyGrpc=3,EmbedHttp=1: Classify, Embed, Batch or "
+        "Pixels (cropped by the client), each followed by Grpc or Http; Mixed: ClassifyGrpc and ClassifyHttp in equal shares",
     )
     batch: int = _option(8, _positive, "N", "Images per request of Batch… users")
     images: Path | None = _option(None, Path, "FOLDER", "Folder with images (default: images from installed packages)")  # noqa: RUF009  # a field
@@ -138,11 +138,15 @@ class Options:
         None, _duration, "TIME", "Duration, such as 90s or 10m (default: set by the profile)"
     )
     rate: float | None = _option(
-        None, _rate, "RATE", "Open loop: requests per second, such as 20/s, or auto for the measured capacity"
+        None,
+        _rate,
+        "RATE",
+        "Open loop: send on a schedule, whatever the response times; give either --rate or --users. Requests per "
+        "second, such as 20/s, or auto for the measured capacity",
     )
     arrivals: str = _option("poisson", str, "", "Open loop: distribution of arrivals", ("poisson", "constant"))
     max_in_flight: int = _option(
-        256, _positive, "N", "Open loop: most requests in flight; further ones count as failed"
+        256, _positive, "N", "Open loop: limit on unanswered requests; requests due above it are counted as failed"
     )
     users: int | None = _option(None, _positive, "N", "Closed loop: users, each of which waits for its response")
     spawn_rate: float = _option(100.0, _per_second, "N", "Closed loop: users started per second")
@@ -152,13 +156,18 @@ class Options:
     warm_up_s: float = _option(2.0, _seconds, "SECONDS", "Warm-up before the measurement")
     slo: str = _option("", str, "SLO", "Objectives, such as p99<=150ms,error_rate<=0.1%%,throughput>=15/s")
     slo_per: str = _option("run", str, "", "Evaluate objectives for the whole run or for every stage", ("run", "stage"))
-    shared_server: bool = _option(False, _yes, "", "Accept requests of other clients in the server's counts")
-    processes: int = _option(0, _number, "N", "Worker processes on this machine (default: this process sends)")
+    shared_server: bool = _option(
+        False, _yes, "", "Do not mark the run INVALID when the server also counts requests of other clients"
+    )
+    processes: int = _option(
+        0, _number, "N", "Worker processes on this machine (default: 0, requests are sent by this process)"
+    )
     expect_workers: int = _option(
         0,
         _workers,
         "N",
-        "Worker processes that connect from other machines: a number, or dns:NAME for one per address of a name",
+        "Worker processes that connect from other machines: a number, or dns:NAME for as many workers as NAME has IP "
+        "addresses in DNS",
     )
     master_port: int = _option(5557, _port, "PORT", "Port for workers")
     out: Path = _option(Path("loadtest-results"), Path, "FOLDER", "Folder for reports")  # noqa: RUF009  # a field

@@ -116,14 +116,14 @@ def config_of(args: argparse.Namespace, log: Path) -> ServerConfig:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Refuses options that require or exclude each other."""
+    """Refuses options that require each other or cannot be used together."""
 
     def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         found = super().parse_args(args, namespace)
         if found.exit_after and not found.run:
             self.error("--exit-after requires --run COMMAND")
         if found.no_http and found.unsafe_http_host:
-            self.error("--no-http and --unsafe-http-host exclude each other: give only one")
+            self.error("--no-http and --unsafe-http-host cannot be used together")
         if any(flag.startswith("--model-config-name") for flag in found.triton_args):
             self.error("--model-config-name is an option of resnet-serve: write it before --")
         return found
@@ -168,9 +168,9 @@ def _add_server(add: Callable[..., object], default: ServerConfig) -> None:
     )
     add("--log", type=Path, metavar="FILE", help="Write Triton's log to FILE (default: a temporary file)")
     ready_s, exit_s = default.ready_timeout_s, default.exit_timeout_s
-    about = f"Longest start, until all models are ready (default: {ready_s:.0f})"
+    about = f"Maximum time for startup, until all models are ready (default: {ready_s:.0f})"
     add("--ready-timeout-s", type=_timeout, default=ready_s, metavar="SECONDS", help=about)
-    about = f"When stopping, longest wait for running requests (default: {exit_s})"
+    about = f"Maximum time to wait for running requests when stopping (default: {exit_s})"
     add("--exit-timeout-s", type=_whole_seconds, default=exit_s, metavar="SECONDS", help=about)
 
 

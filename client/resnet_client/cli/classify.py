@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_images(parser)
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="Classes per image (default: 5)")
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--json", action="store_true", help="Print one JSON object per line and image")
+    formats.add_argument("--json", action="store_true", help="Print one JSON object per image, one per line")
     formats.add_argument("--csv", action="store_true", help=f"Print CSV with the columns {', '.join(COLUMNS)}")
 
 

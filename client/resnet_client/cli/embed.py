@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="FILE.npy: array of shape (images, 2048), NaN where an image failed; FILE.npz: the same array as "
-        "`features`, and `images`; default: one JSON object per line and image on standard output",
+        "`features`, and `images`; default: one JSON object per image on standard output, one per line",
     )
 
 

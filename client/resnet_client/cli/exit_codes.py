@@ -29,7 +29,7 @@ class ExitCode(enum.IntEnum):
     meaning: str
 
     OK = 0, "success"
-    SOME_FAILED = 1, "some images failed, the others succeeded; doctor: it has findings"
+    SOME_FAILED = 1, "some images failed; for doctor: at least one check found a fault"
     USAGE = 2, "an option, URL or input is invalid, or the output cannot be written"
     NOT_READY = 3, "the server cannot be reached, is not ready, is overloaded, or did not answer in time"
     NO_MODEL = 4, "no such model or version"

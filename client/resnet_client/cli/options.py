@@ -23,7 +23,7 @@ _MODEL_OPTIONS = ("model", "model_version", "preprocessing")
 def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
     """The parser of ``resnet-client``."""
     codes = "\n".join(f"  {int(code):<4} {code.meaning}" for code in ExitCode)
-    epilog = f"The environment variable in brackets sets the same option.\n\nexit codes:\n{codes}"
+    epilog = f"An option takes precedence over the environment variable in brackets.\n\nexit codes:\n{codes}"
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         "resnet-client",

@@ -30,10 +30,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=5.0,
         metavar="PERCENT",
-        help="Precision of each search (default: %(default)s)",
+        help="Stop a search when the highest passing and the lowest failing rate are within this percentage "
+        "(default: %(default)s)",
     )
     parser.add_argument(
-        "--trial", type=float, default=20.0, metavar="SECONDS", help="Shortest trial (default: %(default)s)"
+        "--trial",
+        type=float,
+        default=20.0,
+        metavar="SECONDS",
+        help="Minimum duration of one trial (default: %(default)s)",
     )
     parser.add_argument(
         "--start", type=float, metavar="RATE", help="First rate, in requests per second (default: measured capacity)"

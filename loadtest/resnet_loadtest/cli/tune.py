@@ -54,8 +54,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=int, default=4, metavar="N", help="Measurements of each setting (default: %(default)s)"
     )
     parser.add_argument(
-        "--round-s", type=float, default=3.0, metavar="SECONDS", help="Shortest measurement (default: %(default)s)"
-    )
+        "--round-s", type=float, default=3.0, metavar="SECONDS",
+        help="Minimum duration of one measurement (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="Measure and print, but write no files")
 
 
@@ -113,7 +114,7 @@ def _has_url(arguments: argparse.Namespace) -> bool:
 def _become_server(arguments: argparse.Namespace, model: str) -> NoReturn:
     """Replace this process by ``resnet-serve``, which runs the command again and stops after it."""
     if arguments.url:
-        raise UsageError("--start and --url exclude each other")
+        raise UsageError("--start and --url cannot be used together")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     program = shutil.which("resnet-serve", path=path)
     if program is None:

@@ -25,7 +25,7 @@ _CLIENT_OPTIONS = {
     "model": ("NAME", "Model that classifies (default: resnet50)"),
     "timeout_s": (
         "SECONDS",
-        "Longest time to receive a request, and longest time of the server's answer (default: 30)",
+        "Timeout for receiving a request, and timeout for the server's response (default: 30)",
     ),
     "ca_certificate": ("FILE", "Certificate authorities to trust (PEM), for TLS"),
     "client_certificate": ("FILE", "Client certificate (PEM), for mutual TLS"),
@@ -35,8 +35,8 @@ _CLIENT_OPTIONS = {
 _KEEP_ALIVE_S = 75
 _MAX_HEAD_BYTES = 16 * 2**10
 _EPILOG = f"""\
-An option takes precedence over the environment variable in brackets, and that over the default.
-Without --api-key-file, {KEYS_VARIABLE} may have API keys, with commas between them.
+An option takes precedence over the environment variable in brackets.
+Without --api-key-file, {KEYS_VARIABLE} can contain API keys, separated by commas.
 
 exit codes:
   0  a signal stopped the gateway

@@ -28,7 +28,7 @@ _CLIENT_OPTIONS = {
 }
 _DEFAULT = "(default: %(default)s)"
 _EPILOG = """\
-An option takes precedence over the environment variable in brackets, and that over the default.
+An option takes precedence over the environment variable in brackets.
 
 exit codes:
   0  the new version is in service (with --dry-run: it passed the comparison)
@@ -116,7 +116,7 @@ def _add_comparison(add: Callable[..., object]) -> None:
     add("--calls", type=_count, default=100, metavar="N", help=about)
     about = f"Required share of images with the same top-1 class, 0 to 1 {_DEFAULT}"
     add("--min-agreement", type=_share, default=0.99, metavar="SHARE", help=about)
-    about = f"Largest p99 latency, as a multiple of the old version's {_DEFAULT}"
+    about = f"Maximum p99 latency of the new version, divided by that of the old version {_DEFAULT}"
     add("--max-p99-ratio", type=_positive, default=1.3, metavar="RATIO", help=about)
 
 
@@ -126,5 +126,5 @@ def _add_server(add: Callable[..., object]) -> None:
             metavar, text = _CLIENT_OPTIONS[field.name]
             about = f"{text} [RESNET_{field.name.upper()}]"
             add(f"--{field.name.replace('_', '-')}", type=field.metadata["parse"], metavar=metavar, help=about)
-    about = f"Longest time to load and warm up a version {_DEFAULT}"
+    about = f"Maximum time to load and warm up a version {_DEFAULT}"
     add("--load-timeout-s", type=_positive, default=300, metavar="SECONDS", help=about)
