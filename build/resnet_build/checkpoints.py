@@ -38,7 +38,7 @@ def read(path: Path) -> StateDict:
         return cleaned(_unwrapped(_content(path), path))
     except (RuntimeError, TypeError, ValueError) as exc:
         # Sparse, quantised and meta tensors cannot be converted to plain float32 ones.
-        raise BuildError(f"{path} contains tensors that are not plain arrays: {exc}") from exc
+        raise BuildError(f"{path} contains an unsupported tensor: {exc}") from exc
 
 
 def _content(path: Path) -> object:
@@ -102,13 +102,16 @@ def cleaned(state: Mapping[Any, Any]) -> StateDict:
 def _plain(value: torch.Tensor, used: Counter[int]) -> torch.Tensor:
     """Convert to float32; ``used`` counts the bytes read from each storage, by its address."""
     if value.is_complex() or value.is_quantized or value.is_meta or value.layout != torch.strided:
-        raise ValueError(f"one is {value.dtype} on {value.device}, {value.layout}")
+        raise ValueError(
+            f"{value.dtype}, {value.device}, {value.layout}; only dense, unquantized, real tensors are accepted"
+        )
     storage = value.untyped_storage()
     used[storage.data_ptr()] += value.numel() * value.element_size()
     if used[storage.data_ptr()] > storage.nbytes():
         # Without this check, a small file could need more memory than the machine has.
         raise ValueError(
-            f"one of shape {tuple(value.shape)} shares values with itself or another; save .clone() of each"
+            f"one of shape {tuple(value.shape)} shares memory with another tensor, or is an expanded view; save "
+            "tensor.clone() of every tensor"
         )
     return value.detach().to(torch.float32)
 

@@ -141,7 +141,8 @@ class Fidelity:
     def __str__(self) -> str:
         return (
             f"the same top-1 on {self.agreement:.1%} of {self.images} images and on {self.clear_agreement:.1%} of "
-            f"the {self.clear_images} clear ones, mean cosine of the features {self.similarity:.4f}"
+            f"the {self.clear_images} images whose top class leads by at least {CLEAR_LEAD:g}, mean cosine of the "
+            f"features {self.similarity:.4f}"
         )
 
 
@@ -161,8 +162,9 @@ def check_variant(name: str, got: Outputs, expected: Outputs, bounds: Bounds) ->
     # Written so that NaN fails.
     if not (found.clear_agreement >= bounds.agreement and found.similarity >= bounds.similarity):
         raise BuildError(
-            f"the variant {name} differs too much from the FP32 network ({found}; required: {bounds.agreement:.0%} of "
-            f"the clear ones and a cosine of {bounds.similarity:g}); it was not written. For int8, calibrate with "
+            f"the variant {name} differs too much from the FP32 network ({found}; required: the same top-1 on "
+            f"{bounds.agreement:.0%} of the images whose top class leads by at least {CLEAR_LEAD:g}, and a cosine of "
+            f"{bounds.similarity:g}); it was not written. For int8, calibrate with "
             "images similar to those that will be served: --calibration-images"
         )
     return found

@@ -53,7 +53,7 @@ def check_ready(found: Mapping[str, Any], server: Server, target: Target) -> Non
 
 
 def read_classification(answer: Answer, class_count: int) -> Classification:
-    """Read Triton's ``value:index:label`` strings.
+    """Read Triton's ``probability:index:label`` strings.
 
     Args:
         answer: the response.
@@ -69,7 +69,9 @@ def read_classification(answer: Answer, class_count: int) -> Classification:
     try:
         predictions = [_prediction(entry) for entry in answer.output.ravel()]
     except (ValueError, AttributeError) as exc:
-        raise ResponseError(f"{answer.model} did not return 'value:index:label' strings: {exc}") from exc
+        raise ResponseError(
+            f"{answer.model} returned an invalid class ({exc}); expected 'probability:index:label'"
+        ) from exc
     ordered = sorted(predictions, key=lambda prediction: -prediction.probability)
     return Classification(tuple(ordered), answer.model, answer.model_version)
 
@@ -199,9 +201,9 @@ def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
 def _prediction(entry: bytes) -> Prediction:
     probability, index, *label = entry.decode().split(":", 2)
     if not index.isdecimal():
-        raise ValueError(f"{entry!r} is not one")
+        raise ValueError(repr(entry))
     if not 0 <= float(probability) <= _LARGEST_PROBABILITY:
-        raise ValueError(f"{probability} is not a probability")
+        raise ValueError(f"the probability {probability} is not between 0 and 1")
     return Prediction(int(index), label[0] if label and label[0] else index, float(probability))
 
 

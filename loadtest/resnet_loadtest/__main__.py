@@ -16,24 +16,18 @@ from resnet_loadtest.cli.report import COMPARE, REPORT
 from resnet_loadtest.cli.run import RUN, WORKER
 from resnet_loadtest.errors import LoadTestError, UsageError
 
-TUNE = Command(tune.NAME, tune.HELP, tune.add_options, tune.run)
+TUNE = Command(tune.NAME, tune.HELP, tune.add_options, tune.run, tune.RESULTS)
 COMMANDS = (RUN, FIND_SLO, TUNE, COMPARE, REPORT, WORKER)
 
 EXIT_COULD_NOT_RUN, EXIT_USAGE, EXIT_INTERRUPTED = 3, 64, 130
 
 _WIDTH = 140
 
-_EPILOG = """\
-The environment variable in brackets sets the same option.
-
-exit codes:
-  0    PASS (every objective is met) or MEASURED (a valid run without objectives)
-  1    FAIL: an objective is not met
-  2    INVALID: the results are not valid; warnings give the reasons
-  3    the load test could not run: no server, no images or no workers
-  64   an option or a file is invalid
-  130  interrupted (Ctrl-C)
-"""
+_FAILURES = {
+    EXIT_COULD_NOT_RUN: "the command could not run; the message gives the reason",
+    EXIT_USAGE: "an option or a file is invalid",
+    EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,15 +77,22 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
 
+def _epilog(command: Command) -> str:
+    codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in {**command.results, **_FAILURES}.items())
+    return f"An option takes precedence over the environment variable in brackets.\n\nexit codes:\n{codes}"
+
+
 def _parser() -> argparse.ArgumentParser:
     shape = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
-        "resnet-loadtest", description="Load-test a served ResNet-50.", epilog=_EPILOG, formatter_class=shape
+        "resnet-loadtest",
+        description="Load-test a served ResNet-50.",
+        epilog="`resnet-loadtest COMMAND --help` lists the options and exit codes of a command.",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         subparser = subparsers.add_parser(
-            command.name, help=command.help, description=command.help, epilog=_EPILOG, formatter_class=shape
+            command.name, help=command.help, description=command.help, epilog=_epilog(command), formatter_class=shape
         )
         command.add_options(subparser)
         subparser.set_defaults(run=command.run)

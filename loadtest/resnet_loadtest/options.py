@@ -129,7 +129,8 @@ class Options:
         str,
         "USERS",
         "Locust user classes with optional weights, such as ClassifyGrpc=3,EmbedHttp=1: Classify, Embed, Batch or "
-        "Pixels (cropped by the client), each followed by Grpc or Http; Mixed: ClassifyGrpc and ClassifyHttp in equal shares",
+        "Pixels (cropped by the client), each followed by Grpc or Http; Mixed: ClassifyGrpc and ClassifyHttp in equal "
+        "shares",
     )
     batch: int = _option(8, _positive, "N", "Images per request of Batch… users")
     images: Path | None = _option(None, Path, "FOLDER", "Folder with images (default: images from installed packages)")  # noqa: RUF009  # a field
@@ -209,7 +210,11 @@ class Options:
         if own == kind:
             return self.url
         if not 0 < first + _PORTS[kind] <= _LAST_PORT:
-            raise UsageError(f"--url {self.url!r} does not allow a default port for {kind}; set --{kind}-url")
+            derived = first + _PORTS[kind]
+            raise UsageError(
+                f"no default for --{kind}-url: the port derived from --url {self.url!r}, {derived}, is not between 1 "
+                f"and {_LAST_PORT}; set --{kind}-url"
+            )
         if kind == "metrics":
             return f"http://{host}:{first + _PORTS[kind]}/metrics"
         return f"{kind}{tls}://{host}:{first + _PORTS[kind]}"

@@ -215,5 +215,7 @@ class Worker:
 
     def _prepared(self) -> Generator:
         if self._generator is None:
-            raise RuntimeError("the master began before it prepared")
+            raise RuntimeError(
+                "the master started the load before this worker was prepared; restart master and workers"
+            )
         return self._generator

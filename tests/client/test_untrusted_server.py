@@ -100,8 +100,8 @@ def answering(request):
 @pytest.mark.parametrize(
     ("entries", "reason"),
     [
-        ([b"-5.0:7:cock"], "is not a probability"),
-        ([b"nan:7:cock"], "is not a probability"),
+        ([b"-5.0:7:cock"], "is not between 0 and 1"),
+        ([b"nan:7:cock"], "is not between 0 and 1"),
         ([b"0.00001:%d:x" % index for index in range(100_000)], "100000 classes, but 5 were requested"),
     ],
     ids=["negative", "nan", "too many"],

@@ -187,12 +187,12 @@ def test_rollout_brings_versions_into_service_and_back(service: Service) -> None
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(network(OTHER), "it agrees on 0.0% of the images (at least 99%)", id="agreement"),
+        pytest.param(network(OTHER), "on 0.0% of the images; --min-agreement requires 99%", id="agreement"),
         pytest.param(network()[:-500], "network_a_candidate cannot be loaded: ", id="corrupt"),
         pytest.param(network(np.eye(3, 2)), "network_a_candidate", id="classes"),
-        pytest.param(network(softmax=False), "is not a probability", id="logits"),
+        pytest.param(network(softmax=False), "is not between 0 and 1", id="logits"),
         pytest.param(network(np.full((3, 3), np.nan)), "network_a_candidate", id="not-a-number"),
-        pytest.param(network(products=20), "its slowest calls (p99) take", id="slow"),
+        pytest.param(network(products=20), "its p99 latency is", id="slow"),
         pytest.param(None, "network_a/2 has no model.onnx", id="no-file"),
     ],
 )
@@ -365,7 +365,7 @@ def test_interrupted_rollout_changes_nothing(service: Service, number: signal.Si
     (service.repository / "network_a/2/model.onnx").write_bytes(network(OTHER))
     result = service.roll_out(2)
     assert result.code == 1
-    assert "it agrees on 0.0% of the images" in result.printed
+    assert "equals that of the old version on 0.0% of the images" in result.printed
     service.assert_unchanged()
 
 

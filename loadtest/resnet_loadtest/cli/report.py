@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from resnet_loadtest.cli import Command
+from resnet_loadtest.cli import RUN_RESULTS, Command
 from resnet_loadtest.compare import Change, Ratio, compare, error_rates_differ
 from resnet_loadtest.metrics import milliseconds
 
@@ -40,7 +40,11 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
 
 
 REPORT = Command(
-    "report", "Write summary, HTML page and JUnit XML again from the JSON of a run", _add_report_options, _report
+    "report",
+    "Write summary, HTML page and JUnit XML again from the JSON of a run",
+    _add_report_options,
+    _report,
+    RUN_RESULTS,
 )
 
 
@@ -78,9 +82,14 @@ def _compare(arguments: argparse.Namespace, console: Console) -> int:
 
 COMPARE = Command(
     "compare",
-    "Compare two runs; exit code 1 if B is worse than A, 2 if they cannot be compared",
+    "Compare two runs",
     _add_compare_options,
     _compare,
+    {
+        _PASS: "PASS: no regression",
+        _REGRESSION: "REGRESSION: B is worse than A",
+        _INVALID: "INVALID: the runs cannot be compared",
+    },
 )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from resnet_loadtest import enable_gevent
 from resnet_loadtest import options as option_list
-from resnet_loadtest.cli import Command
+from resnet_loadtest.cli import RUN_RESULTS, Command
 from resnet_loadtest.errors import LoadTestError
 
 
@@ -32,7 +32,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     return finished.verdict.exit_code
 
 
-RUN = Command("run", "Generate load, write reports and give a verdict", option_list.add_to, _run)
+RUN = Command("run", "Generate load, write reports and give a verdict", option_list.add_to, _run, RUN_RESULTS)
 
 
 def _add_worker_options(parser: argparse.ArgumentParser) -> None:
@@ -59,4 +59,10 @@ def _work(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-WORKER = Command("worker", "Generate part of the load of `run --expect-workers`", _add_worker_options, _work)
+WORKER = Command(
+    "worker",
+    "Generate part of the load of `run --expect-workers`",
+    _add_worker_options,
+    _work,
+    {0: "the master ended the run"},
+)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 NAME = "tune"
 HELP = "Measure settings of an ensemble on this machine and write the best as the model config `tuned`"
 
+RESULTS = {0: "success", 1: "no setting meets --slo"}
+
 _OPTIONS = ("url", "model", "images", "processes")
 _NO_START = "--no-start"
 _LATENCIES = ("response", "service", "mean", "max")

@@ -180,7 +180,10 @@ class Rollout:
         self._report(f"  same top-1: {agreement:.1%} of {len(new)} images (at least {100 * least:g}%)")
         self._report(f"  largest difference of a probability: {np.abs(old - new).max():.6f}")
         if agreement < least:
-            raise RefusedError(f"it agrees on {agreement:.1%} of the images (at least {100 * least:g}%)")
+            raise RefusedError(
+                f"its top-1 class equals that of the old version on {agreement:.1%} of the images; --min-agreement "
+                f"requires {100 * least:g}%"
+            )
 
     def _check_latency(self, old: tuple[str, int], new: tuple[str, int], images: Sequence[Pixels]) -> None:
         most, calls = self._options.max_p99_ratio, self._options.calls
@@ -192,7 +195,9 @@ class Rollout:
             self._report(f"  p99: old {old_p99:.1f} ms, new {new_p99:.1f} ms, {ratio:.2f} times (at most {most:g})")
             if ratio <= most:
                 return
-        raise RefusedError(f"its slowest calls (p99) take {ratio:.2f} times as long (at most {most:g})")
+        raise RefusedError(
+            f"its p99 latency is {ratio:.2f} times that of the old version; --max-p99-ratio allows {most:g}"
+        )
 
     def _switch(self, network: Network, expected: Probabilities) -> None:
         old, new = network.old, network.new
