@@ -81,5 +81,8 @@ FIND_SLO = Command(
     "Find the highest Poisson rate that meets --slo, with a confidence interval",
     _add_options,
     _run,
-    {_FOUND: "FOUND: the rate was found", _NOT_FOUND: "INVALID: no rate was found; the message gives the reason"},
+    {
+        _FOUND: "FOUND: the rate was found",
+        _NOT_FOUND: "INVALID: no reliable rate was found; the message gives the reason",
+    },
 )
