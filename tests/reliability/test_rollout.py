@@ -173,7 +173,7 @@ def test_rollout_serves_no_answer_of_a_refused_version(service: Service, note: C
     with ensemble, network:
         result = service.roll_out(2)
         ensemble.wait_for(5)
-    refused(service, result, r"equals that of the old version on 0\.0% of the images")
+    refused(service, result, r"its top-1 class equals that of the old version on 0\.0% of the images")
     calls = ensemble.calls + network.calls
     assert not ensemble.failed + network.failed
     assert {index for index, _ in observed.seen} == {CAT}
