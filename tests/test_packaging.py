@@ -53,7 +53,7 @@ def test_command_names_its_missing_extra(
     command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     extra = package.removeprefix("resnet_")
-    message = f"resnet-{extra}: this needs {missing}: pip install 'resnet50-triton[{extra}]'\n"
+    message = f"resnet-{extra}: {missing} is not installed: pip install 'resnet50-triton[{extra}]'\n"
     assert (code, message) == (result.returncode, result.stderr)
     assert not list(tmp_path.iterdir())
 

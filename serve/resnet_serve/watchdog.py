@@ -314,20 +314,25 @@ def _prepare() -> None:
     resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
+def _workers_now(server: int) -> dict[int, tuple[str, str]]:
+    """Read the workers twice if there seem to be none: the kernel's list misses some while one of them ends."""
+    return workers_of(server) or workers_of(server)
+
+
 def _end(server: Server, exit_timeout_s: int, *, may_hang: bool) -> int:
     """Let the server finish running requests; when that is done or takes too long, kill it and its workers.
 
     Triton ends its workers after the last response. Triton 2.51 then takes two more seconds to end. If a worker died
     during a request, Triton may wait for it without end.
     """
-    begin_s, workers, has_finished = time.monotonic(), workers_of(server.pid), False
+    begin_s, workers, has_finished = time.monotonic(), _workers_now(server.pid), False
     deadline_s = begin_s + exit_timeout_s + UNLOAD_TIMEOUT_S
     # More time if the server writes traces at its end, or if its workers do not show whether it has finished.
     leftover_s = 3.0 if not workers or "--trace" in str(server.args) else 0.2
     server.terminate()
     while (workers or may_hang) and not has_finished and time.monotonic() - begin_s < exit_timeout_s:
         time.sleep(_LOOK_EVERY_S)
-        has_finished = not workers_of(server.pid)
+        has_finished = not _workers_now(server.pid)
     if has_finished:
         deadline_s = time.monotonic() + leftover_s
     try:
