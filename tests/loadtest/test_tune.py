@@ -184,6 +184,7 @@ def test_a_server_without_model_control_is_one_message(slow):
     assert len(output.splitlines()) == 1
 
 
+@pytest.mark.load
 def test_tune_starts_a_server_and_the_next_one_uses_what_it_wrote(slow, tmp_path):
     """Without a URL; the named configs have a comment with their origin, and ``config.pbtxt`` stays as it was."""
     own = shutil.copytree(slow, tmp_path / "repository", copy_function=os.link)
