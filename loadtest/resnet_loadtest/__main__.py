@@ -65,7 +65,9 @@ def command() -> NoReturn:
 
 
 def _fail(reason: object, code: int) -> int:
-    print(f"resnet-loadtest: {reason}", file=sys.stderr)
+    from resnet_client.printing import warn  # not before gevent has patched
+
+    warn(f"resnet-loadtest: {reason}")
     return code
 
 
