@@ -68,9 +68,7 @@ class Endpoint:
     @property
     def is_loopback(self) -> bool:
         """Whether the server is on this machine, by its address or by the name ``localhost``."""
-        with contextlib.suppress(ValueError):
-            return ipaddress.ip_address(self.host).is_loopback
-        return self.host == "localhost"
+        return is_loopback(self.host)
 
     @property
     def target(self) -> str:
@@ -80,6 +78,13 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"{self.scheme}+dns:///{self.target}" if self.is_name else f"{self.scheme}://{self.target}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to an address, or to the name ``localhost``."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def parse_all(urls: str) -> tuple[Endpoint, ...]:

@@ -21,9 +21,7 @@ from resnet_client.requests import CONNECT_TIMEOUT_S, LARGEST_RESPONSE, Inferenc
 from resnet_client.responses import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    import aiohttp
+    from collections.abc import Mapping
 
     from resnet_client.config import ClientConfig
     from resnet_client.endpoints import Endpoint
@@ -137,8 +135,11 @@ class AsyncHttpTransport:
                     method, self._origin + path, data=body, headers=headers, **self._options
                 ) as response,
             ):
-                content = b"".join([chunk async for chunk in _bounded_chunks(response.content)])
-            return _read(request, response.status, response.headers, content)
+                content = bytearray()
+                async for chunk in response.content.iter_any():
+                    content += chunk
+                    _check_size(content)
+            return _read(request, response.status, response.headers, bytes(content))
 
     async def close(self) -> None:
         """Close the session and its connections."""
@@ -158,22 +159,14 @@ class _Connection(http.client.HTTPConnection):
         self.sock.end_s = end_s
         self.request(message.method, message.path, message.body, message.headers)
         with self.getresponse() as response:
-            return response.status, response.headers, _bounded(response.read(LARGEST_RESPONSE + 1))
+            content = response.read(LARGEST_RESPONSE + 1)
+            _check_size(content)
+            return response.status, response.headers, content
 
 
-def _bounded(content: bytes) -> bytes:
+def _check_size(content: bytes | bytearray) -> None:
     if len(content) > LARGEST_RESPONSE:
         raise ValueError(f"the response has more than {LARGEST_RESPONSE >> 20} MiB")
-    return content
-
-
-async def _bounded_chunks(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    received = 0
-    async for chunk in stream.iter_any():
-        received += len(chunk)
-        if received > LARGEST_RESPONSE:
-            raise ValueError(f"the response has more than {LARGEST_RESPONSE >> 20} MiB")
-        yield chunk
 
 
 class _Message(NamedTuple):

@@ -12,8 +12,10 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+from resnet_client.endpoints import is_loopback
+
 from resnet_serve import installation
-from resnet_serve.config import APIS, ServerConfig, UnservableError, is_loopback
+from resnet_serve.config import APIS, ServerConfig, UnservableError
 from resnet_serve.watchdog import TOKEN_FORM, TOKEN_RULE, TOKEN_VARIABLE
 
 _TOKEN_BYTES = 32

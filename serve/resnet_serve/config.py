@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import ipaddress
 from pathlib import Path
+
+from resnet_client.endpoints import is_loopback
 
 from resnet_serve.watchdog import CLOSED_APIS
 
@@ -89,10 +89,3 @@ class ServerConfig:
     def http_host(self) -> str:
         """Address that HTTP listens on."""
         return LOOPBACK if self.no_http else self.unsafe_http_host
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is a loopback address, or the name ``localhost``."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"

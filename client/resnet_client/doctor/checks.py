@@ -6,7 +6,6 @@ The parameters of a check are attributes of the :class:`~resnet_client.doctor.sn
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TypeAlias
@@ -176,11 +175,7 @@ def open_admin_api(endpoint: Endpoint, open_apis: Collection[str]) -> Problems:
 
 def plaintext(endpoint: Endpoint) -> Problems:
     """The connection to another machine is not encrypted."""
-    try:
-        is_local = ipaddress.ip_address(endpoint.host).is_loopback
-    except ValueError:  # a name
-        is_local = endpoint.host == "localhost"
-    if not (endpoint.is_tls or is_local):
+    if not (endpoint.is_tls or endpoint.is_loopback):
         yield str(endpoint), f"{endpoint.scheme}:// to another machine is not encrypted"
 
 
