@@ -52,7 +52,7 @@ def odd_images(scene: Image.Image) -> Iterator[Case]:
 
 
 def usual_images(scene: Image.Image) -> Iterator[Case]:
-    """Those that are neither large nor carry much beside the image."""
+    """Those that are neither large nor carry much in addition to the image."""
     yield from _modes(scene)
     yield from _sixteen_bits(scene)
     yield from _jpegs(scene)
