@@ -3,9 +3,12 @@
 from hypothesis import strategies as st
 from resnet_client import ResnetClientError
 
-HOSTILE = st.sampled_from(["", "\x00", "nan", "inf", "-1", "1e999", "9" * 5000, "٣", "\ud800", "[::", "%00", "\r\n"])
+_NUMERALS = ["nan", "inf", "-1", "1e999", "9" * 5000, "٣"]
+_SYNTAX = ["[::", "[/]", "{{DATA}}", "%00", "\r\n"]
+HOSTILE = st.sampled_from(["", "\x00", "\ud800", "\x1b[2J", *_NUMERALS, *_SYNTAX])
 TEXT = st.text(max_size=30) | HOSTILE
-NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(2**63), 2**64])
+_EXTREMES = [10**400, 2**70, 2**64, -(2**63), -(2**70), 1e308, -0.0, 5e-324]
+NUMBERS = st.integers() | st.floats() | st.sampled_from(_EXTREMES)
 JSON = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from resnet_loadtest.__main__ import main
 from resnet_loadtest.errors import UsageError
 from resnet_loadtest.options import AUTO_RATE, Options, add_to, resolve, variable
-
-from .strategies import near
+from strategies import near
 
 FIELDS = [field.name for field in dataclasses.fields(Options)]
 

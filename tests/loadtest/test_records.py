@@ -18,9 +18,9 @@ from resnet_loadtest.samples import Status
 from resnet_loadtest.schedule import stages
 from resnet_loadtest.search import Result, Trial
 from resnet_loadtest.server_metrics import Reading, ServerSide
+from strategies import JSON
 
 from .conftest import measured, run_of, samples_of, step_of
-from .strategies import JSON
 
 
 def finished_run():

@@ -5,8 +5,7 @@ import math
 from hypothesis import example, given
 from hypothesis import strategies as st
 from resnet_loadtest.server_metrics import parse_failures, parse_values
-
-from .strategies import near
+from strategies import near
 
 PAGE = """\
 # HELP nv_cpu_utilization CPU utilization rate [0.0 - 1.0]

@@ -9,9 +9,9 @@ from resnet_loadtest.metrics import of_run
 from resnet_loadtest.samples import Status
 from resnet_loadtest.schedule import stages
 from resnet_loadtest.slo import parse
+from strategies import near
 
 from .conftest import samples_of
-from .strategies import near
 
 CLAUSES = near(
     "p99", "service_p", "mean", "max", "error_rate", "throughput", "<=", ">=", "<", ".", "ms", "s", "%", "/s", ","

@@ -5,8 +5,7 @@ from hypothesis import example, given
 from resnet_loadtest.errors import UsageError
 from resnet_loadtest.options import Options
 from resnet_loadtest.workloads import WORKLOADS, addresses, parse_mix
-
-from .strategies import near
+from strategies import near
 
 
 @pytest.mark.parametrize(
