@@ -95,6 +95,24 @@ def test_shown_code_runs(server: TritonServer, folder: Path, code: str, output: 
         assert result.stdout == output
 
 
+def test_shown_code_passes_the_type_checker(tmp_path: Path) -> None:
+    """A reader who copies a block into a typed program gets no error of mypy."""
+    for name in PAGES:
+        for number, (code, _) in enumerate(blocks(name)):
+            (tmp_path / f"{Path(name).stem.lower()}_{number}.py").write_text(code, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--check-untyped-defs",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        str(tmp_path),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+
+
 def test_readme_shows_eight_lines_at_most() -> None:
     """The first code is short."""
     code, output = blocks("README.md")[0]

@@ -363,7 +363,7 @@ class AsyncClient(BaseClient):
                 result = await call(image)
             except ResnetClientError as exc:
                 return failed(image, exc, started)
-            return Outcome(image, result=result, duration_s=-started.left_s)
+            return Outcome(image, result, duration_s=-started.left_s)
 
         with bar(images, shown=progress) as advance:
             async with contextlib.aclosing(in_order_async(images, perform, max_in_flight=max_in_flight)) as outcomes:

@@ -356,7 +356,7 @@ class Client(BaseClient):
                 result = call(image)
             except ResnetClientError as exc:
                 return failed(image, exc, started)
-            return Outcome(image, result=result, duration_s=-started.left_s)
+            return Outcome(image, result, duration_s=-started.left_s)
 
         with bar(images, shown=progress) as advance:
             outcomes = in_order(images, perform, max_in_flight=max_in_flight)

@@ -128,7 +128,7 @@ def _measured(
         client.classify_many(paths, max_in_flight=max_in_flight, top_k=_TOP_K, model=model, model_version=version)
     )
     elapsed_s = time.perf_counter() - started_s
-    ranked = [[] if o.result is None else [p.index for p in o.result.predictions] for o in outcomes]
+    ranked = [[p.index for p in o.result.predictions] if o.ok else [] for o in outcomes]
     truths = [sample.class_index for sample in samples]
     latencies_ms = [outcome.duration_s * 1000 for outcome in outcomes if outcome.ok]
     report = ModelReport(

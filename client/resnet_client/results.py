@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from resnet_client.images import describe
 
@@ -74,17 +74,16 @@ class Classification:
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Outcome(Generic[T_co]):
-    """The outcome of one image of many: either ``result`` or ``error`` is None.
+    """The outcome of one image of many: a result, or an error.
 
     Attributes:
         source: the image as it was passed in.
-        result: a :class:`Classification`, or a feature vector (float32, shape (2048,)).
-        error: why the image failed.
+        error: why the image failed; None if there is a result.
         duration_s: seconds from reading the image to its response, attempts and pauses included.
     """
 
     source: ImageSource
-    result: T_co | None = None
+    _result: T_co | None = None
     error: ResnetClientError | None = None
     duration_s: float = dataclasses.field(default=0.0, compare=False)
 
@@ -92,6 +91,17 @@ class Outcome(Generic[T_co]):
     def ok(self) -> bool:
         """Whether there is a result."""
         return self.error is None
+
+    @property
+    def result(self) -> T_co:
+        """A :class:`Classification`, or a feature vector (float32, shape (2048,)).
+
+        Raises:
+            ResnetClientError: the image failed; it is ``error``.
+        """
+        if self.error is not None:
+            raise self.error
+        return cast("T_co", self._result)
 
     def __repr__(self) -> str:
         # The image may be megabytes, which do not belong into logs.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from resnet_client import AsyncClient, Client, ConfigurationError
+from resnet_client import AsyncClient, Client, ConfigurationError, ImageError
 
 from .conftest import UNREACHABLE
 
@@ -104,7 +104,9 @@ def test_many_makes_an_outcome_of_a_failing_image(stub, tmp_path, kind, method):
     outcomes, _ = run(kind, sources, method)
     assert [outcome.ok for outcome in outcomes] == [True, False, False, True]
     assert outcomes[1].source == sources[1]
-    assert all((outcome.result is None) != (outcome.error is None) for outcome in outcomes)
+    with pytest.raises(ImageError) as raised:
+        _ = outcomes[1].result
+    assert raised.value is outcomes[1].error
 
 
 def broken():

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> ExitCode:
 def _show_json(outcomes: Iterable[Outcome[Classification]]) -> None:
     for outcome in outcomes:
         line: dict[str, Any] = {"image": describe(outcome.source)}
-        if outcome.result is not None:
+        if outcome.ok:
             line |= outcome.result.to_dict()
         else:
             line["error"] = str(outcome.error)
@@ -115,7 +115,7 @@ def _show_table(outcomes: Iterable[Outcome[Classification]]) -> None:
 
 def _rows(outcome: Outcome[Classification]) -> Iterator[tuple[Any, ...]]:
     image = printable(describe(outcome.source))
-    if outcome.result is None:
+    if outcome.error is not None:
         yield image, "", "", "", "", printable(str(outcome.error))
         return
     for rank, prediction in enumerate(outcome.result.predictions, start=1):

@@ -51,7 +51,9 @@ def run(options: argparse.Namespace) -> ExitCode:
     collected: list[tuple[str, Vector | None]] = []
     count = 0
     keep: Callable[[Outcome[Vector]], None] = (
-        _write_line if options.output is None else lambda o: collected.append((describe(o.source), o.result))
+        _write_line
+        if options.output is None
+        else lambda o: collected.append((describe(o.source), o.result if o.ok else None))
     )
     with open_client(options) as client:
         for outcome in client.embed_many(
@@ -70,10 +72,10 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 def _write_line(outcome: Outcome[Vector]) -> None:
     line: dict[str, Any] = {"image": describe(outcome.source)}
-    if outcome.result is None:
-        line["error"] = str(outcome.error)
-    else:
+    if outcome.ok:
         line["features"] = outcome.result.tolist()
+    else:
+        line["error"] = str(outcome.error)
     show(json.dumps(line, ensure_ascii=False))
 
 

@@ -112,8 +112,6 @@ def probabilities(
     )
     answers = np.zeros((len(images), classes))
     for answer, outcome in zip(answers, outcomes, strict=True):
-        if outcome.result is None:
-            raise outcome.error or ResponseError(f"{model} did not answer")
         found = {prediction.index: prediction.probability for prediction in outcome.result.predictions}
         if found.keys() != set(range(classes)):
             raise ResponseError(f"{model} returns {len(found)} classes instead of {classes}")
