@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from resnet_client.config import ClientConfig, Preprocessing
 from resnet_client.errors import (
@@ -87,6 +87,10 @@ class BaseClient:
     def _is_closed(self) -> bool:
         raise NotImplementedError
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Send the options to another process, the admin token included; the copy opens its own connections."""
+        return _rebuilt, (type(self), vars(self._config))
+
     @property
     def config(self) -> ClientConfig:
         """The options in force."""
@@ -103,6 +107,10 @@ class BaseClient:
     def _check_resolved_by(self, deadline: Deadline) -> None:
         if deadline.left_s <= 0:
             raise DeadlineExceededError(f"{self._config.url} was not resolved within {deadline.timeout_s:g} s")
+
+
+def _rebuilt(kind: type[BaseClient], options: dict[str, Any]) -> BaseClient:
+    return kind(**options)
 
 
 def log_retry(error: ServerError, pause_s: float, request: Request) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import re
 import time
 from contextlib import contextmanager
-from http.client import BadStatusLine, HTTPException, RemoteDisconnected
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from resnet_client.errors import (
@@ -37,8 +37,10 @@ _HTTP_STATUS = {
     "401": "UNAUTHENTICATED",
     "403": "PERMISSION_DENIED",
     "404": "NOT_FOUND",
+    "405": "NOT_FOUND",
     "409": "ALREADY_EXISTS",
     "413": "INVALID_ARGUMENT",
+    "429": "RESOURCE_EXHAUSTED",
     "499": "CANCELLED",
     "501": "UNIMPLEMENTED",
     "502": "UNAVAILABLE",
@@ -62,7 +64,8 @@ _RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
     (None, _RESTRICTED, RequestError),
     ("DEADLINE_EXCEEDED", None, DeadlineExceededError),
     (None, "exceeds maximum queue size|request timeout expired", OverloadedError),
-    ("NOT_FOUND", None, ModelNotFoundError),
+    ("NOT_FOUND", "model", ModelNotFoundError),
+    ("NOT_FOUND", None, RequestError),  # a wrong path, or a server that is not Triton
     (None, "unknown model|requested model '.*' is not available|not at ready state", ModelNotFoundError),
     ("INVALID_ARGUMENT", None, RequestError),
     ("UNAVAILABLE", None, UnavailableError),
@@ -72,7 +75,8 @@ _RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
     ("OUT_OF_RANGE", None, RequestError),
     ("PERMISSION_DENIED", None, RequestError),
     ("RESOURCE_EXHAUSTED", "CLIENT: Received message larger", ResponseError),  # the response, not the request
-    ("RESOURCE_EXHAUSTED", None, RequestError),
+    ("RESOURCE_EXHAUSTED", "message larger", RequestError),
+    ("RESOURCE_EXHAUSTED", None, OverloadedError),  # the rate limit of a proxy
     ("UNAUTHENTICATED", None, RequestError),
     ("UNIMPLEMENTED", None, RequestError),
     (None, None, ResponseError),
@@ -88,7 +92,8 @@ _MESSAGES: dict[type[Exception], str] = {
     UnavailableError: "{url} cannot be reached: {reason}; check that the server runs and that the URL is right",
 }
 _SECURE = (
-    "{url} cannot be reached: {reason}; check that the server runs, that the URL is right, and the certificates "
+    "{url} cannot be reached: {reason}; check that the server runs and uses TLS, that the URL is right, and the "
+    "certificates "
     "(ca_certificate; for mutual TLS also client_certificate and client_key)"
 )
 _CLOSED_API = (
@@ -100,7 +105,19 @@ _WRONG_MODEL = (
     "{url} refuses the request: the model does not have the requested output ({reason}); use a model such as "
     "'resnet50' for classify and embed, and 'resnet50_backbone' for feature_maps"
 )
-_NO_HTTP = "the response is not HTTP; this may be the gRPC port (defaults: grpc://HOST:8001, http://HOST:8000): {words}"
+_WRONG_PATH = "{url}: there is no Triton server at this URL ({reason}); check its port and its path"
+
+# What libraries report when the server at a port speaks another protocol, and what it means.
+_DEFAULTS = "(defaults: grpc://HOST:8001, http://HOST:8000)"
+_WRONG_PROTOCOL = (
+    (
+        r"^BadStatusLine|^ClientResponseError.*Bad status line",
+        f"the response is not HTTP; is this the gRPC port? {_DEFAULTS}",
+    ),
+    (r"failed to connect.*Socket closed", f"the server closes the connection; is this a gRPC port? {_DEFAULTS}"),
+    (r"wrong.version.number|record layer failure", "the server does not use TLS at this port"),
+    (r"EOF occurred|unexpected.eof", "the server closed the connection during the TLS handshake"),
+)
 
 _WAIT = "; retry later or send fewer images at once"
 
@@ -108,7 +125,6 @@ _CLOSED = re.compile(r"closed channel|session is closed|channel is closed", re.I
 _ADDRESS = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")
 
 _OWN_TIMEOUT_SHARE = 0.9
-_LONGEST_WORDS = 100
 
 
 class RefusedError(Exception):
@@ -166,11 +182,14 @@ def map_error(error: Exception, url: str, timeout_s: float, *, is_late: bool = F
 
 def _words(error: Exception) -> str:
     """A library's error message, without control characters that came from the server."""
+    error = getattr(error, "os_error", error)  # aiohttp's own message contains the repr of the TLS context
     words = printable(str(error)) or type(error).__name__
-    is_status_line = isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected)
-    if is_status_line or "Bad status line" in words:  # the latter: aiohttp's
-        return _NO_HTTP.format(words=words[:_LONGEST_WORDS])
-    return words
+    return _plain(f"{type(error).__name__}: {words}") or words
+
+
+def _plain(words: str) -> str | None:
+    found = (plain for pattern, plain in _WRONG_PROTOCOL if re.search(pattern, words, re.IGNORECASE | re.DOTALL))
+    return next(found, None)
 
 
 def _from_server(status: str, words: str | None, url: str, *, is_late: bool) -> ResnetClientError:
@@ -185,6 +204,8 @@ def _from_server(status: str, words: str | None, url: str, *, is_late: bool) -> 
         for rule_status, pattern, kind in _RULES
         if rule_status in (None, status) and (pattern is None or re.search(pattern, reason, re.IGNORECASE))
     )
+    if kind is UnavailableError:
+        reason = _plain(reason) or reason
     return _made(kind, status, reason + _WAIT if kind is OverloadedError else reason, url)
 
 
@@ -196,6 +217,8 @@ def _made(kind: type[ServerError | InvalidImageError], status: str | None, reaso
         message = _CLOSED_API
     elif kind is RequestError and _UNEXPECTED_OUTPUT in reason:
         message = _WRONG_MODEL
+    elif kind is RequestError and status == "NOT_FOUND":
+        message = _WRONG_PATH
     message = message.format(url=url, reason=reason)
     if issubclass(kind, InvalidImageError):
         return kind(message, source="")

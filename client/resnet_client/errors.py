@@ -25,6 +25,10 @@ from __future__ import annotations
 class ResnetClientError(Exception):
     """Base of every error this library raises."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Shown by IPython and Jupyter instead of the traceback, most of which lies inside of this package."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigurationError(ResnetClientError, ValueError):
     """An option, URL or argument is invalid; the message names valid values."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from resnet_client.errors import ConfigurationError
 from resnet_client.images import find, golden
+from resnet_client.results import until_server_fails
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,9 +125,8 @@ def _measured(
     paths = [sample.path for sample in samples]
     started_s = time.perf_counter()
     version = client.config.model_version
-    outcomes = list(
-        client.classify_many(paths, max_in_flight=max_in_flight, top_k=_TOP_K, model=model, model_version=version)
-    )
+    found = client.classify_many(paths, max_in_flight=max_in_flight, top_k=_TOP_K, model=model, model_version=version)
+    outcomes = list(until_server_fails(found))
     elapsed_s = time.perf_counter() - started_s
     ranked = [[p.index for p in o.result.predictions] if o.ok else [] for o in outcomes]
     truths = [sample.class_index for sample in samples]

@@ -33,7 +33,10 @@ def bar(sources: object, *, shown: bool) -> Iterator[Callable[[Outcome[object]],
         TextColumn("{task.fields[failed]} failed"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    # Without ipywidgets, rich shows nothing in a notebook but a warning; a notebook can also show a terminal's bar.
+    is_notebook = Console().is_jupyter
+    console = Console(stderr=True, force_jupyter=False, force_terminal=is_notebook or None)
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task("images", total=_length(sources), failed=0)
 
         def advance(outcome: Outcome[object]) -> None:

@@ -6,17 +6,19 @@ import collections
 import dataclasses
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from resnet_client.errors import OverloadedError, ServerError
 from resnet_client.images import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from resnet_client.errors import ResnetClientError, ServerError
+    from resnet_client.errors import ResnetClientError
     from resnet_client.images import ImageSource
 
 T_co = TypeVar("T_co", covariant=True)
 
 _SHOWN_IN_REPR = 3
+_MOST_FAILED_IN_A_ROW = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,6 +109,23 @@ class Outcome(Generic[T_co]):
         # The image may be megabytes, which do not belong into logs.
         found = f"result={self.result!r}" if self.ok else f"error={self.error!r}"
         return f"<Outcome of {describe(self.source)}: {found} in {self.duration_s:.3f} s>"
+
+
+def until_server_fails(outcomes: Iterator[Outcome[T_co]]) -> Iterator[Outcome[T_co]]:
+    """Pass outcomes on until so many in a row have failed because of the server that the others would, too.
+
+    Raises:
+        ServerError: the last of these failures.
+    """
+    failed_in_a_row = 0
+    for outcome in outcomes:
+        yield outcome
+        if isinstance(outcome.error, OverloadedError) or not isinstance(outcome.error, ServerError):
+            failed_in_a_row = 0
+            continue
+        failed_in_a_row += 1
+        if failed_in_a_row == _MOST_FAILED_IN_A_ROW:
+            raise outcome.error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

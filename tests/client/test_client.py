@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -203,3 +204,21 @@ def test_async_client_refuses_a_second_event_loop(stub):
         with pytest.raises(ConfigurationError, match=r"another event loop.*inside asyncio\.run"):
             asyncio.run(call())
     asyncio.run(client.close())
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_client_can_be_pickled(kind, tmp_path, monkeypatch):
+    """A copy in another process has the same options, whatever the environment is there."""
+    monkeypatch.setenv("RESNET_TIMEOUT_S", "7")
+    original = kind("http://localhost:1", model="m", ca_certificate=None, retry_overload=False)
+    content = pickle.dumps(original)
+    monkeypatch.setenv("RESNET_TIMEOUT_S", "8")
+    monkeypatch.setenv("RESNET_RETRY_OVERLOAD", "yes")
+    assert pickle.loads(content).config == original.config
+
+
+def test_pickled_client_classifies(server, images):
+    with Client(server.grpc_url) as original:
+        expected = original.classify(images["cat"])
+        with pickle.loads(pickle.dumps(original)) as copy:
+            check_same(copy.classify(images["cat"]), expected)

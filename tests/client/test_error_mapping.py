@@ -54,6 +54,7 @@ class Refused(grpc.RpcError):
         ("PERMISSION_DENIED", "403", "it is restricted, expecting header 'admin-key'", "RequestError", TOKEN),
         ("PERMISSION_DENIED", "403", "This API is restricted", "RequestError", "restricted"),
         ("DEADLINE_EXCEEDED", "504", "Deadline Exceeded", "DeadlineExceededError", "timeout_s"),
+        ("RESOURCE_EXHAUSTED", "429", "rate limit", "OverloadedError", "is overloaded: rate limit; retry later"),
         ("INTERNAL", "500", "Stub process 'x' is not healthy.", "ResponseError", "not healthy"),
         ("UNKNOWN", "418", "?", "ResponseError", "?"),
     ],
@@ -104,7 +105,7 @@ def test_map_error_shows_no_control_characters(foreign):
     """Where HTTP is sent to a gRPC port, the message names the cause and escapes the response."""
     error = map_error(foreign, "http://h:8001", 1)
     assert type(error) is errors.UnavailableError
-    assert "this may be the gRPC port" in str(error)
+    assert "is this the gRPC port?" in str(error)
     assert str(error).isprintable()
 
 

@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code; ``--help`` lists them.
     """
     _open_streams()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would log what the error message says
     code = ExitCode.OK
     try:
         code = _code_of(build_parser(_COMMANDS).parse_args(arguments))

@@ -8,16 +8,16 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from resnet_client.cli.exit_codes import ExitCode, code_of_run
-from resnet_client.cli.options import add_images, images, open_client, refuse_empty
+from resnet_client.cli.options import add_images, images, open_client
+from resnet_client.cli.outcomes import OutcomeCount
 from resnet_client.images import describe
-from resnet_client.printing import printable, report, show, warn
+from resnet_client.printing import printable, report, show
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from resnet_client.errors import ResnetClientError
+    from resnet_client.cli.exit_codes import ExitCode
     from resnet_client.results import Classification, Outcome
 
 NAME = "classify"
@@ -40,17 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitCode:
     """Classify and print."""
     show = _show_json if options.json else _show_csv if options.csv else _show_text
-    errors: list[ResnetClientError] = []
-    count = 0
-
-    def counted(outcomes: Iterator[Outcome[Classification]]) -> Iterator[Outcome[Classification]]:
-        nonlocal count
-        for outcome in outcomes:
-            count += 1
-            if outcome.error is not None:
-                errors.append(outcome.error)
-            yield outcome
-
+    count = OutcomeCount()
     with open_client(options) as client:
         outcomes = client.classify_many(
             images(options.paths),
@@ -58,11 +48,8 @@ def run(options: argparse.Namespace) -> ExitCode:
             top_k=options.top_k,
             progress=sys.stderr.isatty() and not sys.stdout.isatty(),
         )
-        show(counted(outcomes))
-    refuse_empty(count, options.paths)
-    if errors:
-        warn(f"resnet-client: {len(errors)} of {count} images failed")
-    return code_of_run(errors, count)
+        show(count.watch(outcomes))
+    return count.finish(options.paths)
 
 
 def _show_json(outcomes: Iterable[Outcome[Classification]]) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_client.cli.exit_codes import ExitCode, code_of_run
-from resnet_client.cli.options import add_images, images, open_client, refuse_empty
-from resnet_client.errors import ConfigurationError, ResnetClientError
+from resnet_client.cli.options import add_images, images, open_client
+from resnet_client.cli.outcomes import OutcomeCount
+from resnet_client.errors import ConfigurationError
 from resnet_client.images import describe
-from resnet_client.printing import show, warn
+from resnet_client.printing import show
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from resnet_client.cli.exit_codes import ExitCode
     from resnet_client.results import Outcome
 
     Vector = npt.NDArray[np.float32]
@@ -47,27 +48,22 @@ def run(options: argparse.Namespace) -> ExitCode:
         raise ConfigurationError(f"--output must end in .npy or .npz, not {options.output.name!r}")
     if options.output is not None and not options.output.parent.is_dir():
         raise ConfigurationError(f"{options.output} cannot be written: there is no folder {options.output.parent}")
-    errors: list[ResnetClientError] = []
     collected: list[tuple[str, Vector | None]] = []
-    count = 0
+    count = OutcomeCount()
     keep: Callable[[Outcome[Vector]], None] = (
         _write_line
         if options.output is None
         else lambda o: collected.append((describe(o.source), o.result if o.ok else None))
     )
     with open_client(options) as client:
-        for outcome in client.embed_many(
+        outcomes = client.embed_many(
             images(options.paths), max_in_flight=options.max_in_flight, progress=sys.stderr.isatty()
-        ):
-            count += 1
+        )
+        for outcome in count.watch(outcomes):
             keep(outcome)
-            if outcome.error is not None:
-                errors.append(outcome.error)
-                warn(f"resnet-client: {outcome.error}")
-    refuse_empty(count, options.paths)
-    if len(errors) < count and options.output is not None:
+    if count.has_results and options.output is not None:
         _save(options.output, collected)
-    return code_of_run(errors, count)
+    return count.finish(options.paths)
 
 
 def _write_line(outcome: Outcome[Vector]) -> None:

@@ -48,13 +48,3 @@ def code_of(error: ResnetClientError) -> ExitCode:
     if isinstance(error, UnavailableError | DeadlineExceededError | OverloadedError):
         return ExitCode.NOT_READY
     return ExitCode.SERVER_FAILED
-
-
-def code_of_run(errors: list[ResnetClientError], images: int) -> ExitCode:
-    """The exit code of a run over images; if all images failed for the same reason, the code of that reason."""
-    if not images:
-        return ExitCode.USAGE
-    if not errors:
-        return ExitCode.OK
-    codes = {code_of(error) for error in errors}
-    return codes.pop() if len(errors) == images and len(codes) == 1 else ExitCode.SOME_FAILED

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.client import Client
 from resnet_client.config import ClientConfig, environment_name
-from resnet_client.errors import ConfigurationError
 from resnet_client.images import find
 
 if TYPE_CHECKING:
@@ -105,10 +104,3 @@ def _reader(field: dataclasses.Field[Any]) -> Any:
             raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected {field.metadata['expected']}") from exc
 
     return read
-
-
-def refuse_empty(count: int, paths: Iterable[str]) -> None:
-    """Refuse a run without images."""
-    if not count:
-        where = ", ".join(paths)
-        raise ConfigurationError(f"there is no image in {where}")

@@ -5,6 +5,7 @@ import os
 import sys
 
 import pytest
+from resnet_client import ModelNotFoundError, OverloadedError
 from resnet_client.__main__ import main
 from resnet_client.cli.exit_codes import ExitCode
 
@@ -16,7 +17,8 @@ def test_classify_prints_tab_separated_lines(stub, files, capsys):
     lines = [line.split("\t") for line in captured.out.splitlines()]
     assert lines[0] == [files[0], "1", "1", "label 1", "0.5", ""]
     assert lines[1] == [files[1], "", "", "", "", f"{files[1]}: there is no such file"]
-    assert captured.err == "resnet-client: 1 of 3 images failed\n"
+    reason = f"{files[1]}: there is no such file"
+    assert captured.err == f"resnet-client: 1 of 3 images failed:\n  {reason}\n"
 
 
 def test_classify_prints_json_objects(stub, files, capsys):
@@ -48,7 +50,7 @@ def test_classify_prints_names_that_are_not_utf8(tmp_path, capfd, monkeypatch, o
         monkeypatch.setattr(sys, "stdout", output)
         assert main(["classify", *options, os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")]) == ExitCode.SOME_FAILED
     captured = capfd.readouterr()
-    assert captured.err == "resnet-client: 1 of 1 images failed\n"
+    assert captured.err.startswith("resnet-client: 1 of 1 images failed:\n")
     assert r"\udcff.png" in captured.out
 
 
@@ -58,3 +60,25 @@ def test_classify_escapes_tabs_and_line_ends_in_names(stub, tmp_path, capsys):
     path.write_bytes(b"\x01")
     assert main(["classify", str(path)]) == ExitCode.OK
     assert capsys.readouterr().out == f"{tmp_path}/a\\tb\\nc.png\t1\t1\tlabel 1\t0.5\t\n"
+
+
+@pytest.mark.parametrize("command", ["classify", "embed"])
+def test_command_prints_each_reason_once_and_at_most_five(stub, tmp_path, capsys, command):
+    for index in range(1, 20):
+        (tmp_path / f"{index:02}.png").write_bytes(bytes([index]))
+    stub.failures = [OverloadedError(f"reason {number // 2}") for number in range(18)]
+    assert main([command, "--max-in-flight", "1", str(tmp_path)]) == ExitCode.SOME_FAILED
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["resnet-client: 18 of 19 images failed:", *(f"  reason {number}" for number in range(5))]
+
+
+@pytest.mark.parametrize("command", ["classify", "embed", "evaluate"])
+def test_command_stops_when_the_server_keeps_failing(stub, tmp_path, capsys, command):
+    """A missing model or a dead server does not let thousands of images fail one by one."""
+    (tmp_path / "1").mkdir()
+    for index in range(100):
+        (tmp_path / f"1/{index:03}.png").write_bytes(b"\x01")
+    stub.fail = lambda _: ModelNotFoundError("there is no such model") if len(stub.sent) > 5 else None
+    assert main([command, "--max-in-flight", "1", str(tmp_path)]) in (ExitCode.SOME_FAILED, ExitCode.NO_MODEL)
+    assert 16 <= len(stub.sent) <= 30
+    assert capsys.readouterr().err.count("there is no such model") == 1

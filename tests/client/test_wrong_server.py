@@ -1,0 +1,83 @@
+"""URLs that lead to the wrong port, protocol or path; answers of proxies."""
+
+import gzip
+import json
+import threading
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+from resnet_client import OverloadedError, RequestError, UnavailableError
+
+from .clients import Awaited, Blocking
+
+KINDS = (Blocking, Awaited)
+
+
+def port_of(url):
+    return urlsplit(url).port
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("grpc://127.0.0.1:{http}", (UnavailableError, "is this a gRPC port? (defaults: grpc://HOST:8001")),
+        ("http://127.0.0.1:{grpc}", (UnavailableError, "is this the gRPC port? (defaults: grpc://HOST:8001")),
+        ("http://127.0.0.1:{metrics}", (RequestError, "no Triton server at this URL")),
+        ("http://127.0.0.1:{http}/wrong/base", (RequestError, "no Triton server at this URL")),
+        ("grpcs://127.0.0.1:{grpc}", (UnavailableError, "the server does not use TLS at this port")),
+        ("https://127.0.0.1:{grpc}", (UnavailableError, "check that the server runs and uses TLS")),
+        ("https://127.0.0.1:{http}", (UnavailableError, "check that the server runs and uses TLS")),
+    ],
+)
+def test_classify_names_what_is_wrong_with_the_url(kind, server, images, url, expected):
+    """One readable line, the same for both clients."""
+    error, message = expected
+    ports = {"http": port_of(server.http_url), "grpc": port_of(server.grpc_url), "metrics": port_of(server.metrics_url)}
+    with closing(kind(url.format(**ports), max_attempts=1)) as client, pytest.raises(error) as raised:
+        client.classify(images["cat"])
+    assert message in str(raised.value)
+    assert str(raised.value).isprintable()
+    assert "0x" not in str(raised.value)
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Compresses each response, or refuses because of its rate limit."""
+
+    status = 200
+
+    def do_GET(self):
+        content = gzip.compress(json.dumps({"model_stats": [{"name": "compressed", "version": "1"}]}).encode())
+        self.send_response(self.status)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def proxy():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_statistics_reads_a_compressed_response(kind, proxy):
+    with closing(kind(proxy)) as client:
+        assert [entry.model for entry in client.statistics()] == ["compressed"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_statistics_takes_status_429_for_overload(kind, proxy, monkeypatch):
+    monkeypatch.setattr(Proxy, "status", 429)
+    with closing(kind(proxy)) as client, pytest.raises(OverloadedError, match="retry later"):
+        client.statistics()
