@@ -116,7 +116,7 @@ def _left_s(end_s: float) -> float:
 
 
 def _connected(endpoint: Endpoint, end_s: float) -> socket.socket:
-    failure: OSError = OSError("the name has no address")
+    failure: OSError = OSError("DNS has no address for this host name")
     for family, kind, protocol, _, address in _addresses(endpoint, _left_s(end_s)):
         made = socket.socket(family, kind, protocol)
         try:

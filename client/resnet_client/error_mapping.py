@@ -83,9 +83,9 @@ _RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
 )
 
 _MESSAGES: dict[type[Exception], str] = {
-    DeadlineExceededError: "{url} did not answer in time: {reason}; increase timeout_s",
+    DeadlineExceededError: "{url} did not answer in time ({reason}); increase timeout_s",
     InvalidImageError: "{reason}",
-    ModelNotFoundError: "{url}: {reason}; `resnet-serve` lists its models when it starts",
+    ModelNotFoundError: "{url}: {reason}; check model and model_version; `resnet-client models` lists the models",
     OverloadedError: "{url} is overloaded: {reason}",
     RequestError: "{url} refuses the request: {reason}",
     ResponseError: "{url} failed: {reason}; see the server's log",
@@ -97,8 +97,8 @@ _SECURE = (
     "(ca_certificate; for mutual TLS also client_certificate and client_key)"
 )
 _CLOSED_API = (
-    "{url} refuses the request: {reason}; it requires the admin token: set admin_token, or RESNET_ADMIN_TOKEN (used "
-    "for the servers of RESNET_URL and for this machine). It is not sent over plain HTTP to another machine"
+    "{url} refuses the request: {reason}; it requires the admin token: set admin_token, or RESNET_ADMIN_TOKEN, which "
+    "is sent only to this machine and to the hosts in RESNET_URL, and never over http:// to another machine"
 )
 
 _WRONG_MODEL = (
@@ -172,7 +172,7 @@ def map_error(error: Exception, url: str, timeout_s: float, *, is_late: bool = F
     if callable(details := getattr(error, "details", None)):  # grpc.RpcError, without importing gRPC
         return _from_server(error.code().name, details(), url, is_late=is_late)  # type: ignore[attr-defined]
     if type(error) is TimeoutError and not error.args:  # our own timeout; that of a connection has a text
-        return _made(DeadlineExceededError, None, f"this attempt had {timeout_s:.3g} s", url)
+        return _made(DeadlineExceededError, None, f"timeout of this attempt: {timeout_s:.3g} s", url)
     if _CLOSED.search(str(error)):
         return ClosedError("the client was closed while it was used")
     if isinstance(error, OSError | HTTPException) or type(error).__module__.startswith("aiohttp"):

@@ -83,7 +83,7 @@ class DeadlineExceededError(ServerError, TimeoutError):
 
 
 class ModelNotFoundError(ServerError):
-    """The server has no such model or version ready; ``resnet-serve`` lists its models when it starts."""
+    """The server has no such model or version ready; ``resnet-client models`` lists the models."""
 
 
 class RequestError(ServerError):

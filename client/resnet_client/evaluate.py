@@ -58,7 +58,7 @@ class ModelReport:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Reports, and for each pair of models (``"a = b"``) the share of images with the same top class."""
+    """Reports, and for each pair of models (``"a = b"``) the share of images with the same top-1 class."""
 
     reports: list[ModelReport]
     agreement: dict[str, float]

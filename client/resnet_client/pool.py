@@ -249,14 +249,18 @@ class Pool:
     def _raise_failure(self) -> None:
         for name in self._names:
             if name.failure is not None:
-                raise UnavailableError(f"{name.endpoint} has no address: {name.failure}") from name.failure
+                raise UnavailableError(
+                    f"{name.endpoint} cannot be resolved: {name.failure}; check the URL"
+                ) from name.failure
 
     def _eject(self, server: Server, reason: object) -> None:
         now_s = self._clock()
         if server.ejected_s is not None and now_s < server.probe_s:
             return  # only a failed probe makes the ejection longer
         if server.ejected_s is None:
-            _LOGGER.warning("%s gets no requests until it answers a probe: %s", server.endpoint, reason)
+            _LOGGER.warning(
+                "%s failed (%s); no requests are sent to it until it answers a probe", server.endpoint, reason
+            )
             self._was_ejected = True
         pause_s = min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2.0 ** min(server.ejections, 10))
         server.ejections += 1

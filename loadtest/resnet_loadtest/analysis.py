@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import ConfigDict, PlainSerializer, PlainValidator
 
 from resnet_loadtest import bottleneck, metrics
-from resnet_loadtest.metrics import Metrics, busiest_cpu, mean_in_flight, memory_growth, percentile
+from resnet_loadtest.metrics import Metrics, busiest_cpu, mean_in_flight, memory_growth
 from resnet_loadtest.options import Options
+from resnet_loadtest.percentiles import percentile
 from resnet_loadtest.samples import (
     GeneratorMetrics,
     Samples,
@@ -31,7 +32,7 @@ from resnet_loadtest.slo import Objective, parse
 _CPU_LIMIT = 0.9
 _SENT_LIMIT = 0.99
 # A run is invalid if lateness adds more than 10 ms and a tenth to the response time. Response times count from the
-# intended sending, so lateness only makes them longer.
+# scheduled time, so lateness only makes them longer.
 _LATE_S = 0.010
 _LATE_SHARE = 0.1
 
@@ -206,7 +207,8 @@ class Run:
         answered, unanswered = images_answered(self.samples), images_unanswered(self.samples)
         counted = requests_served(self.server.steps, self.server.entries)
         if counted < answered:
-            return f"the clients received {answered} responses, but the server counted only {counted}"
+            why = "the server was restarted, or the URL leads to several servers"
+            return f"the clients received {answered} responses, but the server counted only {counted}: {why}"
         if counted > answered + unanswered and not self.options.shared_server:
             why = "other clients call it (accept them with --shared-server), or responses were lost"
             return f"the server counted {counted} responses, but the clients received {answered}: {why}"

@@ -58,11 +58,11 @@ def _queueing(step: Step, share: float, wall_s: float) -> str:
         f"requests wait for {step.model} for {share:.0%} of their time, and it is busy {min(busy, 1):.0%} of the time"
     )
     if busy < _BUSY:
-        return f"Queueing: {reason}. Shorten max_queue_delay, or add instances."
+        return f"Queueing: {reason}. Lower --max-queue-delay-us of resnet-build, or raise --instances."
     return _saturated(step, reason)
 
 
 def _saturated(step: Step, reason: str) -> str:
     if step.model == _DECODING:
-        return f"Decoding: {reason}. Add preprocess instances, or let clients send pixels."
+        return f"Decoding: {reason}. Raise --preprocess-instances of resnet-build, or let clients send pixels."
     return f"Compute: {reason}. Use a faster variant (INT8, FP16), a GPU, or more machines."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from resnet_loadtest.metrics import percentile, smallest_sample
+from resnet_loadtest.percentiles import percentile, smallest_sample
 from resnet_loadtest.samples import Status, response_s
 
 if TYPE_CHECKING:

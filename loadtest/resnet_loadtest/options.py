@@ -27,6 +27,7 @@ AUTO_RATE = math.inf
 _SHARED = ("url", "grpc_url", "http_url", "metrics_url", "model", "timeout_s")
 _SERVER = ("url", "grpc_url", "http_url", "metrics_url", "timeout_s", "wait_s")
 _SHORT = {"users": "-u", "spawn_rate": "-r", "duration_s": "-t"}
+_FLAGS = {"duration_s": "--duration"}  # its value has a unit, like that of Locust's --run-time
 _TIME = re.compile(r"^(?P<number>[0-9.]+)(?P<unit>s|m|h|)$")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 # The client parses URLs too, but is imported only after gevent has patched the standard library.
@@ -52,6 +53,10 @@ def _positive_float(number: float) -> float:
     if not 0 < number < math.inf:
         raise ValueError(number)
     return number
+
+
+def _timeout(text: str) -> float:
+    return _positive_float(float(text))
 
 
 def _seconds(text: str) -> float:
@@ -97,6 +102,7 @@ _EXPECTED = {
     _rate: "requests per second (20/s) or auto",
     _per_second: "a number above 0",
     _duration: "a duration (90s or 10m)",
+    _timeout: "seconds, above 0",
     _seconds: "seconds, 0 or more",
     _number: "a whole number, 0 or more",
     _positive: "a whole number, 1 or more",
@@ -128,9 +134,8 @@ class Options:
         "ClassifyGrpc",
         str,
         "USERS",
-        "Locust user classes with optional weights, such as ClassifyGrpc=3,EmbedHttp=1: Classify, Embed, Batch or "
-        "Pixels (cropped by the client), each followed by Grpc or Http; Mixed: ClassifyGrpc and ClassifyHttp in equal "
-        "shares",
+        "Locust user classes with optional weights, such as ClassifyGrpc=3,EmbedHttp=1. A name is a task (Classify, "
+        "Embed, Batch, Pixels: cropped by the client) and a protocol (Grpc, Http). Mixed means both of Classify",
     )
     batch: int = _option(8, _positive, "N", "Images per request of Batch… users")
     images: Path | None = _option(None, Path, "FOLDER", "Folder with images (default: images from installed packages)")  # noqa: RUF009  # a field
@@ -147,18 +152,21 @@ class Options:
     )
     arrivals: str = _option("poisson", str, "", "Open loop: distribution of arrivals", ("poisson", "constant"))
     max_in_flight: int = _option(
-        256, _positive, "N", "Open loop: limit on unanswered requests; requests due above it are counted as failed"
+        256,
+        _positive,
+        "N",
+        "Open loop: limit on unanswered requests; at the limit, further requests are not sent and count as failed",
     )
     users: int | None = _option(None, _positive, "N", "Closed loop: users, each of which waits for its response")
     spawn_rate: float = _option(100.0, _per_second, "N", "Closed loop: users started per second")
     seed: int = _option(1, _number, "N", "Seed of arrivals and image order")
-    timeout_s: float = _option(30.0, _duration, "SECONDS", "Timeout of a request")
-    wait_s: float = _option(0.0, _duration, "SECONDS", "How long to wait for a server that starts")
+    timeout_s: float = _option(30.0, _timeout, "SECONDS", "Timeout of a request")
+    wait_s: float = _option(0.0, _seconds, "SECONDS", "How long to wait for a server that starts")
     warm_up_s: float = _option(2.0, _seconds, "SECONDS", "Warm-up before the measurement")
     slo: str = _option("", str, "SLO", "Objectives, such as p99<=150ms,error_rate<=0.1%%,throughput>=15/s")
     slo_per: str = _option("run", str, "", "Evaluate objectives for the whole run or for every stage", ("run", "stage"))
     shared_server: bool = _option(
-        False, _yes, "", "Do not mark the run INVALID when the server also counts requests of other clients"
+        False, _yes, "", "Accept that other clients use the server during the run; otherwise the run is INVALID"
     )
     processes: int = _option(
         0, _number, "N", "Worker processes on this machine (default: 0, requests are sent by this process)"
@@ -249,7 +257,7 @@ def variable(name: str) -> str:
 
 
 def _flag(name: str) -> str:
-    return "--" + name.removesuffix("_s").replace("_", "-")
+    return _FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
 def add_to(parser: argparse.ArgumentParser, only: Collection[str] | None = None) -> None:

@@ -174,9 +174,9 @@ def _warning(trials: Sequence[Trial], brackets: Sequence[Bracket]) -> str:
     last = {trial.rate: trial.run for trial in trials}
     for repeat, bracket in enumerate(brackets, start=1):
         if not math.isfinite(bracket.failed):
-            return f"search {repeat} met it at every rate up to {bracket.passed:.2f}/s; increase --start"
+            return f"search {repeat} met it at every rate up to {bracket.passed:.2f}/s; increase --first-rate"
         if last[bracket.failed].verdict is Verdict.INVALID:
-            return f"at {bracket.failed:.2f}/s {last[bracket.failed].warnings[0]}"
+            return f"the trial at {bracket.failed:.2f}/s is not valid: {last[bracket.failed].warnings[0]}"
         if not bracket.passed:
             return f"search {repeat} failed at every rate down to {bracket.failed:.2f}/s"
     return ""

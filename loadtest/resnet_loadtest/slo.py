@@ -8,7 +8,8 @@ import operator
 import re
 
 from resnet_loadtest.errors import UsageError
-from resnet_loadtest.metrics import Metrics, milliseconds, smallest_sample
+from resnet_loadtest.metrics import Metrics, milliseconds
+from resnet_loadtest.percentiles import smallest_sample
 
 _EXAMPLES = "p99<=150ms, service_p99<=150ms, mean<=50ms, max<=2s, error_rate<=0.1%, throughput>=15/s"
 

@@ -28,8 +28,8 @@ from resnet_loadtest.errors import LoadTestError, UsageError
 from resnet_loadtest.metrics import Metrics, of_stage
 from resnet_loadtest.options import Options
 from resnet_loadtest.schedule import Stage
-from resnet_loadtest.settings import MARGIN, Setting, candidates, choose
 from resnet_loadtest.slo import Objective
+from resnet_loadtest.tune_settings import MARGIN, Setting, candidates, choose
 
 _MET, _MISSED = 0, 1
 # The first batch of each size takes longer, so the requests of the first second do not count.
@@ -51,9 +51,9 @@ class Plan:
             at which latencies are compared; None for a share of the present setting's throughput.
         repository: the model repository that the server serves.
         objective: on the latency; None to compare throughput.
-        callers: users of the closed loop.
+        users: users of the closed loop.
         rounds: number of rounds, in each of which every candidate is measured once.
-        round_s: shortest measurement in seconds.
+        trial_s: shortest measurement in seconds.
         dry_run: whether to write nothing.
         command: the arguments of resnet-loadtest.
     """
@@ -61,15 +61,15 @@ class Plan:
     options: Options
     repository: Path
     objective: Objective | None
-    callers: int
+    users: int
     rounds: int
-    round_s: float
+    trial_s: float
     dry_run: bool
     command: Sequence[str]
 
     def closed_loop(self, duration_s: float) -> Options:
         """The load test's options for a closed loop."""
-        return dataclasses.replace(self.options, rate=None, users=self.callers, duration_s=duration_s)
+        return dataclasses.replace(self.options, rate=None, users=self.users, duration_s=duration_s)
 
     def at_rate(self, rate: float, duration_s: float) -> Options:
         """The load test's options for an open loop, with as many requests as the objective needs."""
@@ -231,6 +231,8 @@ def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], 
     _print(console, f"{plan.options.model} has {settings[0]}")
     options, title = _load_to_compare(plan)
     _print(console, f"{len(settings)} settings, {plan.rounds} x {options.duration_s:.3g} s each: {title}")
+    for number, setting in enumerate(settings, start=1):
+        _print(console, f"  {number}: {setting}")
     comparison = Comparison(title, plan.objective, {setting: [] for setting in settings})
     warnings: list[str] = []
     for number in range(plan.rounds):
@@ -239,7 +241,8 @@ def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], 
             measured, warning = _measure(options)
             comparison.rounds[setting].append(_value(measured, plan))
             warnings += warning
-        values = ", ".join(comparison.show(values[-1]) for values in comparison.rounds.values())
+        latest = enumerate((values[-1] for values in comparison.rounds.values()), start=1)
+        values = ", ".join(f"({index}) {comparison.show(value)}" for index, value in latest)
         _print(console, f"round {number + 1} of {plan.rounds}: {values}")
     if warnings:
         share = f"{len(warnings)} of {plan.rounds * len(settings)} measurements"
@@ -249,13 +252,13 @@ def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], 
 
 def _load_to_compare(plan: Plan) -> tuple[Options, str]:
     """Measure the present setting; return the options of a measurement and what it measures."""
-    response_s = _measure(plan.closed_loop(plan.round_s), warm_up_s=0.0)[0].mean_service_s
+    response_s = _measure(plan.closed_loop(plan.trial_s), warm_up_s=0.0)[0].mean_service_s
     if math.isnan(response_s):
         raise LoadTestError("all requests failed with the present setting")
-    duration_s = max(plan.round_s, _RESPONSE_TIMES * response_s)
+    duration_s = max(plan.trial_s, _RESPONSE_TIMES * response_s)
     if plan.objective is None:
-        return plan.closed_loop(duration_s), f"images/s with {plan.callers} callers"
-    rate = plan.options.rate or _RATE_SHARE * plan.callers / response_s
+        return plan.closed_loop(duration_s), f"images/s with {plan.users} users"
+    rate = plan.options.rate or _RATE_SHARE * plan.users / response_s
     return plan.at_rate(rate, duration_s), f"{plan.objective.text} at {rate:.1f} requests/s"
 
 
@@ -272,8 +275,8 @@ def _value(measured: Metrics, plan: Plan) -> float:
         return plan.objective.measured(measured)
     if measured.error_rate or not measured.requests:
         return measured.throughput
-    # Little's law with one request per caller in flight. A count of responses would jump by whole batches.
-    return plan.callers / measured.mean_service_s
+    # Little's law with one request per user in flight. A count of responses would jump by whole batches.
+    return plan.users / measured.mean_service_s
 
 
 def _table(comparison: Comparison) -> Table:

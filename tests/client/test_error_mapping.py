@@ -40,7 +40,7 @@ class Refused(grpc.RpcError):
 @pytest.mark.parametrize(
     ("status", "number", "reason", "expected", "message"),
     [
-        ("NOT_FOUND", "404", "unknown model: 'x'", "ModelNotFoundError", "`resnet-serve` lists its models"),
+        ("NOT_FOUND", "404", "unknown model: 'x'", "ModelNotFoundError", "`resnet-client models` lists the models"),
         ("INVALID_ARGUMENT", "400", "requested model 'x' is not available", "ModelNotFoundError", "'x'"),
         ("INVALID_ARGUMENT", "400", "[request id: 7] in ensemble 'r', [image] no", "InvalidImageError", "no"),
         ("INVALID_ARGUMENT", "400", "unexpected inference input 'x', [image] expected", "RequestError", "'x'"),

@@ -139,4 +139,4 @@ def test_client_reports_a_port_of_the_other_protocol(connect, server):
     with pytest.raises(ResnetClientError) as caught:
         client.metadata()
     assert str(caught.value).isprintable()
-    assert connect.protocol == "grpc" or "this may be the gRPC port" in str(caught.value)
+    assert connect.protocol == "grpc" or "is this the gRPC port?" in str(caught.value)

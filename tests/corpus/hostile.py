@@ -191,7 +191,7 @@ def _lies(scene: Image.Image) -> Iterator[Case]:
         yield Case("larger-inside.avif", patched(large, large.index(b"ispe") + 8, ">II", 64, 64), cause=_PIXELS)
         yield Case("larger-frame.avif", zlib.decompress(_LARGE_FRAME), cause=_PIXELS)
         still = encoded(Image.new("RGB", (4_000, 4_000)), "AVIF", speed=10)
-        yield Case("many-frames.avif", avif_of_frames(still, 40), cause="640000000 pixels in all its frames")
+        yield Case("many-frames.avif", avif_of_frames(still, 40), cause="640000000 pixels in total")
 
 
 def _lying_tiffs(scene: Image.Image) -> Iterator[Case]:
@@ -209,11 +209,11 @@ def _lying_tiffs(scene: Image.Image) -> Iterator[Case]:
     nothing = b"\x80" * 500_000 + b"\xc1\0"
     rows = {257: (4, [2_000]), 259: (3, [32_773]), 278: (3, [1]), 273: (4, [8] * 2_000)}
     rows |= {279: (4, [len(nothing)] * 2_000)}
-    yield Case("strips-of-nothing.tiff", tiff([page | rows], nothing), cause="parts of its TIFF have 1000004000 bytes")
+    yield Case("strips-of-nothing.tiff", tiff([page | rows], nothing), cause="strips or tiles claim 1000004000 bytes")
     again = {278: (4, [63]), 273: (4, [8] * 10_000), 279: (4, [4_032] * 10_000)}
-    yield Case("strip-again-and-again.tiff", tiff([page | again], data), cause="10000 parts cover it")
+    yield Case("strip-again-and-again.tiff", tiff([page | again], data), cause="strips or tiles overlap")
     lie = patched(tiff([page], data), 8 + 64 * 64 + 2 + 12 * 5 + 4, "<II", 1_000_000_000, 8)
     yield Case("strips-beyond-the-end.tiff", lie, cause="tag 273 has 1000000000 values")
     deep = tiff_of(np.asarray(scene))
     yield Case("directory-beyond-the-end.tiff", patched(deep, 4, "<I", 0xFFFF_FFF0), cause=_DAMAGED)
-    yield Case("two-widths.tiff", tiff([page | {256: (4, [64, 64])}], data), cause="is not one number")
+    yield Case("two-widths.tiff", tiff([page | {256: (4, [64, 64])}], data), cause="must hold exactly one number")

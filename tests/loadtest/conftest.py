@@ -122,7 +122,7 @@ def stub_test(loadtest, image):
     """The same over HTTP with that small image and next to no warm-up, for stub servers."""
 
     def run(*arguments, command="run"):
-        few = ["--mix", "ClassifyHttp", "--warm-up", "0.2", "--images", image.parent]
+        few = ["--mix", "ClassifyHttp", "--warm-up-s", "0.2", "--images", image.parent]
         return loadtest(*few, *arguments, command=command)
 
     return run

@@ -77,7 +77,7 @@ def test_resolve_survives_any_text(name, text):
     """It gives options of finite numbers, or a message that names flag or variable."""
     assume(not text.startswith("dns:"))  # would ask a name server
     for arguments, environment, source in (
-        ({name: text}, {}, "--" + name.removesuffix("_s").replace("_", "-")),
+        ({name: text}, {}, "--duration" if name == "duration_s" else "--" + name.replace("_", "-")),
         ({}, {variable(name): text}, variable(name)),
     ):
         refusal = ""

@@ -74,7 +74,7 @@ def test_run_with_a_starved_generator_is_invalid(stub, stub_test):
 
 
 @pytest.mark.parametrize(
-    ("wait", "messages"), [((), ["does not answer"]), (("--wait", "1s"), ["1 s", "cannot be reached"])]
+    ("wait", "messages"), [((), ["does not answer"]), (("--wait-s", "1"), ["1 s", "cannot be reached"])]
 )
 def test_run_without_a_server_exits_with_3(stub_test, free_port, wait, messages):
     """It waits no longer than it is asked to; the message has the time waited and the last error."""
@@ -86,8 +86,8 @@ def test_run_without_a_server_exits_with_3(stub_test, free_port, wait, messages)
 def test_find_slo_finds_the_capacity(stub, stub_test):
     """A server for 50/s."""
     code, output, document = stub_test(
-        "--url", stub("--capacity", "50"), "--slo", "p80<=250ms", "--trial", "2", "--repeats", "1",
-        "--precision", "25", "--start", "40", command="find-slo",
+        "--url", stub("--capacity", "50"), "--slo", "p80<=250ms", "--trial-s", "2", "--repeats", "1",
+        "--precision", "25", "--first-rate", "40", command="find-slo",
     )  # fmt: skip
     assert document["found"]["lower_per_s"] <= 65
     assert document["found"]["upper_per_s"] >= 35

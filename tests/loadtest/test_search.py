@@ -65,9 +65,9 @@ def conclude(*brackets, late_s=0.0):
     [
         ([(95, 100), (94, 99)], 0, True, "94.50 requests per second meet p50<=100ms (95 % interval "),
         ([(95, 100), (94, 99), (0, 7)], 0, False, "search 3 failed at every rate down to 7.00"),
-        ([(95, math.inf)], 0, False, "search 1 met it at every rate up to 95.00/s; increase --start"),
+        ([(95, math.inf)], 0, False, "search 1 met it at every rate up to 95.00/s; increase --first-rate"),
         ([(0, 7)], 0, False, "No rate met p50<=100ms: search 1 failed at every rate down to 7.00/s"),
-        ([(95, 100)], 1.0, False, "but the result is not valid: at 100.00/s"),
+        ([(95, 100)], 1.0, False, "but the result is not valid: the trial at 100.00/s"),
     ],
 )
 def test_result_is_proven_by_closed_brackets(brackets, late_s, is_proven, message):

@@ -28,7 +28,7 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from resnet_loadtest.__main__ import command
 command()
 """
-QUICK = ("--rounds", "1", "--round-s", "1", "--callers", "2")
+QUICK = ("--rounds", "1", "--trial-s", "1", "--users", "2")
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +141,9 @@ def test_objective_that_no_setting_meets_changes_nothing(repository, server):
 def test_ctrl_c_restores_the_configs_and_writes_nothing(slow, slow_server, environment):
     """While a candidate is loaded: exit code 130, and the server has the configs that it had."""
     before = served(slow_server)
-    command = [sys.executable, "-c", ON_ONE_CORE, "tune", "--repository", str(slow), "--rounds", "99", "--callers", "2"]
+    command = [sys.executable, "-c", ON_ONE_CORE, "tune", "--repository", str(slow), "--rounds", "99", "--users", "2"]
     with subprocess.Popen(
-        [*command, "--round-s", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        [*command, "--trial-s", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as process:
         try:
             assert any(line.startswith("round 1 of 99") for line in process.stdout)

@@ -1,4 +1,4 @@
-"""``resnet-client doctor``: find common faults of a running server, with cause and fix."""
+"""``resnet-client doctor``: find common faults of a running server, with effect and fix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resnet_client.errors import ConfigurationError
 from resnet_client.printing import show
 
 NAME = "doctor"
-HELP = "Check a server for common faults; print each with its cause and fix"
+HELP = "Check a server for common faults; print each with its effect and fix"
 
 _METRICS_VARIABLE = environment_name("metrics_url")
 
@@ -72,12 +72,12 @@ def _print(report: doctor.Report, url: str) -> None:
     for finding in report.findings:
         show(
             f"{finding.kind}\t{finding.subject}: {finding.problem}  [{finding.check}]\n"
-            f"\tcause: {finding.cause}\n"
-            f"\tfix:   {finding.fix}"
+            f"\teffect: {finding.effect}\n"
+            f"\tfix:    {finding.fix}"
         )
     for reason in dict.fromkeys(report.not_checked.values()):
         checks = [check for check, why in report.not_checked.items() if why == reason]
         show(f"not checked\t{', '.join(checks)}: {reason}")
     count = len(report.findings)
     found = "nothing found" if not count else f"{count} finding{'s' * (count > 1)}"
-    show(f"{url}: {found} by {len(doctor.CHECKS) - len(report.not_checked)} checks")
+    show(f"{url}: {len(doctor.CHECKS) - len(report.not_checked)} checks run, {found}")

@@ -37,8 +37,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="FILE.npy: array of shape (images, 2048), NaN where an image failed; FILE.npz: the same array as "
-        "`features`, and `images`; default: one JSON object per image on standard output, one per line",
+        help="FILE.npy: array of shape (images, 2048), NaN where an image failed; FILE.npz: that array as "
+        "`features`, and the image names as `images`; default: one JSON object per image and line on standard output",
     )
 
 

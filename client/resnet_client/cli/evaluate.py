@@ -1,4 +1,4 @@
-"""``resnet-client evaluate``: accuracy, agreement and latency on images whose classes are known."""
+"""``resnet-client evaluate``: accuracy, latency and same top-1 class on images whose classes are known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from resnet_client.evaluate import Evaluation
 
 NAME = "evaluate"
-HELP = "Measure top-1, top-5, latency and the agreement of models on labelled images"
+HELP = "Measure top-1, top-5, latency and how often models have the same top-1 class, on labelled images"
 
 _HEADINGS = ("model", "images", "failed", "top-1", "top-5", "images/s", "p50 ms", "p95 ms", "p99 ms")
 
@@ -86,7 +86,7 @@ def _show_lines(evaluation: Evaluation) -> None:
     for row in [list(_HEADINGS), *_rows(evaluation)]:
         show("\t".join(row))
     for pair, share in evaluation.agreement.items():
-        show(f"agreement\t{pair}\t{share:.4f}")
+        show(f"same top-1 class\t{pair}\t{share:.4f}")
 
 
 def _show_table(evaluation: Evaluation) -> None:
@@ -99,4 +99,4 @@ def _show_table(evaluation: Evaluation) -> None:
     console = Console()
     console.print(table)
     for pair, share in evaluation.agreement.items():
-        console.print(f"same top class, {pair}: {share:.1%}")
+        console.print(f"same top-1 class, {pair}: {share:.1%}")

@@ -1,4 +1,4 @@
-"""The table of checks with their kind, cause and fix, and the report of a snapshot."""
+"""The table of checks with their kind, effect and fix, and the report of a snapshot."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Check:
         find: finds the problems.
         kind: requests fail or results are wrong (``error``), the server could be faster (``performance``), or it
             is open to unauthenticated clients (``security``).
-        cause: why a problem matters.
+        effect: why a problem matters.
         fix: what to do.
     """
 
     find: Callable[..., checks.Problems]
     kind: Kind
-    cause: str
+    effect: str
     fix: str
 
     @property
@@ -48,7 +48,7 @@ class Finding:
         kind: ``error``, ``performance`` or ``security``.
         subject: the model, or the URL.
         problem: what the check found.
-        cause: why the problem matters.
+        effect: why the problem matters.
         fix: what to do.
     """
 
@@ -56,7 +56,7 @@ class Finding:
     kind: Kind
     subject: str
     problem: str
-    cause: str
+    effect: str
     fix: str
 
 
@@ -79,97 +79,97 @@ CHECKS = (
     Check(
         checks.not_ready,
         "error",
-        cause="requests fail; a Python model whose process has died still reports that it is ready",
+        effect="requests fail; a Python model whose process has died still reports that it is ready",
         fix="read the server's log, then restart the server, or unload and load the model",
     ),
     Check(
         checks.old_version,
         "error",
-        cause="configs and error messages differ between versions, so the client may misread them",
+        effect="configs and error messages differ between versions, so the client may misread them",
         fix="use a newer Triton image (TRITON_TAG)",
     ),
     Check(
         checks.version_not_loaded,
         "error",
-        cause="requests get an older version, or fail",
+        effect="requests get an older version, or fail",
         fix="read the server's log, then fix the version or remove it from the repository",
     ),
     Check(
         checks.labels,
         "error",
-        cause="clients get the class index instead of a label; the label file may belong to other weights",
+        effect="clients get the class index instead of a label; the label file may belong to other weights",
         fix="set label_filename in config.pbtxt to a file with one line for each class (resnet-build --labels FILE)",
     ),
     Check(
         checks.preprocessing_config,
         "error",
-        cause="images may be resized and cropped differently than in training, which lowers accuracy without an error",
+        effect="images may be resized and cropped differently than in training, which lowers accuracy without an error",
         fix="build all models of the repository together with resnet-build",
     ),
     Check(
         checks.many_failures,
         "error",
-        cause="clients send invalid images, have short timeouts, or overload the server",
+        effect="clients get errors, for example because of invalid images, short timeouts or overload",
         fix="read the reasons in the metric nv_inference_request_failure and the clients' errors",
     ),
     Check(
         checks.no_metrics,
         "error",
-        cause="dashboards and alerts have no data",
+        effect="dashboards and alerts have no data",
         fix="open the metrics port, or set --metrics-url (none skips the check)",
     ),
     Check(
         checks.token_refused,
         "error",
-        cause="the admin APIs, such as statistics, cannot be used",
+        effect="the admin APIs, such as statistics, cannot be used",
         fix="use the server's token: RESNET_ADMIN_TOKEN, or the file of resnet-serve --admin-token-file",
     ),
     Check(
         checks.no_dynamic_batching,
         "performance",
-        cause="requests of different clients are not batched",
+        effect="requests of different clients are not batched",
         fix="set max_batch_size and dynamic_batching in config.pbtxt, or build the repository with resnet-build",
     ),
     Check(
         checks.never_batched,
         "performance",
-        cause="Triton batches only requests whose inputs have the same shape",
+        effect="each request is executed alone, because Triton batches only inputs of the same shape",
         fix="give the inputs one shape: encoded images as TYPE_STRING [1], pixels as TYPE_UINT8 [224, 224, 3]",
     ),
     Check(
         checks.queue_limit,
         "performance",
-        cause="without a limit, overload delays every request; so does a queue policy in addition to max_queue_size",
+        effect="without a limit, overload delays every request; a queue policy next to max_queue_size delays them, too",
         fix="build the repository with resnet-build, which sets the parameter max_queue_size only",
     ),
     Check(
         checks.no_warmup,
         "performance",
-        cause="the first requests after a start are many times slower",
+        effect="the first requests after a start are many times slower",
         fix="add model_warmup to config.pbtxt, or build the repository with resnet-build",
     ),
     Check(
         checks.gpu_idle,
         "performance",
-        cause="a GPU has many times the throughput",
+        effect="the models run on the CPU, although a GPU has many times the throughput",
         fix="set KIND_GPU or KIND_AUTO in instance_group",
     ),
     Check(
         checks.cuda_provider,
         "performance",
-        cause="the CUDA provider selects convolution algorithms again whenever the batch size changes",
+        effect="throughput is low, because the CUDA provider selects algorithms again whenever the batch size changes",
         fix="build with resnet-build --accelerator tensorrt, or serve TorchScript (resnet50_torchscript)",
     ),
     Check(
         checks.open_admin_api,
         "security",
-        cause="unauthenticated clients can load models, map shared memory, write traces or change log settings",
+        effect="unauthenticated clients can load models, map shared memory, write traces or change log settings",
         fix="use resnet-serve, or Triton's --http-restricted-api and --grpc-restricted-protocol",
     ),
     Check(
         checks.plaintext,
         "security",
-        cause="images, results and the admin token can be read and changed in transit",
+        effect="images, results and the admin token can be read and changed in transit",
         fix="use grpcs://, or https:// through a proxy with TLS; in a private network, use --ignore plaintext",
     ),
 )
@@ -196,7 +196,7 @@ def examine(snapshot: Snapshot, *, ignored: Collection[str] = ()) -> Report:
         elif found := list(check.find(**needed)):
             for subject, problem in found:
                 shown = textwrap.shorten(problem, _MAX_PROBLEM_LENGTH, placeholder=" …")
-                findings.append(Finding(check.name, check.kind, subject, shown, check.cause, check.fix))
+                findings.append(Finding(check.name, check.kind, subject, shown, check.effect, check.fix))
         else:
             passed.append(check.name)
     return Report(tuple(findings), tuple(passed), not_checked)

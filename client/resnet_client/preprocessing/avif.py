@@ -35,7 +35,10 @@ def still_image(data: bytes, limits: Limits) -> tuple[bytes, int]:
         limits.check_pixels(width, height)  # larger-inside.avif
         held += width * height * frames
     if held > _MAX_HELD * limits.max_pixels:  # many-frames.avif
-        raise InvalidImageError(f"the image is an AVIF of {held} pixels in all its frames; save a single one")
+        limit = _MAX_HELD * limits.max_pixels
+        raise InvalidImageError(
+            f"the frames of this AVIF image have {held} pixels in total, more than the {limit} allowed; save one frame"
+        )
     still = bytearray(data)
     still[8:12] = b"avif"  # the brand of images that are not animated
     # absurd-orientation.avif: Pillow parses EXIF of any size.
@@ -71,7 +74,9 @@ def _items(data: bytes, meta: dict[bytes, slice]) -> Iterator[bytes]:
     def count(size: int) -> range:
         pieces = number(size)
         if pieces > _MAX_PIECES:
-            raise InvalidImageError(f"the image is an AVIF of {pieces} pieces; save it as one")
+            raise InvalidImageError(
+                f"this AVIF image has {pieces} extents, more than the {_MAX_PIECES} allowed; re-encode it"
+            )
         return range(pieces)
 
     version, _, sizes = number(1), number(3), number(2)
@@ -108,7 +113,7 @@ def _announced(stream: bytes) -> tuple[int, int, int]:
             width, height = max(width, found[0]), max(height, found[1])
         frames += kind in {_FRAME_HEADER, _FRAME}
         position += size
-    raise InvalidImageError(f"the image is an AVIF of more than {_MAX_PIECES} units; save it again")
+    raise InvalidImageError(f"this AVIF image has more than {_MAX_PIECES} data units; re-encode it")
 
 
 def _leb128(stream: bytes, position: int) -> tuple[int, int]:
@@ -138,7 +143,7 @@ def _size(header: bytes) -> tuple[int, int]:
         take(5)
     else:
         if take(1):
-            raise InvalidImageError("the image is an AVIF with the clock of a video; save it as an image")
+            raise InvalidImageError("this AVIF image contains video timing information; re-encode it as a still image")
         has_delay = take(1)
         for _ in range(take(5) + 1):
             take(12)

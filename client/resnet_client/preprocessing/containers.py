@@ -68,7 +68,7 @@ def _jpeg(data: bytes, limits: Limits) -> Checked:  # noqa: ARG001  # a JPEG is 
     scans = [start for marker, start, _ in segments if marker == _SOS]
     if len(scans) > _MAX_SCANS:
         raise InvalidImageError(
-            f"the image is a JPEG of {len(scans)} scans, more than the {_MAX_SCANS} allowed; save it again"
+            f"the image is a JPEG of {len(scans)} scans, more than the {_MAX_SCANS} allowed; save it as baseline JPEG"
         )
     first_scan = scans[0] if scans else len(data)
     kept, held = [data[:2]], 0
@@ -110,7 +110,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield marker, start, position
         if marker == _EOI:
             return
-    raise InvalidImageError(f"the image is a JPEG of more than {_MAX_PIECES} segments; save it again")
+    raise InvalidImageError(f"the image is a JPEG of more than {_MAX_PIECES} segments; save it as baseline JPEG")
 
 
 _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
@@ -144,7 +144,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         yield kind, start, position
         if kind == b"IEND":
             return
-    raise InvalidImageError(f"the image is a PNG of more than {_MAX_PIECES} chunks; save it again")
+    raise InvalidImageError(f"the image is a PNG of more than {_MAX_PIECES} chunks; re-encode it")
 
 
 _GIF_BLOCK = re.compile(rb"[!,;]")

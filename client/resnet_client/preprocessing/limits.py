@@ -65,7 +65,7 @@ class Limits:
         Raises:
             InvalidImageError: the limit is exceeded.
         """
-        self._check("pixels", f"{width}x{height}", width * height, self.max_pixels)
+        self._check("pixels", f"{width}x{height} = {width * height}", width * height, self.max_pixels)
 
     def check_frames(self, count: int) -> None:
         """Refuse an animation that is too long.
@@ -79,8 +79,8 @@ class Limits:
     def _check(unit: str, found: str, count: int, most: int) -> None:
         if count > most:
             raise InvalidImageError(
-                f"the image has {found} {unit}, more than the {most} allowed; send a smaller one, or build the model "
-                f"repository with a higher --max-image-{unit}"
+                f"the image has {found} {unit}, more than the {most} allowed; send a smaller one, or ask the server's "
+                f"operator to raise --max-image-{unit} of resnet-build"
             )
 
 

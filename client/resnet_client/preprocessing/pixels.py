@@ -100,7 +100,7 @@ def _check_coding(image: ImageFile.ImageFile) -> None:
     extents = [tile.extents or (0, 0, 0, 0) for tile in image.tile]
     covered = sum((right - left) * (bottom - top) for left, top, right, bottom in extents)
     if covered > _MAX_LAYERS * image.width * image.height:  # strip-again-and-again.tiff
-        raise InvalidImageError(f"the image is damaged: its {len(extents)} parts cover it more than once")
+        raise InvalidImageError("the image is damaged: its strips or tiles overlap")
 
 
 def _taken(image: Image.Image, checked: containers.Checked, limits: Limits) -> AbstractContextManager[None]:

@@ -66,7 +66,7 @@ def _compare(resize: _Resize, mode: str) -> None:
     expected = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box)).astype(int)
     apart = np.abs(np.asarray(resize(image, size, box)) - expected).max()
     if apart > _LARGEST_DIFFERENCE:
-        raise ValueError(f"its pixels differ from Pillow's by {apart} of 255")
+        raise ValueError(f"its pixels differ from Pillow's by {apart} (values 0 to 255)")
 
 
 def _cykooz() -> _Resize:

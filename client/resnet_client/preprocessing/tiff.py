@@ -50,7 +50,7 @@ def first_page(data: bytes, limits: Limits) -> bytes:
             is_inside = struct.calcsize(form) <= _INSIDE
             numbers[tag] = struct.unpack_from(form, data, place + 8 if is_inside else offset)
         if tag in _SIDES and (values > 1 or kind not in _NUMBERS):
-            raise InvalidImageError(f"the image is damaged: its TIFF tag {tag} is not one number")
+            raise InvalidImageError(f"the image is damaged: its TIFF tag {tag} must hold exactly one number")
     _check(numbers, len(data), limits)
     # Overwrites the old directory, which is at least as long; no page follows.
     directory = struct.pack(order + "H", len(kept)) + b"".join(kept.values()) + bytes(4)
@@ -64,7 +64,9 @@ def _check(numbers: dict[int, tuple[int, ...]], size: int, limits: Limits) -> No
     # strips-of-nothing.tiff: libtiff, which decodes compressed images, reads the same bytes for each strip.
     claimed = sum(numbers.get(_STRIP_BYTES, ())) + sum(numbers.get(_TILE_BYTES, ()))
     if claimed > size and numbers.get(_COMPRESSION, _UNCOMPRESSED) != _UNCOMPRESSED:
-        raise InvalidImageError(f"the image is damaged: the parts of its TIFF have {claimed} bytes, the file {size}")
+        raise InvalidImageError(
+            f"the image is damaged: its strips or tiles claim {claimed} bytes, but the file has {size}"
+        )
 
 
 def _count_pages(data: bytes, order: str, start: int, limits: Limits) -> int:

@@ -1,4 +1,4 @@
-"""``resnet-loadtest find-slo``: the highest Poisson rate that meets the objective."""
+"""``resnet-loadtest find-slo``: the highest rate of Poisson arrivals that meets the objective."""
 
 from __future__ import annotations
 
@@ -30,18 +30,21 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=5.0,
         metavar="PERCENT",
-        help="Stop a search when the highest passing and the lowest failing rate are within this percentage "
+        help="Stop a search when the highest passing and the lowest failing rate differ by at most this percentage "
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--trial",
+        "--trial-s",
         type=float,
         default=20.0,
         metavar="SECONDS",
         help="Minimum duration of one trial (default: %(default)s)",
     )
     parser.add_argument(
-        "--start", type=float, metavar="RATE", help="First rate, in requests per second (default: measured capacity)"
+        "--first-rate",
+        type=float,
+        metavar="RATE",
+        help="First rate, in requests per second (default: measured capacity)",
     )
 
 
@@ -64,10 +67,10 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         runner.run,
         repeats=max(1, arguments.repeats),
         precision=arguments.precision / 100,
-        trial_s=arguments.trial,
+        trial_s=arguments.trial_s,
         console=console,
     )
-    result = search.find(arguments.start or runner.measure_capacity(options))
+    result = search.find(arguments.first_rate or runner.measure_capacity(options))
     verdict = "[bold green]FOUND[/]" if result.is_proven else "[bold yellow]INVALID[/]"
     console.print(f"{verdict}: {result.message}", highlight=False)
     stem = options.name or f"find-slo-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
@@ -78,7 +81,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
 FIND_SLO = Command(
     "find-slo",
-    "Find the highest Poisson rate that meets --slo, with a confidence interval",
+    "Find the highest request rate (Poisson arrivals) that meets --slo, with a confidence interval",
     _add_options,
     _run,
     {

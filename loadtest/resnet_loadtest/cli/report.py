@@ -53,7 +53,11 @@ def _add_compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=Path, metavar="A.json", help="JSON report of the reference run")
     parser.add_argument("second", type=Path, metavar="B.json", help="JSON report of the run to compare")
     parser.add_argument(
-        "--tolerance", type=float, default=5.0, metavar="PERCENT", help="Accepted change (default: %(default)s)"
+        "--tolerance",
+        type=float,
+        default=5.0,
+        metavar="PERCENT",
+        help="Largest rise of a percentile, or drop of throughput, that is not a regression (default: %(default)s)",
     )
 
 

@@ -24,7 +24,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     from resnet_loadtest.report.summary import Progress, print_summary
 
     options = runner.with_measured_rate(options, console)
-    finished = runner.run(options, Progress(console))
+    finished = runner.run(options, Progress(console, options))
     print_summary(finished, console)
     stem = options.name or f"{options.profile}-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
     for path in write_all(finished, options.out, stem):

@@ -51,12 +51,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--start", action=argparse.BooleanOptionalAction,
         help="Start a server of the repository for the measurement (default: if --url is not given)",
     )  # fmt: skip
-    parser.add_argument("--callers", type=int, default=16, metavar="N", help="Closed-loop users (default: %(default)s)")
+    parser.add_argument("--users", type=int, default=16, metavar="N", help="Closed-loop users (default: %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=4, metavar="N", help="Measurements of each setting (default: %(default)s)"
     )
     parser.add_argument(
-        "--round-s", type=float, default=3.0, metavar="SECONDS",
+        "--trial-s", type=float, default=3.0, metavar="SECONDS",
         help="Minimum duration of one measurement (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="Measure and print, but write no files")
@@ -68,8 +68,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     objective = _objective(options.slo)
     if arguments.rate and objective is None:
         raise UsageError("--rate requires --slo")
-    if min(arguments.callers, arguments.rounds) < 1 or not 0 < arguments.round_s < math.inf:
-        raise UsageError("--callers, --rounds and --round-s must be above 0")
+    if min(arguments.users, arguments.rounds) < 1 or not 0 < arguments.trial_s < math.inf:
+        raise UsageError("--users, --rounds and --trial-s must be above 0")
     if arguments.start or (arguments.start is None and not _has_url(arguments)):
         _become_server(arguments, options.model)
     enable_gevent()
@@ -90,9 +90,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         ),
         repository=arguments.repository,
         objective=objective,
-        callers=arguments.callers,
+        users=arguments.users,
         rounds=arguments.rounds,
-        round_s=arguments.round_s,
+        trial_s=arguments.trial_s,
         dry_run=arguments.dry_run,
         command=[word for word in arguments.argv if word != _NO_START],
     )

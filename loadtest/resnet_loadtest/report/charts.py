@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from resnet_loadtest.analysis import Run, Verdict
-from resnet_loadtest.metrics import Metrics, percentile
+from resnet_loadtest.metrics import Metrics
+from resnet_loadtest.percentiles import percentile
 from resnet_loadtest.samples import Status, images_answered, response_s, service_s
 from resnet_loadtest.search import Result
 from resnet_loadtest.server_statistics import Step
@@ -118,7 +119,7 @@ def _distribution(run: Run) -> Json:
     note = "The last bar contains all slower requests."
     if run.options.is_open_loop:
         traces.append(outline("service time", service_ms, "--queue", "dot"))
-        note = f"Response time: from the intended sending. Service time: from the actual sending. {note}"
+        note = f"Response time counts from the scheduled time, service time from the actual send. {note}"
     bounds = [objective.bound * 1000 for objective in parse(run.options.slo) if objective.percent is not None]
     shapes = [_vertical(bound, "--goal") for bound in bounds if bound <= top]
     layout = {"xaxis": {"rangemode": "tozero"}, "shapes": shapes}
@@ -136,9 +137,9 @@ def _throughput(run: Run) -> Json:
         rates = np.histogram(ends_s, edges, weights=samples[name])[0] / width_s
         bars = _bars(f"images {name}", _numbers(_middles(edges)), _numbers(rates), colour)
         traces.append(bars | {"width": width_s * 0.9})
-    offered = np.histogram(samples["intended_s"], edges)[0] / width_s
-    traces.append(_line("requests offered", _middles(edges), offered, "--offered", shape="hvh"))
-    note = "Where answered images stay below offered requests, requests queue up."
+    offered = np.histogram(samples["intended_s"], edges, weights=samples["answered"] + samples["failed"])[0] / width_s
+    traces.append(_line("images offered", _middles(edges), offered, "--offered", shape="hvh"))
+    note = "Where the bars stay below the line, requests queue up."
     return _chart("Throughput and errors", note, traces, _SECONDS, "per second", barmode="stack")
 
 
@@ -188,7 +189,7 @@ def _batch_sizes(run: Run) -> Json:
         traces.append(bars | {"hovertext": [f"{count} batches" for count in counts]})
     sizes = sorted({size for step in _computing(run) for size in step.batch_sizes})
     xaxis = {"type": "category", "categoryarray": [str(size) for size in sizes]}
-    note = "All batches at 1 under load: dynamic batching is off, or requests do not wait."
+    note = "If every batch has one image even under load, dynamic batching is off or requests never wait."
     return _chart("Executed batches", note, traces, "images in a batch", "% of the batches", xaxis=xaxis)
 
 
@@ -208,7 +209,10 @@ def _machines(run: Run) -> Json:
     traces.append(_line("generator CPU", [each.time_s for each in own], cpu, "--offered"))
     gigabytes: Json = {"title": {"text": "GB"}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
     gigabytes |= {"showgrid": False, "tickformat": ".1f", "automargin": True}
-    note = run.server.note or "From the server's metrics endpoint. Generator CPU: its sending thread, of one core."
+    note = (
+        run.server.note
+        or "From the server's metrics endpoint. Generator CPU: share of one core that its sending thread uses."
+    )
     layout = {"yaxis": {"range": [0, 105]}, "yaxis2": gigabytes, "showlegend": True}
     return _chart("CPU, memory and GPU", note, traces, _SECONDS, "%", **layout)
 

@@ -36,7 +36,7 @@ def write_run(run: Run, path: Path) -> None:
         tables=[
             (
                 "Stages",
-                "From every request. “failed” instead of a time: that percentile is a failed request. CPU: generator.",
+                "From every request. “failed”: so many requests failed that this percentile has no time.",
                 summary.stage_rows(run),
             ),
             (
@@ -62,7 +62,7 @@ def write_search(result: Result, path: Path) -> None:
         options,
         title=f"{options.model}: highest rate, {options.mix}",
         subtitle=f"{options.loop} · {addresses(options)} · {first.server.name} · {first.started}",
-        verdict=Verdict.PASS.name if result.is_proven else Verdict.INVALID.name,
+        verdict="FOUND" if result.is_proven else Verdict.INVALID.name,
         message=result.message,
         findings=[],
         bottleneck=limits[-1] if limits else "",

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.metrics import Metrics, milliseconds
+from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Chunk, Status
 from resnet_loadtest.schedule import Stage
 from resnet_loadtest.search import Trial
@@ -24,14 +25,15 @@ Rows: TypeAlias = list[dict[str, str]]
 _COLOURS = {Verdict.PASS: "green", Verdict.MEASURED: "cyan", Verdict.FAIL: "red", Verdict.INVALID: "yellow"}
 _LINE_S = 5.0
 # A terminal is narrower than the page.
-_ON_THE_PAGE_ONLY = {"p99.9", "max", "Little's law", "reasons", "busy"}
+_ON_THE_PAGE_ONLY = {"p99.9", "max", "in flight (Little's law)", "reasons", "busy"}
 
 
 class Progress:
     """Progress of a run: one changing line on a terminal, else a line every five seconds."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, options: Options) -> None:
         self._console = console
+        self._unit = "requests/s" if options.is_open_loop else "users"
         self._next_s = 0.0
 
     def __call__(self, now_s: float, stage: Stage, chunks: list[Chunk]) -> None:
@@ -45,8 +47,8 @@ class Progress:
         failed = sum(len(chunk.samples) for chunk in chunks) - answered
         median = f"{durations[len(durations) // 2] * 1000:6.1f} ms" if durations else "        -"
         line = (
-            f"{max(0, now_s):5.0f} s  {stage.name:<12} level {stage.level_at(now_s):7.1f}  answered {answered:6}  "
-            f"failed {failed:4}  median of the last second {median}"
+            f"{max(0, now_s):5.0f} s  {stage.name:<12} {stage.level_at(now_s):7.1f} {self._unit}  "
+            f"answered {answered:6}  failed {failed:4}  median of the last second {median}"
         )
         self._console.print(line, end="\r" if self._console.is_terminal else "\n", highlight=False)
 
@@ -110,7 +112,7 @@ def _stage(run: Run, part: Metrics) -> dict[str, str]:
     is_open = run.options.is_open_loop
     return {
         "stage": part.name,
-        "requests/s" if is_open else "users": f"{part.level:.1f}" if is_open else f"{max(1, round(part.level))}",
+        "offered/s" if is_open else "users": f"{part.level:.1f}" if is_open else f"{max(1, round(part.level))}",
         "requests": str(part.requests),
         "failed": f"{part.error_rate:.2%}",
         "images/s": f"{part.throughput:.2f}",
@@ -119,8 +121,8 @@ def _stage(run: Run, part: Metrics) -> dict[str, str]:
         "service p99": milliseconds(part.percentile_s(99, of="service")),
         "sent late, p99": milliseconds(part.late_s(99)),
         "in flight": f"{counted:.1f}",
-        "Little's law": f"{by_littles_law:.1f}",
-        "CPU": f"{run.generator_cpu(part):.0%}",
+        "in flight (Little's law)": f"{by_littles_law:.1f}",
+        "generator CPU": f"{run.generator_cpu(part):.0%}",
     }
 
 

@@ -75,9 +75,10 @@ def test_command_prints_each_reason_once_and_at_most_five(stub, tmp_path, capsys
 @pytest.mark.parametrize("command", ["classify", "embed", "evaluate"])
 def test_command_stops_when_the_server_keeps_failing(stub, tmp_path, capsys, command):
     """A missing model or a dead server does not let thousands of images fail one by one."""
-    (tmp_path / "1").mkdir()
+    folder = tmp_path / "137"  # the first byte of the test image that shows `evaluate` the classes
+    folder.mkdir()
     for index in range(100):
-        (tmp_path / f"1/{index:03}.png").write_bytes(b"\x01")
+        (folder / f"{index:03}.png").write_bytes(b"\x89")
     stub.fail = lambda _: ModelNotFoundError("there is no such model") if len(stub.sent) > 5 else None
     assert main([command, "--max-in-flight", "1", str(tmp_path)]) in (ExitCode.SOME_FAILED, ExitCode.NO_MODEL)
     assert 16 <= len(stub.sent) <= 30

@@ -16,7 +16,7 @@ from strategies import NUMBERS, TEXT
     ("limits", "message"),
     [
         (Limits(max_bytes=100), "has [0-9]+ bytes, more than the 100 allowed.*--max-image-bytes"),
-        (Limits(max_pixels=1000), "200x100 pixels, more than the 1000 allowed.*--max-image-pixels"),
+        (Limits(max_pixels=1000), "200x100 = 20000 pixels, more than the 1000 allowed.*--max-image-pixels"),
         (Limits(max_frames=1), "has 2 frames, more than the 1 allowed.*--max-image-frames"),
     ],
 )

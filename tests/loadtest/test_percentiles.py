@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resnet_loadtest.metrics import confidence_interval, percentile, smallest_sample
+from resnet_loadtest.percentiles import confidence_interval, percentile, smallest_sample
 
 VALUES = st.lists(st.floats(0, 1e6), min_size=1, max_size=200).map(np.array)
 

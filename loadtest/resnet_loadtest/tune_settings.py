@@ -63,9 +63,10 @@ class Setting:
         return changed
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)}" if self.threads else "all threads"
+        threads = f"{self.threads} threads each" if self.threads else "sharing all cores"
         return (
-            f"{self.instances} x {threads}, batch {self.batch}, delay {self.delay_us} us, preprocess {self.preprocess}"
+            f"{self.instances} instances, {threads}; preferred batch {self.batch}; queue delay {self.delay_us} us; "
+            f"{self.preprocess} preprocess instances"
         )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from resnet_build import configs
 from resnet_build.options import ServingOptions
 from resnet_client.preprocessing import PreprocessConfig
-from resnet_loadtest.settings import Setting, candidates, choose
+from resnet_loadtest.tune_settings import Setting, candidates, choose
 from tritonclient.grpc import model_config_pb2 as pb
 
 PRESENT = Setting(instances=1, threads=0, batch=32, delay_us=0, preprocess=1)
