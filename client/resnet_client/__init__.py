@@ -7,6 +7,8 @@
 ``__all__`` lists everything public, with :mod:`resnet_client.admin`; what only the modules contain may change.
 """
 
+from importlib.metadata import version as _version
+
 from resnet_client.async_client import AsyncClient
 from resnet_client.client import Client
 from resnet_client.config import ClientConfig
@@ -26,6 +28,8 @@ from resnet_client.errors import (
 )
 from resnet_client.images import ImageSource
 from resnet_client.results import Classification, Health, ModelStatistics, Outcome, Prediction
+
+__version__ = _version("resnet50-triton")
 
 __all__ = [
     "AsyncClient",

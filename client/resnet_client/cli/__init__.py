@@ -9,6 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+import argcomplete
+
 from resnet_client.cli import bulk, classify, doctor, embed, evaluate, server
 from resnet_client.cli.exit_codes import ExitCode, code_of
 from resnet_client.cli.options import build_parser
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-_COMMANDS = (classify, embed, bulk, server.Health, server.Metadata, evaluate, doctor)
+_COMMANDS = (classify, embed, bulk, server.Health, server.Models, server.Metadata, evaluate, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would log what the error message says
     code = ExitCode.OK
     try:
-        code = _code_of(build_parser(_COMMANDS).parse_args(arguments))
+        parser = build_parser(_COMMANDS)
+        argcomplete.autocomplete(parser)
+        code = _code_of(parser.parse_args(arguments))
         sys.stdout.flush()  # an error at interpreter exit could not be reported
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         _discard_output()

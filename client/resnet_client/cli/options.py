@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_client import __version__
 from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.client import Client
 from resnet_client.config import ClientConfig, environment_name
@@ -30,6 +31,7 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
         epilog=epilog,
         formatter_class=shape,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     fields = dataclasses.fields(ClientConfig)
     for command in commands:

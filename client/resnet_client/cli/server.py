@@ -1,4 +1,4 @@
-"""``resnet-client health`` and ``resnet-client metadata``."""
+"""``resnet-client health``, ``models`` and ``metadata``."""
 
 from __future__ import annotations
 
@@ -49,6 +49,32 @@ class Health:
         if health.ok:
             return ExitCode.OK
         return code_of(health.error) if health.error is not None else ExitCode.NOT_READY
+
+
+class Models:
+    """``resnet-client models``."""
+
+    NAME = "models"
+    HELP = "List the models that the server has loaded, with the images that each has computed"
+
+    @staticmethod
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        """Add the output format."""
+        parser.add_argument("--json", action="store_true", help="Print one JSON object per model, one per line")
+
+    @staticmethod
+    def run(options: argparse.Namespace) -> ExitCode:
+        """Print one line for each version of each model."""
+        with open_client(options) as client:
+            loaded = client.statistics()
+        for model in loaded:
+            row = {"model": model.model, "version": model.model_version, "images": model.inference_count}
+            show(
+                json.dumps(row)
+                if options.json
+                else f"{model.model}\tversion {model.model_version}\t{model.inference_count} images"
+            )
+        return ExitCode.OK
 
 
 class Metadata:
