@@ -17,7 +17,7 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: .bench-repository help install repository serve tune loadtest test test-load test-reliability test-slow test-compose lint audit bench bench-report format lock clean
+.PHONY: .bench-repository help install repository serve docs tune loadtest test test-load test-reliability test-slow test-compose lint audit bench bench-report format lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -72,7 +72,7 @@ test-slow: install  ## Run the slow tests: bulk run with five kills, ten minutes
 test-compose: install  ## Test docker-compose.yml with a Docker engine
 	$(BIN)/pytest tests/compose
 
-lint: install  ## Run ruff, mypy --strict and the import rules
+lint: install docs  ## Run ruff, mypy --strict and the import rules, and build the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -81,6 +81,9 @@ lint: install  ## Run ruff, mypy --strict and the import rules
 	@cp build/resnet_build/python_models/preprocess_check.py .mypy_cache/models/check.py
 	MYPYPATH=.mypy_cache/models $(BIN)/mypy .mypy_cache/models/model.py .mypy_cache/models/check.py
 	$(BIN)/lint-imports
+
+docs: install  ## Build the documentation site into site/; dead links and unknown references fail
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build -W --keep-going -q -b html docs site
 
 $(VENV)-audit/.ready: constraints.txt
 	$(PYTHON) -m venv $(VENV)-audit

@@ -159,9 +159,8 @@ class Client(BaseClient):
         those of :meth:`classify`, but ``model`` is ``resnet50_backbone`` if not given.
 
         Returns:
-            ``{"C2": (256, 56, 56), "C3": (512, 28, 28), "C4": (1024, 14, 14), "C5": (2048, 7, 7)}``, arrays of these
-            shapes, values of 0 and above: the outputs of the four stages; float32, or float16 if the server
-            was built with it.
+            The outputs of the four stages, arrays ``C2`` (256, 56, 56), ``C3`` (512, 28, 28), ``C4`` (1024, 14, 14) and
+            ``C5`` (2048, 7, 7), values of 0 and above; float32, or float16 if the server was built with it.
 
         Raises:
             ModelNotFoundError: the server has no such model.
@@ -282,8 +281,8 @@ class Client(BaseClient):
             model_version: which version of it.
 
         Returns:
-            ``{"server": {name, version, extensions}, "model": {name, versions, platform, max_batch_size,
-            inputs, outputs, parameters}}``; shapes are lists of integers, -1 for the batch.
+            Dictionaries ``server`` (name, version, extensions) and ``model`` (name, versions, platform, max_batch_size,
+            inputs, outputs, parameters); shapes are lists of integers, -1 for the batch.
 
         Raises:
             ServerError: there is no valid response; the subclasses name the reason.

@@ -72,7 +72,7 @@ def check(config: ServerConfig) -> None:
 
 def warnings(config: ServerConfig) -> Iterator[str]:
     """Yield a message if the embedded Triton listens on an address beyond this machine."""
-    advice = "SECURITY.md lists its known vulnerabilities; in production use NVIDIA's container"
+    advice = "docs/SECURITY.md lists its known vulnerabilities; in production use NVIDIA's container"
     if not is_loopback(config.http_host):
         yield (
             f"HTTP of Triton {installation.RELEASE} listens on {config.http_host}: anyone who can connect to it can "

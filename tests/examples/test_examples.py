@@ -87,7 +87,8 @@ def test_the_notebook_is_committed_without_outputs() -> None:
 
 def test_every_example_is_listed() -> None:
     """The page names all of them, and no other."""
-    listed = set(re.findall(r"\]\(([\w/]+\.(?:py|ipynb|html))\)", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
+    page = (EXAMPLES.parent / "docs/examples.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"\]\(../examples/([\w/]+\.(?:py|ipynb|html))\)", page))
     kinds = (".py", ".ipynb", ".html")
     there = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.suffix in kinds}
     assert listed == there
