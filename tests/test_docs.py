@@ -95,6 +95,34 @@ def test_shown_code_runs(server: TritonServer, folder: Path, code: str, output: 
         assert result.stdout == output
 
 
+OTHER_CLIENTS = re.findall(
+    r"^```(bash|js|python)\n(.*?)^```$",
+    (ROOT / "docs/other-clients.md").read_text(encoding="utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@pytest.mark.parametrize(("language", "code"), OTHER_CLIENTS)
+def test_other_clients_classify(server: TritonServer, folder: Path, language: str, code: str) -> None:
+    """Without this project's client, in each language that the page shows."""
+    program = {"bash": ["bash", "-c"], "js": ["node", "--input-type=module", "-e"], "python": [sys.executable, "-c"]}
+    code = code.replace("http://localhost:8000", server.http_url)
+    code = code.replace("localhost:8001", server.grpc_url.removeprefix("grpc://"))
+    # Where the machine has no node, `make install` puts it next to python.
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(
+        [*program[language], code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Egyptian cat" in result.stdout or re.fullmatch("200 [0-9]{5} bytes\n", result.stdout)
+
+
 def test_shown_code_passes_the_type_checker(tmp_path: Path) -> None:
     """A reader who copies a block into a typed program gets no error of mypy."""
     for name in PAGES:
