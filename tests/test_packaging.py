@@ -33,7 +33,7 @@ def test_wheel_has_the_python_model(wheel: Path) -> None:
             assert archive.read(f"resnet_build/python_models/preprocess/{source.name}") == source.read_bytes()
     assert "resnet_serve/backends/onnxruntime.py" in names
     tops = {name.split("/")[0] for name in names if not name.startswith("resnet50_triton-")}
-    assert tops == {"resnet_build", "resnet_client", "resnet_loadtest", "resnet_serve"}
+    assert tops == {"resnet_build", "resnet_client", "resnet_command.py", "resnet_loadtest", "resnet_serve"}
 
 
 @pytest.mark.parametrize(
