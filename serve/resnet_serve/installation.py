@@ -25,6 +25,7 @@ import importlib.util
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -83,7 +84,8 @@ class Installation:
             **{name: value for name, value in os.environ.items() if name != "PYTHONHOME"},
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
             # The stub embeds Python, which finds its home (such as a virtual environment) by the first `python3` in
-            # PATH.
+            # PATH, and decodes paths as ASCII unless it is told otherwise.
+            "PYTHONUTF8": "1",
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -142,11 +144,32 @@ def _libpython_folders(version: str) -> tuple[Path, ...]:
     )
 
 
+def is_plain(path: str) -> bool:
+    """Return whether Triton's Python backend can use a path: it starts its workers with a shell, without quotes."""
+    return shlex.quote(path) == path
+
+
+def link_if_needed(repository: Path, folder: Path) -> Path:
+    """Return the path of a repository that Triton can use: its own, or that of a link in the temporary folder."""
+    if is_plain(str(repository)):
+        return repository
+    link = folder / "models"
+    if not link.is_symlink():
+        link.symlink_to(repository)
+    return link
+
+
+def _temporary_parent() -> Path:
+    """Return the folder for temporary files, or ``/tmp`` if Triton cannot use its path."""
+    folder = tempfile.gettempdir()
+    return Path(folder if is_plain(folder) else "/tmp")  # noqa: S108  # mkdtemp chooses the name
+
+
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[tuple[Path, int]]:
     """Create a locked folder, and remove it at the end; yields its path and the descriptor that holds the lock."""
     # Another server that starts ignores this name, so it does not remove the folder before it is locked.
-    new = Path(tempfile.mkdtemp(prefix=f"new_{_FOLDER_PREFIX}{os.getpid()}_"))
+    new = Path(tempfile.mkdtemp(prefix=f"new_{_FOLDER_PREFIX}{os.getpid()}_", dir=_temporary_parent()))
     with contextlib.ExitStack() as stack:
         try:
             lock = stack.enter_context(_locked(new, fcntl.LOCK_SH))
@@ -162,7 +185,7 @@ def temporary_folder() -> Iterator[tuple[Path, int]]:
 
 def remove_abandoned_folders() -> None:
     """Remove the folders of this user's servers whose process and watchdog were both killed."""
-    for found in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+    for found in _temporary_parent().glob(f"{_FOLDER_PREFIX}*"):
         if not _FOLDER_NAME.fullmatch(found.name):
             continue
         # An error means that a living process holds the lock, or that the folder was removed. The owner is checked,

@@ -491,7 +491,7 @@ def test_gateway_logs_no_image(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--port=70000"], 3, "port"),
+        (["--port=70000"], 2, "expected a port from 1 to 65535"),
         (["--host=192.0.2.1"], 3, "could not start"),
         (["--url=nonsense"], 2, "nonsense"),
         (["--max-body-mib=0"], 2, "from 1 to 128"),
