@@ -40,8 +40,10 @@ TOKEN_HEADER = "admin-key"  # noqa: S105  # likewise
 TOKEN_FORM = r"[A-Za-z0-9._~-]{16,}"  # noqa: S105  # Triton splits its flags at other characters
 TOKEN_RULE = "the admin token must have 16 or more letters, digits, and any of . _ ~ -"  # noqa: S105  # likewise
 # Triton's names of APIs that can harm the server. Clients that classify do not need them.
-CLOSED_APIS = ("model-repository", "shared-memory", "statistics", "trace", "logging")
-ALL_APIS = ("health", "inference", "metadata", "model-config", *CLOSED_APIS)
+CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
+# The metrics, which need no token, show the same counters as the statistics.
+OPEN_APIS = ("metadata", "model-config", "statistics")
+ALL_APIS = ("health", "inference", *OPEN_APIS, *CLOSED_APIS)
 UNLOAD_TIMEOUT_S = 15  # after Triton's own limit for running requests: unloading models and ending workers
 
 _PR_SET_PDEATHSIG = 1
