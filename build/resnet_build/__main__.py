@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as exc:
         if str(exc.name).startswith("resnet_"):  # a defect of this package, which no installation fixes
             raise
-        return _complain(f"{exc.name} is not installed: pip install 'resnet50-triton[build]'", 1)
+        return _complain(f"{exc.name} is not installed: pip install '.[build]' in the project's folder", 1)
     except KeyboardInterrupt as exc:
         when = " after everything was written" if isinstance(exc, LateInterrupt) else "; nothing was written"
         return _complain(f"interrupted{when}", resnet_command.EXIT_INTERRUPTED)

@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as exc:
         if str(exc.name).startswith("resnet_"):  # a defect of this package, not a missing dependency
             raise
-        return _fail(f"{exc.name} is not installed: pip install 'resnet50-triton[loadtest]'", EXIT_COULD_NOT_RUN)
+        return _fail(
+            f"{exc.name} is not installed: pip install '.[loadtest]' in the project's folder", EXIT_COULD_NOT_RUN
+        )
 
 
 def _fail(reason: object, code: int) -> int:

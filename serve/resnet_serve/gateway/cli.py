@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _serve(args, config, keys, listener)
     except ModuleNotFoundError as exc:
         package = str(exc.name).partition(".")[0]
-        return _fail(f"{package} is not installed: pip install 'resnet50-triton[gateway]'", EXIT_NOT_STARTED)
+        return _fail(f"{package} is not installed: pip install '.[gateway]' in the project's folder", EXIT_NOT_STARTED)
     finally:
         listener.close()
     return EXIT_STOPPED
