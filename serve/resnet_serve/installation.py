@@ -41,6 +41,7 @@ RELEASE = "2.51 (24.10)"
 
 _BACKENDS = Path(__file__).parent / "backends"
 NETWORK_BACKENDS = ("onnxruntime", "openvino", "pytorch")
+_MACHINES = ("x86_64", "aarch64")
 _STUB = "triton_python_backend_stub"
 _FIRST_BROKEN_NUMPY = 2
 _FOLDER_PREFIX = "resnet_serve_"
@@ -98,14 +99,14 @@ def find() -> Installation:
     Raises:
         ServerError: the platform, the Python version or an installed package is not supported.
     """
-    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+    if sys.platform != "linux" or platform.machine() not in _MACHINES:
         raise ServerError(
-            f"the embedded server runs on Linux x86-64 only, not on {sys.platform} {platform.machine()}: "
-            "use docker compose"
+            f"the embedded server runs on Linux with {' or '.join(_MACHINES)} only, not on {sys.platform} "
+            f"{platform.machine()}: use docker compose"
         )
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
-        raise ServerError("tritonserver is not installed in this environment: pip install 'resnet50-triton[serve]'")
+        raise ServerError("tritonserver is not installed here: pip install '.[serve]' in the project's folder")
     package = Path(spec.submodule_search_locations[0])
     server = package / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -123,7 +124,7 @@ def _refuse_broken_numpy() -> None:
     try:
         version = importlib.metadata.version("numpy")
     except importlib.metadata.PackageNotFoundError:
-        raise ServerError("numpy is missing: pip install 'resnet50-triton[serve]'") from None
+        raise ServerError("numpy is missing: pip install '.[serve]' in the project's folder") from None
     if int(version.split(".")[0]) >= _FIRST_BROKEN_NUMPY:
         raise ServerError(
             f"numpy {version} is installed, but this Triton's Python backend needs numpy 1 (with numpy 2 it returns "
