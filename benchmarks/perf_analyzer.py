@@ -10,7 +10,6 @@ import argparse
 import base64
 import csv
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -88,9 +87,6 @@ def _their_turn(args: argparse.Namespace, folder: Path, model: str, requests: in
     command += ["--concurrency-range", str(args.users), "--input-data", folder / "data.json", "-f", report]
     # As many requests as the load test had; time windows would exclude requests at their edges.
     command += ["--request-count", str(requests)]
-    # perf_analyzer reads statistics, which require the admin token; the gRPC header has a prefix.
-    if token := os.environ.get("RESNET_ADMIN_TOKEN"):
-        command += ["-H", f"triton-grpc-protocol-admin-key:{token}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
     with report.open(encoding="utf-8", newline="") as stream:
         row = next(csv.DictReader(stream))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,7 +43,6 @@ class Server:
 
     pid: int
     port: int
-    token: str
 
     @property
     def url(self) -> str:
@@ -66,7 +64,7 @@ class Server:
 
         def look() -> None:
             cpu_s.append(processes.cpu_seconds(self.pid))
-            with Client(self.url, admin_token=self.token) as client:
+            with Client(self.url) as client:
                 statistics.append(client.statistics())
 
         sample = measure(sender, callers=callers, seconds=seconds, start=look, end=look)
@@ -87,11 +85,11 @@ class Server:
 @contextlib.contextmanager
 def serve(repository: Path) -> Iterator[Server]:
     """Serve a repository until the block ends."""
-    port, token = processes.free_port(consecutive=3), secrets.token_hex(16)
+    port = processes.free_port(consecutive=3)
     program = str(Path(sys.executable).with_name("resnet-serve"))
     command = [program, "--repository", str(repository), "--port", str(port)]
-    with processes.serve(command, {"RESNET_ADMIN_TOKEN": token}, port) as pid:
-        server = Server(pid, port, token)
+    with processes.serve(command, {}, port) as pid:
+        server = Server(pid, port)
         with Client(server.url) as client:
             client.wait_until_ready(timeout_s=120)
         yield server

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -33,7 +35,7 @@ def test_wheel_has_the_python_model(wheel: Path) -> None:
             assert archive.read(f"resnet_build/python_models/preprocess/{source.name}") == source.read_bytes()
     assert "resnet_serve/backends/onnxruntime.py" in names
     tops = {name.split("/")[0] for name in names if not name.startswith("resnet50_triton-")}
-    assert tops == {"resnet_build", "resnet_client", "resnet_loadtest", "resnet_serve"}
+    assert tops == {"resnet_build", "resnet_client", "resnet_command.py", "resnet_loadtest", "resnet_serve"}
 
 
 @pytest.mark.parametrize(
@@ -53,9 +55,51 @@ def test_command_names_its_missing_extra(
     command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     extra = package.removeprefix("resnet_")
-    message = f"resnet-{extra}: {missing} is not installed: pip install 'resnet50-triton[{extra}]'\n"
+    message = f"resnet-{extra}: {missing} is not installed: pip install '.[{extra}]' in the project's folder\n"
     assert (code, message) == (result.returncode, result.stderr)
     assert not list(tmp_path.iterdir())
+
+
+PLATFORMS = {
+    "macOS on ARM": ["macosx_14_0_arm64"],
+    "macOS on Intel": ["macosx_14_0_x86_64"],
+    "Windows": ["win_amd64"],
+    "Linux on ARM": [f"manylinux_2_{version}_aarch64" for version in range(17, 36)] + ["manylinux2014_aarch64"],
+}
+
+
+def resolve(platform: str, folder: Path, *requirements: str) -> subprocess.CompletedProcess[str]:
+    """Find binary packages for another platform, without installing them."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--dry-run"]
+    command += ["--target", str(folder), "--only-binary=:all:", "--python-version=3.12"]
+    command += [f"--platform={tag}" for tag in PLATFORMS[platform]]
+    return subprocess.run([*command, *requirements], capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_client_resolves_on_every_platform(wheel: Path, tmp_path: Path, platform: str) -> None:
+    """`pip install .` needs no compiler."""
+    result = resolve(platform, tmp_path, str(wheel))
+    assert result.returncode == 0, result.stderr
+
+
+def test_pinned_dependencies_have_packages_for_linux_on_arm(tmp_path: Path) -> None:
+    """Those that the project names; pip reads markers as on this machine, so each is looked up without its own."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = [
+        text
+        for extra in ("all", "serve-onnx", "build", "loadtest", "bulk", "gateway", "images")
+        for text in project["optional-dependencies"][extra]
+    ] + project["dependencies"]
+    names = {re.split(r"[^\w-]", text)[0] for text in named if "aarch64" not in text} - {"resnet50-triton"}
+    pins = [
+        line
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if line.partition("==")[0] in names
+    ]
+    assert len(pins) == len(names)
+    result = resolve("Linux on ARM", tmp_path, "--no-deps", *pins)
+    assert result.returncode == 0, result.stderr
 
 
 SCRIPT = """

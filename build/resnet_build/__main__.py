@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import resnet_command
 from resnet_client import printing
 
 from resnet_build import BuildError, LateInterrupt, UsageError
@@ -25,8 +25,9 @@ _UNITS = {"us": "MICROSECONDS", "ms": "MILLISECONDS", "bytes": "BYTES", "pixels"
 _EPILOG = """\
 exit codes:
   0  the repository was built, or is up to date
-  1  the build failed or was interrupted; the message states what was written
+  1  the build failed; the message states what was written
   2  wrong usage: an option is invalid, or names a file that does not exist
+  130  interrupted (Ctrl-C); the message states what was written
 
 examples:
   resnet-build                                       use torchvision's IMAGENET1K_V2 weights
@@ -48,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as exc:
         if str(exc.name).startswith("resnet_"):  # a defect of this package, which no installation fixes
             raise
-        return _complain(f"{exc.name} is not installed: pip install 'resnet50-triton[build]'", 1)
+        return _complain(f"{exc.name} is not installed: pip install '.[build]' in the project's folder", 1)
     except KeyboardInterrupt as exc:
         when = " after everything was written" if isinstance(exc, LateInterrupt) else "; nothing was written"
-        return _complain(f"interrupted{when}", 1)
+        return _complain(f"interrupted{when}", resnet_command.EXIT_INTERRUPTED)
 
 
 def _complain(what: object, code: int) -> int:
@@ -253,4 +254,4 @@ def _describe(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    resnet_command.build()

@@ -121,8 +121,8 @@ def set_capacity(config: pb.ModelConfig, options: ServingOptions) -> None:
         config.dynamic_batching.preferred_batch_size[:] = [preferred] if preferred < options.max_batch_size else []
         config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us
         set_warmup(config, options.warmup_batches)
-        if options.threads:
-            _set_parameters(config, {THREADS[config.backend]: str(options.threads)})
+        if threads := options.threads_of(config.backend):
+            _set_parameters(config, {THREADS[config.backend]: str(threads)})
 
 
 def set_warmup(config: pb.ModelConfig, batch_sizes: Iterable[int]) -> None:

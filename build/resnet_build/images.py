@@ -37,7 +37,7 @@ def sample(count: int, size: int) -> Pixels:
     if not paths:
         raise BuildError(
             "validation and calibration need real images: install scikit-image or scikit-learn, which bundle some "
-            "(pip install 'resnet50-triton[build]' does)"
+            "(or pip install '.[build]' in the project's folder)"
         )
     images = [decode(path.read_bytes()) for path in paths]
     rng = np.random.default_rng(_SEED)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from resnet_client.preprocessing import Limits
+from resnet_client.preprocessing import Limits, threads_per_instance
 
 from resnet_build import UsageError
 
@@ -87,6 +87,13 @@ class ServingOptions:
     threads: int = _option(
         0, "CPU threads of each network instance; 0: the instances share the cores equally", least=0, most=1024
     )
+    server_cpus: int = _option(
+        0,
+        "CPUs of the server, if the build does not run there: networks get at most as many instances, which share "
+        "them; 0: each server divides its own CPUs, which NVIDIA's backends cannot",
+        least=0,
+        most=1024,
+    )
 
     @property
     def max_queue_size(self) -> int:
@@ -106,7 +113,14 @@ class ServingOptions:
 
     def instances_of(self, backend: str) -> int:
         """Return how many instances a network of a backend has."""
-        return self.instances or _INSTANCES.get(backend, 1)
+        count = _INSTANCES.get(backend, 1)
+        return self.instances or (min(count, self.server_cpus) if self.server_cpus else count)
+
+    def threads_of(self, backend: str) -> int:
+        """Return how many CPU threads each instance of a network of a backend has; 0: the server decides."""
+        if self.threads or not self.server_cpus:
+            return self.threads
+        return threads_per_instance(self.server_cpus, self.instances_of(backend))
 
     def preferred_batch_of(self, backend: str) -> int:
         """Return how many images a network of a backend takes at once while more wait."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import resnet_command
 
 from resnet_client.cli import main
 
+__all__ = ["main"]
+
 if __name__ == "__main__":
-    sys.exit(main())
+    resnet_command.client()

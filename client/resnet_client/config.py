@@ -51,7 +51,7 @@ class ClientConfig:
         timeout_s: longest wall time of one call in seconds, all attempts together.
         max_attempts: attempts per request, the first included, when the server cannot be reached.
         retry_overload: also retry when the server is overloaded; at most one retry for five requests.
-        admin_token: required for the server's restricted APIs, such as statistics; never sent with images, nor over
+        admin_token: required for the server's restricted APIs, such as model control; never sent with images, nor over
             plain HTTP to another machine.
         ca_certificate: PEM file of the authorities trusted for ``grpcs://`` and ``https://``; None trusts
             those of the system (``https://``) or those that gRPC ships (``grpcs://``).
@@ -80,7 +80,7 @@ class ClientConfig:
     admin_token: str | None = field(
         default=None,
         repr=False,
-        metadata=_about(str, "TOKEN", "Admin token for restricted APIs such as statistics"),
+        metadata=_about(str, "TOKEN", "Admin token for restricted APIs such as model control"),
     )
     ca_certificate: Path | None = field(
         default=None, metadata=_about(Path, "FILE", "Certificates of trusted authorities (PEM) for TLS")

@@ -18,7 +18,7 @@ _UNUSUAL = {
     ),
 }  # fmt: skip
 
-INSTALL = "pip install 'resnet50-triton[images]'"
+INSTALL = "pip install '.[images]' in the project's folder"
 """The command that installs the packages."""
 
 

@@ -36,7 +36,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
     # This is also the timeout of an attempt to connect, by default 20 s.
     ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT_S * 1000)),
-    # gRPC would use http_proxy even for 127.0.0.1; the HTTP transport uses no proxy either.
+    # gRPC would use http_proxy even for 127.0.0.1. No transport uses a proxy of the environment.
     ("grpc.enable_http_proxy", 0),
     # Clients of one process would otherwise share one connection.
     ("grpc.use_local_subchannel_pool", 1),

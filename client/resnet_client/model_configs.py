@@ -51,5 +51,5 @@ def config_file(repository: Path, model: str, name: str) -> Path:
 
 def config_files(repository: Path, name: str) -> dict[str, Path]:
     """Return each model's :func:`config_file`, by model."""
-    models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+    models = sorted(path.parent.name for path in repository.glob("[!.]*/config.pbtxt"))
     return {model: config_file(repository, model, name) for model in models}

@@ -11,8 +11,7 @@ ARG EXTRA=serve-onnx
 # devices and formats.
 RUN python requirements.py ${EXTRA} > requirements.txt \
  && pip install --constraint constraints.txt --requirement requirements.txt \
- && pip uninstall --yes cuda-python cuda-bindings cuda-core cuda-pathfinder perf-analyzer \
-    pydantic pydantic-core pyzmq sh typer wrapt \
+ && pip uninstall --yes pydantic pydantic-core pyzmq sh typer wrapt \
  && cd /server/lib/python3.11/site-packages \
  && rm -r nvidia_pytriton.libs/libpython3* openvino/libs/cache.json \
  && find openvino/libs -name '*_plugin.so' ! -name '*_cpu_plugin.so' -delete \

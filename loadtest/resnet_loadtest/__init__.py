@@ -25,7 +25,9 @@ def enable_gevent() -> None:
     # Otherwise gRPC restarts its poller between fork and exec, on a closed descriptor, and the new process crashes
     # (grpc#43055).
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+    import gevent
     import locust  # noqa: F401  # patches
     from grpc.experimental import gevent as grpc_gevent
 
     grpc_gevent.init_gevent()
+    gevent.get_hub().NOT_ERROR += (KeyboardInterrupt,)  # gevent would print it, and then raise it

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import resnet_command
 from rich.console import Console
 
 from resnet_loadtest.cli import Command, tune
@@ -19,14 +19,14 @@ from resnet_loadtest.errors import LoadTestError, UsageError
 TUNE = Command(tune.NAME, tune.HELP, tune.add_options, tune.run, tune.RESULTS)
 COMMANDS = (RUN, FIND_SLO, TUNE, COMPARE, REPORT, WORKER)
 
-EXIT_COULD_NOT_RUN, EXIT_USAGE, EXIT_INTERRUPTED = 3, 64, 130
+EXIT_COULD_NOT_RUN, EXIT_USAGE = 3, 64
 
 _WIDTH = 140
 
 _FAILURES = {
     EXIT_COULD_NOT_RUN: "the command could not run; the message gives the reason",
     EXIT_USAGE: "an option or a file is invalid",
-    EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
+    resnet_command.EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
 }
 
 
@@ -47,21 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as exc:
         if str(exc.name).startswith("resnet_"):  # a defect of this package, not a missing dependency
             raise
-        return _fail(f"{exc.name} is not installed: pip install 'resnet50-triton[loadtest]'", EXIT_COULD_NOT_RUN)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-
-
-def command() -> NoReturn:
-    """Run the command, then exit without the interpreter's cleanup.
-
-    Under gevent, gRPC can block forever in the destructor of a channel when the interpreter ends; seen after a run
-    whose last requests were lost.
-    """
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        return _fail(
+            f"{exc.name} is not installed: pip install '.[loadtest]' in the project's folder", EXIT_COULD_NOT_RUN
+        )
 
 
 def _fail(reason: object, code: int) -> int:
@@ -102,4 +90,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    command()
+    resnet_command.loadtest()

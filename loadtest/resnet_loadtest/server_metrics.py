@@ -8,15 +8,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import http.client
 import itertools
 import math
 import re
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 
 from resnet_client import Client, ModelStatistics, ResnetClientError
+from resnet_client.metrics import fetch
 
 from resnet_loadtest.samples import Samples, images_answered
 from resnet_loadtest.server_statistics import Step, difference, requests_served
@@ -27,8 +26,6 @@ _SETTLE_S = 5.0
 # Prometheus' text format: name{label="value",…} number; in a value, a \ escapes \, " and line ends.
 _LINE = re.compile(r'^(?P<name>nv_[a-z_]+)(\{(?P<labels>([^"}]|"([^"\\]|\\.)*")*)\})?\s+(?P<value>\S+)')
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-_MAX_BYTES = 16 << 20  # Triton's response is some kilobytes per model
 
 _NAMES = {
     "nv_cpu_utilization",
@@ -166,21 +163,6 @@ def _increase(
         model: dict(collections.Counter(dict(sorted(reasons.items()))) - collections.Counter(before.get(model, {})))
         for model, reasons in sorted(after.items())
     }
-
-
-def fetch(url: str, timeout_s: float = 2.0) -> str:
-    """The endpoint's text.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    if not url.startswith(("http://", "https://")):
-        raise OSError(f"{url!r} is not an HTTP URL")
-    try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as response:  # noqa: S310  # the scheme is checked above
-            return str(response.read(_MAX_BYTES).decode(errors="replace"))
-    except (http.client.HTTPException, ValueError) as exc:  # truncated, not HTTP, or not a URL
-        raise OSError(f"{url!r} returned no metrics: {exc}") from exc
 
 
 def parse_values(text: str) -> dict[str, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
 import signal
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from google.protobuf import json_format
 from resnet_client import ClientConfig, ResnetClientError
 from resnet_client.admin import ModelControl
 from resnet_client.model_configs import GPU, LOCAL, THREADS
+from resnet_client.preprocessing import available_cpus
 from rich.console import Console
 from rich.table import Table
 from tritonclient.grpc import model_config_pb2 as pb
@@ -183,7 +183,7 @@ def _candidates(preprocess: pb.ModelConfig, network: pb.ModelConfig, *, has_gpu:
     return candidates(
         Setting.of(preprocess, network),
         max_batch_size=network.max_batch_size,
-        cores=len(os.sched_getaffinity(0)),
+        cores=available_cpus(),
         has_gpu=has_gpu,
     )
 

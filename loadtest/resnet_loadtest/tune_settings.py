@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from resnet_client.model_configs import THREADS
+from resnet_client.preprocessing import threads_per_instance
 from tritonclient.grpc import model_config_pb2 as pb
 
 # A setting must be better in every round, and by more than this in the median, to replace the present one.
@@ -92,7 +93,7 @@ def candidates(present: Setting, *, max_batch_size: int, cores: int, has_gpu: bo
             found.append(change(base, instances=1, threads=0, batch=max_batch_size))
         elif instances <= cores:
             # With the largest batch, one instance would take all waiting images.
-            found.append(change(base, instances=instances, threads=cores // instances, batch=small))
+            found.append(change(base, instances=instances, threads=threads_per_instance(cores, instances), batch=small))
     found += [
         change(base, batch=small if base.batch == max_batch_size else max_batch_size),
         change(base, delay_us=0 if base.delay_us else _DELAY_US),
@@ -101,7 +102,9 @@ def candidates(present: Setting, *, max_batch_size: int, cores: int, has_gpu: bo
     distinct: dict[Setting, Setting] = {}
     for setting in found:
         # 0 threads means all cores, divided among the instances.
-        distinct.setdefault(change(setting, threads=setting.threads or max(1, cores // setting.instances)), setting)
+        distinct.setdefault(
+            change(setting, threads=setting.threads or threads_per_instance(cores, setting.instances)), setting
+        )
     return list(distinct.values())
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 import platform
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 from resnet_client.model_configs import MADE_BY_BUILD, TUNED, config_file, default_name, models_with, named_config
+from resnet_client.preprocessing import available_cpus
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_loadtest.errors import UsageError
@@ -94,7 +94,7 @@ def provenance(command: Sequence[str], measured: Iterable[str]) -> list[str]:
         f"Written by resnet-loadtest tune. Triton uses it with --model-config-name={TUNED}.",
         f"Date: {datetime.datetime.now().astimezone().date()}",
         f"Command: {shlex.join(['resnet-loadtest', *command])}",
-        f"Machine: {_processor()}, {len(os.sched_getaffinity(0))} cores",
+        f"Machine: {_processor()}, {available_cpus()} cores",
         *measured,
     ]
 

@@ -1,8 +1,10 @@
 """``python -m resnet_serve`` and the script ``resnet-serve``."""
 
-import sys
+import resnet_command
 
 from resnet_serve.cli import main
 
+__all__ = ["main"]
+
 if __name__ == "__main__":
-    sys.exit(main())
+    resnet_command.serve()

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 
 from resnet_client.printing import report, warn
 
-from resnet_serve import access
+from resnet_serve import access, ports
 from resnet_serve.config import APIS, LOOPBACK, ServerConfig, ServerError
 from resnet_serve.server import TritonServer
 from resnet_serve.session import Session, StopRequested
@@ -33,6 +34,7 @@ exit codes:
   1  the server ended by itself
   2  wrong usage
   3  the server could not start
+  130  Ctrl-C before the server was ready
 With --exit-after: the exit code of the command of --run, or 130 or 143 if a signal stopped it.
 
 examples:
@@ -59,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _serve(args, log)
     except ServerError as exc:
         _warn(str(exc))
+    except KeyboardInterrupt:
+        code = EXIT_STOPPED
+        raise
     finally:
         # A temporary log stays if it explains a failure.
         if args.log is None and code == EXIT_STOPPED:
@@ -70,9 +75,10 @@ def _serve(args: argparse.Namespace, log: Path) -> int:
     server = TritonServer(config_of(args, log))
     session = Session(server, report, _warn, restart=args.restart)
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _request_stop)
+        signal.signal(signal.SIGTERM, _request_stop)
         session.start()
+        # Until then, Ctrl-C raises KeyboardInterrupt as in every command.
+        signal.signal(signal.SIGINT, _request_stop)
         if args.run:
             code = session.run(args.run)
             if args.exit_after:
@@ -122,6 +128,13 @@ class _Parser(argparse.ArgumentParser):
         found = super().parse_args(args, namespace)
         if found.exit_after and not found.run:
             self.error("--exit-after requires --run COMMAND")
+        if found.run and shutil.which(found.run[0]) is None:
+            self.error(f"--run: {found.run[0]} was not found, or cannot be executed")
+        if found.triton_args and not found.triton_args[0].startswith("-"):
+            self.error(
+                f"unexpected argument {found.triton_args[0]!r}: to serve a folder, use --repository "
+                f"{shlex.quote(found.triton_args[0])}; flags of tritonserver follow --"
+            )
         if found.no_http and found.unsafe_http_host:
             self.error("--no-http and --unsafe-http-host cannot be used together")
         if any(flag.startswith("--model-config-name") for flag in found.triton_args):
@@ -176,7 +189,7 @@ def _add_server(add: Callable[..., object], default: ServerConfig) -> None:
 
 def _add_addresses(add: Callable[..., object], default: ServerConfig) -> None:
     about = f"HTTP port; gRPC uses the next one, metrics the one after; 0: free ports (default: {default.port})"
-    add("--port", type=int, default=default.port, metavar="N", help=about)
+    add("--port", type=ports.option(ports.HIGHEST - 2), default=default.port, metavar="N", help=about)
     about = f"Address for gRPC; 0.0.0.0: all interfaces (default: {default.host})"
     add("--host", default=default.host, metavar="HOST", help=about)
     about = f"Address for HTTP; anyone who can connect to it can crash the server (default: {LOOPBACK})"

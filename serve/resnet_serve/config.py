@@ -13,12 +13,12 @@ from pathlib import Path
 
 from resnet_client.endpoints import is_loopback
 
-from resnet_serve.watchdog import CLOSED_APIS
+from resnet_serve.watchdog import CLOSED_APIS, OPEN_APIS
 
 HTTP_PORT = 8000
 LOOPBACK = "127.0.0.1"
 # Triton's names of the APIs that can require the admin token. Health and inference never do.
-APIS = ("metadata", "model-config", *CLOSED_APIS)
+APIS = (*OPEN_APIS, *CLOSED_APIS)
 
 
 class ServerError(Exception):
@@ -67,7 +67,7 @@ class ServerConfig:
     log: Path | None = None
     ready_timeout_s: float = 180.0
     exit_timeout_s: int = 30
-    open_apis: tuple[str, ...] = ("metadata", "model-config")
+    open_apis: tuple[str, ...] = OPEN_APIS
     admin_token: str | None = dataclasses.field(default=None, repr=False)
     tls_certificate: Path | None = None
     tls_key: Path | None = None

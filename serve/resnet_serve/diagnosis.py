@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from resnet_client.model_configs import THREADS
+from resnet_client.preprocessing import available_cpus
 
 from resnet_serve.models import ModelStatus
 
@@ -22,7 +22,7 @@ _UNLOADABLE = r"the artifact \S+ cannot be loaded: [^\n]{0,300}"
 _REMEDIES = (
     (_PORT_TAKEN, "a port is taken: choose another --port, or --port 0 for free ones"),
     (r"the artifact \S+ is missing", "an artifact is missing: run resnet-build"),
-    (r"No module named '[\w.]+'", "a package is missing: pip install 'resnet50-triton[serve]'"),
+    (r"No module named '[\w.]+'", "a package is missing: pip install '.[serve]' in the project's folder"),
     (r"error while loading shared libraries: \S+", "a shared library is missing: install its package"),
     (r"No space left on device", "a file system is full, perhaps /dev/shm: free some space"),
     (r"unrecognized option '[^']*'", "tritonserver does not know one of the flags passed through to it"),
@@ -43,8 +43,6 @@ _ERROR_LINE = re.compile(r"E\d{4} |error: ", re.MULTILINE)
 _HARMLESS = ("CudaDriverHelper", "NVML")
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton and its workers exchange tensors
-_CGROUPS = Path("/sys/fs/cgroup")
-_MEMBERSHIPS = Path("/proc/self/cgroup")
 _ENOUGH_SHARED_MEMORY_MB = 256
 
 
@@ -125,9 +123,9 @@ def _threads(model: ModelStatus) -> Iterator[str]:
     if instances == 0 or model.backend not in THREADS:
         return
     number = model.config.get("parameters", {}).get(THREADS[model.backend], {}).get("string_value", "")
-    # Instances without a number of threads divide the cores.
-    threads = instances * int(number) if number.isdecimal() and int(number) else len(os.sched_getaffinity(0))
-    if threads > (limit := cpu_limit()):
+    # Instances without a number of threads divide the CPUs.
+    threads = instances * int(number) if number.isdecimal() else 0
+    if threads > (limit := available_cpus()):
         yield (
             f"{model.name} uses {threads} threads, but this process may use only {limit} CPUs: "
             f"run resnet-build --instances 1 --threads {limit}"
@@ -143,27 +141,3 @@ def _engine_caches(model: ModelStatus) -> Iterator[str]:
         for cache in sorted(caches):
             if not os.access(cache, os.W_OK | os.X_OK):
                 yield f"{model.name} cannot keep compiled engines in {cache}: give this user write permission"
-
-
-def cpu_limit(cgroups: Path = _CGROUPS, memberships: Path = _MEMBERSHIPS) -> int:
-    """Return how many CPUs this process may use, by its affinity and the quotas of its control groups, rounded up."""
-    quotas = _quotas(cgroups, memberships.read_text(encoding="utf-8"))
-    return math.ceil(min([len(os.sched_getaffinity(0)), *quotas]))
-
-
-def _quotas(root: Path, memberships: str) -> Iterator[float]:
-    """Yield the CPU quota of each control group (v1 and v2), from the process's own up to the top."""
-    for line in memberships.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = root / "cpu" if controllers else root
-        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-        # In a container the path may be that of the host; the top group is then that of the container.
-        for folder in (top / path[1:], *(top / path[1:]).parents):
-            if not folder.is_relative_to(top):
-                break
-            if (folder / names[0]).exists():
-                quota, period = " ".join((folder / name).read_text(encoding="ascii") for name in names).split()
-                if quota not in ("max", "-1"):
-                    yield int(quota) / int(period)

@@ -24,9 +24,9 @@ def of_watchdog(config: ServerConfig, folder: Path, log: Path, numbers: list[int
         "--parent-pipe",
         f"--folder={folder}",
         f"--log={log.resolve()}",
-        f"--http=http://{ports.reachable(config.http_host)}:{numbers[0]}",
+        f"--http=http://{ports.bracketed(ports.reachable(config.http_host))}:{numbers[0]}",
         # Not with TLS, where the client sends first: the watchdog waits for the server's first byte.
-        *([] if has_tls else [f"--grpc={ports.reachable(config.host)}:{numbers[1]}"]),
+        *([] if has_tls else [f"--grpc={ports.bracketed(ports.reachable(config.host))}:{numbers[1]}"]),
         f"--closed-apis={','.join(config.closed_apis)}",
         *(["--no-http"] if config.no_http else []),
         f"--exit-timeout-s={config.exit_timeout_s}",
@@ -47,9 +47,9 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
     return [
         f"--model-repository={repository}",
         f"--backend-directory={folder / 'backends'}",
-        *(f"--http-address={config.http_host}", f"--http-port={http}"),
-        *(f"--grpc-address={config.host}", f"--grpc-port={grpc}"),
-        *(f"--metrics-address={config.metrics_host}", f"--metrics-port={metrics}"),
+        *(f"--http-address={_of_http(config.http_host)}", f"--http-port={http}"),
+        *(f"--grpc-address={ports.bracketed(ports.address_of(config.host))}", f"--grpc-port={grpc}"),
+        *(f"--metrics-address={_of_http(config.metrics_host)}", f"--metrics-port={metrics}"),
         f"--exit-timeout-secs={config.exit_timeout_s}",
         *(f"--backend-config={name},{regions}" for name in ("python", *installation.NETWORK_BACKENDS)),
         # The build writes complete configs. To complete them, Triton would start every worker twice.
@@ -59,6 +59,12 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
         *_tls(config),
         *config.triton_args,
     ]
+
+
+def _of_http(host: str) -> str:
+    """Return an address as Triton's HTTP library expects it."""
+    address = ports.address_of(host)
+    return f"ipv6:{address}" if ":" in address else address
 
 
 def _control(config: ServerConfig) -> list[str]:

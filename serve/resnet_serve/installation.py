@@ -25,6 +25,7 @@ import importlib.util
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -40,6 +41,7 @@ RELEASE = "2.51 (24.10)"
 
 _BACKENDS = Path(__file__).parent / "backends"
 NETWORK_BACKENDS = ("onnxruntime", "openvino", "pytorch")
+_MACHINES = ("x86_64", "aarch64")
 _STUB = "triton_python_backend_stub"
 _FIRST_BROKEN_NUMPY = 2
 _FOLDER_PREFIX = "resnet_serve_"
@@ -83,7 +85,8 @@ class Installation:
             **{name: value for name, value in os.environ.items() if name != "PYTHONHOME"},
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
             # The stub embeds Python, which finds its home (such as a virtual environment) by the first `python3` in
-            # PATH.
+            # PATH, and decodes paths as ASCII unless it is told otherwise.
+            "PYTHONUTF8": "1",
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -96,14 +99,14 @@ def find() -> Installation:
     Raises:
         ServerError: the platform, the Python version or an installed package is not supported.
     """
-    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+    if sys.platform != "linux" or platform.machine() not in _MACHINES:
         raise ServerError(
-            f"the embedded server runs on Linux x86-64 only, not on {sys.platform} {platform.machine()}: "
-            "use docker compose"
+            f"the embedded server runs on Linux with {' or '.join(_MACHINES)} only, not on {sys.platform} "
+            f"{platform.machine()}: use docker compose"
         )
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
-        raise ServerError("tritonserver is not installed in this environment: pip install 'resnet50-triton[serve]'")
+        raise ServerError("tritonserver is not installed here: pip install '.[serve]' in the project's folder")
     package = Path(spec.submodule_search_locations[0])
     server = package / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -121,7 +124,7 @@ def _refuse_broken_numpy() -> None:
     try:
         version = importlib.metadata.version("numpy")
     except importlib.metadata.PackageNotFoundError:
-        raise ServerError("numpy is missing: pip install 'resnet50-triton[serve]'") from None
+        raise ServerError("numpy is missing: pip install '.[serve]' in the project's folder") from None
     if int(version.split(".")[0]) >= _FIRST_BROKEN_NUMPY:
         raise ServerError(
             f"numpy {version} is installed, but this Triton's Python backend needs numpy 1 (with numpy 2 it returns "
@@ -142,11 +145,32 @@ def _libpython_folders(version: str) -> tuple[Path, ...]:
     )
 
 
+def is_plain(path: str) -> bool:
+    """Return whether Triton's Python backend can use a path: it starts its workers with a shell, without quotes."""
+    return shlex.quote(path) == path
+
+
+def link_if_needed(repository: Path, folder: Path) -> Path:
+    """Return the path of a repository that Triton can use: its own, or that of a link in the temporary folder."""
+    if is_plain(str(repository)):
+        return repository
+    link = folder / "models"
+    if not link.is_symlink():
+        link.symlink_to(repository)
+    return link
+
+
+def _temporary_parent() -> Path:
+    """Return the folder for temporary files, or ``/tmp`` if Triton cannot use its path."""
+    folder = tempfile.gettempdir()
+    return Path(folder if is_plain(folder) else "/tmp")  # noqa: S108  # mkdtemp chooses the name
+
+
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[tuple[Path, int]]:
     """Create a locked folder, and remove it at the end; yields its path and the descriptor that holds the lock."""
     # Another server that starts ignores this name, so it does not remove the folder before it is locked.
-    new = Path(tempfile.mkdtemp(prefix=f"new_{_FOLDER_PREFIX}{os.getpid()}_"))
+    new = Path(tempfile.mkdtemp(prefix=f"new_{_FOLDER_PREFIX}{os.getpid()}_", dir=_temporary_parent()))
     with contextlib.ExitStack() as stack:
         try:
             lock = stack.enter_context(_locked(new, fcntl.LOCK_SH))
@@ -162,7 +186,7 @@ def temporary_folder() -> Iterator[tuple[Path, int]]:
 
 def remove_abandoned_folders() -> None:
     """Remove the folders of this user's servers whose process and watchdog were both killed."""
-    for found in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+    for found in _temporary_parent().glob(f"{_FOLDER_PREFIX}*"):
         if not _FOLDER_NAME.fullmatch(found.name):
             continue
         # An error means that a living process holds the lock, or that the folder was removed. The owner is checked,

@@ -10,6 +10,7 @@ from typing import Any
 
 from resnet_client.model_configs import config_files, default_name
 
+from resnet_serve import installation
 from resnet_serve.config import ServerConfig, ServerError, UnservableError
 from resnet_serve.watchdog import Api
 
@@ -29,10 +30,14 @@ def check(repository: Path) -> None:
         raise UnservableError(
             f"the model repository {repository} does not exist: run resnet-build, or name another with --repository"
         )
-    configs = sorted(repository.glob("*/config.pbtxt"))
+    configs = config_files(repository, "")
     if not configs:
         raise UnservableError(f"{repository} contains no models: run resnet-build --repository {repository}")
-    for config in configs:
+    for name, config in configs.items():
+        if not installation.is_plain(name) and _BACKEND.search(config.read_text(encoding="utf-8")):
+            raise UnservableError(
+                f"Triton cannot start the workers of the model {name!r}: rename it to letters, digits and any of . _ -"
+            )
         if not any(path.is_dir() and path.name.isdigit() for path in config.parent.iterdir()):
             raise UnservableError(f"the model {config.parent} has no version folder: run resnet-build")
 

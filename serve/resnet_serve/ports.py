@@ -1,16 +1,50 @@
-"""Finds free TCP ports of an IPv4 address, and checks whether a port is taken or accepts connections."""
+"""Resolves hosts, finds free TCP ports, and checks whether a port is taken or accepts connections."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import socket
+from collections.abc import Callable
 
 from resnet_serve.config import LOOPBACK, ServerError
+
+HIGHEST = 65535
+
+
+def address_of(host: str) -> str:
+    """Return the IP address of a host to listen on, because Triton resolves no names for HTTP; IPv4 if it has both.
+
+    Raises:
+        ServerError: the name cannot be resolved.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        raise ServerError(f"cannot listen on {host} ({exc}): choose another --host") from exc
+    return min((str(address[0]) for *_, address in found), key=lambda address: ":" in address)
 
 
 def reachable(host: str) -> str:
     """Return the address that this machine connects to for a server that listens on ``host``."""
-    return LOOPBACK if host == "0.0.0.0" else host  # noqa: S104  # comparison
+    address = address_of(host)
+    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(address, address)  # noqa: S104  # comparison
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands before a port: an IPv6 address has brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def option(highest: int) -> Callable[[str], int]:
+    """Return the parser of an option for a port."""
+
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdigit() and int(text) <= highest:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected a port from 1 to {highest}, or 0: free")
+
+    return parse
 
 
 def accepts(host: str, port: int, *, timeout_s: float) -> bool:
@@ -24,11 +58,12 @@ def accepts(host: str, port: int, *, timeout_s: float) -> bool:
 
 def free_ports(host: str, count: int) -> list[int]:
     """Return free ports. Another process may take one before the server does, so the caller has to retry."""
+    address = address_of(host)
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        sockets = [stack.enter_context(_socket(address)) for _ in range(count)]
         for candidate in sockets:
             try:
-                candidate.bind((host, 0))
+                candidate.bind((address, 0))
             except OSError as exc:
                 raise ServerError(f"cannot listen on {host} ({exc.strerror}): choose another --host") from exc
         return [candidate.getsockname()[1] for candidate in sockets]
@@ -40,13 +75,18 @@ def refuse_taken(host: str, port: int) -> None:
     Raises:
         ServerError: it is taken, or the address is not one of this machine's.
     """
-    with socket.socket() as probe:
+    address = address_of(host)
+    with _socket(address) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((address, port))
         except OverflowError as exc:
-            raise ServerError(f"invalid port {port}: the highest is 65535") from exc
+            raise ServerError(f"invalid port {port}: the highest is {HIGHEST}") from exc
         except OSError as exc:
             raise ServerError(
                 f"cannot listen on {host}:{port} ({exc.strerror}): choose another --port, or --port 0 for free ones"
             ) from exc
+
+
+def _socket(address: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)

@@ -48,18 +48,18 @@ class TritonServer:
     @property
     def http_url(self) -> str:
         """URL for HTTP clients, such as ``http://127.0.0.1:8000``."""
-        return f"http://{self.config.http_host}:{self._ports[0]}"
+        return f"http://{ports.bracketed(self.config.http_host)}:{self._ports[0]}"
 
     @property
     def grpc_url(self) -> str:
         """URL for gRPC clients, such as ``grpc://127.0.0.1:8001``; ``grpcs://`` with TLS."""
         scheme = "grpcs" if self.config.tls_certificate else "grpc"
-        return f"{scheme}://{self.config.host}:{self._ports[1]}"
+        return f"{scheme}://{ports.bracketed(self.config.host)}:{self._ports[1]}"
 
     @property
     def metrics_url(self) -> str:
         """URL of the Prometheus metrics."""
-        return f"http://{self.config.metrics_host}:{self._ports[2]}/metrics"
+        return f"http://{ports.bracketed(self.config.metrics_host)}:{self._ports[2]}/metrics"
 
     @property
     def admin_token(self) -> str:
@@ -166,7 +166,7 @@ class TritonServer:
 
     @property
     def _api(self) -> Api:
-        return Api(f"http://{ports.reachable(self.config.http_host)}:{self._ports[0]}", self._token)
+        return Api(f"http://{ports.bracketed(ports.reachable(self.config.http_host))}:{self._ports[0]}", self._token)
 
     def _choose_ports(self) -> None:
         if self.config.port == 0:
@@ -189,7 +189,8 @@ class TritonServer:
             raise UnservableError(f"the log {self.log} cannot be written: {exc.strerror}") from exc
 
     def _launch(self, installed: installation.Installation) -> None:
-        metrics_host = ports.reachable(self.config.metrics_host)
+        metrics_host = ports.bracketed(ports.reachable(self.config.metrics_host))
+        repository = installation.link_if_needed(Path(self.config.repository).resolve(), self._folder)
         try:
             self._watchdog = subprocess.Popen(
                 [
@@ -197,7 +198,7 @@ class TritonServer:
                     *(sys.executable, "-I", "-S", watchdog.__file__),
                     *flags.of_watchdog(self.config, self._folder, self.log, self._ports),
                     *("--", str(installed.binary)),
-                    *flags.of_server(self.config, Path(self.config.repository).resolve(), self._folder, self._ports),
+                    *flags.of_server(self.config, repository, self._folder, self._ports),
                 ],
                 env={
                     **installed.environment(),
@@ -245,7 +246,8 @@ class TritonServer:
             what = known.message
             kind = _PortTakenError if known.is_port_taken else UnservableError if known.is_lasting else ServerError
         kept = f" ({self.log})" if self.config.log else ""
-        return kind(f"{what}\nerrors in Triton's log{kept}:\n{diagnosis.error_lines(self.log, self._log_start)}")
+        message = f"{what}\nerrors in Triton's log{kept}:\n{diagnosis.error_lines(self.log, self._log_start)}"
+        return kind(message.replace(str(self._folder / "models"), str(self.config.repository)))
 
 
 class _PortTakenError(ServerError):

@@ -40,8 +40,10 @@ TOKEN_HEADER = "admin-key"  # noqa: S105  # likewise
 TOKEN_FORM = r"[A-Za-z0-9._~-]{16,}"  # noqa: S105  # Triton splits its flags at other characters
 TOKEN_RULE = "the admin token must have 16 or more letters, digits, and any of . _ ~ -"  # noqa: S105  # likewise
 # Triton's names of APIs that can harm the server. Clients that classify do not need them.
-CLOSED_APIS = ("model-repository", "shared-memory", "statistics", "trace", "logging")
-ALL_APIS = ("health", "inference", "metadata", "model-config", *CLOSED_APIS)
+CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
+# The metrics, which need no token, show the same counters as the statistics.
+OPEN_APIS = ("metadata", "model-config", "statistics")
+ALL_APIS = ("health", "inference", *OPEN_APIS, *CLOSED_APIS)
 UNLOAD_TIMEOUT_S = 15  # after Triton's own limit for running requests: unloading models and ending workers
 
 _PR_SET_PDEATHSIG = 1
@@ -215,7 +217,7 @@ def _watch_grpc(server: Server, address: str, timeout_s: float, stopping: thread
     while not stopping.wait(timeout_s / 6):
         end_s = time.monotonic() + timeout_s
         try:
-            with socket.create_connection((host, int(port)), timeout_s) as connection:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout_s) as connection:
                 connection.settimeout(max(0.01, end_s - time.monotonic()))
                 connection.recv(1)  # HTTP/2 begins with the server's SETTINGS
         except TimeoutError:
@@ -268,7 +270,9 @@ def main() -> int:
     stop_requested, request_stop = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(request_stop, b"."))
-    server = _start([*args.command, *_restrictions(args.closed_apis, token, no_http=args.no_http)], args.log)
+    server = _start(
+        [*_named_models(args.command), *_restrictions(args.closed_apis, token, no_http=args.no_http)], args.log
+    )
     report = functools.partial(_report, args.log)
     watcher = WorkerWatcher(server.pid, Api(args.http, token), report)
     threading.Thread(target=watcher.run, daemon=True).start()
@@ -284,6 +288,17 @@ def main() -> int:
     if args.folder:
         remove(args.folder, shared_memory_only=os.getppid() == parent)
     return code
+
+
+def _named_models(command: list[str]) -> list[str]:
+    """Replace ``*`` in ``--load-model=*`` by the models of the repository.
+
+    Otherwise Triton ends if the repository has another folder, such as ``lost+found`` or ``.git``.
+    """
+    folders = [flag.partition("=")[2] for flag in command if flag.startswith("--model-repository=")]
+    models = sorted(path.parent.name for folder in folders for path in Path(folder).glob("[!.]*/config.pbtxt"))
+    named = [f"--load-model={model}" for model in models]
+    return [new for flag in command for new in (named if named and flag == "--load-model=*" else [flag])]
 
 
 def _restrictions(closed_apis: str, token: str, *, no_http: bool) -> list[str]:

@@ -72,6 +72,26 @@ def test_warmup_batches_are_powers_of_two_and_the_largest(warmup: int, largest: 
     assert ServingOptions(warmup_batch=warmup, max_batch_size=largest).warmup_batches == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "onnxruntime", "openvino"),
+    [
+        ({}, (1, 0), (2, 0)),  # the server divides its CPUs
+        ({"server_cpus": 1}, (1, 1), (1, 1)),
+        ({"server_cpus": 3}, (1, 3), (2, 1)),
+        ({"server_cpus": 64}, (1, 64), (2, 32)),
+        ({"server_cpus": 8, "instances": 4}, (4, 2), (4, 2)),
+        ({"server_cpus": 8, "threads": 3}, (1, 3), (2, 3)),
+    ],
+)
+def test_server_cpus_decide_instances_and_threads(
+    options: dict[str, int], onnxruntime: tuple[int, int], openvino: tuple[int, int]
+) -> None:
+    """Instances, and threads of each; explicit numbers take precedence."""
+    serving = ServingOptions(**options)
+    for backend, expected in (("onnxruntime", onnxruntime), ("openvino", openvino)):
+        assert (serving.instances_of(backend), serving.threads_of(backend)) == expected
+
+
 def test_openvino_has_two_instances_by_default() -> None:
     """The others have one; how many cores each has is left to the machine that serves."""
     counts = {

@@ -67,7 +67,7 @@ def test_main_reports_what_an_interrupted_build_wrote(
 
     monkeypatch.setattr(pipeline, "build", interrupted)
     result = build(tmp_path)
-    assert result.returncode == 1
+    assert result.returncode == 130
     assert result.stderr.endswith(f"{message}\n")
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resnet_client import Client, RequestError
+from resnet_client import Client, ClientConfig, RequestError
+from resnet_client.admin import ModelControl
 
 from . import project
 from .project import Project
@@ -62,13 +63,17 @@ def test_image_is_small(served: Project) -> None:
     assert ours - base < MOST_ADDED_BYTES
 
 
-def test_clients_without_the_token_classify_and_no_more(served: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_without_the_token_classify_and_read_statistics(
+    served: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Admin APIs require the token."""
     monkeypatch.delenv("RESNET_ADMIN_TOKEN")
-    with Client(served.grpc_url) as client, pytest.raises(RequestError):
-        client.statistics()
-    with Client(served.grpc_url, admin_token=TOKEN) as client:
+    with Client(served.grpc_url) as client:
         assert client.statistics(model="resnet50")
+    with ModelControl(ClientConfig(served.grpc_url)) as control, pytest.raises(RequestError):
+        control.index()
+    with ModelControl(ClientConfig(served.grpc_url, admin_token=TOKEN)) as control:
+        assert control.index()
 
 
 def test_watchdog_replaces_a_dead_worker(served: Project, cat: bytes) -> None:

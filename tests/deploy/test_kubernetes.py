@@ -117,12 +117,12 @@ def test_pod_has_time_to_drain(rendered: dict[str, list[Manifest]]) -> None:
         assert spec["terminationGracePeriodSeconds"] >= pause_s + 30 + 15
 
 
-def test_models_for_cpus_have_as_many_threads_as_the_pod_has_cores(rendered: dict[str, list[Manifest]]) -> None:
+def test_models_for_cpus_are_built_for_the_pods_cpus(rendered: dict[str, list[Manifest]]) -> None:
     """A network takes all cores of the node unless it is built with a number; the guide's command has it."""
     resources = pod(rendered["cpu"])["containers"][0]["resources"]
     guide = (KUBERNETES.parents[1] / "docs/kubernetes.md").read_text(encoding="utf-8")
-    (threads,) = re.findall(r"models\.Dockerfile .*--threads (\d+)", guide)
-    assert threads == resources["limits"]["cpu"] == resources["requests"]["cpu"]
+    (cpus,) = re.findall(r"models\.Dockerfile .*--server-cpus (\d+)", guide)
+    assert cpus == resources["limits"]["cpu"] == resources["requests"]["cpu"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

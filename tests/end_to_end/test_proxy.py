@@ -1,17 +1,23 @@
-"""The proxy of docs/deployment.md, as nginx runs it."""
+"""The proxy of docs/deployment.md, as nginx runs it, and proxies of the environment, which are not used."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import trustme
-from resnet_client import Client, InvalidImageError, ResnetClientError
+from resnet_client import AsyncClient, Client, ClientConfig, InvalidImageError, ResnetClientError
+from resnet_client.admin import ModelControl
+from resnet_client.metrics import fetch
 from resnet_serve import TritonServer
 from resnet_serve.ports import free_ports
 
@@ -71,3 +77,43 @@ def test_proxy_refuses_what_is_too_large(proxy: tuple[int, Path], scheme: str) -
         with pytest.raises(ResnetClientError) as caught:
             client.classify(bytes(48 * 2**20))
     assert not isinstance(caught.value, InvalidImageError)  # as the server would call it
+
+
+@pytest.fixture
+def unreachable_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of proxies that do not answer, as a user's shell may have them."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):
+        for spelling in (name, name.upper()):
+            monkeypatch.setenv(spelling, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+async def _classify(url: str, image: Path) -> int:
+    async with AsyncClient(url, max_attempts=1) as client:
+        return (await client.classify(image)).top.index
+
+
+@pytest.mark.usefixtures("unreachable_proxies")
+def test_clients_ignore_proxies_of_the_environment(server: TritonServer, images: dict[str, Path]) -> None:
+    """Both protocols, blocking and asyncio; model control and metrics, too."""
+    for url in (server.grpc_url, server.http_url):
+        with Client(url, max_attempts=1) as client:
+            assert client.classify(images["cat"]).top.index in range(281, 288)
+        assert asyncio.run(_classify(url, images["cat"])) in range(281, 288)
+    with ModelControl(ClientConfig.resolve({"url": server.grpc_url})) as control:
+        assert control.index()
+    assert "nv_inference_count" in fetch(server.metrics_url)
+
+
+@pytest.mark.usefixtures("unreachable_proxies")
+def test_load_test_ignores_proxies_of_the_environment(server: TritonServer, tmp_path: Path) -> None:
+    """It reaches the server, its statistics and its metrics."""
+    command = [sys.executable, "-m", "resnet_loadtest", "run", "--rate", "5/s", "--duration", "2s", "--out", "."]
+    environment = {**os.environ, "RESNET_URL": server.grpc_url, "RESNET_METRICS_URL": server.metrics_url}
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LONGEST_WAIT_S, check=False
+    )
+    (report,) = tmp_path.rglob("*.json")
+    readings = json.loads(report.read_text())["raw"]["server"]["readings"]
+    assert readings, result.stdout

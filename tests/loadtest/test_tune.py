@@ -25,8 +25,8 @@ DELAY_US = 600_000
 ON_ONE_CORE = """
 import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from resnet_loadtest.__main__ import command
-command()
+from resnet_command import loadtest
+loadtest()
 """
 QUICK = ("--rounds", "1", "--trial-s", "1", "--users", "2")
 

@@ -67,7 +67,7 @@ def test_check_refuses_unknown_apis() -> None:
 
 def test_config_closes_what_is_not_open() -> None:
     """All but health and inference can be closed."""
-    assert ServerConfig("models").closed_apis == tuple(api for api in APIS if api not in {"metadata", "model-config"})
+    assert ServerConfig("models").closed_apis == ("model-repository", "shared-memory", "trace", "logging")
     assert ServerConfig("models", open_apis=APIS).closed_apis == ()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -177,6 +178,40 @@ def test_threads_are_those_of_the_config(several: TritonServer) -> None:
     one, two, half, both = (len(threads_of_workers(folder / name)) for name in names)
     assert two == one + 1
     assert both == 2 * half
+
+
+@pytest.mark.parametrize(
+    "case",  # cores, quota, instances, number in the config; threads
+    [
+        (64, 64, 1, 0, 0),  # all
+        (64, 4, 1, 0, 4),
+        (64, 4, 2, 0, 2),
+        (64, 1, 2, 0, 1),
+        (8, 8, 2, 0, 4),
+        (1, 1, 2, 0, 0),
+        (64, 4, 2, 8, 8),
+    ],
+)
+def test_instances_share_the_quota_of_the_container(
+    import_backend: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[int, ...]
+) -> None:
+    """A number in the config takes precedence; 0 lets the library use all cores."""
+    cores, quota, instances, given, threads = case
+    backend = import_backend("network_backend")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(backend, "available_cpus", lambda: quota)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/model.onnx").touch()
+    config = {
+        "input": [],
+        "output": [],
+        "max_batch_size": 1,
+        "instance_group": [{"count": instances}],
+        "parameters": {"intra_op_thread_count": {"string_value": str(given)}},
+    }
+    arguments = {"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "1"}
+    found = backend.ModelConfig(arguments | {"model_instance_kind": "CPU"}, default_filename="model.onnx")
+    assert found.threads("intra_op_thread_count") == threads
 
 
 def threads_of_workers(model: Path) -> list[Path]:

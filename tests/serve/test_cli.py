@@ -26,7 +26,12 @@ THREADS = len(os.sched_getaffinity(0)) + 1
         (("--exit-after",), "--exit-after requires --run COMMAND"),
         (("--run", ""), "argument --run: expected a command"),
         (("--run", "sh -c 'true"), "argument --run: No closing quotation"),
-        (("--port", "many"), "argument --port: invalid int value: 'many'"),
+        (("--run", "no-such-command --flag"), "--run: no-such-command was not found"),
+        (("mine",), "unexpected argument 'mine': to serve a folder, use --repository mine"),
+        *(
+            (("--port", text), f"argument --port: invalid value {text!r}: expected a port from 1 to 65533")
+            for text in ("many", "-1", "65534", "99999")
+        ),
         (("--open-apis", "metadata,models"), "argument --open-apis: invalid name 'models': expected none, all, or "),
         (("--model-config-name", "configs/tuned"), "argument --model-config-name: invalid name 'configs/tuned'"),
         (("--", "--model-config-name=tuned"), "--model-config-name is an option of resnet-serve: write it before --"),

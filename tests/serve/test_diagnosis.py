@@ -52,7 +52,7 @@ def test_error_lines_are_shown_without_the_harmless_ones(tmp_path: Path) -> None
 def host(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Four cores, no quota, enough shared memory."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    monkeypatch.setattr(diagnosis, "cpu_limit", lambda: 4)
+    monkeypatch.setattr(diagnosis, "available_cpus", lambda: 4)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000 * MB))
     return monkeypatch
 
@@ -96,36 +96,6 @@ def test_warnings_report_more_threads_than_cores(
     expected = f"network uses {threads} threads, but this process may use only 4 CPUs: run "
     remedy = "resnet-build --instances 1 --threads 4"
     assert diagnosis.warnings([model]) == ([] if threads is None else [expected + remedy])
-
-
-@pytest.mark.parametrize(
-    ("memberships", "files", "limit"),
-    [
-        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
-        ("0::/\n", {"cpu.max": "max 100000\n"}, 4),
-        ("0::/\n", {"cpu.max": "800000 100000\n"}, 4),
-        # The smallest on the way up counts; a group above may be out of sight.
-        ("0::/a/b\n", {"a/b/cpu.max": "300000 100000\n", "a/cpu.max": "100000 100000\n"}, 1),
-        ("0::/pod/of/the/host\n", {"cpu.max": "200000 100000\n"}, 2),
-        (
-            "5:cpu,cpuacct:/docker/1\n1:memory:/docker/1\n",
-            {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"},
-            3,
-        ),
-        ("5:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
-        ("5:memory:/\n", {"cpu.max": "100000 100000\n"}, 4),
-    ],
-)
-def test_cpu_limit_is_the_smallest_quota(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, memberships: str, files: dict[str, str], limit: int
-) -> None:
-    """Of both versions, rounded up; never more than the cores."""
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "memberships").write_text(memberships)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    assert diagnosis.cpu_limit(tmp_path, tmp_path / "memberships") == limit
 
 
 def test_warnings_report_an_engine_cache_that_cannot_be_written(host: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -491,7 +491,7 @@ def test_gateway_logs_no_image(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--port=70000"], 3, "port"),
+        (["--port=70000"], 2, "expected a port from 1 to 65535"),
         (["--host=192.0.2.1"], 3, "could not start"),
         (["--url=nonsense"], 2, "nonsense"),
         (["--max-body-mib=0"], 2, "from 1 to 128"),
@@ -515,7 +515,7 @@ def test_gateway_needs_its_own_extra_only(server: TritonServer, cat: bytes) -> N
     )
     command = [sys.executable, "-c", absent.format(["starlette"]), "gateway", "--port=0"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    expected = "resnet-serve gateway: starlette is not installed: pip install 'resnet50-triton[gateway]'\n"
+    expected = "resnet-serve gateway: starlette is not installed: pip install '.[gateway]' in the project's folder\n"
     assert (result.returncode, result.stderr) == (3, expected)
     script = "import resnet_serve.gateway.app, sys; print({'torch', 'pytriton', 'pydantic'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT_S, check=True)

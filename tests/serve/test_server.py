@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
 import resnet_serve
+from resnet_client import Client
 from resnet_serve import ModelStatus, ServerConfig, ServerError, TritonServer
 
 
@@ -38,6 +41,54 @@ def test_start_and_stop_can_be_repeated_next_to_another_server(server: TritonSer
         assert second.stop() is None
     with pytest.raises(ServerError, match="not running"):
         second.wait()
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "::"])
+def test_server_listens_on_names_and_ipv6_addresses(one_model: Path, host: str) -> None:
+    """Each port answers at the address that is printed."""
+    with TritonServer(ServerConfig(one_model, host=host, port=0)) as server:
+        for url in (server.grpc_url, server.http_url):
+            with Client(url, model="preprocess") as client:
+                assert client.metadata()["model"]["name"] == "preprocess"
+        assert urllib.request.urlopen(server.metrics_url).status == 200  # noqa: S310  # its own address
+
+
+ODD_NAMES = ["with space", "Gewürz 图", "a'b\"c;$(d)&(e)*"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_server_works_below_any_folder(
+    one_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Repository, working directory and TMPDIR; what is left there is nothing."""
+    repository, temporary = tmp_path / name / "models", tmp_path / name / "tmp"
+    shutil.copytree(one_model, repository)
+    temporary.mkdir()
+    monkeypatch.chdir(repository.parent)
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    before = set(Path("/tmp").glob(f"resnet_serve_{os.getpid()}_*"))
+    with TritonServer(ServerConfig("models", port=0)) as server:
+        assert [model.name for model in server.models()] == ["preprocess"]
+    assert not list(temporary.iterdir())
+    assert set(Path("/tmp").glob(f"resnet_serve_{os.getpid()}_*")) == before
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_start_is_refused_with_a_model_name_that_triton_cannot_use(one_model: Path, name: str) -> None:
+    """Workers get the name in a command line that a shell splits."""
+    (one_model / "preprocess").rename(one_model / name)
+    with pytest.raises(ServerError, match="cannot start the workers of the model .*: rename it"):
+        TritonServer(ServerConfig(one_model, port=0)).start()
+
+
+def test_server_ignores_folders_that_are_no_models(one_model: Path) -> None:
+    """A file system, an editor and git leave folders in a repository."""
+    for name in ("lost+found", ".ipynb_checkpoints", ".git/objects", "notes", "preprocess/.ipynb_checkpoints"):
+        (one_model / name).mkdir(parents=True)
+    (one_model / ".git/config.pbtxt").write_text("[core]")
+    with TritonServer(ServerConfig(one_model, port=0)) as server:
+        assert [model.name for model in server.models()] == ["preprocess"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -50,7 +49,7 @@ class TritonPythonModel:
         # Pillow warns about unusual files: any client could fill the server's log with these warnings.
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
-        self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(max_workers=preprocessing.available_cpus())
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with UINT8 of shape (N, longest image), padded with zeros, or with its own error."""

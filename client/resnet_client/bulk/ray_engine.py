@@ -50,7 +50,7 @@ def check_ray() -> None:
     try:
         import ray.data  # noqa: F401
     except ImportError as exc:
-        raise ConfigurationError("--engine ray needs the extra: pip install 'resnet50-triton[ray]'") from exc
+        raise ConfigurationError("--engine ray needs the extra: pip install '.[ray]' in the project's folder") from exc
 
 
 def make_parts_on_ray(

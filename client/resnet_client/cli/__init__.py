@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import sys
@@ -33,7 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; ``--help`` lists them.
     """
-    _open_streams()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would log what the error message says
     code = ExitCode.OK
     try:
@@ -51,31 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(code)
 
 
-class _Closed(io.StringIO):
-    """Replaces a standard output that was closed before the start."""
-
-    def write(self, _: str) -> int:
-        raise OSError(errno.EBADF, "it is closed")
-
-
-def _open_streams() -> None:
-    if sys.stdout is None:
-        sys.stdout = _Closed()
-    if sys.stderr is None:
-        sys.stderr = io.StringIO()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # file names may contain characters that the encoding lacks
-            stream.reconfigure(errors="backslashreplace")
-
-
 def _code_of(options: argparse.Namespace) -> ExitCode:
     try:
         code: ExitCode = options.run(options)
     except ResnetClientError as exc:
         warn(f"resnet-client: {exc}")
         return code_of(exc)
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
     return code
 
 

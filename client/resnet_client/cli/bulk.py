@@ -46,7 +46,9 @@ def run(options: argparse.Namespace) -> ExitCode:
     try:
         from resnet_client.bulk.run import Options, run_bulk
     except ImportError as exc:
-        raise ConfigurationError(f"bulk needs the extra: pip install 'resnet50-triton[bulk]' ({exc})") from exc
+        raise ConfigurationError(
+            f"bulk needs the extra: pip install '.[bulk]' in the project's folder ({exc})"
+        ) from exc
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(Options)}
     given |= {"sources": tuple(options.sources), "output": Path(options.output)}
     given |= {"top_k": None if options.embed else options.top_k}

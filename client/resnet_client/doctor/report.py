@@ -121,7 +121,7 @@ CHECKS = (
     Check(
         checks.token_refused,
         "error",
-        effect="the admin APIs, such as statistics, cannot be used",
+        effect="the admin APIs, such as model control, cannot be used",
         fix="use the server's token: RESNET_ADMIN_TOKEN, or the file of resnet-serve --admin-token-file",
     ),
     Check(

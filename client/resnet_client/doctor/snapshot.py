@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import http.client
 import re
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,6 +18,7 @@ from resnet_client.client import Client, connect
 from resnet_client.config import ClientConfig
 from resnet_client.endpoints import Endpoint
 from resnet_client.errors import ConfigurationError, ModelNotFoundError, RequestError, ResnetClientError
+from resnet_client.metrics import fetch
 from resnet_client.requests import IMAGE, PIXELS, PROBABILITIES, Call
 from resnet_client.results import Classification, ModelStatistics
 
@@ -212,9 +212,7 @@ def _open_apis(ask_without_token: Ask) -> tuple[str, ...]:
 def _page(url: str | None) -> str:
     if url is None:
         raise ValueError("skipped (--metrics-url none)")
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # like the client, use no proxy
-    with direct.open(url, timeout=_METRICS_TIMEOUT_S) as response:
-        text = str(response.read().decode(errors="replace"))
+    text = fetch(url, _METRICS_TIMEOUT_S)
     if not re.search(r"^nv_", text, re.MULTILINE):
         raise ValueError("the response has no Triton metrics")
     return text

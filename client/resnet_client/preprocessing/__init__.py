@@ -10,6 +10,7 @@ orientation and convert to 8-bit RGB. Normalisation is part of the exported netw
 """
 
 from .config import PreprocessConfig
+from .cpus import available_cpus, threads_per_instance
 from .crop import crop_pixels
 from .limits import InvalidImageError, Limits
 from .pixels import decode, opened, orientation, prepare, to_rgb
@@ -18,10 +19,12 @@ __all__ = [
     "InvalidImageError",
     "Limits",
     "PreprocessConfig",
+    "available_cpus",
     "crop_pixels",
     "decode",
     "opened",
     "orientation",
     "prepare",
+    "threads_per_instance",
 ]
 __all__ += ["to_rgb"]

@@ -120,7 +120,7 @@ def _become_server(arguments: argparse.Namespace, model: str) -> NoReturn:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     program = shutil.which("resnet-serve", path=path)
     if program is None:
-        raise LoadTestError("resnet-serve is not installed: pip install 'resnet50-triton[serve]', or use --url")
+        raise LoadTestError("resnet-serve is missing: pip install '.[serve]' in the project's folder, or use --url")
     command = shlex.join([sys.executable, "-m", "resnet_loadtest", *arguments.argv, _NO_START])
     server = [program, "--repository", str(arguments.repository), "--port", "0", "--run", command, "--exit-after"]
     os.execv(program, [*server, "--", "--model-control-mode=explicit", f"--load-model={model}"])  # noqa: S606  # no shell

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
+from resnet_client.preprocessing import available_cpus, threads_per_instance
 
 Arrays = dict[str, npt.NDArray[Any]]
 T = TypeVar("T")
@@ -96,11 +97,12 @@ class ModelConfig:
             raise pb_utils.TritonModelException(f"invalid parameter {name} {text!r}: expected {expected}") from exc
 
     def threads(self, name: str) -> int:
-        """Return the CPU threads of this instance; 0 means all cores. Several instances on the CPU divide the cores."""
+        """Return the CPU threads of this instance; 0 means all cores. The instances divide the available CPUs."""
         threads = self.number(name, 0)
-        if threads or self.kind != "CPU" or self.instances == 1:
+        share = threads_per_instance(available_cpus(), self.instances)
+        if threads or self.kind != "CPU" or share == len(os.sched_getaffinity(0)):
             return threads
-        return max(1, len(os.sched_getaffinity(0)) // self.instances)
+        return share
 
     def accelerator(self, name: str) -> dict[str, str]:
         """Return the parameters of ``optimization.execution_accelerators.gpu_execution_accelerator`` of that name."""

@@ -9,12 +9,12 @@ of all.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 import openvino as ov
 import triton_python_backend_utils as pb_utils
+from resnet_client.preprocessing import available_cpus
 
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
 from resnet_serve.backends.shared_cores import SharedCores
@@ -36,7 +36,7 @@ class TritonPythonModel(NetworkBackend):
         core = ov.Core()
         if extension := self.config.parameter("CPU_EXTENSION_PATH", ""):
             core.add_extension(extension)
-        cores = len(os.sched_getaffinity(0))
+        cores = available_cpus()
         threads = self.config.threads(_THREADS)
         threads_alone = min(self.config.number(_THREADS, 0) * self.config.instances or cores, cores)
 

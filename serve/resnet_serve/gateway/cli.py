@@ -16,6 +16,8 @@ from typing import NoReturn
 from resnet_client import ClientConfig, ConfigurationError
 from resnet_client.printing import report, warn
 
+from resnet_serve import ports
+
 EXIT_STOPPED, EXIT_USAGE, EXIT_NOT_STARTED = 0, 2, 3
 KEYS_VARIABLE = "RESNET_GATEWAY_API_KEYS"
 
@@ -60,13 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except ConfigurationError as exc:
         return _fail(exc, EXIT_USAGE)
-    except (OSError, OverflowError) as exc:
+    except OSError as exc:
         return _fail(f"could not start: {exc}", EXIT_NOT_STARTED)
     try:
         _serve(args, config, keys, listener)
     except ModuleNotFoundError as exc:
         package = str(exc.name).partition(".")[0]
-        return _fail(f"{package} is not installed: pip install 'resnet50-triton[gateway]'", EXIT_NOT_STARTED)
+        return _fail(f"{package} is not installed: pip install '.[gateway]' in the project's folder", EXIT_NOT_STARTED)
     finally:
         listener.close()
     return EXIT_STOPPED
@@ -128,7 +130,7 @@ def _family(host: str) -> socket.AddressFamily:
 
 def _address(listener: socket.socket) -> tuple[str, int]:
     host, port = listener.getsockname()[:2]
-    return (f"[{host}]" if ":" in host else host), port
+    return ports.bracketed(host), port
 
 
 def _api_keys(path: Path | None) -> tuple[str, ...]:
@@ -159,7 +161,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on (default: %(default)s)")
-    add("--port", type=int, default=8080, metavar="N", help="Port; 0: a free one (default: %(default)s)")
+    add(
+        "--port",
+        type=ports.option(ports.HIGHEST),
+        default=8080,
+        metavar="N",
+        help="Port (default: %(default)s)",
+    )
     about = "Largest request body in MiB (default: %(default)s)"
     add("--max-body-mib", type=_count(128), default=16, metavar="N", help=about)
     about = "Requests at once; further ones are refused with status 429 (default: %(default)s)"

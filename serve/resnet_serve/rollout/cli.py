@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import resnet_command
 from resnet_client import Client, ClientConfig, ConfigurationError, ResnetClientError
 from resnet_client.admin import ModelControl
 from resnet_client.printing import report, warn
@@ -35,6 +36,7 @@ exit codes:
   1  the new version was refused; the old one stays in service
   2  wrong usage
   3  the rollout failed; the old version stays in service, unless the message states otherwise
+  130  interrupted (Ctrl-C); the old version stays in service
 
 examples:
   resnet-build --weights better.pth --model-version 2
@@ -60,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RolloutError, ResnetClientError, OSError) as exc:
         return _fail(exc, EXIT_FAILED)
     except KeyboardInterrupt:
-        return _fail("interrupted; the old version stays in service", EXIT_FAILED)
+        return _fail("interrupted; the old version stays in service", resnet_command.EXIT_INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, handler)
     return EXIT_IN_SERVICE if in_service else EXIT_REFUSED

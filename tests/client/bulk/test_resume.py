@@ -144,7 +144,7 @@ def test_ray_engine_names_a_missing_ray(bulk, folder, tmp_path, monkeypatch, cap
     """Before the output is touched."""
     monkeypatch.setitem(sys.modules, "ray", None)
     bulk("images", "--engine", "ray", code=ExitCode.USAGE)
-    assert "pip install 'resnet50-triton[ray]'" in capsys.readouterr().err
+    assert "pip install '.[ray]' in the project's folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [folder]
 
 

@@ -196,7 +196,7 @@ def test_bulk_names_a_missing_extra(one, tmp_path):
     command = [sys.executable, "-c", script, "bulk", one, "--output", "results.parquet"]
     ended = subprocess.run(command, cwd=tmp_path, timeout=60, check=False, capture_output=True, text=True)
     assert ended.returncode == ExitCode.USAGE
-    assert "pip install 'resnet50-triton[bulk]'" in ended.stderr
+    assert "pip install '.[bulk]' in the project's folder" in ended.stderr
     assert ended.stderr.count("\n") == 1
     script = "import sys, resnet_client.__main__; sys.exit(not {'pyarrow', 'fsspec', 'ray'}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0

@@ -64,11 +64,10 @@ def test_help_lists_options_variables_and_exit_codes(command, capsys):
 def test_cli_reports_an_output_that_cannot_be_written(stub, known, capsys, monkeypatch, command):
     """One message, and not the exit code for images that failed."""
     with Path("/dev/full").open("w") as full:
-        for output, reason in ((full, "No space left on device"), (None, "it is closed")):
-            monkeypatch.setattr(sys, "stdout", output)
-            assert main([*command, *([known] if command in WRITING else [])]) == ExitCode.USAGE
-            expected = f"resnet-client: the output cannot be written: {reason}\n"
-            assert capsys.readouterr().err.endswith(expected)
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main([*command, *([known] if command in WRITING else [])]) == ExitCode.USAGE
+        expected = "resnet-client: the output cannot be written: No space left on device\n"
+        assert capsys.readouterr().err.endswith(expected)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""How many CPUs a process may use: the rule for all numbers of threads and instances.
+
+It is in this package because `preprocess` uses it, too, where the project is not installed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIPS = Path("/proc/self/cgroup")
+
+
+def available_cpus(cgroups: Path = _CGROUPS, memberships: Path = _MEMBERSHIPS) -> int:
+    """Return how many CPUs this process may use, by its affinity and the quotas of its control groups, rounded up."""
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    affinity = len(os.sched_getaffinity(0))
+    try:
+        return math.ceil(min([affinity, *_quotas(cgroups, memberships.read_text(encoding="utf-8"))]))
+    except (OSError, ValueError):  # a container that hides its control groups
+        return affinity
+
+
+def threads_per_instance(cpus: int, instances: int) -> int:
+    """Return how many threads each instance of a network gets: the instances share the CPUs equally."""
+    return max(1, cpus // instances)
+
+
+def _quotas(root: Path, memberships: str) -> Iterator[float]:
+    """Yield the CPU quota of each control group (v1 and v2), from the process's own up to the top."""
+    for line in memberships.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "cpu" if controllers else root
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        # In a container the path may be that of the host; the top group is then that of the container.
+        for folder in (top / path[1:], *(top / path[1:]).parents):
+            if not folder.is_relative_to(top):
+                break
+            if (folder / names[0]).exists():
+                quota, period = " ".join((folder / name).read_text(encoding="ascii") for name in names).split()
+                if quota not in ("max", "-1"):
+                    yield int(quota) / int(period)

@@ -1,0 +1,50 @@
+"""How many CPUs a process may use, and how instances share them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from resnet_client.preprocessing import available_cpus, threads_per_instance
+
+
+@pytest.mark.parametrize(
+    ("memberships", "files", "limit"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 4),
+        ("0::/\n", {"cpu.max": "800000 100000\n"}, 4),
+        # The smallest on the way up counts; a group above may be out of sight.
+        ("0::/a/b\n", {"a/b/cpu.max": "300000 100000\n", "a/cpu.max": "100000 100000\n"}, 1),
+        ("0::/pod/of/the/host\n", {"cpu.max": "200000 100000\n"}, 2),
+        (
+            "5:cpu,cpuacct:/docker/1\n1:memory:/docker/1\n",
+            {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            3,
+        ),
+        ("5:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ("0::/\n", {"cpu.max": "garbage\n"}, 4),
+        ("5:memory:/\n", {"cpu.max": "100000 100000\n"}, 4),
+    ],
+)
+def test_available_cpus_are_limited_by_the_smallest_quota(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, memberships: str, files: dict[str, str], limit: int
+) -> None:
+    """Of both versions, rounded up; never more than the cores."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "memberships").write_text(memberships)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert available_cpus(tmp_path, tmp_path / "memberships") == limit
+
+
+@pytest.mark.parametrize("instances", [1, 2, 4, 8])
+@pytest.mark.parametrize("cpus", range(1, 65))
+def test_instances_share_the_cpus(cpus: int, instances: int) -> None:
+    """Each has a thread; together they have no more than the CPUs, unless there are more instances."""
+    threads = threads_per_instance(cpus, instances)
+    assert threads >= 1
+    assert instances * threads <= max(cpus, instances)
+    assert instances * (threads + 1) > cpus

@@ -1,0 +1,102 @@
+"""What all commands have in common: Ctrl-C, and terminals and paths of other encodings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+WAIT_S = 60
+HELPS = [
+    ["resnet-build", "describe"],
+    ["resnet-build", "--help"],
+    ["resnet-serve", "--help"],
+    ["resnet-serve", "gateway", "--help"],
+    ["resnet-serve", "rollout", "--help"],
+    ["resnet-client", "doctor", "--help"],
+    ["resnet-loadtest", "tune", "--help"],
+]
+TERMINALS = [
+    {"PYTHONIOENCODING": "latin-1"},
+    {"PYTHONIOENCODING": "ascii"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+
+
+@pytest.fixture(scope="module")
+def silent() -> Iterator[str]:
+    """Address of a server that accepts connections and does not answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"grpc://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("delay_s", [0.1, 0.2, 0.4, 0.8, 1.6])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["resnet-build", "--weights", "random:0"],
+        ["resnet-serve", "--port", "0", "--repository", "slow"],
+        ["resnet-client", "health", "--wait", "60"],
+        ["resnet-loadtest", "run", "--rate", "20/s", "--wait", "60s"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_command_ends_on_ctrl_c_with_one_line(command: list[str], delay_s: float, silent: str, tmp_path: Path) -> None:
+    """At any moment: while it imports, and while it works."""
+    model = tmp_path / "slow/slow"
+    (model / "1").mkdir(parents=True)
+    (model / "config.pbtxt").write_text('backend: "python"\ninput { name: "x" data_type: TYPE_FP32 dims: 1 }\n')
+    (model / "1/model.py").write_text("import time\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [BIN / command[0], *command[1:]],
+        cwd=tmp_path,
+        env={**os.environ, "RESNET_URL": silent},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(delay_s)  # the moment is what is tested
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 130, errors
+    assert errors.startswith(f"{command[0]}: interrupted")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("terminal", TERMINALS, ids=lambda terminal: "-".join(terminal.values()))
+@pytest.mark.parametrize("command", HELPS, ids=" ".join)
+def test_command_prints_on_every_terminal(command: list[str], terminal: dict[str, str], tmp_path: Path) -> None:
+    """Characters that the encoding lacks are escaped."""
+    folder = tmp_path / "Bücher 图"
+    folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))} | terminal
+    result = subprocess.run(
+        [BIN / command[0], *command[1:]], cwd=folder, env=environment, capture_output=True, check=False, timeout=WAIT_S
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("terminal", TERMINALS, ids=lambda terminal: "-".join(terminal.values()))
+def test_command_names_a_missing_file_on_every_terminal(terminal: dict[str, str], tmp_path: Path) -> None:
+    """The message has the name of the file, with escapes where the terminal needs them."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))} | terminal
+    for command in (
+        ["resnet-build", "--weights", "Gewürz 图.pth"],
+        ["resnet-serve", "--repository", "Gewürz 图"],
+        ["resnet-client", "classify", "Gewürz 图.png"],
+        ["resnet-loadtest", "report", "Gewürz 图.json"],
+    ):
+        result = subprocess.run(
+            [BIN / command[0], *command[1:]], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert result.returncode != 0
+        assert b"Traceback" not in result.stderr
+        assert b"Gew" in result.stderr + result.stdout
