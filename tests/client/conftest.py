@@ -1,7 +1,9 @@
 """Four kinds of clients for the real server; servers in memory for faults and for what order requests come in."""
 
 import asyncio
+import os
 import shutil
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from resnet_client.responses import Answer
 from .clients import KINDS
 
 POLL_S = 0.001
+_NOBODY = 65534
 UNREACHABLE = UnavailableError("connection refused")
 
 
@@ -147,3 +150,44 @@ def no_environment(monkeypatch):
     """Options of the shell that runs the tests must not leak into them; the token is that of the tests' server."""
     for name in ClientConfig.__dataclass_fields__.keys() - {"admin_token"}:
         monkeypatch.delenv(f"RESNET_{name.upper()}", raising=False)
+
+
+@pytest.fixture
+def odd_files(tmp_path, monkeypatch):
+    """``odd/137`` has an image and what cannot be read as one; path → message, for a user without rights."""
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "odd" / "137"
+    for parent in (elsewhere, folder / "secret"):
+        parent.mkdir(parents=True)
+        (parent / "1.png").write_bytes(b"\x89")
+    (folder / "image.png").write_bytes(b"\x89")
+    (folder / "secret.png").write_bytes(b"\x89")
+    for link, target in (("circle.png", "circle.png"), ("device.png", "/dev/zero"), ("gone.png", "nowhere")):
+        (folder / link).symlink_to(target)
+    (folder / "linked").symlink_to("../../elsewhere")
+    (folder / "loop").symlink_to(".")
+    os.mkfifo(folder / "pipe.png")
+    monkeypatch.chdir(folder)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.png")  # a relative path, because it may have 107 bytes only
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o777)
+    for secret in ("secret", "secret.png"):
+        (folder / secret).chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(_NOBODY)  # permissions do not apply to root
+    messages = {
+        "circle.png": "it cannot be read (Too many levels of symbolic links)",
+        "device.png": "this is a device, not a file",
+        "gone.png": "there is no such file",
+        "linked": "this is a link to a folder, which is not followed; pass the folder itself",
+        "loop": "this is a link to a folder, which is not followed; pass the folder itself",
+        "pipe.png": "this is a pipe, not a file",
+        "secret": "it cannot be read (Permission denied)",
+        "secret.png": "it cannot be read (Permission denied)",
+        "socket.png": "this is a socket, not a file",
+    }
+    yield {f"odd/137/{name}": f"odd/137/{name}: {message}" for name, message in messages.items()}
+    os.seteuid(user)
+    for secret in ("secret", "secret.png"):
+        (folder / secret).chmod(0o700)
