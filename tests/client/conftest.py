@@ -4,9 +4,11 @@ import asyncio
 import os
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import certifi
 import numpy as np
@@ -153,29 +155,33 @@ def no_environment(monkeypatch):
 
 
 @pytest.fixture
-def odd_files(tmp_path, monkeypatch):
+def odd_files(monkeypatch):
     """``odd/137`` has an image and what cannot be read as one; path → message, for a user without rights."""
-    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "odd" / "137"
-    for parent in (elsewhere, folder / "secret"):
-        parent.mkdir(parents=True)
-        (parent / "1.png").write_bytes(b"\x89")
-    (folder / "image.png").write_bytes(b"\x89")
-    (folder / "secret.png").write_bytes(b"\x89")
-    for link, target in (("circle.png", "circle.png"), ("device.png", "/dev/zero"), ("gone.png", "nowhere")):
-        (folder / link).symlink_to(target)
-    (folder / "linked").symlink_to("../../elsewhere")
-    (folder / "loop").symlink_to(".")
-    os.mkfifo(folder / "pipe.png")
-    monkeypatch.chdir(folder)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("socket.png")  # a relative path, because it may have 107 bytes only
-    monkeypatch.chdir(tmp_path)
-    tmp_path.chmod(0o777)
-    for secret in ("secret", "secret.png"):
-        (folder / secret).chmod(0)
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(_NOBODY)  # permissions do not apply to root
+    with tempfile.TemporaryDirectory() as parent:  # pytest's own folders are closed to other users
+        Path(parent).chmod(0o777)
+        folder = Path(parent, "odd/137")
+        for images in (Path(parent, "elsewhere"), folder, folder / "secret"):
+            images.mkdir(parents=True)
+            (images / "image.png").write_bytes(b"\x89")
+        (folder / "secret.png").write_bytes(b"\x89")
+        links = {"circle.png": "circle.png", "device.png": "/dev/zero", "gone.png": "nowhere"}
+        for link, target in (links | {"linked": "../../elsewhere", "loop": "."}).items():
+            (folder / link).symlink_to(target)
+        os.mkfifo(folder / "pipe.png")
+        monkeypatch.chdir(parent)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("odd/137/socket.png")
+        for secret in ("secret", "secret.png"):
+            (folder / secret).chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(_NOBODY)  # permissions do not apply to root
+        yield _odd_messages()
+        os.seteuid(user)
+        (folder / "secret").chmod(0o700)
+
+
+def _odd_messages():
     messages = {
         "circle.png": "it cannot be read (Too many levels of symbolic links)",
         "device.png": "this is a device, not a file",
@@ -187,7 +193,4 @@ def odd_files(tmp_path, monkeypatch):
         "secret.png": "it cannot be read (Permission denied)",
         "socket.png": "this is a socket, not a file",
     }
-    yield {f"odd/137/{name}": f"odd/137/{name}: {message}" for name, message in messages.items()}
-    os.seteuid(user)
-    for secret in ("secret", "secret.png"):
-        (folder / secret).chmod(0o700)
+    return {f"odd/137/{name}": f"odd/137/{name}: {message}" for name, message in messages.items()}
