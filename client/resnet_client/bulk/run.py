@@ -22,6 +22,7 @@ from resnet_client.client import Client
 from resnet_client.errors import ConfigurationError
 from resnet_client.printing import warn
 
+_INVENTORY_VERSION = 2
 _LOG_INTERVAL_S = 30.0
 
 
@@ -118,6 +119,7 @@ def run_bulk(client: Client, options: Options) -> tuple[str, int]:
     settings = {name: getattr(options, name) for name in ("column", "top_k", "part_size")}
     settings |= {name: getattr(client.config, name) for name in ("model", "model_version", "preprocessing")}
     settings["sources"] = [name if is_url(name) else os.path.abspath(name) for name in options.sources]  # noqa: PTH100  # as text
+    settings["inventory"] = _INVENTORY_VERSION
     settings["width"] = 0 if options.top_k else schema.field("features").type.list_size
     state = RunState(options.output, settings, restart=options.restart)
     with state.locked():
