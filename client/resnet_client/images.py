@@ -11,6 +11,7 @@ import functools
 import io
 import os
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -19,10 +20,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from resnet_client import preprocessing
-from resnet_client.errors import ImageError, InvalidImageError
+from resnet_client.errors import ImageError, InvalidImageError, ResnetClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
@@ -36,6 +37,13 @@ Arrays have shape (height, width, 3) in RGB order, (height, width, 4) with an al
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 """Suffixes of the files that are images when a folder is searched."""
 
+_KINDS = {
+    stat.S_IFDIR: "a folder, not an image; pass the files in it",
+    stat.S_IFIFO: "a pipe, not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+}
 _GOLDEN_SIDE = 64
 _DEFAULT_LIMITS = preprocessing.Limits()
 
@@ -103,13 +111,58 @@ def pixels(
 
 
 def find(path: Path) -> Iterator[Path]:
-    """The images in a folder and below it, by suffix, in a stable order; a file stands for itself."""
-    if not path.is_dir():
-        yield path
-        return
-    for folder, subfolders, names in os.walk(path):
+    """The images in a folder and below it, as :func:`walk` finds them; a file stands for itself."""
+    return map(Path, walk(os.fspath(path))) if os.path.isdir(path) else iter([path])  # noqa: PTH112  # raises nothing
+
+
+def walk(folder: str, suffixes: Collection[str] = SUFFIXES) -> Iterator[str]:
+    """The files in a folder and below it, by suffix, in a stable order.
+
+    Links to folders are not followed, so no image is found twice. They, and folders that cannot be listed, are among
+    the results, so that they are not lost: reading them as an image raises the reason.
+    """
+    unreadable: list[str] = []
+    for parent, subfolders, names in os.walk(folder, onerror=lambda exc: unreadable.append(exc.filename)):
         subfolders.sort()
-        yield from (Path(folder, name) for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES)
+        found = [name for name in sorted(names) if name.lower().endswith(tuple(suffixes))]
+        found += [name for name in subfolders if Path(parent, name).is_symlink()]
+        yield from (os.path.join(parent, name) for name in found)  # noqa: PTH118  # keeps a leading "./"
+    yield from unreadable
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a file for reading; anything else, such as a named pipe, could block forever and is refused.
+
+    Raises:
+        ImageError: it is missing, not a file, or cannot be read.
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)  # noqa: PTH116  # a path may be invalid
+        if kind == stat.S_IFREG:
+            return Path(path).open("rb")
+        if kind == stat.S_IFDIR:
+            os.scandir(path).close()
+    except FileNotFoundError as exc:
+        raise ImageError(f"{path}: there is no such file", source=path) from exc
+    except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
+        raise _unreadable(path, exc) from exc
+    what = _KINDS.get(kind, "not a file")
+    if kind == stat.S_IFDIR and os.path.islink(path):  # noqa: PTH114
+        what = "a link to a folder, which is not followed; pass the folder itself"
+    raise ImageError(f"{path}: this is {what}", source=path)
+
+
+def read_file(path: str, most: int = -1) -> bytes:
+    """The content of a file, or its first ``most`` bytes.
+
+    Raises:
+        ImageError: it is missing, not a file, or cannot be read.
+    """
+    with open_file(path) as file:
+        try:
+            return file.read(most)
+        except OSError as exc:
+            raise _unreadable(path, exc) from exc
 
 
 @functools.cache
@@ -141,21 +194,19 @@ def _file(path: str) -> bytes:
         raise ImageError("the path is empty; pass the path of an image", source=describe(path))
     if re.match(r"https?://", path, re.IGNORECASE):
         raise ImageError(f"{path}: the client does not download images; download it and pass its bytes", source=path)
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError as exc:
-        raise ImageError(f"{path}: there is no such file", source=path) from exc
-    except IsADirectoryError as exc:
-        raise ImageError(f"{path}: this is a folder, not an image; pass the files in it", source=path) from exc
-    except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
-        reason = getattr(exc, "strerror", None) or exc
-        raise ImageError(f"{path}: the file cannot be read ({reason})", source=path) from exc
+    return read_file(path)
+
+
+def _unreadable(path: str, error: Exception) -> ImageError:
+    return ImageError(f"{path}: it cannot be read ({getattr(error, 'strerror', None) or error})", source=path)
 
 
 def _stream(stream: Any) -> bytes:
     name = describe(stream)
     try:
         content = stream.read()
+    except ResnetClientError:  # of a bulk run's image
+        raise
     except Exception as exc:  # a closed file, text that cannot be decoded, and the errors of archives and stores
         raise ImageError(f"{name}: the file object cannot be read ({_reason(exc)})", source=name) from exc
     if not isinstance(content, bytes):

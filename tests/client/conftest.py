@@ -1,10 +1,14 @@
 """Four kinds of clients for the real server; servers in memory for faults and for what order requests come in."""
 
 import asyncio
+import os
 import shutil
+import socket
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import certifi
 import numpy as np
@@ -17,6 +21,7 @@ from resnet_client.responses import Answer
 from .clients import KINDS
 
 POLL_S = 0.001
+_NOBODY = 65534
 UNREACHABLE = UnavailableError("connection refused")
 
 
@@ -147,3 +152,45 @@ def no_environment(monkeypatch):
     """Options of the shell that runs the tests must not leak into them; the token is that of the tests' server."""
     for name in ClientConfig.__dataclass_fields__.keys() - {"admin_token"}:
         monkeypatch.delenv(f"RESNET_{name.upper()}", raising=False)
+
+
+@pytest.fixture
+def odd_files(monkeypatch):
+    """``odd/137`` has an image and what cannot be read as one; path → message, for a user without rights."""
+    with tempfile.TemporaryDirectory() as parent:  # pytest's own folders are closed to other users
+        Path(parent).chmod(0o777)
+        folder = Path(parent, "odd/137")
+        for images in (Path(parent, "elsewhere"), folder, folder / "secret"):
+            images.mkdir(parents=True)
+            (images / "image.png").write_bytes(b"\x89")
+        (folder / "secret.png").write_bytes(b"\x89")
+        links = {"circle.png": "circle.png", "device.png": "/dev/zero", "gone.png": "nowhere"}
+        for link, target in (links | {"linked": "../../elsewhere", "loop": "."}).items():
+            (folder / link).symlink_to(target)
+        os.mkfifo(folder / "pipe.png")
+        monkeypatch.chdir(parent)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("odd/137/socket.png")
+        for secret in ("secret", "secret.png"):
+            (folder / secret).chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(_NOBODY)  # permissions do not apply to root
+        yield _odd_messages()
+        os.seteuid(user)
+        (folder / "secret").chmod(0o700)
+
+
+def _odd_messages():
+    messages = {
+        "circle.png": "it cannot be read (Too many levels of symbolic links)",
+        "device.png": "this is a device, not a file",
+        "gone.png": "there is no such file",
+        "linked": "this is a link to a folder, which is not followed; pass the folder itself",
+        "loop": "this is a link to a folder, which is not followed; pass the folder itself",
+        "pipe.png": "this is a pipe, not a file",
+        "secret": "it cannot be read (Permission denied)",
+        "secret.png": "it cannot be read (Permission denied)",
+        "socket.png": "this is a socket, not a file",
+    }
+    return {f"odd/137/{name}": f"odd/137/{name}: {message}" for name, message in messages.items()}

@@ -166,6 +166,14 @@ def test_images_refuses_samples_of_unknown_range(mode, convert):
         convert(Image.new(mode, (40, 40)))
 
 
+def test_pixels_refuses_what_is_not_a_file(odd_files):
+    """At once, with the same message as for an image that is sent to the server."""
+    for path, message in odd_files.items():
+        for convert in (images.encoded, lambda source: images.pixels(source, PREPROCESSING)):
+            with pytest.raises(ImageError, match=f"^{re.escape(message)}$"):
+                convert(path)
+
+
 def test_find_lists_images_by_suffix(tmp_path):
     """Below a folder too, in a stable order."""
     for name in ("b/2.JPG", "b/notes.txt", "a.png", "b/1.webp"):

@@ -17,10 +17,12 @@ from rich.progress import Progress as Bar
 
 from resnet_client.bulk import parts, ray_engine, sources
 from resnet_client.bulk.resume import RunState
+from resnet_client.bulk.storage import is_url
 from resnet_client.client import Client
 from resnet_client.errors import ConfigurationError
 from resnet_client.printing import warn
 
+_INVENTORY_VERSION = 2
 _LOG_INTERVAL_S = 30.0
 
 
@@ -116,7 +118,8 @@ def run_bulk(client: Client, options: Options) -> tuple[str, int]:
     schema = parts.make_schema(client, options.top_k)
     settings = {name: getattr(options, name) for name in ("column", "top_k", "part_size")}
     settings |= {name: getattr(client.config, name) for name in ("model", "model_version", "preprocessing")}
-    settings["sources"] = [name if sources.is_url(name) else os.path.abspath(name) for name in options.sources]  # noqa: PTH100  # as text
+    settings["sources"] = [name if is_url(name) else os.path.abspath(name) for name in options.sources]  # noqa: PTH100  # as text
+    settings["inventory"] = _INVENTORY_VERSION
     settings["width"] = 0 if options.top_k else schema.field("features").type.list_size
     state = RunState(options.output, settings, restart=options.restart)
     with state.locked():

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import fsspec.core
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
 
-from resnet_client.errors import ConfigurationError
-from resnet_client.images import SUFFIXES
+from resnet_client.bulk.storage import Storage, failure, split
+from resnet_client.errors import ConfigurationError, ImageError, ResnetClientError
+from resnet_client.images import SUFFIXES, walk
 
 _Kind = Literal["files", "tar", "parquet"]
 
@@ -26,6 +27,7 @@ _SUFFIXES: dict[_Kind, tuple[str, ...]] = {
     "tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"),
     "parquet": (".parquet", ".pq"),
 }
+_ALL_SUFFIXES = tuple(itertools.chain.from_iterable(_SUFFIXES.values()))
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -35,11 +37,12 @@ class Unit:
 
     Attributes:
         kind: ``files``: each name is an image; ``tar``: an archive; ``parquet``: a row group.
-        names: paths or URLs of the images; of the one archive or Parquet file for the other kinds.
+        names: paths of the images; of the one archive or Parquet file for the other kinds.
         count: number of images; None for an archive, whose images are counted only while reading.
         column: that holds the images of a Parquet file.
         row_group: number of the row group in its Parquet file.
         first_row: number of its first row in the file.
+        storage: URL of the file system that has the names; empty for local files.
     """
 
     kind: _Kind
@@ -48,6 +51,7 @@ class Unit:
     column: str = ""
     row_group: int = 0
     first_row: int = 0
+    storage: str = ""
 
 
 def find_units(sources: Iterable[str], column: str | None, files_per_unit: int) -> Iterator[Unit]:
@@ -62,53 +66,28 @@ def find_units(sources: Iterable[str], column: str | None, files_per_unit: int) 
         ConfigurationError: a source cannot be read, or has no images.
     """
     expanded = list(dict.fromkeys(itertools.chain.from_iterable(map(_expand_range, sources))))
-    names: Iterator[str] = itertools.chain.from_iterable(map(_find, expanded))
+    found: Iterator[tuple[str, str]] = itertools.chain.from_iterable(map(_find, expanded))
     if len(expanded) > 1:
-        names = _distinct(names)
-    for kind, group in itertools.groupby(names, key=kind_of):
+        found = _distinct(found)
+    for (kind, storage), group in itertools.groupby(found, key=lambda place: (kind_of(place[1]), place[0])):
+        paths = (path for _, path in group)
         if kind == "parquet":
-            yield from itertools.chain.from_iterable(_row_groups(name, column) for name in group)
+            yield from itertools.chain.from_iterable(_row_groups(storage, path, column) for path in paths)
         elif kind == "tar":
-            yield from (Unit("tar", [name]) for name in group)
+            yield from (Unit("tar", [path], storage=storage) for path in paths)
         else:
-            while chunk := list(itertools.islice(group, files_per_unit)):
-                yield Unit("files", chunk, len(chunk))
+            while chunk := list(itertools.islice(paths, files_per_unit)):
+                yield Unit("files", chunk, len(chunk), storage=storage)
 
 
-def locate(name: str) -> tuple[Any, str]:
-    """The fsspec file system of a path or URL, and the path in that file system.
-
-    Raises:
-        ConfigurationError: no installed package supports the protocol, or access is denied.
-    """
-    if not is_url(name):
-        return fsspec.filesystem("file"), os.path.abspath(name)  # noqa: PTH100  # millions of names
-    try:
-        filesystem, path = fsspec.core.url_to_fs(name)
-    except (ImportError, ValueError, OSError) as exc:  # the message of ImportError names the package
-        raise ConfigurationError(f"{name} cannot be opened: {reason(exc)}") from exc
-    return filesystem, path
-
-
-def is_url(name: str) -> bool:
-    """Whether a name is a URL of fsspec, such as ``s3://bucket/folder`` or ``zip://*.jpg::images.zip``."""
-    return "://" in name
-
-
-def kind_of(name: str) -> _Kind | None:
+def kind_of(path: str) -> _Kind | None:
     """The kind of unit that a file belongs to, by its suffix; None for other files."""
-    path = (name.split("::", 1)[0] if is_url(name) else name).lower()
-    return next((kind for kind, suffixes in _SUFFIXES.items() if path.endswith(suffixes)), None)
-
-
-def reason(error: Exception) -> str:
-    """Why a file system failed."""
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+    return next((kind for kind, suffixes in _SUFFIXES.items() if path.lower().endswith(suffixes)), None)
 
 
 def _expand_range(source: str) -> Iterator[str]:
     """Expand ``shard-{000..127}.tar``, WebDataset's notation."""
-    if (found := _RANGE.search(source)) is None:
+    if (found := _RANGE.search(source)) is None or os.path.lexists(source):
         yield source
         return
     first, last = found.groups()
@@ -116,80 +95,93 @@ def _expand_range(source: str) -> Iterator[str]:
         yield from _expand_range(f"{source[: found.start()]}{number:0{len(first)}d}{source[found.end() :]}")
 
 
-def _find(source: str) -> Iterator[str]:
-    """Names of the images and containers of one source."""
-    count = 0
-    try:
-        for name in filter(kind_of, _list_url(source) if is_url(source) else _list_local(source)):
-            yield name
-            count += 1
-    except ConfigurationError:
-        raise
-    except Exception as exc:  # each file system of fsspec raises its own types
-        raise ConfigurationError(f"{source} cannot be listed: {reason(exc)}") from exc
-    if not count:
+def _find(source: str) -> Iterator[tuple[str, str]]:
+    """File system and path of the images and containers of one source."""
+    url, path = split(source)
+    found = _list_url(source, url, path) if url else _list_local(path)
+    if (first := next(found, None)) is None:
         raise ConfigurationError(
             f"{source}: found no image, tar archive or Parquet file (recognised by their suffixes)"
         )
+    return ((url, path) for path in itertools.chain([first], found))
+
+
+def _list_url(source: str, url: str, path: str) -> Iterator[str]:
+    try:
+        return filter(kind_of, Storage(url).find(path, _ALL_SUFFIXES))
+    except ResnetClientError:
+        raise
+    except Exception as exc:  # each file system of fsspec raises its own types
+        raise failure(source, "listed", exc) from exc
 
 
 def _list_local(source: str) -> Iterator[str]:
     """Like :func:`_list_url`; fsspec would stat every file."""
+    if os.path.isdir(source):
+        return walk(source, _ALL_SUFFIXES)
     if glob.has_magic(source) and not os.path.lexists(source):
-        found = sorted(glob.iglob(source, recursive=True))  # noqa: PTH207  # the names begin as the source does
-        yield from (path for path in found if not Path(path).is_dir())
-    elif Path(source).is_dir():
-        yield from _files(os.walk(source))
-    elif os.path.lexists(source):
-        yield source
-    else:
-        raise ConfigurationError(f"{source}: there is no such file or folder")
+        return _match(source)
+    try:
+        os.lstat(source)
+    except (OSError, ValueError) as exc:  # ValueError: a null byte
+        raise failure(source, "listed", exc) from exc
+    return filter(kind_of, [source])
 
 
-def _list_url(source: str) -> Iterator[str]:
-    filesystem, path = locate(source)
-    paths: Iterator[str]
-    if glob.has_magic(path):
-        found = filesystem.glob(path, detail=True)
-        paths = (path for path in sorted(found) if found[path]["type"] != "directory")
-    elif filesystem.isdir(path):
-        paths = _files(filesystem.walk(path))
-    else:
-        yield source
+def _match(pattern: str) -> Iterator[str]:
+    """Like ``glob``, but ``**`` does not follow links, and what cannot be listed is yielded as by ``walk``."""
+    start, stars, _ = pattern.partition("**")
+    parts = Path(start).parts
+    for depth in (depth for depth, part in enumerate(parts) if glob.has_magic(part)):
+        folders = glob.iglob(os.path.join(*parts[:depth])) if depth else ["."]
+        yield from (folder for folder in folders if os.path.isdir(folder) and not _is_listable(folder))
+    if not stars:
+        yield from (path for path in sorted(glob.iglob(pattern)) if kind_of(path) and not os.path.isdir(path))
         return
-    _, separator, archive = source.partition("::")
-    yield from (f"{filesystem.unstrip_protocol(path)}{separator}{archive}" for path in paths)
+    try:
+        matches = re.compile(glob_translate(pattern)).match
+    except ValueError as exc:
+        raise failure(pattern, "listed", exc) from exc
+    for folder in sorted(glob.iglob(start)) if start else ["."]:
+        for path in walk(folder, _ALL_SUFFIXES):
+            name = path if start else path.removeprefix("./")
+            if matches(name) or os.path.isdir(path):
+                yield name
 
 
-def _files(walk: Iterable[tuple[str, list[str], list[str]]]) -> Iterator[str]:
-    for folder, subfolders, names in walk:
-        subfolders.sort()  # the walk continues in this order
-        yield from (os.path.join(folder, name) for name in sorted(names))  # noqa: PTH118  # millions of names
+def _is_listable(folder: str) -> bool:
+    try:
+        os.scandir(folder).close()
+    except OSError:
+        return False
+    return True
 
 
-def _distinct(names: Iterable[str]) -> Iterator[str]:
+def _distinct(found: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     seen: set[bytes] = set()
-    for name in names:
-        path = name if is_url(name) else os.path.abspath(name)  # noqa: PTH100  # millions of names
-        digest = hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
+    for url, path in found:
+        name = f"{url}\0{path}" if url else os.path.abspath(path)
+        digest = hashlib.blake2b(os.fsencode(name), digest_size=16).digest()
         if digest not in seen:
             seen.add(digest)
-            yield name
+            yield url, path
 
 
-def _row_groups(name: str, column: str | None) -> Iterator[Unit]:
-    filesystem, path = locate(name)
+def _row_groups(url: str, path: str, column: str | None) -> Iterator[Unit]:
+    storage = Storage(url)
     try:
-        with filesystem.open(path, "rb") as stream:
+        with storage.open(path) as stream:
             file = pq.ParquetFile(stream)
-            column = _image_column(file.schema_arrow, name, column)
+            column = _image_column(file.schema_arrow, storage.name(path), column)
             first_row = 0
             for number in range(file.num_row_groups):
                 count = file.metadata.row_group(number).num_rows
-                yield Unit("parquet", [name], count, column, number, first_row)
+                yield Unit("parquet", [path], count, column, number, first_row, url)
                 first_row += count
+    except ImageError as exc:
+        raise ConfigurationError(str(exc)) from exc
     except (OSError, pa.ArrowInvalid) as exc:
-        raise ConfigurationError(f"{name} cannot be read: {reason(exc)}") from exc
+        raise failure(storage.name(path), "read", exc) from exc
 
 
 def _image_column(schema: pa.Schema, name: str, column: str | None) -> str:

@@ -27,8 +27,11 @@ def still_image(data: bytes, limits: Limits) -> tuple[bytes, int]:
         InvalidImageError: damaged, or above a limit.
         LookupError, struct.error: it ends too early.
     """
-    whole = _boxes(data, 0, len(data))[b"meta"]
+    boxes = _boxes(data, 0, len(data))
+    whole = boxes.get(b"meta", slice(0, 0))
     meta = _boxes(data, whole.start + 4, whole.stop)
+    if b"moov" in boxes and b"iloc" not in meta:
+        raise InvalidImageError("the image is an AVIF sequence without a still image; save one of its frames")
     held = 0
     for stream in _items(data, meta):
         width, height, frames = _announced(stream)
@@ -143,7 +146,7 @@ def _size(header: bytes) -> tuple[int, int]:
         take(5)
     else:
         if take(1):
-            raise InvalidImageError("this AVIF image contains video timing information; re-encode it as a still image")
+            raise InvalidImageError("the image is an AVIF sequence with the timing of a video; save one of its frames")
         has_delay = take(1)
         for _ in range(take(5) + 1):
             take(12)

@@ -114,20 +114,23 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-_PNG_XMP = b"XML:com.adobe.xmp\0\0"  # not compressed
+_PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_PNG_ORIENTATION = re.compile(rb"(?:Raw profile type exif|XML:com\.adobe\.xmp)\0")
 
 
 def _png(data: bytes, limits: Limits) -> Checked:
     kept = [data[:8]]
     metadata: dict[str, bytes] = {}
+    texts: set[bytes] = set()
     # text-bomb.png, profile-bomb.png: Pillow refuses images for large texts, and expands any number of small ones.
     for kind, start, end in _png_chunks(data):
         if kind in _PNG_KEPT:
             kept.append(data[start:end])
         elif kind == b"eXIf":
             metadata["exif"] = data[start + 8 : end - 4]
-        elif kind == b"iTXt" and data.startswith(_PNG_XMP, start + 8):
-            metadata["xmp"] = data[start + 8 : end]
+        elif kind in _PNG_TEXT and (name := _PNG_ORIENTATION.match(data, start + 8)) and name[0] not in texts:
+            texts.add(name[0])
+            kept.append(data[start:end])
         elif kind == b"acTL":
             limits.check_frames(struct.unpack_from(">I", data, start + 8)[0])
     return Checked("PNG", b"".join(kept), metadata=metadata)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import io
+import logging
 import struct
 import tarfile
 
@@ -10,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import requests
+from moto.server import ThreadedMotoServer
 from resnet_client.__main__ import main
+from s3fs import S3FileSystem
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 WIDTH = 8
@@ -127,3 +131,27 @@ def write_parquet(path, cells, **options):
     """A Parquet file with a column of images and another one."""
     pq.write_table(pa.table({"id": list(range(len(cells))), "image": cells}), path, **options)
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The S3 API on loopback."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    """The URL of an empty bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # the machine may have credentials of its own
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    requests.post(f"{s3_server}/moto-api/reset", timeout=60)
+    S3FileSystem.clear_instance_cache()
+    S3FileSystem().mkdir("bucket")
+    yield "s3://bucket"
+    S3FileSystem.clear_instance_cache()

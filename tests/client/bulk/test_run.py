@@ -71,7 +71,7 @@ def test_bulk_sends_no_unreadable_files(bulk, tmp_path, served):
     subprocess.run(["tar", "-cSf", "a.tar", "none.jpg", "vast.jpg"], cwd=tmp_path, check=True)
     (tmp_path / "gone.jpg").symlink_to("nowhere")
     errors = bulk("*.jpg", "a.tar", code=ExitCode.SOME_FAILED)["error"].to_pylist()
-    assert errors[0] == "the file cannot be read (No such file or directory)"
+    assert errors[0] == "gone.jpg: there is no such file"
     for empty, large in (errors[1:3], errors[3:]):
         assert "0 bytes" in empty
         assert "more than the 33554432 allowed" in large

@@ -41,8 +41,8 @@ def everywhere(folder, tmp_path):
         ("shard-{000..004}.tar", "shard-000.tar/0001.jpg", "shard-004.tar/0025.jpg"),  # as WebDataset has it
         ("a.parquet", "a.parquet#0", "a.parquet#24"),  # the only column of bytes is found
         ("memory://bucket/images", "memory:///bucket/images/01.jpg", "memory:///bucket/images/25.jpg"),
-        ("memory://bucket/a.tar", "memory://bucket/a.tar/0001.jpg", "memory://bucket/a.tar/0025.jpg"),
-        ("memory://bucket/a.parquet", "memory://bucket/a.parquet#0", "memory://bucket/a.parquet#24"),
+        ("memory://bucket/a.tar", "memory:///bucket/a.tar/0001.jpg", "memory:///bucket/a.tar/0025.jpg"),
+        ("memory://bucket/a.parquet", "memory:///bucket/a.parquet#0", "memory:///bucket/a.parquet#24"),
     ],
 )
 @pytest.mark.usefixtures("everywhere")
@@ -78,6 +78,17 @@ def test_sources_escape_names_that_are_not_utf8(bulk, tmp_path, source):
         archive.add(image, f"images/{image.name}")
     (row,) = bulk(source).to_pylist()
     assert (row["image"].removeprefix("shard.tar/"), row["index"]) == (r"images/caf\udce9.png", 7)
+
+
+@pytest.mark.parametrize("source", ["odd", "odd/137", "odd/**", "**/137/*", "odd/*/**", "odd/137/*"])
+def test_sources_that_are_not_files_have_a_row_each(bulk, odd_files, source):
+    """A pattern does not follow links in circles; folders below it that cannot be listed are not left out."""
+    if source == "odd/137/*":
+        odd_files = {path: message for path, message in odd_files.items() if path.endswith(".png")}
+    rows = bulk(source, code=ExitCode.SOME_FAILED).to_pylist()
+    assert {row["image"]: row["error"] for row in rows if row["error"]} == odd_files
+    assert [row["image"] for row in rows if row["error"] is None] == ["odd/137/image.png"]
+    assert len(rows) == len(odd_files) + 1
 
 
 def test_sources_may_have_names_that_are_not_utf8(bulk, tmp_path):

@@ -1,13 +1,14 @@
 """From an encoded image to pixels: they are torchvision's, and what is not an image is refused with a message."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
-from corpus.writers import encoded, exif
+from corpus.writers import encoded, exif, tiff
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from resnet_client.preprocessing import InvalidImageError, PreprocessConfig, crop_pixels, decode, prepare
 
 from .expected import torchvision_pixels
@@ -50,6 +51,76 @@ def test_prepare_applies_the_exif_orientation(images, orientation):
     turned = encoded(Image.open(images["flower"]), exif=exif(orientation))
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(turned)))
     assert np.abs(prepare(turned, V1) - torchvision_pixels(upright, V1)).mean() < 0.3
+
+
+def in_text(keyword, text, **options):
+    """A PNG with a text chunk, as ImageMagick and Exiv2 write them."""
+    chunks = PngImagePlugin.PngInfo()
+    (chunks.add_itxt if "lang" in options else chunks.add_text)(keyword, text, **options)
+    return encoded(Image.effect_noise((30, 20), 90).convert("RGB"), pnginfo=chunks)
+
+
+@pytest.mark.parametrize("options", [{}, {"zip": True}, {"lang": ""}, {"lang": "", "zip": True}])
+@pytest.mark.parametrize("keyword", ["Raw profile type exif", "XML:com.adobe.xmp", "Comment"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_decode_applies_the_orientation_in_text_chunks_of_png(keyword, options, orientation):
+    """As Pillow does."""
+    profile = exif(orientation)
+    texts = {
+        "Raw profile type exif": f"\nexif\n{len(profile):8}\n{profile.hex()}\n",
+        "XML:com.adobe.xmp": f'<rdf:Description tiff:Orientation="{orientation}"/>',
+    }
+    content = in_text(keyword, texts.get(keyword, "text"), **options)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert expected.size == ((20, 30) if orientation == 6 and keyword in texts else (30, 20))
+    assert np.array_equal(decode(content), expected)
+
+
+def tiff_of_depth(bits, samples=1, order="<", photometric=1, compression=1):
+    """A TIFF of zeros, then ones; all tags that Pillow needs."""
+    row = 64 * bits * samples // 8
+    data = bytes(row * 32) + b"\xff" * row * 32
+    data = zlib.compress(data) if compression == 8 else data
+    numbers = {256: [64], 257: [64], 258: [bits] * samples, 259: [compression], 262: [photometric], 277: [samples]}
+    tags = {tag: (3, values) for tag, values in numbers.items()} | {
+        273: (4, [8]),
+        278: (3, [64]),
+        279: (4, [len(data)]),
+    }
+    return tiff([tags], data, order=order)
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_decode_scales_grey_tiffs_to_8_bits(bits, compression):
+    pixels = np.asarray(decode(tiff_of_depth(bits, compression=compression)))
+    assert (pixels[:32] == 0).all()
+    assert (pixels[32:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("bits", "options"),
+    [
+        (10, {}),
+        (14, {}),
+        (24, {}),
+        (64, {}),
+        *((12, options) for options in ({"samples": 3, "photometric": 2}, {"order": ">"}, {"photometric": 0})),
+    ],
+)
+def test_decode_names_the_depth_of_other_tiffs(bits, options):
+    """Instead of calling them damaged."""
+    with pytest.raises(InvalidImageError, match=f"^the image has {bits}-bit samples; save it with 8 or 16 bits"):
+        decode(tiff_of_depth(bits, **options))
+
+
+def test_decode_names_an_avif_sequence_without_a_still_image():
+    """With one, that is decoded."""
+    frames = [Image.new("RGB", (64, 48), (40 * number, 100, 50)) for number in range(4)]
+    sequence = encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    assert decode(sequence).size == (64, 48)
+    with pytest.raises(InvalidImageError, match="^the image is an AVIF sequence without a still image; save one of"):
+        decode(sequence.replace(b"meta", b"free", 1))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
