@@ -11,6 +11,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
     from types import FrameType
     from typing import NoReturn
 
@@ -35,6 +36,17 @@ def loadtest() -> NoReturn:
 def serve() -> NoReturn:
     """Run ``resnet-serve``."""
     _run("resnet_serve")
+
+
+def with_completion(parser: ArgumentParser) -> ArgumentParser:
+    """Add ``--version`` to a finished parser, and answer a shell that asks for completions."""
+    from importlib.metadata import version
+
+    import argcomplete
+
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('resnet50-triton')}")
+    argcomplete.autocomplete(parser)
+    return parser
 
 
 def _run(package: str) -> NoReturn:

@@ -42,7 +42,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     try:
-        args = parser().parse_args(argv)
+        args = resnet_command.with_completion(parser()).parse_args(argv)
         return _describe(args) if args.command == "describe" else _build(args)
     except BuildError as exc:
         return _complain(exc, 2 if isinstance(exc, UsageError) else 1)

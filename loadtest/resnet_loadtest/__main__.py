@@ -33,7 +33,7 @@ _FAILURES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    arguments = _parser().parse_args(argv)
+    arguments = resnet_command.with_completion(_parser()).parse_args(argv)
     arguments.argv = argv  # `tune` runs the command again, with a server
     console = Console()
     if not console.is_terminal:

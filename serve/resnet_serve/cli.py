@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import resnet_command
 from resnet_client.printing import report, warn
 
 from resnet_serve import access, ports
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from resnet_serve.gateway import cli as gateway
 
         return gateway.main(argv[1:])
-    args = parser().parse_args(argv)
+    args = resnet_command.with_completion(parser()).parse_args(argv)
     log = args.log or _new_log()
     code = EXIT_NOT_STARTED
     try:

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import argcomplete
+import resnet_command
 
 from resnet_client.cli import bulk, classify, doctor, embed, evaluate, server
 from resnet_client.cli.exit_codes import ExitCode, code_of
@@ -35,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would log what the error message says
     code = ExitCode.OK
     try:
-        parser = build_parser(_COMMANDS)
-        argcomplete.autocomplete(parser)
-        code = _code_of(parser.parse_args(arguments))
+        code = _code_of(resnet_command.with_completion(build_parser(_COMMANDS)).parse_args(arguments))
         sys.stdout.flush()  # an error at interpreter exit could not be reported
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         _discard_output()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from resnet_client import __version__
 from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.client import Client
 from resnet_client.config import ClientConfig, environment_name
@@ -32,7 +32,6 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
         epilog=epilog,
         formatter_class=shape,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     fields = dataclasses.fields(ClientConfig)
     for command in commands:
@@ -55,7 +54,13 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that read images."""
     # No type=Path: it changes `https://` to `https:/`, and the message about URLs would not appear.
-    parser.add_argument("paths", nargs="+", type=named, metavar="PATH", help="Image, or folder to search for images")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=named,
+        metavar="PATH",
+        help="Image, folder to search for images, or - for standard input",
+    )
     add_in_flight(parser)
 
 
@@ -73,10 +78,12 @@ def add_in_flight(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def images(paths: Iterable[str]) -> Iterator[str | Path]:
-    """All images of the paths; folders are searched."""
+def images(paths: Iterable[str]) -> Iterator[str | Path | BinaryIO]:
+    """All images of the paths; folders are searched, and ``-`` is standard input."""
     for path in paths:
-        if os.path.isdir(path):  # noqa: PTH112  # unlike Path.is_dir it raises no error
+        if path == "-":
+            yield sys.stdin.buffer
+        elif os.path.isdir(path):  # noqa: PTH112  # unlike Path.is_dir it raises no error
             yield from find(Path(path))
         else:
             yield path

@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from resnet_client import ModelNotFoundError, OverloadedError
@@ -83,3 +85,10 @@ def test_command_stops_when_the_server_keeps_failing(stub, tmp_path, capsys, com
     assert main([command, "--max-in-flight", "1", str(tmp_path)]) in (ExitCode.SOME_FAILED, ExitCode.NO_MODEL)
     assert 16 <= len(stub.sent) <= 30
     assert capsys.readouterr().err.count("there is no such model") == 1
+
+
+def test_classify_reads_standard_input(server, images):
+    command = [Path(sys.executable).with_name("resnet-client"), "classify", "-", "--url", server.grpc_url]
+    with images["cat"].open("rb") as image:
+        result = subprocess.run(command, stdin=image, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout.startswith("<stdin>\t1\t285\tEgyptian cat\t")

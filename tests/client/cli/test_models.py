@@ -12,7 +12,7 @@ import resnet_client
 from resnet_client.__main__ import main
 from resnet_client.cli.exit_codes import ExitCode
 
-COMMAND = Path(sys.executable).with_name("resnet-client")
+BIN = Path(sys.executable).parent
 
 
 def test_models_lists_what_the_server_has_loaded(server, repository, capsys):
@@ -23,18 +23,25 @@ def test_models_lists_what_the_server_has_loaded(server, repository, capsys):
     assert "resnet50\tversion 1\t" in capsys.readouterr().out
 
 
-def test_version_is_that_of_the_package(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["--version"])
-    assert ended.value.code == 0
-    assert capsys.readouterr().out == f"resnet-client {version('resnet50-triton')}\n"
+@pytest.mark.parametrize("name", ["resnet-build", "resnet-serve", "resnet-client", "resnet-loadtest"])
+def test_version_is_that_of_the_package(name):
+    shown = subprocess.run([BIN / name, "--version"], capture_output=True, text=True, check=True, timeout=60)
+    assert shown.stdout == f"{name} {resnet_client.__version__}\n"
     assert resnet_client.__version__ == version("resnet50-triton")
 
 
-def test_command_completes_its_options(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("resnet-build --vari", "--variant"),
+        ("resnet-serve --repos", "--repository"),
+        ("resnet-client classify --top", "--top-k"),
+        ("resnet-loadtest run --arri", "--arrivals"),
+    ],
+)
+def test_command_completes_its_options(line, option, tmp_path):
     """As bash asks argcomplete for the words that may follow."""
-    line = "resnet-client classify --top"
     asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_STDOUT_FILENAME": "o"}
     asked["_ARGCOMPLETE_IFS"] = "\n"
-    subprocess.run([COMMAND], env=os.environ | asked, cwd=tmp_path, check=True, timeout=60)
-    assert (tmp_path / "o").read_text().split() == ["--top-k"]
+    subprocess.run([BIN / line.split()[0]], env=os.environ | asked, cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "o").read_text().split() == [option]
