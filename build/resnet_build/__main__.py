@@ -120,6 +120,11 @@ def _add_weights_options(group: argparse._ArgumentGroup) -> None:
         help="Text file with one class label per line, when --weights is a file",
     )
     group.add_argument(
+        "--checkpoint-key",
+        metavar="KEY",
+        help="Which network of the file to use, if it contains several, such as state_dict_ema or encoder_q",
+    )
+    group.add_argument(
         "--arch",
         choices=("v1", "v1.5"),
         help="Which convolution of a bottleneck has stride 2, when --weights is a file: v1.5 the 3x3 (torchvision), v1 "
@@ -232,11 +237,12 @@ def _file_options(args: argparse.Namespace) -> FileOptions:
     """Read the options for a state dict from a file; refuse them with other weights, which would ignore them."""
     from resnet_build.weights import FileOptions, is_file
 
-    given = {"labels": args.labels, "architecture": args.arch, "resize": args.resize}
+    given = {"key": args.checkpoint_key, "labels": args.labels, "architecture": args.arch, "resize": args.resize}
     given = {name: value for name, value in given.items() if value is not None}
     if given and not is_file(args.weights):
         raise UsageError(
-            f"--labels, --arch and --resize are for a state dict from a file; {args.weights} has its own values"
+            "--checkpoint-key, --labels, --arch and --resize are for a state dict from a file; "
+            f"{args.weights} has its own values"
         )
     return FileOptions(**given)
 

@@ -26,7 +26,7 @@ from resnet_build import (
     manifest,
     variants,
 )
-from resnet_build.network import ServedNetwork, check_shapes, fold_batch_norms, load_network, move_strides_up, runner
+from resnet_build.network import ServedNetwork, fold_batch_norms, load_network, move_strides_up, runner
 from resnet_build.options import AUTO, VARIANTS, ServingOptions
 from resnet_build.publication import locked
 from resnet_build.repository import Repository
@@ -121,7 +121,6 @@ def _check(options: BuildOptions) -> None:
 def _build(options: BuildOptions, report: Report) -> bool:
     record = manifest.read(options.repository)
     found = _find_weights(options, record, report)
-    check_shapes(found.state_dict)  # before its values are hashed
     inputs = _inputs(options, record, found)
     if not options.force and _is_up_to_date(options, record, found, inputs):
         report(f"{options.repository} is up to date ({found.name}); --force builds it again")

@@ -173,8 +173,8 @@ def check_variant(name: str, got: Outputs, expected: Outputs, bounds: Bounds) ->
 def compare(got: Outputs, expected: Outputs) -> Fidelity:
     """Compare probabilities, shape (N, classes), and features, shape (N, 2048), with those of the FP32 network."""
     (probabilities, features), (true_probabilities, true_features) = got, expected
-    # Padded with a class of probability 0, so that the lead is defined for a network with one class.
-    ranked = np.sort(np.pad(true_probabilities, ((0, 0), (1, 0))), axis=1)
+    probabilities, true_probabilities = _of_two_classes(probabilities), _of_two_classes(true_probabilities)
+    ranked = np.sort(true_probabilities, axis=1)
     clear = ranked[:, -1] - ranked[:, -2] >= CLEAR_LEAD
     same = probabilities.argmax(axis=1) == true_probabilities.argmax(axis=1)
     norms = np.linalg.norm(features, axis=1) * np.linalg.norm(true_features, axis=1)
@@ -186,6 +186,11 @@ def compare(got: Outputs, expected: Outputs) -> Fidelity:
         probability_difference=float(np.abs(probabilities - true_probabilities).max(axis=1).mean()),
         similarity=float(((features * true_features).sum(axis=1) / norms).mean()),
     )
+
+
+def _of_two_classes(probabilities: Floats) -> Floats:
+    """Put the probability of no before that of yes, if a network has this one only."""
+    return np.hstack([1 - probabilities, probabilities]) if probabilities.shape[1] == 1 else probabilities
 
 
 def predict(network: Network, pixels: Pixels) -> Outputs:

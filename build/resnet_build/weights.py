@@ -19,10 +19,11 @@ from torch.hub import download_url_to_file
 from torchvision.models import ResNet50_Weights
 
 from resnet_build import BuildError, Report, UsageError, checkpoints, keras_v1, manifest
-from resnet_build.checkpoints import StateDict
+from resnet_build.architectures import StateDict
 from resnet_build.network import IMAGENET_CLASSES, Architecture, make_resnet50
 
 _CONNECT_TIMEOUT_S = 20.0
+_NO_AND_YES = (1, 2)  # outputs and labels of a binary classifier, if both classes are named
 _OTHER_CHOICES = "imagenet-v2, imagenet-v1, keras-v1, random:SEED, auto, or the path of a .pth or .safetensors file"
 
 
@@ -99,11 +100,13 @@ class FileOptions:
     """What a state dict from a file does not contain.
 
     Attributes:
+        key: which network to read if the file contains several.
         labels: text file with one label per line, in the order of the outputs; None for ImageNet's 1000.
         architecture: stride placement: ``v1.5`` (torchvision) or ``v1`` (the paper, Keras).
         resize: short side in pixels before the 224-pixel crop.
     """
 
+    key: str | None = None
     labels: Path | None = None
     architecture: Architecture = "v1.5"
     resize: int = 232
@@ -164,7 +167,7 @@ def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -
         return _load_keras_v1(cache, report)
     if spec in PUBLISHED:
         return _load_torchvision(spec, cache, report)
-    return _load_file(Path(spec), file_options)
+    return _load_file(Path(spec), file_options, report)
 
 
 def _load_auto(cache: Path, report: Report) -> Weights:
@@ -186,7 +189,7 @@ def _load_torchvision(name: str, cache: Path, report: Report) -> Weights:
         report(f"weights {name}: downloading {published.url}")
         _download(name, published, file)
     preprocess_config = PreprocessConfig(resize=published.resize, crop=224)
-    return Weights(name, published.url, "v1.5", checkpoints.read(file), imagenet_labels(), preprocess_config)
+    return Weights(name, published.url, "v1.5", checkpoints.read(file).state_dict, imagenet_labels(), preprocess_config)
 
 
 def _download(name: str, published: Published, file: Path) -> None:
@@ -232,27 +235,37 @@ def _load_random(spec: str) -> Weights:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(spec.removeprefix("random:")))
         state = make_resnet50("v1.5", IMAGENET_CLASSES).state_dict()
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(".num_batches_tracked")}
     source = "torchvision's random initialisation, for tests"
-    return Weights(
-        spec, source, "v1.5", checkpoints.cleaned(state), imagenet_labels(), PreprocessConfig(resize=232, crop=224)
-    )
+    return Weights(spec, source, "v1.5", state, imagenet_labels(), PreprocessConfig(resize=232, crop=224))
 
 
-def _load_file(path: Path, options: FileOptions) -> Weights:
-    state = checkpoints.read(path)
-    bias = state.get("fc.bias")
-    if bias is None:
-        raise BuildError(f"{path} has no tensor 'fc.bias', so it is not a classifier of torchvision's ResNet-50")
-    classes = bias.numel()
+def _load_file(path: Path, options: FileOptions, report: Report) -> Weights:
+    checkpoint = checkpoints.read(path, options.key)
+    report(f"weights {path}: {checkpoint.summary}")
+    state, classes = checkpoint.state_dict, checkpoint.outputs
+    found = f"{path}: {checkpoint.head} has {classes} classes"
     if options.labels is not None:
         labels = read_labels(options.labels)
     elif classes == IMAGENET_CLASSES:
         labels = imagenet_labels()
     else:
-        raise BuildError(f"{path} has {classes} classes: name them with --labels FILE, one label per line")
-    if len(labels) != classes:
-        raise BuildError(f"{path} has {classes} classes, but {options.labels} has {len(labels)} labels")
+        raise BuildError(f"{found}: name them with --labels FILE, one label per line")
+    if (classes, len(labels)) == _NO_AND_YES:
+        state = _with_two_outputs(state)
+    elif len(labels) != classes:
+        binary = " (of one output, give the label of yes, or of no and yes)" if classes == 1 else ""
+        raise BuildError(f"{found}, but {options.labels} has {len(labels)} labels{binary}")
     return Weights(path.name, str(path), options.architecture, state, labels, _preprocess_config(options))
+
+
+def _with_two_outputs(state: StateDict) -> StateDict:
+    """Put an output of 0 before the only one: the softmax of both is 1 - p and p, where p is the sigmoid."""
+    last = [name for name in state if name.startswith("fc.") and name.endswith("weight")][-1].removesuffix(".weight")
+    both = {
+        name: torch.cat([torch.zeros_like(state[name]), state[name]]) for name in (f"{last}.weight", f"{last}.bias")
+    }
+    return state | both
 
 
 def _preprocess_config(options: FileOptions) -> PreprocessConfig:

@@ -12,6 +12,7 @@ from resnet_build import LateInterrupt, pipeline
     ("arguments", "message"),
     [
         (("--labels", "x.txt"), "are for a state dict from a file"),
+        (("--checkpoint-key", "ema"), "are for a state dict from a file"),
         (("--arch", "v1"), "are for a state dict from a file"),
         (("--model-version", "0"), "--model-version must be at least 1"),
         (("--threads", "-1"), "--threads must be between 0 and 1024"),
