@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_client import printing
+from resnet_client.preprocessing import INTERPOLATIONS
 
 from resnet_build import BuildError, LateInterrupt, UsageError
 from resnet_build.options import ACCELERATORS, DEFAULT_MODELS, PREPROCESSING, VARIANTS, ServingOptions
@@ -131,11 +132,28 @@ def _add_weights_options(group: argparse._ArgumentGroup) -> None:
         "the first 1x1 (paper, Keras) (default: v1.5)",
     )
     group.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="Side of the images that the network takes (default: 224)"
+    )
+    group.add_argument(
         "--resize",
         type=int,
         metavar="PIXELS",
-        help="Short side of the image before the 224-pixel crop, when --weights is a file (default: 232)",
+        help="Short side of the image before the crop (default: 232 for 224, and other sizes in proportion)",
     )
+    group.add_argument(
+        "--crop-pct", type=float, metavar="SHARE", help="--image-size as a share of --resize, as timm states it"
+    )
+    group.add_argument(
+        "--interpolation", choices=tuple(INTERPOLATIONS), help="How images are resized (default: bilinear)"
+    )
+    for name, text in (("mean", "Mean"), ("std", "Standard deviation")):
+        group.add_argument(
+            f"--{name}",
+            type=float,
+            nargs=3,
+            metavar=("R", "G", "B"),
+            help=f"{text} of the pixels, between 0 and 1, that the network was trained with (default: ImageNet's)",
+        )
     group.add_argument("--cache", type=Path, metavar="DIR", help="Folder for downloads (default: the user's cache)")
     group.add_argument(
         "--classes", type=int, default=1000, metavar="N", help="Number of classes, for describe (default: 1000)"
@@ -237,13 +255,13 @@ def _file_options(args: argparse.Namespace) -> FileOptions:
     """Read the options for a state dict from a file; refuse them with other weights, which would ignore them."""
     from resnet_build.weights import FileOptions, is_file
 
-    given = {"key": args.checkpoint_key, "labels": args.labels, "architecture": args.arch, "resize": args.resize}
-    given = {name: value for name, value in given.items() if value is not None}
+    named = {"key": "checkpoint_key", "architecture": "arch"}
+    options = {field.name: named.get(field.name, field.name) for field in dataclasses.fields(FileOptions)}
+    given = {name: value for name, option in options.items() if (value := getattr(args, option)) is not None}
+    given |= {name: tuple(given[name]) for name in ("mean", "std") if name in given}
     if given and not is_file(args.weights):
-        raise UsageError(
-            "--checkpoint-key, --labels, --arch and --resize are for a state dict from a file; "
-            f"{args.weights} has its own values"
-        )
+        flags = ", ".join(f"--{options[name].replace('_', '-')}" for name in given)
+        raise UsageError(f"{flags}: these are for a state dict from a file; {args.weights} has its own values")
     return FileOptions(**given)
 
 

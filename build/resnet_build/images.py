@@ -58,7 +58,7 @@ def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pix
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationSet:
-    """Preprocessed images, uint8, each array of shape (N, 224, 224, 3), RGB.
+    """Preprocessed images, uint8, each array of shape (N, size, size, 3), RGB.
 
     Attributes:
         source: where they come from, for the manifest and the terminal.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -21,7 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 # Probabilities, shape (N, classes), and features, shape (N, 2048); of a backbone its maps.
 Outputs = Sequence[Floats]
-# An opened artifact: uint8 pixels of shape (N, 224, 224, 3) → its outputs.
+# An opened artifact: uint8 pixels of shape (N, size, size, 3) → its outputs.
 Network = Callable[[Pixels], Outputs]
 
 FEATURES = 2048
@@ -30,26 +31,44 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """The pixels that a network takes.
+
+    Attributes:
+        size: side of the square, in pixels.
+        mean: subtracted from red, green and blue, which are between 0 and 1.
+        std: what they are then divided by.
+    """
+
+    size: int = 224
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+IMAGENET_INPUT = Input()
+
+
 class ServedNetwork(nn.Module):
     """Pixels in, probabilities and features out; normalisation and softmax are part of the network.
 
-    ``forward`` takes uint8, shape (N, 224, 224, 3), RGB, 0 to 255, and returns float32 probabilities of
+    ``forward`` takes uint8, shape (N, size, size, 3), RGB, 0 to 255, and returns float32 probabilities of
     shape (N, classes), rows summing to 1 (sigmoid, if there is one output), and float32 features of shape
-    (N, 2048), the global average pool. A head with 4096 inputs gets the maximum before the average, as in fastai. Mean
-    and standard deviation are those of all published ImageNet weights (``weights.transforms()``).
+    (N, 2048), the global average pool. A head with 4096 inputs gets the maximum before the average, as in fastai.
     """
 
-    def __init__(self, backbone: ResNet) -> None:
+    def __init__(self, backbone: ResNet, pixels: Input = IMAGENET_INPUT) -> None:
         super().__init__()
         self.backbone = backbone
         first, *_, last = backbone.fc.parameters()
         self.has_maximum = first.shape[-1] == 2 * FEATURES
         self.is_binary = len(last) == 1
-        self.mean = nn.Buffer(255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
-        self.std = nn.Buffer(255.0 * torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1))
+        self.size = pixels.size
+        self.mean = nn.Buffer(255.0 * torch.tensor(pixels.mean).reshape(1, 3, 1, 1))
+        self.std = nn.Buffer(255.0 * torch.tensor(pixels.std).reshape(1, 3, 1, 1))
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the input of torchvision's networks: float32, shape (N, 3, 224, 224)."""
+        """Return the input of torchvision's networks: float32, shape (N, 3, size, size)."""
         return (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -195,6 +195,7 @@ def _inputs(options: BuildOptions, record: manifest.Manifest, found: Weights) ->
         "labels": found.labels_sha256,
         "preprocessing": dataclasses.asdict(found.preprocess_config),
         "preprocessing_sha256": found.preprocess_config.sha256,
+        "normalisation": {"mean": list(found.input.mean), "std": list(found.input.std)},
         "variants": list(options.all_variants),
         "calibration_images": str(folder.resolve()) if folder else previous.get("calibration_images"),
         "backbone": options.backbone or next((wire for wire in ("fp32", "fp16") if wire in wires), None),
@@ -255,8 +256,9 @@ def _export_and_validate(
 ) -> tuple[dict[str, Path], list[ExportDifference]]:
     """Export every network into ``folder``; return network → file, and the differences from the eager network."""
     resnet50 = load_network(found.architecture, found.state_dict)
-    eager = ServedNetwork(copy.deepcopy(resnet50)).eval()
-    lean = ServedNetwork(move_strides_up(fold_batch_norms(resnet50))).eval().requires_grad_(requires_grad=False)
+    eager = ServedNetwork(copy.deepcopy(resnet50), found.input).eval()
+    lean = ServedNetwork(move_strides_up(fold_batch_norms(resnet50)), found.input).eval()
+    lean.requires_grad_(requires_grad=False)
     files, opened = {}, {}
     for name, exporter in _EXPORTERS.items():
         started = time.monotonic()

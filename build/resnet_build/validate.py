@@ -67,7 +67,7 @@ def check_exports(
     Args:
         eager: the reference; run once on all of ``pixels``.
         exports: name → opened artifact.
-        pixels: uint8, shape (N, 224, 224, 3), with N at least the largest batch.
+        pixels: uint8, shape (N, size, size, 3), with N at least the largest batch.
         batches: sizes to run each export with.
 
     Raises:
@@ -194,6 +194,6 @@ def _of_two_classes(probabilities: Floats) -> Floats:
 
 
 def predict(network: Network, pixels: Pixels) -> Outputs:
-    """Run preprocessed images through a network: uint8, shape (N, 224, 224, 3)."""
+    """Run preprocessed images through a network: uint8, shape (N, size, size, 3)."""
     batches = [network(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH)]
     return [np.concatenate(parts) for parts in zip(*batches, strict=True)]

@@ -160,8 +160,8 @@ class Client(BaseClient):
 
         Returns:
             ``{"C2": (256, 56, 56), "C3": (512, 28, 28), "C4": (1024, 14, 14), "C5": (2048, 7, 7)}``, arrays of these
-            shapes, values of 0 and above: the outputs of the four stages; float32, or float16 if the server
-            was built with it.
+            shapes for 224 pixels, values of 0 and above: the outputs of the four stages; float32, or float16 if the
+            server was built with it.
 
         Raises:
             ModelNotFoundError: the server has no such model.

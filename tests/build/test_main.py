@@ -26,6 +26,11 @@ from resnet_build import LateInterrupt, pipeline
         (("--weights", "missing.pth"), "the weights file missing.pth does not exist"),
         (("--weights", __file__, "--labels", "missing.txt"), "the label file missing.txt cannot be read"),
         (("--weights", __file__, "--resize", "0"), "--resize 0: "),
+        (("--weights", __file__, "--resize", "256", "--crop-pct", "0.9"), "give one of them"),
+        (("--weights", __file__, "--crop-pct", "95"), "--crop-pct 95 must be above 0 and at most 1"),
+        (("--weights", __file__, "--image-size", "16"), "--image-size 16 must be at least 32"),
+        (("--weights", __file__, "--mean", "124", "116", "104"), "divide values for 0 to 255 by 255"),
+        (("--mean", "0.5", "0.5", "0.5"), "--mean: these are for a state dict from a file"),
         (
             ("--variant", "int8", "--calibration-images", "missing"),
             "the folder missing of --calibration-images does not exist",

@@ -12,6 +12,7 @@ import torch
 from resnet_build import BuildError, keras_v1, manifest, weights
 from resnet_build.network import ServedNetwork, load_network, make_resnet50
 from resnet_build.weights import FileOptions, Published, Weights
+from resnet_client.preprocessing import PreprocessConfig
 
 
 def load(spec: str | Path, tmp_path: Path, **options: Any) -> Weights:
@@ -46,6 +47,24 @@ def test_load_refuses_a_wrong_number_of_labels(state: dict[str, torch.Tensor], l
     labels.write_text(labels.read_text() + "one more\n")
     with pytest.raises(BuildError, match="10 classes, but .* has 11 labels"):
         load(tmp_path / "net.pth", tmp_path, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "resize"),
+    [
+        ({}, 232),
+        ({"resize": 256}, 256),
+        ({"crop_pct": 0.95}, 235),
+        ({"crop_pct": 0.875}, 256),
+        ({"image_size": 288, "crop_pct": 1.0}, 288),
+        ({"image_size": 160}, 165),
+        ({"image_size": 448}, 464),
+    ],
+)
+def test_file_options_round_the_short_side_as_timm_does(options: dict[str, Any], resize: int) -> None:
+    """By its length or by the share of the crop; without either, in torchvision's proportion."""
+    expected = PreprocessConfig(resize, options.get("image_size", 224), "bicubic")
+    assert FileOptions(interpolation="bicubic", **options).preprocess_config == expected
 
 
 @pytest.mark.parametrize("labels_of", [("yes",), ("no", "yes")])

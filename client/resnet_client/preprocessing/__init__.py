@@ -13,8 +13,10 @@ from .config import PreprocessConfig
 from .crop import crop_pixels
 from .limits import InvalidImageError, Limits
 from .pixels import decode, opened, orientation, prepare, to_rgb
+from .resampling import INTERPOLATIONS
 
 __all__ = [
+    "INTERPOLATIONS",
     "InvalidImageError",
     "Limits",
     "PreprocessConfig",
