@@ -17,6 +17,7 @@ from resnet_build import BuildError, LateInterrupt, UsageError
 from resnet_build.options import ACCELERATORS, DEFAULT_MODELS, PREPROCESSING, VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
+    from resnet_build.accuracy import Request
     from resnet_build.weights import FileOptions
 
 _GPU = ("accelerator", "preprocessing", "engine_cache")
@@ -77,6 +78,11 @@ def parser() -> argparse.ArgumentParser:
         help="Build the repository, or print the layers of the network (default: build)",
     )
     _add_weights_options(parser.add_argument_group("weights"))
+    _add_accuracy_options(
+        parser.add_argument_group(
+            "accuracy", "Measure the built network on labelled images, and write nothing if it is worse than expected."
+        )
+    )
     _add_variant_options(
         parser.add_argument_group(
             "variants",
@@ -157,6 +163,20 @@ def _add_weights_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--cache", type=Path, metavar="DIR", help="Folder for downloads (default: the user's cache)")
     group.add_argument(
         "--classes", type=int, default=1000, metavar="N", help="Number of classes, for describe (default: 1000)"
+    )
+
+
+def _add_accuracy_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--accuracy-images", type=Path, metavar="DIR", help="Folder with labelled images")
+    group.add_argument(
+        "--accuracy-labels",
+        type=Path,
+        metavar="FILE",
+        help="CSV file with the columns file (relative to the folder) and class_index (default: the folder has one "
+        "subfolder per class, named by its index or label)",
+    )
+    group.add_argument(
+        "--min-accuracy", type=float, metavar="SHARE", help="Top-1 that is required, 0 to 1 (default: 0.5)"
     )
 
 
@@ -241,6 +261,7 @@ def _build(args: argparse.Namespace) -> int:
         calibration_images=args.calibration_images,
         default=args.default_model,
         backbone=args.backbone,
+        accuracy=_accuracy(args),
         gpu={name: value for name in _GPU if (value := getattr(args, name)) is not None},
     )
     pipeline.build(options, report)
@@ -263,6 +284,18 @@ def _file_options(args: argparse.Namespace) -> FileOptions:
         flags = ", ".join(f"--{options[name].replace('_', '-')}" for name in given)
         raise UsageError(f"{flags}: these are for a state dict from a file; {args.weights} has its own values")
     return FileOptions(**given)
+
+
+def _accuracy(args: argparse.Namespace) -> Request | None:
+    from resnet_build.accuracy import Request
+
+    options = {"labels": args.accuracy_labels, "least": args.min_accuracy}
+    given = {name: value for name, value in options.items() if value is not None}
+    if args.accuracy_images is None and given:
+        raise UsageError("--accuracy-labels and --min-accuracy need --accuracy-images")
+    if not 0 <= given.get("least", 0) <= 1:
+        raise UsageError("--min-accuracy must be between 0 and 1")
+    return Request(args.accuracy_images, **given) if args.accuracy_images else None
 
 
 def _describe(args: argparse.Namespace) -> int:

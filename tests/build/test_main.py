@@ -37,6 +37,9 @@ from resnet_build import LateInterrupt, pipeline
         ),
         (("--variant", "int8", "--calibration-images", "."), ". contains 0 images"),
         (("--variant", "fp16", "--calibration-images", "."), "--calibration-images is for --variant int8"),
+        (("--accuracy-images", "missing"), "the folder missing of --accuracy-images does not exist"),
+        (("--accuracy-labels", "labels.csv"), "--accuracy-labels and --min-accuracy need --accuracy-images"),
+        (("--accuracy-images", ".", "--min-accuracy", "75"), "--min-accuracy must be between 0 and 1"),
         (("describe", "--classes", "0"), "--classes must be at least 1"),
     ],
 )
