@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from resnet_client.preprocessing import PreprocessConfig
 
 from benchmarks import CORES, ROOT, processes, senders
 from benchmarks.closed_loop import Sample, Sender, measure, responses, wait_until_answered
@@ -46,7 +47,7 @@ class Ceiling:
 
     network: str
     model: Path
-    resize: int
+    preprocess_config: PreprocessConfig
     settings: Mapping[str, Any]
     name: str = "ceiling"
 
@@ -56,7 +57,7 @@ class Ceiling:
         if callers == 1:
             chosen |= {"threads": CORES, "batch": 1}
         command = [sys.executable, "-m", "benchmarks.ceiling", "--network", self.network]
-        command += ["--model", str(self.model), "--resize", str(self.resize)]
+        command += ["--model", str(self.model), "--preprocessing", self.preprocess_config.to_json()]
         command += ["--settings", json.dumps(chosen), "--seconds", str(seconds), *(["--one"] if callers == 1 else [])]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         measured: Record = json.loads(ended.stdout)
@@ -113,7 +114,7 @@ def serve_peer(
         settings,
         network=network,
         model=repository.model(network),
-        resize=repository.preprocess_config.resize,
+        preprocess_config=repository.preprocess_config,
         weights=repository.weights,
         port=port,
     )
@@ -154,9 +155,7 @@ def all_ready(repository: Repository, jpegs: list[bytes]) -> Iterator[tuple[list
     with contextlib.ExitStack() as stack:
         for network in repository.networks:
             settings = best_settings("ceiling", network)
-            candidates.append(
-                Ceiling(network, repository.model(network), repository.preprocess_config.resize, settings)
-            )
+            candidates.append(Ceiling(network, repository.model(network), repository.preprocess_config, settings))
         server = stack.enter_context(serve(repository.path))
         for model, network in repository.ensembles().items():
             for protocol, top1 in (("grpc", senders.top1_of_grpc), ("http", senders.top1_of_http), ("client", int)):

@@ -157,13 +157,13 @@ def decode_ms(jpegs: list[bytes], preprocess_config: PreprocessConfig) -> float:
     return float(np.median(rounds))
 
 
-def network_ms(name: str, model: Path, batch: int, seconds: float) -> dict[str, float]:
+def network_ms(name: str, model: Path, batch: int, size: int, seconds: float) -> dict[str, float]:
     """Time per image of a network on all cores: wall time, and core-milliseconds.
 
     Threads do not spin between executions here, or waiting would count as work.
     """
     run = open_network(name, model, CORES, spin=False)
-    pixels = images.random_pixels(batch)
+    pixels = images.random_pixels(batch, size)
     run(pixels)
     clock, core = [], []
     deadline = time.perf_counter() + seconds
@@ -180,20 +180,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", required=True)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--resize", type=int, required=True)
+    parser.add_argument("--preprocessing", type=PreprocessConfig.from_json, required=True)
     parser.add_argument("--settings", type=json.loads, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--one", action="store_true", help="latency of one image after another, not throughput")
     args = parser.parse_args()
     settings = Settings(**args.settings)
-    preprocess_config = PreprocessConfig(resize=args.resize, crop=224)
     jpegs = images.standard()
     count = 1 if args.one else settings.runners
     runs = [open_network(args.network, args.model, settings.threads, spin=settings.spin) for _ in range(count)]
     if args.one:
-        print(json.dumps({"latency_ms": latency_ms(runs[0], jpegs, preprocess_config, args.seconds)}))
+        print(json.dumps({"latency_ms": latency_ms(runs[0], jpegs, args.preprocessing, args.seconds)}))
     else:
-        print(json.dumps(Pipeline(runs, jpegs, preprocess_config, settings).measure(args.seconds)))
+        print(json.dumps(Pipeline(runs, jpegs, args.preprocessing, settings).measure(args.seconds)))
 
 
 if __name__ == "__main__":

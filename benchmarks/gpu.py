@@ -14,9 +14,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from resnet_client import Client
 from resnet_client.requests import PIXELS, PROBABILITIES
 from rich.console import Console
 from rich.table import Table
@@ -88,7 +90,7 @@ def _session(artifact: Path, options: _Options) -> ort.InferenceSession:
 
 def _median_s(session: ort.InferenceSession, sizes: Sequence[int], repeats: int) -> float:
     """Time batches of alternating sizes, after one of each and two more of the first that do not count."""
-    batches = [images.random_pixels(size) for size in sizes]
+    batches = [images.random_pixels(count, session.get_inputs()[0].shape[1]) for count in sizes]
     for pixels in (*batches, batches[0], batches[0]):
         session.run([PROBABILITIES], {PIXELS: pixels})
     seconds = []
@@ -109,7 +111,10 @@ def _callers(args: argparse.Namespace) -> Table:
     jpegs = [path.read_bytes() for path in paths] or images.standard()
     table = Table("model", "callers", "images/s", "p50 ms", "p99 ms")
     for model in args.models:
-        sent = [*images.random_pixels(8)] if model.startswith("network_") else jpegs
+        sent: list[Any] = jpegs
+        if model.startswith("network_"):
+            with Client(f"http://127.0.0.1:{args.port}") as client:
+                sent = [*images.pixels_of(client, model, 8)]
         sender = HttpSender(args.port, [over_http(model, image) for image in sent])
         for callers in args.callers:
             try:

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from resnet_client import example_images
+from resnet_client import Client, example_images
 
 # The usual size of an image in ImageNet.
 STANDARD_SIZE = (500, 375)
@@ -37,9 +37,15 @@ def of_megapixels(megapixels: float, count: int = 4) -> list[bytes]:
     return [_encoded(_noisy(crop.resize(size, Image.Resampling.BICUBIC), rng)) for crop in crops]
 
 
-def random_pixels(count: int) -> npt.NDArray[np.uint8]:
-    """Make prepared pixels of shape (N, 224, 224, 3), for a network whose results do not matter."""
-    return np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), np.uint8)
+def random_pixels(count: int, size: int) -> npt.NDArray[np.uint8]:
+    """Make prepared pixels of shape (count, size, size, 3), for a network whose results do not matter."""
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def pixels_of(client: Client, model: str, count: int) -> npt.NDArray[np.uint8]:
+    """Make prepared pixels of the size that a served network takes, shape (count, size, size, 3)."""
+    (pixels,) = client.metadata(model=model)["model"]["inputs"]
+    return random_pixels(count, pixels["shape"][-2])
 
 
 def _originals() -> list[Image.Image]:

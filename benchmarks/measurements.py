@@ -103,7 +103,9 @@ def batches(repository: Repository, length: Length) -> dict[str, Any]:
     records = []
     for network in repository.networks:
         for batch in _BATCHES:
-            measured = ceiling.network_ms(network, repository.model(network), batch, length.curve_s)
+            measured = ceiling.network_ms(
+                network, repository.model(network), batch, repository.preprocess_config.crop, length.curve_s
+            )
             records.append(_printed({"candidate": "network alone", "network": network, "batch": batch, **measured}))
     return {"records": records, "decode_ms": ceiling.decode_ms(images.standard(), repository.preprocess_config)}
 
@@ -132,9 +134,7 @@ def sweep(repository: Repository, only: Sequence[str], networks: Sequence[str], 
 def _sweep_ceiling(repository: Repository, network: str, seconds: float) -> list[Record]:
     records = []
     for settings in map(dataclasses.asdict, _CEILINGS):
-        candidate = candidates.Ceiling(
-            network, repository.model(network), repository.preprocess_config.resize, settings
-        )
+        candidate = candidates.Ceiling(network, repository.model(network), repository.preprocess_config, settings)
         measured = candidate.measure(_SWEEP_CALLERS, seconds)
         records.append(_printed({"candidate": "ceiling", "network": network, "settings": settings, **measured}))
     best = max(records, key=lambda record: float(record["throughput"]))

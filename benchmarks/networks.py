@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
-# uint8 pixels of shape (N, 224, 224, 3) → probabilities of shape (N, classes).
+# uint8 pixels of shape (N, size, size, 3) → probabilities of shape (N, classes).
 Run = Callable[[Pixels], npt.NDArray[np.float32]]
 
 

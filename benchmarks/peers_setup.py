@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from resnet_client.preprocessing import PreprocessConfig
 from tritonclient import http
 
 from benchmarks import BENCH_BIN, CORES, ROOT
@@ -67,13 +68,20 @@ class Peer:
         return [str(BENCH_BIN / "python"), "-m", f"benchmarks.peers.{self.module}"]
 
     def environment(
-        self, settings: Settings, *, network: str, model: Path, resize: int, weights: str, port: int
+        self,
+        settings: Settings,
+        *,
+        network: str,
+        model: Path,
+        preprocess_config: PreprocessConfig,
+        weights: str,
+        port: int,
     ) -> dict[str, str]:
         """Its environment variables."""
         return {
             "BENCH_NETWORK": network,
             "BENCH_MODEL": str(model.resolve()),
-            "BENCH_RESIZE": str(resize),
+            "BENCH_PREPROCESSING": preprocess_config.to_json(),
             "BENCH_PORT": str(port),
             "BENCH_SETTINGS": json.dumps(dict(settings)),
             "BENCH_WEIGHTS": weights,

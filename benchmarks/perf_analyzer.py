@@ -59,13 +59,14 @@ def _prepare(args: argparse.Namespace, folder: Path) -> str:
     for number, jpeg in enumerate(jpegs):
         (folder / f"{number}.jpg").write_bytes(jpeg)
     sends_pixels = args.mix == "PixelsGrpc"
-    if sends_pixels:  # a network's time does not depend on the values
-        data = [_tensor("PIXELS__0", one.tobytes(), [*one.shape]) for one in images.random_pixels(8)]
-    else:
-        data = [_tensor("IMAGE", len(jpeg).to_bytes(4, "little") + jpeg, [1]) for jpeg in jpegs]
-    (folder / "data.json").write_text(json.dumps({"data": data}), encoding="ascii")
     with Client(args.url, model=args.model) as client:
-        return client.classify(jpegs[0], preprocessing="client" if sends_pixels else "server").model
+        model = client.classify(jpegs[0], preprocessing="client" if sends_pixels else "server").model
+        if sends_pixels:  # a network's time does not depend on the values
+            data = [_tensor("PIXELS__0", one.tobytes(), [*one.shape]) for one in images.pixels_of(client, model, 8)]
+        else:
+            data = [_tensor("IMAGE", len(jpeg).to_bytes(4, "little") + jpeg, [1]) for jpeg in jpegs]
+    (folder / "data.json").write_text(json.dumps({"data": data}), encoding="ascii")
+    return model
 
 
 def _tensor(name: str, content: bytes, shape: list[int]) -> dict[str, object]:

@@ -77,7 +77,7 @@ class Repository:
             file_options=weights.FileOptions(),
             report=lambda _: None,
         )
-        return ServedNetwork(load_network(found.architecture, found.state_dict)).eval()
+        return ServedNetwork(load_network(found.architecture, found.state_dict), found.input).eval()
 
     def expected(self, jpegs: list[bytes]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Top-1 of eager PyTorch, and which images are clear: the first class leads by 0.1 or more."""

@@ -161,7 +161,7 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
     [("resnet_build", "building"), ("resnet_loadtest tune", "tuning"), ("resnet_serve", "serving")],
 )
 def test_documented_options_are_the_real_ones(command: str, page: str) -> None:
-    """A page has exactly the options of its command."""
+    """A page names no option that its command does not have; the reference of the site has all of them."""
     option = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
     shown = subprocess.run(
         [sys.executable, "-m", *command.split(), "--help"], capture_output=True, text=True, timeout=60, check=True
@@ -169,7 +169,7 @@ def test_documented_options_are_the_real_ones(command: str, page: str) -> None:
     documented = set(option.findall((ROOT / f"docs/{page}.md").read_text(encoding="utf-8")))
     # Pages also show these options of Triton.
     tritons = {"--log-verbose", "--model-config-name"}
-    assert documented - tritons == set(option.findall(shown)) - tritons - {"--help"}
+    assert documented - tritons <= set(option.findall(shown))
 
 
 @pytest.mark.parametrize("line", command_lines())

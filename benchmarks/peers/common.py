@@ -19,14 +19,14 @@ from PIL import Image
 
 from benchmarks.networks import NETWORKS, open_network
 
-CROP = 224
 TOP = 5
 
-# Set by the benchmark: the network's name and file, the length of the short side before the crop, the port, and the
-# tuned settings.
+# Set by the benchmark: the network's name and file, its preprocessing config, the port, and the tuned settings.
 NETWORK = os.environ["BENCH_NETWORK"]
 MODEL = Path(os.environ["BENCH_MODEL"])
-RESIZE = int(os.environ["BENCH_RESIZE"])
+_PREPROCESSING = json.loads(os.environ["BENCH_PREPROCESSING"])
+RESIZE, CROP = _PREPROCESSING["resize"], _PREPROCESSING["crop"]
+INTERPOLATION = Image.Resampling[_PREPROCESSING["interpolation"].upper()]
 PORT = int(os.environ["BENCH_PORT"])
 SETTINGS: dict[str, int] = json.loads(os.environ["BENCH_SETTINGS"])
 
@@ -35,7 +35,7 @@ def prepare(jpeg: bytes) -> npt.NDArray[np.uint8]:
     """Decode, resize the short side, crop the centre: torchvision's transforms, with Pillow.
 
     Returns:
-        uint8 pixels of shape (224, 224, 3), RGB. Normalisation is part of the network's file.
+        uint8 pixels of shape (CROP, CROP, 3), RGB. Normalisation is part of the network's file.
     """
     return crop(Image.open(io.BytesIO(jpeg)))
 
@@ -46,7 +46,7 @@ def crop(image: Image.Image) -> npt.NDArray[np.uint8]:
     width, height = image.size
     short = min(width, height)
     size = (int(RESIZE * width / short), int(RESIZE * height / short))
-    image = image.resize(size, Image.Resampling.BILINEAR)
+    image = image.resize(size, INTERPOLATION)
     left, top = round((size[0] - CROP) / 2), round((size[1] - CROP) / 2)
     return np.asarray(image.crop((left, top, left + CROP, top + CROP)))
 
@@ -60,7 +60,7 @@ class Network:
         self._turn = threading.Lock() if NETWORKS[NETWORK].engine == "openvino" else contextlib.nullcontext()
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities of shape (N, 1000) for pixels of shape (N, 224, 224, 3)."""
+        """Probabilities of shape (N, 1000) for pixels of shape (N, CROP, CROP, 3)."""
         with self._turn:
             return self._run(pixels)
 

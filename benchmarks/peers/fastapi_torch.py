@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from resnet_build import weights
-from resnet_build.network import IMAGENET_MEAN, IMAGENET_STD, load_network
+from resnet_build.network import load_network
 from torchvision.transforms import v2
 
 from benchmarks.peers.common import CROP, PORT, RESIZE, SETTINGS, best
@@ -33,7 +33,7 @@ transforms = v2.Compose(
         v2.CenterCrop(CROP),
         v2.ToImage(),
         v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        v2.Normalize(_found.mean, _found.std),
     ]
 )
 

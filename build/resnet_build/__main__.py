@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import resnet_command
 from resnet_client import printing
+from resnet_client.preprocessing import INTERPOLATIONS
 
 from resnet_build import BuildError, LateInterrupt, UsageError
 from resnet_build.options import ACCELERATORS, DEFAULT_MODELS, PREPROCESSING, VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
+    from resnet_build.accuracy import Request
     from resnet_build.weights import FileOptions
 
 _GPU = ("accelerator", "preprocessing", "engine_cache")
@@ -77,6 +79,11 @@ def parser() -> argparse.ArgumentParser:
         help="Build the repository, or print the layers of the network (default: build)",
     )
     _add_weights_options(parser.add_argument_group("weights"))
+    _add_accuracy_options(
+        parser.add_argument_group(
+            "accuracy", "Measure the built network on labelled images, and write nothing if it is worse than expected."
+        )
+    )
     _add_variant_options(
         parser.add_argument_group(
             "variants",
@@ -121,20 +128,56 @@ def _add_weights_options(group: argparse._ArgumentGroup) -> None:
         help="Text file with one class label per line, when --weights is a file",
     )
     group.add_argument(
+        "--checkpoint-key",
+        metavar="KEY",
+        help="Which network of the file to use, if it contains several, such as state_dict_ema or encoder_q",
+    )
+    group.add_argument(
         "--arch",
         choices=("v1", "v1.5"),
         help="Which convolution of a bottleneck has stride 2, when --weights is a file: v1.5 the 3x3 (torchvision), v1 "
         "the first 1x1 (paper, Keras) (default: v1.5)",
     )
     group.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="Side of the images that the network takes (default: 224)"
+    )
+    group.add_argument(
         "--resize",
         type=int,
         metavar="PIXELS",
-        help="Short side of the image before the 224-pixel crop, when --weights is a file (default: 232)",
+        help="Short side of the image before the crop (default: 232 for 224, and other sizes in proportion)",
     )
+    group.add_argument(
+        "--crop-pct", type=float, metavar="SHARE", help="--image-size as a share of --resize, as timm states it"
+    )
+    group.add_argument(
+        "--interpolation", choices=tuple(INTERPOLATIONS), help="How images are resized (default: bilinear)"
+    )
+    for name, text in (("mean", "Mean"), ("std", "Standard deviation")):
+        group.add_argument(
+            f"--{name}",
+            type=float,
+            nargs=3,
+            metavar=("R", "G", "B"),
+            help=f"{text} of the pixels, between 0 and 1, that the network was trained with (default: ImageNet's)",
+        )
     group.add_argument("--cache", type=Path, metavar="DIR", help="Folder for downloads (default: the user's cache)")
     group.add_argument(
         "--classes", type=int, default=1000, metavar="N", help="Number of classes, for describe (default: 1000)"
+    )
+
+
+def _add_accuracy_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--accuracy-images", type=Path, metavar="DIR", help="Folder with labelled images")
+    group.add_argument(
+        "--accuracy-labels",
+        type=Path,
+        metavar="FILE",
+        help="CSV file with the columns file (relative to the folder) and class_index (default: the folder has one "
+        "subfolder per class, named by its index or label)",
+    )
+    group.add_argument(
+        "--min-accuracy", type=float, metavar="SHARE", help="Top-1 that is required, 0 to 1 (default: 0.5)"
     )
 
 
@@ -219,6 +262,7 @@ def _build(args: argparse.Namespace) -> int:
         calibration_images=args.calibration_images,
         default=args.default_model,
         backbone=args.backbone,
+        accuracy=_accuracy(args),
         gpu={name: value for name in _GPU if (value := getattr(args, name)) is not None},
     )
     pipeline.build(options, report)
@@ -233,13 +277,26 @@ def _file_options(args: argparse.Namespace) -> FileOptions:
     """Read the options for a state dict from a file; refuse them with other weights, which would ignore them."""
     from resnet_build.weights import FileOptions, is_file
 
-    given = {"labels": args.labels, "architecture": args.arch, "resize": args.resize}
-    given = {name: value for name, value in given.items() if value is not None}
+    named = {"key": "checkpoint_key", "architecture": "arch"}
+    options = {field.name: named.get(field.name, field.name) for field in dataclasses.fields(FileOptions)}
+    given = {name: value for name, option in options.items() if (value := getattr(args, option)) is not None}
+    given |= {name: tuple(given[name]) for name in ("mean", "std") if name in given}
     if given and not is_file(args.weights):
-        raise UsageError(
-            f"--labels, --arch and --resize are for a state dict from a file; {args.weights} has its own values"
-        )
+        flags = ", ".join(f"--{options[name].replace('_', '-')}" for name in given)
+        raise UsageError(f"{flags}: these are for a state dict from a file; {args.weights} has its own values")
     return FileOptions(**given)
+
+
+def _accuracy(args: argparse.Namespace) -> Request | None:
+    from resnet_build.accuracy import Request
+
+    options = {"labels": args.accuracy_labels, "least": args.min_accuracy}
+    given = {name: value for name, value in options.items() if value is not None}
+    if args.accuracy_images is None and given:
+        raise UsageError("--accuracy-labels and --min-accuracy need --accuracy-images")
+    if not 0 <= given.get("least", 0) <= 1:
+        raise UsageError("--min-accuracy must be between 0 and 1")
+    return Request(args.accuracy_images, **given) if args.accuracy_images else None
 
 
 def _describe(args: argparse.Namespace) -> int:

@@ -16,14 +16,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from resnet_client.requests import BACKBONE, MAP_SHAPES, PIXELS
+from resnet_client.requests import BACKBONE, PIXELS, map_shapes
 from resnet_client.requests import MAPS as ALL_MAPS
 from torchvision.models import ResNet
 from torchvision.models._utils import IntermediateLayerGetter
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build import BuildError, Report, configs, export_onnx, images
-from resnet_build.network import Floats, Pixels, ServedNetwork, fold_batch_norms, load_network
+from resnet_build.network import IMAGENET_INPUT, Floats, Input, Pixels, ServedNetwork, fold_batch_norms, load_network
 from resnet_build.options import ServingOptions
 from resnet_build.validate import batches_to_check
 from resnet_build.weights import Weights
@@ -32,9 +32,8 @@ Wire = Literal["fp32", "fp16"]
 
 NETWORK = "network_backbone"
 
-# Output → channels, height, width of one image. ALL_MAPS holds all of them; it is computed only on request.
-MAPS = {f"{name}__{index}": shape for index, (name, shape) in enumerate(MAP_SHAPES.items())}
-_LENGTH = sum(math.prod(shape) for shape in MAPS.values())
+# The outputs. ALL_MAPS holds all of them; it is computed only on request.
+MAPS = ("C2__0", "C3__1", "C4__2", "C5__3")
 # Largest difference, as a share of the largest value in a map.
 _BOUNDS: Mapping[Wire, float] = {"fp32": 1e-4, "fp16": 1e-3}
 
@@ -42,12 +41,13 @@ _BOUNDS: Mapping[Wire, float] = {"fp32": 1e-4, "fp16": 1e-3}
 class BackboneNetwork(ServedNetwork):
     """Pixels in; out come four maps, and one tensor with all of them concatenated.
 
-    ``forward`` takes uint8, shape (N, 224, 224, 3), RGB, 0 to 255, and returns C2 to C5 of shape (N, *shape) as in
-    ``MAPS``, values of 0 and above, then (N, 1505280); float32, or float16 where ``half`` is set.
+    ``forward`` takes uint8, shape (N, size, size, 3), RGB, 0 to 255, and returns C2 to C5 of shape (N, *shape) as in
+    ``resnet_client.requests.map_shapes``, values of 0 and above, then all of them in one row for each image; float32,
+    or float16 where ``half`` is set.
     """
 
-    def __init__(self, backbone: ResNet, *, half: bool) -> None:
-        super().__init__(backbone)
+    def __init__(self, backbone: ResNet, pixels: Input = IMAGENET_INPUT, *, half: bool) -> None:
+        super().__init__(backbone, pixels)
         self._half = half
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]  # other outputs
@@ -83,12 +83,12 @@ def build(found: Weights, wire: Wire, folder: Path, report: Report) -> Built:
     """
     started = time.monotonic()
     eager = load_network(found.architecture, found.state_dict)
-    served = BackboneNetwork(fold_batch_norms(copy.deepcopy(eager)), half=wire == "fp16")
+    served = BackboneNetwork(fold_batch_norms(copy.deepcopy(eager)), found.input, half=wire == "fp16")
     path = folder / "backbone" / export_onnx.FILENAME
     path.parent.mkdir()
     export_onnx.export(served.eval().requires_grad_(requires_grad=False), path, [*MAPS, ALL_MAPS])
     pixels = images.sample(2, found.preprocess_config.crop)
-    differences = compare(path, maps_of(eager, pixels), pixels)
+    differences = compare(path, maps_of(eager, pixels, found.input), pixels)
     if bad := {name: value for name, value in differences.items() if not value <= _BOUNDS[wire]}:
         raise BuildError(
             f"the backbone's feature maps differ from the network's by more than {_BOUNDS[wire]:.0e} of their largest "
@@ -101,11 +101,11 @@ def build(found: Weights, wire: Wire, folder: Path, report: Report) -> Built:
     return Built(path, {"wire": wire, "differences": differences})
 
 
-def maps_of(eager: ResNet, pixels: Pixels) -> dict[str, Floats]:
-    """Return the maps as torchvision extracts them: uint8 pixels, shape (N, 224, 224, 3) → name → float32."""
+def maps_of(eager: ResNet, pixels: Pixels, pixels_of: Input = IMAGENET_INPUT) -> dict[str, Floats]:
+    """Return the maps as torchvision extracts them: uint8 pixels, shape (N, size, size, 3) → name → float32."""
     getter = IntermediateLayerGetter(eager, dict(zip(("layer1", "layer2", "layer3", "layer4"), MAPS, strict=True)))
     with torch.inference_mode():
-        found = getter(ServedNetwork(eager).normalised(torch.from_numpy(pixels)))
+        found = getter(ServedNetwork(eager, pixels_of).normalised(torch.from_numpy(pixels)))
     return {name: maps.numpy() for name, maps in found.items()}
 
 
@@ -132,8 +132,9 @@ def render(rendered: Mapping[str, str], options: ServingOptions, wire: Wire) -> 
         wire: type of the maps.
     """
     kind = pb.TYPE_FP16 if wire == "fp16" else pb.TYPE_FP32
-    shapes = {**MAPS, ALL_MAPS: (_LENGTH,)}
     network, ensemble = (configs.parse(rendered[name]) for name in ("network_onnx", configs.DEFAULT_MODEL))
+    maps = map_shapes(network.input[0].dims[0])
+    shapes = dict(zip(MAPS, maps.values(), strict=True)) | {ALL_MAPS: (sum(map(math.prod, maps.values())),)}
     network.name, ensemble.name = NETWORK, BACKBONE
     for config in (network, ensemble):
         configs.set_capacity(config, options)

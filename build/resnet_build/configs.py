@@ -90,8 +90,9 @@ def render_all(
         Model name → text of its ``config.pbtxt``.
     """
     served = ensembles(variants, default)
-    configs = [_preprocess(options)]
-    configs += [_network(network, classes) for network in dict.fromkeys(served.values())]
+    pixels = (preprocess_config.crop, preprocess_config.crop, 3)
+    configs = [_preprocess(options, pixels)]
+    configs += [_network(network, pixels, classes) for network in dict.fromkeys(served.values())]
     configs += [_ensemble(ensemble, network, classes) for ensemble, network in served.items()]
     parameters = {
         "preprocessing": preprocess_config.to_json(),
@@ -127,7 +128,7 @@ def set_capacity(config: pb.ModelConfig, options: ServingOptions) -> None:
 
 def set_warmup(config: pb.ModelConfig, batch_sizes: Iterable[int]) -> None:
     """Let Triton execute batches of random pixels, in this order, before a network is ready."""
-    pixels = pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=[224, 224, 3], random_data=True)
+    pixels = pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=config.input[0].dims, random_data=True)
     del config.model_warmup[:]
     for size in batch_sizes:
         config.model_warmup.add(name=f"batch_{size}", batch_size=size, inputs={PIXELS: pixels})
@@ -149,12 +150,12 @@ def parse(text: str) -> pb.ModelConfig:
     return text_format.Parse(text, pb.ModelConfig())
 
 
-def _preprocess(options: ServingOptions) -> pb.ModelConfig:
+def _preprocess(options: ServingOptions, pixels: Sequence[int]) -> pb.ModelConfig:
     config = pb.ModelConfig(
         name=PREPROCESS,
         backend="python",
         input=[_image()],
-        output=[pb.ModelOutput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=[224, 224, 3])],
+        output=[pb.ModelOutput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=pixels)],
         instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU)],
         # One request at a time: Triton 2.51 accepts a BYTES tensor that is shorter than its header states, and its
         # Python backend then fails all requests of the batch. The batcher is configured for its queue only.
@@ -164,7 +165,7 @@ def _preprocess(options: ServingOptions) -> pb.ModelConfig:
     return config
 
 
-def _network(name: str, classes: int) -> pb.ModelConfig:
+def _network(name: str, pixels: Sequence[int], classes: int) -> pb.ModelConfig:
     backend, parameters = _NETWORKS[name]
     is_openvino = backend == "openvino"
     kind = pb.ModelInstanceGroup.KIND_CPU if is_openvino else pb.ModelInstanceGroup.KIND_AUTO
@@ -173,7 +174,7 @@ def _network(name: str, classes: int) -> pb.ModelConfig:
         backend=backend,
         platform=_PLATFORMS.get(backend, ""),
         default_model_filename="model.onnx" if is_openvino else "",
-        input=[pb.ModelInput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=[224, 224, 3])],
+        input=[pb.ModelInput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=pixels)],
         output=_outputs(classes),
         # The newest version and the one before it, so that a rollback is one request away.
         version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=2)),

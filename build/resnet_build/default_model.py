@@ -95,7 +95,7 @@ def decide(request: Request, source: Path, made: Mapping[str, Built], pixels: Pi
         request: what was requested.
         source: the FP32 ONNX artifact.
         made: the variants, each with its fidelity.
-        pixels: images to measure speed with, uint8, shape (N, 224, 224, 3); None if no variant was built.
+        pixels: images to measure speed with, uint8, shape (N, size, size, 3); None if no variant was built.
 
     Raises:
         BuildError: the requested variant is not within the bound.

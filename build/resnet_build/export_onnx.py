@@ -25,7 +25,7 @@ _OUTPUTS = (PROBABILITIES, FEATURES)
 
 def export(network: ServedNetwork, path: Path, outputs: Sequence[str] = _OUTPUTS) -> None:
     """Export the network with a dynamic batch, check it, and save it as one file."""
-    pixels = torch.zeros((2, 224, 224, 3), dtype=torch.uint8)
+    pixels = torch.zeros((2, network.size, network.size, 3), dtype=torch.uint8)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # The exporter warns about its own internals, and reports progress on stdout.
         warnings.simplefilter("ignore")

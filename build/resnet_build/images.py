@@ -58,7 +58,7 @@ def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pix
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationSet:
-    """Preprocessed images, uint8, each array of shape (N, 224, 224, 3), RGB.
+    """Preprocessed images, uint8, each array of shape (N, size, size, 3), RGB.
 
     Attributes:
         source: where they come from, for the manifest and the terminal.
@@ -116,12 +116,17 @@ def _of_folder(folder: Path, preprocess_config: PreprocessConfig) -> Calibration
     # Spread over the whole folder, which is often ordered by class.
     step = max(1.0, len(paths) / (CALIBRATION_COUNT + EVALUATION_COUNT))
     chosen = [paths[int(index * step)] for index in range(int(len(paths) / step))]
-    pixels = np.stack([_prepared(path, preprocess_config) for path in chosen])
+    pixels = np.stack([prepared(path, preprocess_config, "calibration") for path in chosen])
     return CalibrationSet(f"{len(chosen)} images of {folder.resolve()}", pixels[::2], pixels[1::2])
 
 
-def _prepared(path: Path, preprocess_config: PreprocessConfig) -> Pixels:
+def prepared(path: Path, preprocess_config: PreprocessConfig, purpose: str) -> Pixels:
+    """Preprocess one file as the server does; uint8, shape (crop, crop, 3), RGB; the message names the purpose.
+
+    Raises:
+        BuildError: it cannot be read.
+    """
     try:
         return prepare(path.read_bytes(), preprocess_config)
     except (OSError, InvalidImageError) as exc:
-        raise BuildError(f"the calibration image {path} cannot be used: {exc}") from exc
+        raise BuildError(f"the {purpose} image {path} cannot be used: {exc}") from exc

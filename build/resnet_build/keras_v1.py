@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from resnet_build import BuildError, Report
-from resnet_build.checkpoints import StateDict
+from resnet_build.architectures import StateDict
 from resnet_build.network import IMAGENET_MEAN, IMAGENET_STD
 
 FloatArray = npt.NDArray[np.float32]

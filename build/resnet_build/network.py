@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -14,40 +15,60 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet, resnet50
 from torchvision.models.resnet import Bottleneck
 
-from resnet_build import BuildError
+from resnet_build.architectures import StateDict
 
 Architecture = Literal["v1", "v1.5"]
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 # Probabilities, shape (N, classes), and features, shape (N, 2048); of a backbone its maps.
 Outputs = Sequence[Floats]
-# An opened artifact: uint8 pixels of shape (N, 224, 224, 3) → its outputs.
+# An opened artifact: uint8 pixels of shape (N, size, size, 3) → its outputs.
 Network = Callable[[Pixels], Outputs]
 
+FEATURES = 2048
 IMAGENET_CLASSES = 1000
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# ResNet-18 and ResNet-34 do not have this convolution.
-_BASIC_BLOCK_KEY = "layer1.0.conv3.weight"
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """The pixels that a network takes.
+
+    Attributes:
+        size: side of the square, in pixels.
+        mean: subtracted from red, green and blue, which are between 0 and 1.
+        std: what they are then divided by.
+    """
+
+    size: int = 224
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+IMAGENET_INPUT = Input()
 
 
 class ServedNetwork(nn.Module):
     """Pixels in, probabilities and features out; normalisation and softmax are part of the network.
 
-    ``forward`` takes uint8, shape (N, 224, 224, 3), RGB, 0 to 255, and returns float32 probabilities of
-    shape (N, classes), rows summing to 1, and float32 features of shape (N, 2048), the global average
-    pool. Mean and standard deviation are those of all published ImageNet weights (``weights.transforms()``).
+    ``forward`` takes uint8, shape (N, size, size, 3), RGB, 0 to 255, and returns float32 probabilities of
+    shape (N, classes), rows summing to 1 (sigmoid, if there is one output), and float32 features of shape
+    (N, 2048), the global average pool. A head with 4096 inputs gets the maximum before the average, as in fastai.
     """
 
-    def __init__(self, backbone: ResNet) -> None:
+    def __init__(self, backbone: ResNet, pixels: Input = IMAGENET_INPUT) -> None:
         super().__init__()
         self.backbone = backbone
-        self.mean = nn.Buffer(255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
-        self.std = nn.Buffer(255.0 * torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1))
+        first, *_, last = backbone.fc.parameters()
+        self.has_maximum = first.shape[-1] == 2 * FEATURES
+        self.is_binary = len(last) == 1
+        self.size = pixels.size
+        self.mean = nn.Buffer(255.0 * torch.tensor(pixels.mean).reshape(1, 3, 1, 1))
+        self.std = nn.Buffer(255.0 * torch.tensor(pixels.std).reshape(1, 3, 1, 1))
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the input of torchvision's networks: float32, shape (N, 3, 224, 224)."""
+        """Return the input of torchvision's networks: float32, shape (N, 3, size, size)."""
         return (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +78,8 @@ class ServedNetwork(nn.Module):
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
         x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
         features = x.mean(dim=(2, 3))
-        return torch.softmax(net.fc(features), dim=1), features
+        logits = net.fc(torch.cat([x.amax(dim=(2, 3)), features], dim=1) if self.has_maximum else features)
+        return torch.sigmoid(logits) if self.is_binary else torch.softmax(logits, dim=1), features
 
 
 def runner(module: torch.nn.Module) -> Network:
@@ -86,39 +108,33 @@ def make_resnet50(architecture: Architecture, classes: int) -> ResNet:
     return net.eval()
 
 
-def load_network(architecture: Architecture, state_dict: dict[str, torch.Tensor]) -> ResNet:
-    """Put weights that passed :func:`check_shapes` into a ResNet-50."""
-    net = make_resnet50(architecture, state_dict["fc.bias"].numel())
-    net.load_state_dict(state_dict, strict=False)
-    return net
+def load_network(architecture: Architecture, state_dict: StateDict) -> ResNet:
+    """Put the tensors of a :class:`checkpoints.Checkpoint` into a ResNet-50."""
+    net = make_resnet50(architecture, 1)
+    net.fc = make_head(state_dict)
+    net.load_state_dict(state_dict, strict=False)  # batch-norm counters are missing
+    return net.eval()
 
 
-def check_shapes(state_dict: dict[str, torch.Tensor]) -> None:
-    """Refuse weights of another network by their names and shapes.
+def make_head(state_dict: StateDict) -> nn.Linear | nn.Sequential:
+    """Make the untrained head whose tensors a state dict has.
 
-    Raises:
-        BuildError: the weights belong to another network.
+    ``fc.weight`` belongs to a linear layer, ``fc.<number>.weight`` to a linear layer or batch norm of a chain, in which
+    a missing number is a ReLU.
     """
-    parameters = sum(tensor.numel() for name, tensor in state_dict.items() if ".running_" not in name)
-    if _BASIC_BLOCK_KEY not in state_dict:
-        raise BuildError(
-            f"these weights are not those of a ResNet-50: the tensor {_BASIC_BLOCK_KEY!r} is missing ({parameters:,} "
-            "parameters; a ResNet-34 has 21.8 million, a ResNet-50 25.6 million). Use torchvision's resnet50"
-        )
-    classes = state_dict["fc.bias"].numel() if "fc.bias" in state_dict else IMAGENET_CLASSES
-    with torch.device("meta"):  # shapes only
-        net = resnet50(num_classes=classes)
-    shapes = {name: t.shape for name, t in net.state_dict().items() if not name.endswith(".num_batches_tracked")}
-    if shapes.keys() != state_dict.keys():
-        missing, unknown = sorted(shapes.keys() - state_dict.keys()), sorted(state_dict.keys() - shapes.keys())
-        raise BuildError(
-            f"these weights are not those of torchvision's ResNet-50 ({parameters:,} parameters): "
-            f"{len(missing)} tensors are missing ({', '.join(missing[:3])}), "
-            f"{len(unknown)} are unknown ({', '.join(unknown[:3])})"
-        )
-    if other := [name for name, shape in shapes.items() if state_dict[name].shape != shape]:
-        found = (f"{name} {tuple(state_dict[name].shape)} instead of {tuple(shapes[name])}" for name in other[:3])
-        raise BuildError(f"these weights have the names of ResNet-50 but other shapes: {', '.join(found)}")
+
+    def layer(name: str) -> nn.Linear | nn.BatchNorm1d | nn.ReLU:
+        weight = state_dict.get(f"{name}.weight")
+        if weight is None:
+            return nn.ReLU()
+        if f"{name}.running_mean" in state_dict:
+            return nn.BatchNorm1d(len(weight))
+        return nn.Linear(weight.shape[1], len(weight))
+
+    if "fc.weight" in state_dict:
+        return layer("fc")  # type: ignore[return-value]  # two dimensions
+    last = max(int(name.split(".")[1]) for name in state_dict if name.startswith("fc."))
+    return nn.Sequential(*(layer(f"fc.{number}") for number in range(last + 1)))
 
 
 def fold_batch_norms(net: ResNet) -> ResNet:

@@ -16,6 +16,7 @@ from resnet_build import (
     LateInterrupt,
     Report,
     UsageError,
+    accuracy,
     backbone,
     configs,
     default_model,
@@ -26,11 +27,12 @@ from resnet_build import (
     manifest,
     variants,
 )
-from resnet_build.network import ServedNetwork, check_shapes, fold_batch_norms, load_network, move_strides_up, runner
-from resnet_build.options import AUTO, VARIANTS, ServingOptions
+from resnet_build.network import ServedNetwork, fold_batch_norms, load_network, move_strides_up, runner
+from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
 from resnet_build.publication import locked
 from resnet_build.repository import Repository
 from resnet_build.validate import ExportDifference, batches_to_check, check_exports
+from resnet_build.variants import open_network
 from resnet_build.weights import FileOptions, Weights, check, load
 
 # Network → the module that exports it.
@@ -54,6 +56,7 @@ class BuildOptions:
         default: network of ``resnet50``, one of ``options.DEFAULT_MODELS``; None for what was requested before, else
             ``onnx``.
         backbone: type of the feature maps to serve; None for what was served before, else no maps.
+        accuracy: labelled images to measure the network of ``resnet50`` on; None to measure nothing.
         gpu: requested values of :class:`gpu.GpuOptions`; the others stay as before.
     """
 
@@ -68,6 +71,7 @@ class BuildOptions:
     calibration_images: Path | None = None
     default: str | None = None
     backbone: backbone.Wire | None = None
+    accuracy: accuracy.Request | None = None
     gpu: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -111,6 +115,8 @@ def build(options: BuildOptions, report: Report) -> bool:
 
 def _check(options: BuildOptions) -> None:
     check(options.weights, options.file_options)
+    if options.accuracy and not options.accuracy.images.is_dir():
+        raise UsageError(f"the folder {options.accuracy.images} of --accuracy-images does not exist")
     if options.calibration_images:
         request = default_model.request(manifest.read(options.repository), options.default, again=options.force)
         if "int8" not in {*options.all_variants, *request.candidates}:
@@ -121,9 +127,9 @@ def _check(options: BuildOptions) -> None:
 def _build(options: BuildOptions, report: Report) -> bool:
     record = manifest.read(options.repository)
     found = _find_weights(options, record, report)
-    check_shapes(found.state_dict)  # before its values are hashed
     inputs = _inputs(options, record, found)
-    if not options.force and _is_up_to_date(options, record, found, inputs):
+    samples = options.accuracy.samples(found.labels) if options.accuracy else []
+    if not options.force and not samples and _is_up_to_date(options, record, found, inputs):
         report(f"{options.repository} is up to date ({found.name}); --force builds it again")
         return False
     _refuse_mixture(options, record, found)
@@ -139,6 +145,11 @@ def _build(options: BuildOptions, report: Report) -> bool:
         made = variants.build(names, source, calibration, Path(folder), report) if calibration else {}
         decision = default_model.decide(request, source, made, calibration.evaluation if calibration else None)
         report(str(decision))
+        top1 = None
+        if options.accuracy:
+            network = made[decision.variant].network if decision.variant in made else open_network(PLAIN, source)
+            top1 = accuracy.check(network, samples, found.preprocess_config, options.accuracy.least)
+            report(f"accuracy of {configs.network_of(decision.variant)}: top-1 {top1:.1%} on {len(samples)} images")
         # Candidates for the default model that were not chosen are left out.
         made = {name: built for name, built in made.items() if name in {*inputs["variants"], decision.variant}}
         exported |= {configs.network_of(name): variant.path for name, variant in made.items()}
@@ -158,6 +169,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
             "parity": [dataclasses.asdict(difference) for difference in differences],
             "variants": {name: variant.record for name, variant in made.items()},
             "backbone": maps.record if maps else None,
+            "accuracy": top1,
         }
         stale = _repository(options, record, found).publish(artifacts, record)
     report(f"wrote {options.repository}")
@@ -196,6 +208,7 @@ def _inputs(options: BuildOptions, record: manifest.Manifest, found: Weights) ->
         "labels": found.labels_sha256,
         "preprocessing": dataclasses.asdict(found.preprocess_config),
         "preprocessing_sha256": found.preprocess_config.sha256,
+        "normalisation": {"mean": list(found.input.mean), "std": list(found.input.std)},
         "variants": list(options.all_variants),
         "calibration_images": str(folder.resolve()) if folder else previous.get("calibration_images"),
         "backbone": options.backbone or next((wire for wire in ("fp32", "fp16") if wire in wires), None),
@@ -256,8 +269,9 @@ def _export_and_validate(
 ) -> tuple[dict[str, Path], list[ExportDifference]]:
     """Export every network into ``folder``; return network → file, and the differences from the eager network."""
     resnet50 = load_network(found.architecture, found.state_dict)
-    eager = ServedNetwork(copy.deepcopy(resnet50)).eval()
-    lean = ServedNetwork(move_strides_up(fold_batch_norms(resnet50))).eval().requires_grad_(requires_grad=False)
+    eager = ServedNetwork(copy.deepcopy(resnet50), found.input).eval()
+    lean = ServedNetwork(move_strides_up(fold_batch_norms(resnet50)), found.input).eval()
+    lean.requires_grad_(requires_grad=False)
     files, opened = {}, {}
     for name, exporter in _EXPORTERS.items():
         started = time.monotonic()

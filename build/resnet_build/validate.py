@@ -67,7 +67,7 @@ def check_exports(
     Args:
         eager: the reference; run once on all of ``pixels``.
         exports: name → opened artifact.
-        pixels: uint8, shape (N, 224, 224, 3), with N at least the largest batch.
+        pixels: uint8, shape (N, size, size, 3), with N at least the largest batch.
         batches: sizes to run each export with.
 
     Raises:
@@ -173,8 +173,8 @@ def check_variant(name: str, got: Outputs, expected: Outputs, bounds: Bounds) ->
 def compare(got: Outputs, expected: Outputs) -> Fidelity:
     """Compare probabilities, shape (N, classes), and features, shape (N, 2048), with those of the FP32 network."""
     (probabilities, features), (true_probabilities, true_features) = got, expected
-    # Padded with a class of probability 0, so that the lead is defined for a network with one class.
-    ranked = np.sort(np.pad(true_probabilities, ((0, 0), (1, 0))), axis=1)
+    probabilities, true_probabilities = _of_two_classes(probabilities), _of_two_classes(true_probabilities)
+    ranked = np.sort(true_probabilities, axis=1)
     clear = ranked[:, -1] - ranked[:, -2] >= CLEAR_LEAD
     same = probabilities.argmax(axis=1) == true_probabilities.argmax(axis=1)
     norms = np.linalg.norm(features, axis=1) * np.linalg.norm(true_features, axis=1)
@@ -188,7 +188,12 @@ def compare(got: Outputs, expected: Outputs) -> Fidelity:
     )
 
 
+def _of_two_classes(probabilities: Floats) -> Floats:
+    """Put the probability of no before that of yes, if a network has this one only."""
+    return np.hstack([1 - probabilities, probabilities]) if probabilities.shape[1] == 1 else probabilities
+
+
 def predict(network: Network, pixels: Pixels) -> Outputs:
-    """Run preprocessed images through a network: uint8, shape (N, 224, 224, 3)."""
+    """Run preprocessed images through a network: uint8, shape (N, size, size, 3)."""
     batches = [network(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH)]
     return [np.concatenate(parts) for parts in zip(*batches, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import math
 import re
 import socket
 import tempfile
@@ -19,10 +20,12 @@ from torch.hub import download_url_to_file
 from torchvision.models import ResNet50_Weights
 
 from resnet_build import BuildError, Report, UsageError, checkpoints, keras_v1, manifest
-from resnet_build.checkpoints import StateDict
-from resnet_build.network import IMAGENET_CLASSES, Architecture, make_resnet50
+from resnet_build.architectures import StateDict
+from resnet_build.network import IMAGENET_CLASSES, IMAGENET_MEAN, IMAGENET_STD, Architecture, Input, make_resnet50
 
 _CONNECT_TIMEOUT_S = 20.0
+_LEAST_SIZE = 32  # the network divides it by 32
+_NO_AND_YES = (1, 2)  # outputs and labels of a binary classifier, if both classes are named
 _OTHER_CHOICES = "imagenet-v2, imagenet-v1, keras-v1, random:SEED, auto, or the path of a .pth or .safetensors file"
 
 
@@ -69,6 +72,8 @@ class Weights:
         state_dict: float32 tensors under torchvision's names.
         labels: one text per class, in the order of the outputs; texts may repeat, indexes do not.
         preprocess_config: how images are preprocessed for these weights.
+        mean: of red, green and blue, between 0 and 1; part of the exported network.
+        std: their standard deviation.
     """
 
     name: str
@@ -77,6 +82,13 @@ class Weights:
     state_dict: StateDict
     labels: tuple[str, ...]
     preprocess_config: PreprocessConfig
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    @property
+    def input(self) -> Input:
+        """The pixels that the network takes."""
+        return Input(self.preprocess_config.crop, self.mean, self.std)
 
     @property
     def labels_sha256(self) -> str:
@@ -99,14 +111,58 @@ class FileOptions:
     """What a state dict from a file does not contain.
 
     Attributes:
+        key: which network to read if the file contains several.
         labels: text file with one label per line, in the order of the outputs; None for ImageNet's 1000.
         architecture: stride placement: ``v1.5`` (torchvision) or ``v1`` (the paper, Keras).
-        resize: short side in pixels before the 224-pixel crop.
+        image_size: side in pixels of the square that the network takes.
+        resize: short side in pixels before the crop; None: by ``crop_pct``, or in the proportion of 232 to 224.
+        crop_pct: ``image_size`` as a share of ``resize``, 0 to 1, as timm states it.
+        interpolation: of the resize: ``nearest``, ``bilinear`` or ``bicubic``.
+        mean: of red, green and blue, between 0 and 1.
+        std: their standard deviation.
     """
 
+    key: str | None = None
     labels: Path | None = None
     architecture: Architecture = "v1.5"
-    resize: int = 232
+    image_size: int = 224
+    resize: int | None = None
+    crop_pct: float | None = None
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    @property
+    def preprocess_config(self) -> PreprocessConfig:
+        """How images are resized and cropped.
+
+        Raises:
+            UsageError: a value is out of range, or two contradict each other.
+        """
+        if self.resize is not None and self.crop_pct is not None:
+            raise UsageError("--resize and --crop-pct both determine the short side; give one of them")
+        if self.crop_pct is not None and not 0 < self.crop_pct <= 1:
+            raise UsageError(f"--crop-pct {self.crop_pct:g} must be above 0 and at most 1")
+        resize = self.image_size * 232 // 224 if self.resize is None else self.resize
+        if self.crop_pct is not None:
+            resize = math.floor(self.image_size / self.crop_pct)  # as timm rounds
+        try:
+            return PreprocessConfig(resize, self.image_size, self.interpolation)
+        except ValueError as exc:
+            raise UsageError(f"--image-size {self.image_size}, --resize {resize}: {exc}") from exc
+
+    def check(self) -> None:
+        """Check everything but the checkpoint.
+
+        Raises:
+            UsageError: unreadable labels, or a value that is out of range.
+        """
+        if self.labels is not None:
+            read_labels(self.labels)
+        if self.preprocess_config.crop < _LEAST_SIZE:
+            raise UsageError(f"--image-size {self.image_size} must be at least {_LEAST_SIZE}")
+        if not all(0 <= value <= 1 for value in (*self.mean, *self.std)) or not all(self.std):
+            raise UsageError("--mean and --std are of pixels between 0 and 1; divide values for 0 to 255 by 255")
 
 
 def is_file(spec: str) -> bool:
@@ -138,9 +194,7 @@ def check(spec: str, file_options: FileOptions) -> None:
         raise UsageError(f"unknown weights {spec!r}; choose {_OTHER_CHOICES}")
     if not Path(spec).exists():
         raise UsageError(f"the weights file {spec} does not exist")
-    if file_options.labels is not None:
-        read_labels(file_options.labels)
-    _preprocess_config(file_options)
+    file_options.check()
 
 
 def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -> Weights:
@@ -164,7 +218,7 @@ def load(spec: str, *, cache: Path, file_options: FileOptions, report: Report) -
         return _load_keras_v1(cache, report)
     if spec in PUBLISHED:
         return _load_torchvision(spec, cache, report)
-    return _load_file(Path(spec), file_options)
+    return _load_file(Path(spec), file_options, report)
 
 
 def _load_auto(cache: Path, report: Report) -> Weights:
@@ -186,7 +240,7 @@ def _load_torchvision(name: str, cache: Path, report: Report) -> Weights:
         report(f"weights {name}: downloading {published.url}")
         _download(name, published, file)
     preprocess_config = PreprocessConfig(resize=published.resize, crop=224)
-    return Weights(name, published.url, "v1.5", checkpoints.read(file), imagenet_labels(), preprocess_config)
+    return Weights(name, published.url, "v1.5", checkpoints.read(file).state_dict, imagenet_labels(), preprocess_config)
 
 
 def _download(name: str, published: Published, file: Path) -> None:
@@ -232,34 +286,46 @@ def _load_random(spec: str) -> Weights:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(spec.removeprefix("random:")))
         state = make_resnet50("v1.5", IMAGENET_CLASSES).state_dict()
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(".num_batches_tracked")}
     source = "torchvision's random initialisation, for tests"
-    return Weights(
-        spec, source, "v1.5", checkpoints.cleaned(state), imagenet_labels(), PreprocessConfig(resize=232, crop=224)
-    )
+    return Weights(spec, source, "v1.5", state, imagenet_labels(), PreprocessConfig(resize=232, crop=224))
 
 
-def _load_file(path: Path, options: FileOptions) -> Weights:
-    state = checkpoints.read(path)
-    bias = state.get("fc.bias")
-    if bias is None:
-        raise BuildError(f"{path} has no tensor 'fc.bias', so it is not a classifier of torchvision's ResNet-50")
-    classes = bias.numel()
+def _load_file(path: Path, options: FileOptions, report: Report) -> Weights:
+    checkpoint = checkpoints.read(path, options.key)
+    report(f"weights {path}: {checkpoint.summary}")
+    state, classes = checkpoint.state_dict, checkpoint.outputs
+    found = f"{path}: {checkpoint.head} has {classes} classes"
     if options.labels is not None:
         labels = read_labels(options.labels)
     elif classes == IMAGENET_CLASSES:
         labels = imagenet_labels()
     else:
-        raise BuildError(f"{path} has {classes} classes: name them with --labels FILE, one label per line")
-    if len(labels) != classes:
-        raise BuildError(f"{path} has {classes} classes, but {options.labels} has {len(labels)} labels")
-    return Weights(path.name, str(path), options.architecture, state, labels, _preprocess_config(options))
+        raise BuildError(f"{found}: name them with --labels FILE, one label per line")
+    if (classes, len(labels)) == _NO_AND_YES:
+        state = _with_two_outputs(state)
+    elif len(labels) != classes:
+        binary = " (of one output, give the label of yes, or of no and yes)" if classes == 1 else ""
+        raise BuildError(f"{found}, but {options.labels} has {len(labels)} labels{binary}")
+    return Weights(
+        path.name,
+        str(path),
+        options.architecture,
+        state,
+        labels,
+        options.preprocess_config,
+        options.mean,
+        options.std,
+    )
 
 
-def _preprocess_config(options: FileOptions) -> PreprocessConfig:
-    try:
-        return PreprocessConfig(resize=options.resize, crop=224)
-    except ValueError as exc:
-        raise UsageError(f"--resize {options.resize}: {exc}") from exc
+def _with_two_outputs(state: StateDict) -> StateDict:
+    """Put an output of 0 before the only one: the softmax of both is 1 - p and p, where p is the sigmoid."""
+    last = [name for name in state if name.startswith("fc.") and name.endswith("weight")][-1].removesuffix(".weight")
+    both = {
+        name: torch.cat([torch.zeros_like(state[name]), state[name]]) for name in (f"{last}.weight", f"{last}.bias")
+    }
+    return state | both
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

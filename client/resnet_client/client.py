@@ -159,8 +159,9 @@ class Client(BaseClient):
         those of :meth:`classify`, but ``model`` is ``resnet50_backbone`` if not given.
 
         Returns:
-            The outputs of the four stages, arrays ``C2`` (256, 56, 56), ``C3`` (512, 28, 28), ``C4`` (1024, 14, 14) and
-            ``C5`` (2048, 7, 7), values of 0 and above; float32, or float16 if the server was built with it.
+            The outputs of the four stages, for 224 pixels arrays ``C2`` (256, 56, 56), ``C3`` (512, 28, 28), ``C4``
+            (1024, 14, 14) and ``C5`` (2048, 7, 7), values of 0 and above; float32, or float16 if the server was built
+            with it.
 
         Raises:
             ModelNotFoundError: the server has no such model.

@@ -109,6 +109,17 @@ def read_samples(folder: Path, labels_csv: Path | None, class_names: Mapping[str
     return samples
 
 
+def top_k_accuracy(samples: Sequence[Sample], ranked: Sequence[Sequence[int]], k: int) -> float:
+    """Share of samples whose class is among the first ``k``, 0 to 1.
+
+    Args:
+        samples: at least one.
+        ranked: for each sample the indices that were found, the most probable first; none if it failed.
+        k: how many indices count.
+    """
+    return sum(sample.class_index in found[:k] for sample, found in zip(samples, ranked, strict=True)) / len(samples)
+
+
 def class_names(client: Client, model: str | None) -> dict[str, list[int]]:
     """Label → indices, as the server has them; two of ImageNet's labels have two indices."""
     names = collections.defaultdict(list)
@@ -129,14 +140,13 @@ def _measured(
     outcomes = list(until_server_fails(found))
     elapsed_s = time.perf_counter() - started_s
     ranked = [[p.index for p in o.result.predictions] if o.ok else [] for o in outcomes]
-    truths = [sample.class_index for sample in samples]
     latencies_ms = [outcome.duration_s * 1000 for outcome in outcomes if outcome.ok]
     report = ModelReport(
         model=model,
         images=len(samples),
         failures={str(o.source): str(o.error) for o in outcomes if o.error is not None},
-        top1=sum(truth in found[:1] for truth, found in zip(truths, ranked, strict=True)) / len(samples),
-        top5=sum(truth in found for truth, found in zip(truths, ranked, strict=True)) / len(samples),
+        top1=top_k_accuracy(samples, ranked, 1),
+        top5=top_k_accuracy(samples, ranked, _TOP_K),
         images_per_s=len(latencies_ms) / elapsed_s,
         latency_ms={f"p{p}": float(np.percentile(latencies_ms, p)) for p in (50, 95, 99) if latencies_ms},
     )

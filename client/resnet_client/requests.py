@@ -24,8 +24,6 @@ PIXELS = "PIXELS__0"
 PROBABILITIES = "PROBABILITIES__0"
 FEATURES = "FEATURES__1"
 MAPS = "MAPS__4"
-MAP_SHAPES = {"C2": (256, 56, 56), "C3": (512, 28, 28), "C4": (1024, 14, 14), "C5": (2048, 7, 7)}
-"""The feature maps that ``MAPS__4`` concatenates: channels, height, width."""
 
 _RAW = 0  # a class count of zero requests the tensor itself
 
@@ -38,6 +36,16 @@ LARGEST_RESPONSE = 64 << 20
 
 CONNECT_TIMEOUT_S = 3.0
 """Longest wait for a connection, in seconds: leaves time for another attempt; a lost packet costs one second."""
+
+
+def map_shapes(size: int) -> dict[str, tuple[int, int, int]]:
+    """Return the feature maps that ``MAPS__4`` concatenates: name → channels, height, width.
+
+    Args:
+        size: side of the pixels that the network takes.
+    """
+    sides = {number: -(-size // 2**number) for number in range(2, 6)}  # rounded up
+    return {f"C{number}": (64 * 2**number, side, side) for number, side in sides.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet_client import preprocessing
 from resnet_client.errors import ConfigurationError, ModelNotFoundError, ResnetClientError, ResponseError
-from resnet_client.requests import MAP_SHAPES, PIXELS, Target
+from resnet_client.requests import PIXELS, Target, map_shapes
 from resnet_client.results import Classification, ModelStatistics, Prediction
 
 if TYPE_CHECKING:
@@ -96,12 +96,23 @@ def read_maps(answer: Answer) -> dict[str, npt.NDArray[np.floating[Any]]]:
         ResponseError: they are missing, or of another size.
     """
     output = answer.output
-    lengths = [math.prod(shape) for shape in MAP_SHAPES.values()]
-    if output is None or output.size != sum(lengths) or output.dtype.kind != "f":
+    shapes = None if output is None else _shapes_of_maps(output.size)
+    if output is None or shapes is None or output.dtype.kind != "f":
         shape = None if output is None else output.shape
-        raise ResponseError(f"{answer.model} returned feature maps of shape {shape}, expected (1, {sum(lengths)})")
-    pieces = np.split(output.ravel(), np.cumsum(lengths)[:-1])
-    return {name: piece.reshape(MAP_SHAPES[name]).copy() for name, piece in zip(MAP_SHAPES, pieces, strict=True)}
+        raise ResponseError(f"{answer.model} returned feature maps of shape {shape}; expected (1, 1505280)")
+    pieces = np.split(output.ravel(), np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1])
+    return {name: piece.reshape(shapes[name]).copy() for name, piece in zip(shapes, pieces, strict=True)}
+
+
+def _shapes_of_maps(length: int) -> dict[str, tuple[int, int, int]] | None:
+    """Return the shapes of maps that have this many values together; None if no image size gives them."""
+    # C2 to C5 have 480 values for each position of C2, or a few more where a side is rounded up.
+    for side in range(math.isqrt(length // 480), 0, -1):
+        shapes = map_shapes(4 * side)
+        total = sum(map(math.prod, shapes.values()))
+        if total <= length:
+            return shapes if total == length else None
+    return None
 
 
 @contextlib.contextmanager

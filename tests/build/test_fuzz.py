@@ -13,7 +13,6 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from resnet_build import BuildError, checkpoints, default_model, gpu, manifest, weights
-from resnet_build.network import check_shapes
 from resnet_build.options import DEFAULT_MODELS, ServingOptions
 from safetensors.torch import save
 
@@ -101,13 +100,11 @@ def mutations(draw: st.DrawFn, content: bytes) -> bytes:
     )
 )
 def test_read_takes_or_refuses_any_checkpoint(path: Path, file: tuple[str, bytes]) -> None:
-    """A damaged file gives plain float32 tensors or a refusal, and another network goes no further."""
+    """A damaged file is refused with a message, and so are three tensors, which are not a ResNet-50."""
     damaged = path.with_suffix(file[0])
     damaged.write_bytes(file[1])
     try:
-        state = checkpoints.read(damaged)
-        assert all(tensor.dtype == torch.float32 and tensor.layout == torch.strided for tensor in state.values())
-        check_shapes(state)
+        checkpoints.read(damaged)
     except BuildError:
         return
     raise AssertionError("three tensors are not a ResNet-50")

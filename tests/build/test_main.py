@@ -12,6 +12,7 @@ from resnet_build import LateInterrupt, pipeline
     ("arguments", "message"),
     [
         (("--labels", "x.txt"), "are for a state dict from a file"),
+        (("--checkpoint-key", "ema"), "are for a state dict from a file"),
         (("--arch", "v1"), "are for a state dict from a file"),
         (("--model-version", "0"), "--model-version must be at least 1"),
         (("--threads", "-1"), "--threads must be between 0 and 1024"),
@@ -25,12 +26,20 @@ from resnet_build import LateInterrupt, pipeline
         (("--weights", "missing.pth"), "the weights file missing.pth does not exist"),
         (("--weights", __file__, "--labels", "missing.txt"), "the label file missing.txt cannot be read"),
         (("--weights", __file__, "--resize", "0"), "--resize 0: "),
+        (("--weights", __file__, "--resize", "256", "--crop-pct", "0.9"), "give one of them"),
+        (("--weights", __file__, "--crop-pct", "95"), "--crop-pct 95 must be above 0 and at most 1"),
+        (("--weights", __file__, "--image-size", "16"), "--image-size 16 must be at least 32"),
+        (("--weights", __file__, "--mean", "124", "116", "104"), "divide values for 0 to 255 by 255"),
+        (("--mean", "0.5", "0.5", "0.5"), "--mean: these are for a state dict from a file"),
         (
             ("--variant", "int8", "--calibration-images", "missing"),
             "the folder missing of --calibration-images does not exist",
         ),
         (("--variant", "int8", "--calibration-images", "."), ". contains 0 images"),
         (("--variant", "fp16", "--calibration-images", "."), "--calibration-images is for --variant int8"),
+        (("--accuracy-images", "missing"), "the folder missing of --accuracy-images does not exist"),
+        (("--accuracy-labels", "labels.csv"), "--accuracy-labels and --min-accuracy need --accuracy-images"),
+        (("--accuracy-images", ".", "--min-accuracy", "75"), "--min-accuracy must be between 0 and 1"),
         (("describe", "--classes", "0"), "--classes must be at least 1"),
     ],
 )

@@ -6,19 +6,17 @@ import copy
 
 import pytest
 import torch
-from resnet_build import BuildError, describe
+from resnet_build import describe
 from resnet_build.network import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Architecture,
     ServedNetwork,
-    check_shapes,
     fold_batch_norms,
     make_resnet50,
     move_strides_up,
 )
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import resnet34
 from torchvision.transforms import functional as F  # noqa: N812  # torchvision's own convention
 
 
@@ -95,16 +93,3 @@ def test_move_strides_up_saves_a_tenth_of_v1() -> None:
                 net(torch.zeros((1, 3, 224, 224)))
             counts.append(counter.get_total_flops() / 2e6)
     assert counts[0] - counts[1] == pytest.approx(376, abs=1)
-
-
-def test_check_shapes_names_what_does_not_fit() -> None:
-    """The message has the tensors that are missing, unknown, or of another shape, and the network it looks like."""
-    state = {name: t for name, t in make_resnet50("v1.5", 10).state_dict().items() if "num_batches" not in name}
-    check_shapes(state)
-    with pytest.raises(BuildError, match=r"conv1.weight \(64, 1, 7, 7\) instead of \(64, 3, 7, 7\)"):
-        check_shapes({**state, "conv1.weight": torch.zeros(64, 1, 7, 7)})
-    state["extra.weight"] = state.pop("layer3.1.conv2.weight")
-    with pytest.raises(BuildError, match=r"1 tensors are missing \(layer3.1.conv2.weight\), 1 are unknown \(extra"):
-        check_shapes(state)
-    with pytest.raises(BuildError, match=r"not those of a ResNet-50.*21,7"):
-        check_shapes(resnet34(num_classes=1000).state_dict())

@@ -104,15 +104,15 @@ def test_build_that_fails_leaves_everything_as_it_was(build, own_repository: Pat
     before = content(own_repository)
     result = build(own_repository, "--weights", tmp_path / "broken.pth")
     assert result.returncode == 1
-    assert result.stderr.startswith("resnet-build: these weights are not those of a ResNet-50")
+    assert "broken.pth contains no ResNet: found 1 tensors (fc.bias (1000,))" in result.stderr
     assert content(own_repository) == before
 
 
 def test_build_does_not_hash_weights_of_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashing them could take any time and memory."""
-    torch.save({**make_resnet50("v1.5", 1000).state_dict(), "extra": torch.zeros(3)}, tmp_path / "net.pth")
+    torch.save({**make_resnet50("v1.5", 1000).state_dict(), "layer1.extra": torch.zeros(3)}, tmp_path / "net.pth")
     monkeypatch.setattr(Weights, "sha256", property(lambda _: pytest.fail("hashed")))
-    with pytest.raises(pipeline.BuildError, match=r"1 are unknown \(extra\)"):
+    with pytest.raises(pipeline.BuildError, match=r"1 tensors are unknown \(layer1.extra\)"):
         pipeline.build(options(tmp_path, tmp_path / "net.pth"), print)
 
 

@@ -43,6 +43,23 @@ def test_own_constants_gives_each_node_its_own(small_network: Path, pixels: np.n
         int8.convert(tmp_path / "sparing.onnx", tmp_path / "int8.onnx", pixels)
 
 
+def test_convert_leaves_a_head_of_several_layers_as_it_is(
+    small_network: Path, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    """After the pooling, a ReLU has no channels at positions; all nodes after it stay FP32."""
+    model = onnx.load(small_network)
+    softmax = model.graph.node[-1]
+    softmax.input[0] = "hidden"
+    model.graph.node.insert(len(model.graph.node) - 1, onnx.helper.make_node("Relu", ["logits"], ["hidden"], "relu3"))
+    onnx.save(model, tmp_path / "head.onnx")
+    int8.convert(tmp_path / "head.onnx", tmp_path / "int8.onnx", pixels)
+    got, expected = run(tmp_path / "int8.onnx", pixels), run(tmp_path / "head.onnx", pixels)
+    assert np.abs(got[0] - expected[0]).max() < 0.1
+    assert [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node][-4:] == [
+        "ReduceMean", "Gemm", "Relu", "Softmax",
+    ]  # fmt: skip
+
+
 def test_fold_normalisation_keeps_the_answers(small_network: Path, pixels: np.ndarray) -> None:
     """Mean and deviation move into the first convolution; without padding nothing else changes."""
     graph = Graph(onnx.load(small_network))
@@ -108,8 +125,13 @@ def test_correct_biases_makes_up_for_rounded_weights(
     assert errors[0] < errors[1]
 
 
-def test_fp16_keeps_the_contract(small_network: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", ["Softmax", "Sigmoid"])
+def test_fp16_keeps_the_contract(small_network: Path, pixels: np.ndarray, tmp_path: Path, last: str) -> None:
     """Inside are 16 bits only, outside the same tensors and answers."""
+    changed = onnx.load(small_network)
+    node = onnx.helper.make_node(last, changed.graph.node[-1].input, [PROBABILITIES], "last")
+    changed.graph.node[-1].CopyFrom(node)
+    onnx.save(changed, small_network)
     fp16.convert(small_network, tmp_path / "half.onnx", NO_PIXELS)
     model, original = onnx.load(tmp_path / "half.onnx"), onnx.load(small_network)
     assert list(model.graph.input) == list(original.graph.input)

@@ -103,3 +103,10 @@ def test_compare_takes_a_single_class_as_clear() -> None:
     answer = np.ones((2, 1), dtype=np.float32), np.ones((2, 4), dtype=np.float32)
     found = compare(answer, answer)
     assert (found.clear_images, found.clear_agreement, found.agreement) == (2, 1, 1)
+
+
+def test_compare_counts_a_single_class_as_yes_or_no() -> None:
+    """A probability that crosses one half is another answer."""
+    true, got = (np.array([[p], [0.9]], dtype=np.float32) for p in (0.2, 0.8))
+    features = np.ones((2, 4), dtype=np.float32)
+    assert compare((got, features), (true, features)).clear_agreement == 0.5

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from resnet_build import BuildError, keras_v1, manifest, weights
-from resnet_build.network import make_resnet50
+from resnet_build.network import ServedNetwork, load_network, make_resnet50
 from resnet_build.weights import FileOptions, Published, Weights
+from resnet_client.preprocessing import PreprocessConfig
 
 
 def load(spec: str | Path, tmp_path: Path, **options: Any) -> Weights:
@@ -46,6 +47,53 @@ def test_load_refuses_a_wrong_number_of_labels(state: dict[str, torch.Tensor], l
     labels.write_text(labels.read_text() + "one more\n")
     with pytest.raises(BuildError, match="10 classes, but .* has 11 labels"):
         load(tmp_path / "net.pth", tmp_path, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "resize"),
+    [
+        ({}, 232),
+        ({"resize": 256}, 256),
+        ({"crop_pct": 0.95}, 235),
+        ({"crop_pct": 0.875}, 256),
+        ({"image_size": 288, "crop_pct": 1.0}, 288),
+        ({"image_size": 160}, 165),
+        ({"image_size": 448}, 464),
+    ],
+)
+def test_file_options_round_the_short_side_as_timm_does(options: dict[str, Any], resize: int) -> None:
+    """By its length or by the share of the crop; without either, in torchvision's proportion."""
+    expected = PreprocessConfig(resize, options.get("image_size", 224), "bicubic")
+    assert FileOptions(interpolation="bicubic", **options).preprocess_config == expected
+
+
+@pytest.mark.parametrize("labels_of", [("yes",), ("no", "yes")])
+def test_load_serves_one_output_as_a_probability(
+    state: dict[str, torch.Tensor], tmp_path: Path, labels_of: tuple[str, ...]
+) -> None:
+    """With one label, the probability of yes (sigmoid); with two, those of no and yes."""
+    one = state | {"fc.weight": torch.full((1, 2048), 0.1), "fc.bias": torch.tensor([-1.0])}
+    torch.save(one, tmp_path / "net.pth")
+    (tmp_path / "labels.txt").write_text("\n".join(labels_of))
+    found = load(tmp_path / "net.pth", tmp_path, labels=tmp_path / "labels.txt")
+    pixels = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        probabilities, features = ServedNetwork(load_network("v1.5", found.state_dict))(pixels)
+    yes = torch.sigmoid(features.sum(1, keepdim=True) * 0.1 - 1)
+    assert found.labels == labels_of
+    assert torch.allclose(probabilities, yes if len(labels_of) == 1 else torch.hstack([1 - yes, yes]), atol=1e-5)
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    with pytest.raises(BuildError, match=r"3 labels \(of one output, give the label of yes, or of no and yes\)"):
+        load(tmp_path / "net.pth", tmp_path, labels=tmp_path / "labels.txt")
+
+
+def test_load_reports_and_names_what_it_read(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    """One line per file; the names are those in the file."""
+    path, messages = tmp_path / "net.pth", list[str]()
+    torch.save({"state_dict_ema": {f"net.{name}": tensor for name, tensor in state.items()}, "state_dict": state}, path)
+    with pytest.raises(BuildError, match=r"net.fc.weight \(10, 2048\) has 10 classes: name them with --labels"):
+        weights.load(str(path), cache=tmp_path, file_options=FileOptions(key="state_dict_ema"), report=messages.append)
+    assert messages == [f"weights {path}: reading `state_dict_ema`, stripped prefix `net.`"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ Vector = npt.NDArray[np.float32]
 _BATCH = 8
 _MEASURES = {"ReduceMin": "lowest", "ReduceMax": "highest", "ReduceMean": "mean"}
 _NO_OFFSET = np.array(0, dtype=np.int8)
-# Without the last layer: it is less than a thousandth of the arithmetic, and quantising it would cost more accuracy
+# Without the head: it is less than a thousandth of the arithmetic, and quantising it would cost more accuracy
 # than all other layers together.
 _INTEGER_TYPES = ["Conv", "Relu", "Add", "MaxPool"]
 
@@ -140,7 +140,7 @@ def insert_qdq(
             activation_qType=QuantType.QUInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
             nodes_to_quantize=[],
-            nodes_to_exclude=[],
+            nodes_to_exclude=[node.name for node in fp32.head()],
             op_types_to_quantize=_INTEGER_TYPES,
             extra_options={"TensorQuantOverrides": overrides},
         )

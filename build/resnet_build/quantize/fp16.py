@@ -1,7 +1,7 @@
 """The FP16 network, for GPUs: it needs half the memory and uses their tensor cores.
 
 Inputs and outputs keep their types: the network casts pixels to 16 bits, and casts features and logits back to 32
-bits, so that the softmax is computed in 32 bits.
+bits, so that the softmax (or sigmoid) is computed in 32 bits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto
-from resnet_client.requests import FEATURES
+from resnet_client.requests import FEATURES, PROBABILITIES
 
 from resnet_build import BuildError
 from resnet_build.network import Pixels
@@ -37,7 +37,7 @@ def convert(source: Path, destination: Path, _: Pixels) -> None:
             attribute.i = TensorProto.FLOAT16
     # The last layer reads the features in 16 bits, before they are cast back.
     _cast_back(graph, FEATURES, in_half=tuple(graph.consumers()[FEATURES]))
-    _cast_back(graph, graph.only("Softmax").input[0])
+    _cast_back(graph, graph.producers()[PROBABILITIES].input[0])
     del graph.model.graph.value_info[:]
     check(graph.model)
     onnx.save(graph.model, destination)

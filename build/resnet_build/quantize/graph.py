@@ -29,8 +29,19 @@ class Graph:
         self._constants = {constant.name: constant for constant in model.graph.initializer}
 
     def of_type(self, *types: str) -> list[Node]:
-        """Return the nodes of these types, in their order."""
-        return [node for node in self.model.graph.node if node.op_type in types]
+        """Return the nodes of these types before the global pooling, in their order."""
+        head = {node.output[0] for node in self.head()}
+        return [node for node in self.model.graph.node if node.op_type in types and node.output[0] not in head]
+
+    def head(self) -> list[Node]:
+        """Return the global pooling and all nodes after it, which stay FP32."""
+        pooled: set[str] = set()
+        nodes = []
+        for node in self.model.graph.node:
+            if node.op_type.startswith("Reduce") or pooled.intersection(node.input):
+                pooled.update(node.output)
+                nodes.append(node)
+        return nodes
 
     def only(self, op_type: str) -> Node:
         """Return the one node of a type.

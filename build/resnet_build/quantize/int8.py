@@ -44,7 +44,7 @@ def convert(source: Path, destination: Path, images: Pixels) -> None:
     Args:
         source: the FP32 ONNX artifact.
         destination: file to write; inputs and outputs are those of ``source``.
-        images: preprocessed images that the ranges are taken from; uint8, shape (N, 224, 224, 3).
+        images: preprocessed images that the ranges are taken from; uint8, shape (N, size, size, 3).
     """
     fp32 = Graph(onnx.load(source))
     fp32.own_constants("Conv")

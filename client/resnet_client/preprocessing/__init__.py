@@ -14,8 +14,10 @@ from .cpus import available_cpus, threads_per_instance
 from .crop import crop_pixels
 from .limits import InvalidImageError, Limits
 from .pixels import decode, opened, orientation, prepare, to_rgb
+from .resampling import INTERPOLATIONS
 
 __all__ = [
+    "INTERPOLATIONS",
     "InvalidImageError",
     "Limits",
     "PreprocessConfig",

@@ -1,0 +1,78 @@
+"""Measures top-1 of the built network on labelled images.
+
+The tensors of a checkpoint do not show everything: networks with dilation, anti-aliasing, another pooling or other
+strides have the same names and shapes, and compute something else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from resnet_client.errors import ConfigurationError
+from resnet_client.evaluate import Sample, read_samples, top_k_accuracy
+from resnet_client.preprocessing import PreprocessConfig
+
+from resnet_build import BuildError, UsageError
+from resnet_build.images import prepared
+from resnet_build.network import Network
+
+_BATCH = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The images to measure on.
+
+    Attributes:
+        images: folder with the images.
+        labels: CSV file with the columns ``file`` and ``class_index``; None if each class has a subfolder.
+        least: top-1 that the network must reach, 0 to 1.
+    """
+
+    images: Path
+    labels: Path | None = None
+    least: float = 0.5
+
+    def samples(self, labels: Sequence[str]) -> list[Sample]:
+        """Find the images and their classes.
+
+        Args:
+            labels: those of the network, in the order of its outputs.
+
+        Raises:
+            UsageError: something is missing or ambiguous, or the network has one label, so that top-1 is always 1.
+        """
+        if len(labels) == 1:
+            raise UsageError("--accuracy-images needs the labels of both classes: no and yes")
+        names = defaultdict(list)
+        for index, label in enumerate(labels):
+            names[label].append(index)
+        try:
+            return read_samples(self.images, self.labels, names)
+        except ConfigurationError as exc:
+            raise UsageError(f"--accuracy-images: {exc}") from exc
+
+
+def check(network: Network, samples: Sequence[Sample], preprocess_config: PreprocessConfig, least: float) -> float:
+    """Return top-1 of an opened network, 0 to 1.
+
+    Raises:
+        BuildError: it is below ``least``, or an image cannot be read.
+    """
+    ranked: list[list[int]] = []
+    for start in range(0, len(samples), _BATCH):
+        batch = samples[start : start + _BATCH]
+        pixels = np.stack([prepared(sample.path, preprocess_config, "labelled") for sample in batch])
+        ranked += network(pixels)[0].argmax(axis=1)[:, None].tolist()
+    top1 = top_k_accuracy(samples, ranked, 1)
+    if top1 < least:
+        raise BuildError(
+            f"top-1 on {len(samples)} images is {top1:.1%}, below --min-accuracy {least:g}; nothing was written. If it "
+            "was better in training, check --arch, the options of preprocessing and the order of --labels; or the "
+            "network has dilation, anti-aliasing or another pooling, which a checkpoint does not show"
+        )
+    return top1

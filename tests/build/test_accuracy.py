@@ -1,0 +1,78 @@
+"""Accuracy during the build: what is measured, and that a network below the bound is not written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from resnet_build import BuildError, UsageError, accuracy
+from resnet_build.network import ServedNetwork, load_network, runner
+from resnet_build.weights import FileOptions, default_cache, load
+from resnet_client.evaluate import Sample
+from resnet_client.preprocessing import PreprocessConfig
+
+COLOURS = ["red", "green", "blue"]
+SMALL = PreprocessConfig(resize=16, crop=16)
+
+
+def reddest(pixels: np.ndarray) -> list[np.ndarray]:
+    """A network that knows the colours."""
+    return [pixels.mean(axis=(1, 2)).astype(np.float32)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve images, of one colour each."""
+    for number in range(12):
+        Image.new("RGB", (20, 30), COLOURS[number % 3]).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{number % 3}" for number in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,class_index", *rows]))
+    return tmp_path
+
+
+def test_check_returns_top1(folder: Path) -> None:
+    """The share of the images whose class comes first; the labels have the client's format."""
+    samples = accuracy.Request(folder, folder / "labels.csv").samples(COLOURS)
+    assert accuracy.check(reddest, samples, SMALL, least=1) == 1
+    samples = [*samples[:9], *(Sample(sample.path, (sample.class_index + 1) % 3) for sample in samples[9:])]
+    assert accuracy.check(reddest, samples, SMALL, least=0.75) == 0.75
+    with pytest.raises(BuildError, match=r"top-1 on 12 images is 75.0%, below --min-accuracy 0.8; nothing was written"):
+        accuracy.check(reddest, samples, SMALL, least=0.8)
+
+
+def test_samples_reads_one_folder_per_class_without_a_file(folder: Path) -> None:
+    """As the client's evaluation does."""
+    for number, colour in enumerate(COLOURS):
+        (folder / colour).mkdir()
+        (folder / f"{number}.png").rename(folder / colour / "a.png")
+    assert [sample.class_index for sample in accuracy.Request(folder).samples(COLOURS)] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(("labels", "message"), [(COLOURS[:2], "the model has no class 2"), (["yes"], "no and yes")])
+def test_samples_refuses_labels_that_do_not_fit(folder: Path, labels: list[str], message: str) -> None:
+    """A class that the network does not have, or a network whose only class is always first."""
+    with pytest.raises(UsageError, match=f"--accuracy-images.*{message}"):
+        accuracy.Request(folder, folder / "labels.csv").samples(labels)
+
+
+def test_build_measures_the_network_and_writes_nothing_below_the_bound(build, folder: Path) -> None:
+    """Two classes for the same image are right once; the default bound is one half."""
+    (folder / "labels.csv").write_text("file,class_index\n0.png,0\n0.png,1\n0.png,2\n")
+    options = ("--accuracy-images", folder, "--accuracy-labels", folder / "labels.csv")
+    failed = build(folder / "repository", *options)
+    assert failed.returncode == 1
+    assert "on 3 images is" in failed.stderr
+    assert not (folder / "repository/manifest.json").exists()
+
+
+@pytest.mark.timeout(300)
+def test_check_finds_a_network_that_has_the_same_tensors(imagenet_sample) -> None:
+    """With the other strides, real weights lose so much that the bound shows it."""
+    found = load("keras-v1", cache=default_cache(), file_options=FileOptions(), report=lambda _: None)
+    samples = [Sample(image.path, image.class_index) for image in imagenet_sample[::4]]
+    right, other = (runner(ServedNetwork(load_network(arch, found.state_dict))) for arch in ("v1", "v1.5"))
+    assert accuracy.check(right, samples, found.preprocess_config, least=0.86) > 0.86
+    with pytest.raises(BuildError, match="dilation, anti-aliasing or another pooling"):
+        accuracy.check(other, samples, found.preprocess_config, least=0.86)
