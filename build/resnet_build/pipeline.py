@@ -120,7 +120,7 @@ def _check(options: BuildOptions) -> None:
     if options.calibration_images:
         request = default_model.request(manifest.read(options.repository), options.default, again=options.force)
         if "int8" not in {*options.all_variants, *request.candidates}:
-            raise UsageError("--calibration-images is for --variant int8")
+            raise UsageError("--calibration-images requires --variant int8, or --default-model int8 or auto")
         images.calibration_files(options.calibration_images)
 
 

@@ -92,9 +92,9 @@ def check_exports(
     failed = [str(result) for result in results if not result.ok]
     if failed:
         raise BuildError(
-            "an exported artifact differs too much from the PyTorch network (limits: probabilities by "
-            f"{MAX_PROBABILITY_DIFFERENCE:.0e}, features by {MAX_FEATURE_DIFFERENCE:.0e} of the largest, same top-1); "
-            "nothing was written. " + "; ".join(failed)
+            "an exported artifact differs too much from the PyTorch network (limits: probabilities "
+            f"{MAX_PROBABILITY_DIFFERENCE:.0e}, features {MAX_FEATURE_DIFFERENCE:.0e} of the largest feature, no "
+            "different top-1 class); nothing was written. " + "; ".join(failed)
         )
     return results
 
@@ -141,8 +141,8 @@ class Fidelity:
     def __str__(self) -> str:
         return (
             f"the same top-1 on {self.agreement:.1%} of {self.images} images and on {self.clear_agreement:.1%} of "
-            f"the {self.clear_images} images whose top class leads by at least {CLEAR_LEAD:g}, mean cosine of the "
-            f"features {self.similarity:.4f}"
+            f"the {self.clear_images} clear images (top probability at least {CLEAR_LEAD:g} above the second), mean "
+            f"cosine of the features {self.similarity:.4f}"
         )
 
 
@@ -163,7 +163,7 @@ def check_variant(name: str, got: Outputs, expected: Outputs, bounds: Bounds) ->
     if not (found.clear_agreement >= bounds.agreement and found.similarity >= bounds.similarity):
         raise BuildError(
             f"the variant {name} differs too much from the FP32 network ({found}; required: the same top-1 on "
-            f"{bounds.agreement:.0%} of the images whose top class leads by at least {CLEAR_LEAD:g}, and a cosine of "
+            f"{bounds.agreement:.0%} of the clear images, and a cosine of "
             f"{bounds.similarity:g}); it was not written. For int8, calibrate with "
             "images similar to those that will be served: --calibration-images"
         )

@@ -32,7 +32,7 @@ subcommands:
 
 exit codes:
   0  a signal stopped the server
-  1  the server ended by itself
+  1  the server exited unexpectedly
   2  wrong usage
   3  the server could not start
   130  Ctrl-C before the server was ready

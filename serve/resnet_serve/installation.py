@@ -101,7 +101,7 @@ def find() -> Installation:
     """
     if sys.platform != "linux" or platform.machine() not in _MACHINES:
         raise ServerError(
-            f"the embedded server runs on Linux with {' or '.join(_MACHINES)} only, not on {sys.platform} "
+            f"resnet-serve runs on Linux with {' or '.join(_MACHINES)} only, not on {sys.platform} "
             f"{platform.machine()}: use docker compose"
         )
     spec = importlib.util.find_spec("pytriton")
@@ -113,7 +113,7 @@ def find() -> Installation:
     stub = server / "python_backend_stubs" / version / _STUB
     if not stub.exists():
         known = ", ".join(sorted(path.name for path in stub.parent.parent.iterdir()))
-        raise ServerError(f"the embedded server does not support Python {version}; it supports {known}")
+        raise ServerError(f"resnet-serve does not support Python {version}; it supports {known}")
     _refuse_broken_numpy()
     libraries = (package.parent / "nvidia_pytriton.libs", *_libpython_folders(version))
     return Installation(server / "bin/tritonserver", server / "backends/python", stub, libraries)
@@ -140,7 +140,7 @@ def _libpython_folders(version: str) -> tuple[Path, ...]:
     if ctypes.util.find_library(f"python{version}"):
         return ()
     raise ServerError(
-        f"the embedded server needs the shared library {name}, which is missing: install it "
+        f"tritonserver needs the shared library {name}, which is missing: install it "
         f"(apt-get install libpython{version}), or use a Python built with --enable-shared"
     )
 

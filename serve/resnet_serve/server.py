@@ -110,7 +110,7 @@ class TritonServer:
             raise
 
     def restart(self) -> None:
-        """Start a server again that has ended by itself, with the same ports, token and log.
+        """Start a server again that has exited unexpectedly, with the same ports, token and log.
 
         Raises:
             ServerError: it cannot be started now; try again later.

@@ -101,7 +101,9 @@ class Session:
         config = self._server.config
         if name := models.model_config_name(config):
             having = models_with(Path(config.repository), name)
-            self._report(f"  model config {name}: {', '.join(having) or 'not found; all models use config.pbtxt'}")
+            self._report(
+                f"  using configs/{name}.pbtxt: {', '.join(having) or 'not found; all models use config.pbtxt'}"
+            )
 
     def run(self, command: list[str]) -> int:
         """Run the command of ``--run`` while the server runs; return its exit code.
@@ -145,7 +147,7 @@ class Session:
             self._start_again()
         code = self._server.wait()
         end = diagnosis.tail(self._server.log)
-        self._warn(f"tritonserver ended by itself with exit code {code}; the end of its log:\n{end}")
+        self._warn(f"tritonserver exited unexpectedly with exit code {code}; the end of its log:\n{end}")
         return EXIT_ENDED
 
     def _start_again(self, command: subprocess.Popen[bytes] | None = None) -> None:
@@ -155,12 +157,12 @@ class Session:
             UnservableError: the server cannot start until a person changes something.
         """
         if self._down is None:
-            self._down = f"tritonserver ended by itself with exit code {self._server.wait()}"
+            self._down = f"tritonserver exited unexpectedly with exit code {self._server.wait()}"
             if time.monotonic() - self._started_s > _STEADY_S:
                 self._pauses = _pauses_s()
         while not _has_ended(command):
             pause_s = next(self._pauses)
-            self._warn(f"{self._down}; next start in {pause_s:.0f} s")
+            self._warn(f"{self._down}; restart in {pause_s:.0f} s")
             if command is None:
                 time.sleep(pause_s)
             else:

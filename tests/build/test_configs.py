@@ -36,7 +36,7 @@ def test_render_all_writes_the_limits_on_images() -> None:
 
 def test_preprocess_refuses_overload_and_no_queue_does() -> None:
     """With a queue policy, Triton leaves requests lying that arrive while an instance computes."""
-    models = rendered(queue_size=7, queue_timeout_ms=50)
+    models = rendered(queue_size=7, max_wait_ms=50)
     written = models["preprocess"].parameters
     assert (written["max_queue_size"].string_value, written["max_wait_ms"].string_value) == ("7", "50")
     for name, config in models.items():

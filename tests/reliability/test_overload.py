@@ -21,7 +21,7 @@ from .conftest import Call
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(900)]
 
-LONGEST_WAIT_S = 10.0  # resnet-build --queue-timeout-ms
+LONGEST_WAIT_S = 10.0  # resnet-build --max-wait-ms
 CALLERS = 12  # in the closed loop; few enough that no request is refused
 LOAD_S = 300.0
 RETRY_S = 20.0

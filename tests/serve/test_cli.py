@@ -161,7 +161,7 @@ def test_killed_watchdog_or_server_ends_the_command(serving: Callable, one_model
         below, folder = running.processes(), running.folder
         os.kill(getattr(running, killed), signal.SIGKILL)
         assert running.process.wait(WAIT_S) == 1
-        assert "tritonserver ended by itself with exit code" in running.errors.read_text()
+        assert "tritonserver exited unexpectedly with exit code" in running.errors.read_text()
         wait_for_end(below)
         assert not running.shared_memory()
         assert not folder.exists()

@@ -284,7 +284,10 @@ def test_rollout_goes_back_if_the_server_has_another_file(service: Service, comp
     result = service.roll_out(2, "--repository", str(compared), *ANY_LATENCY)
     assert result.code == 1, result
     assert "network_a: version 2 is in service" in result.printed
-    assert "version 2 is refused: after the switch, network_b does not give the answers of version 2" in result.printed
+    assert (
+        "version 2 is refused: after the switch, network_b classifies test images differently from version 2"
+        in result.printed
+    )
     service.assert_unchanged()
     assert sorted(path.name for path in (compared / "network_a").iterdir() if path.is_dir()) == ["1", "refused-2"]
 

@@ -66,8 +66,8 @@ def test_wait_tries_again_until_a_lasting_reason(slept: list[float], warned: lis
     with pytest.raises(UnservableError, match="run resnet-build"):
         made(server, warned).wait()
     assert slept == [1, 2, 4, 8, 16, 30, 30]
-    assert warned[0] == "tritonserver ended by itself with exit code 137; next start in 1 s"
-    assert warned[-1] == "tritonserver did not start: a port is taken: choose another; next start in 30 s"
+    assert warned[0] == "tritonserver exited unexpectedly with exit code 137; restart in 1 s"
+    assert warned[-1] == "tritonserver did not start: a port is taken: choose another; restart in 30 s"
 
 
 def test_wait_begins_with_the_first_pause_after_steady_service(
@@ -118,5 +118,5 @@ def test_wait_goes_on_with_the_tries_of_run(slept: list[float], warned: list[str
     server.restarts = iter([None, UnservableError("run resnet-build")])
     with pytest.raises(UnservableError, match="run resnet-build"):
         kept.wait()
-    assert warned[-2].startswith("tritonserver did not start: a port is taken: choose another; next start in ")
-    assert warned[-1].startswith("tritonserver ended by itself with exit code 137; next start in ")
+    assert warned[-2].startswith("tritonserver did not start: a port is taken: choose another; restart in ")
+    assert warned[-1].startswith("tritonserver exited unexpectedly with exit code 137; restart in ")

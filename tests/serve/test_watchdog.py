@@ -276,7 +276,7 @@ def test_watchdog_replaces_each_instance_and_version(serving: Callable, one_mode
     with_instances(tuned, 2)
     complete = [("preprocess", "1")] * 2 + [("preprocess", "2")] * 2
     with serving(one_model) as running:
-        assert "  model config tuned: preprocess" in running.lines
+        assert "  using configs/tuned.pbtxt: preprocess" in running.lines
         for version in ("1", "2"):
             wait_for(lambda: sorted(running.workers.values()) == complete, "not every worker is there")
             before = running.errors.read_text().count(DIED)

@@ -170,7 +170,9 @@ class RunState:
         with self._inventory.open(encoding="utf-8") as lines:
             saved = json.loads(next(lines))
         if not saved.keys() >= self._settings.keys() and not self._restart:
-            raise ConfigurationError(f"{self._output} was written by another version; use --restart to discard it")
+            raise ConfigurationError(
+                f"{self._output} was written by another version of resnet-client; use --restart to discard it"
+            )
         return saved
 
     def _units(self) -> Iterator[Unit]:

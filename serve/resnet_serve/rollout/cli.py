@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser."""
     parser = argparse.ArgumentParser(
         prog="resnet-serve rollout",
-        description="Switch to a new version of the networks without failed requests, or refuse it.",
+        description="Compare a new version of the networks with the served one, and switch if it passes.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -159,7 +159,7 @@ class Rollout:
                 # In service, the old version also waits for other requests; a copy makes the comparison fair.
                 baseline = copies.enter_context(self._copy(network, _BASELINE, old, files))
             else:
-                self._report(f"  version {old} has no file here; it is timed in service, together with other requests")
+                self._report(f"  version {old} is not in --repository: its latency is measured on the live model")
             with _refuses(network, _NO_ANSWER):
                 self._check_latency((baseline, old), (candidate, new), images)
         return answers
@@ -224,7 +224,9 @@ class Rollout:
             same = int(np.sum(top_1(found) == top_1(expected[: len(images)])))
             # One image may differ, because answers of quantized networks vary with the batch.
             if same < self._options.min_agreement * len(images) - 1:
-                raise RefusedError(f"after the switch, {model} does not give the answers of version {network.new}")
+                raise RefusedError(
+                    f"after the switch, {model} classifies test images differently from version {network.new}"
+                )
             self._report(f"  {model}: same top-1 as version {network.new} on {same} of {len(images)} images")
 
     def _undo(self, switched: Sequence[Network], unwanted: Sequence[Network]) -> None:
