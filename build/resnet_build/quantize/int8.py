@@ -21,7 +21,7 @@ from resnet_build.quantize import activations
 from resnet_build.quantize.activations import Channels, Vector
 from resnet_build.quantize.graph import Array, Graph, Node, check
 
-# The best of 0.25, 0.5 and 0.75: docs/variants.md.
+# The best of 0.25, 0.5 and 0.75: KL 0.0040, 0.0065, 0.0139 from FP32 (0.0053 without), on 100 images.
 STRENGTH = 0.25
 METHOD = (
     "static QDQ, unsigned 8-bit activations by MinMax, signed 8-bit weights per channel without 16-bit overflow, "
