@@ -13,7 +13,7 @@ import torch
 from google.protobuf import text_format
 from resnet_build import manifest, weights
 from resnet_build.network import ServedNetwork, load_network
-from resnet_client.model_configs import config_files, default_name
+from resnet_client.named_configs import config_files, default_name
 from resnet_client.preprocessing import PreprocessConfig, crop_pixels, decode
 from tritonclient.grpc import model_config_pb2 as pb
 

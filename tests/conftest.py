@@ -21,7 +21,7 @@ from corpus.odd import odd_images
 from google.protobuf import text_format
 from hypothesis import settings
 from PIL import Image
-from resnet_client.model_configs import config_files, default_name
+from resnet_client.named_configs import config_files, default_name
 from resnet_serve import ServerConfig, TritonServer
 from tritonclient.grpc import model_config_pb2 as pb
 

@@ -14,7 +14,7 @@ from resnet_client import printing
 from resnet_client.preprocessing import INTERPOLATIONS
 
 from resnet_build import BuildError, LateInterrupt, UsageError
-from resnet_build.options import ACCELERATORS, DEFAULT_MODELS, PREPROCESSING, VARIANTS, ServingOptions
+from resnet_build.serving_options import ACCELERATORS, DEFAULT_MODELS, PREPROCESSING, VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
     from resnet_build.accuracy import Request
@@ -302,11 +302,11 @@ def _accuracy(args: argparse.Namespace) -> Request | None:
 def _describe(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from resnet_build import describe
+    from resnet_build import layers
 
     if args.classes < 1:
         raise UsageError("--classes must be at least 1")
-    Console().print(describe.table(args.arch or "v1.5", args.classes))
+    Console().print(layers.table(args.arch or "v1.5", args.classes))
     return 0
 
 

@@ -24,7 +24,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build import BuildError, Report, configs, export_onnx, images
 from resnet_build.network import IMAGENET_INPUT, Floats, Input, Pixels, ServedNetwork, fold_batch_norms, load_network
-from resnet_build.options import ServingOptions
+from resnet_build.serving_options import ServingOptions
 from resnet_build.validate import batches_to_check
 from resnet_build.weights import Weights
 

@@ -9,12 +9,12 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf import text_format
-from resnet_client.model_configs import MADE_BY_BUILD, THREADS
+from resnet_client.named_configs import MADE_BY_BUILD, THREADS
 from resnet_client.preprocessing import PreprocessConfig
 from resnet_client.requests import FEATURES, IMAGE, PIXELS, PROBABILITIES
 from tritonclient.grpc import model_config_pb2 as pb
 
-from resnet_build.options import PLAIN, ServingOptions
+from resnet_build.serving_options import PLAIN, ServingOptions
 
 LABELS_FILENAME = "labels.txt"
 PREPROCESS = "preprocess"

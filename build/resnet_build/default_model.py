@@ -19,7 +19,7 @@ import torch
 from resnet_build import BuildError
 from resnet_build.configs import DEFAULT_MODEL, network_of
 from resnet_build.network import Network, Pixels
-from resnet_build.options import AUTO, OPENVINO_VARIANTS, PLAIN
+from resnet_build.serving_options import AUTO, OPENVINO_VARIANTS, PLAIN
 from resnet_build.validate import Fidelity
 from resnet_build.variants import Built, has_bfloat16, open_network, processor
 

@@ -16,7 +16,7 @@ from resnet_client.requests import IMAGE, PIXELS
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_build import BuildError, configs, python_models
-from resnet_build.options import known_fields
+from resnet_build.serving_options import known_fields
 
 ENSEMBLE, CHECK, DALI = MODELS = ("resnet50_dali", "preprocess_check", "preprocess_dali")
 

@@ -14,7 +14,7 @@ from typing import Any
 import onnxruntime  # for its version, because the installed package can be `onnxruntime-gpu`
 
 from resnet_build import BuildError, python_models
-from resnet_build.options import AUTO, DEFAULT_MODELS, ServingOptions, known_fields
+from resnet_build.serving_options import AUTO, DEFAULT_MODELS, ServingOptions, known_fields
 
 FILENAME = "manifest.json"
 _TOOLS = ("torch", "torchvision", "onnx", "onnxscript")

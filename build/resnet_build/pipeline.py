@@ -28,9 +28,9 @@ from resnet_build import (
     variants,
 )
 from resnet_build.network import ServedNetwork, fold_batch_norms, load_network, move_strides_up, runner
-from resnet_build.options import AUTO, PLAIN, VARIANTS, ServingOptions
 from resnet_build.publication import locked
 from resnet_build.repository import Repository
+from resnet_build.serving_options import AUTO, PLAIN, VARIANTS, ServingOptions
 from resnet_build.validate import ExportDifference, batches_to_check, check_exports
 from resnet_build.variants import open_network
 from resnet_build.weights import FileOptions, Weights, check, load

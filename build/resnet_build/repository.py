@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from resnet_client.model_configs import GPU, LOCAL, TUNED, models_with, named_config
+from resnet_client.named_configs import GPU, LOCAL, TUNED, models_with, named_config
 from resnet_client.preprocessing import PreprocessConfig
 from resnet_client.requests import BACKBONE
 
 from resnet_build import backbone, configs, gpu, manifest, python_models
 from resnet_build.network import IMAGENET_CLASSES
-from resnet_build.options import PLAIN, ServingOptions
 from resnet_build.publication import Publication, is_unfinished, publication
+from resnet_build.serving_options import PLAIN, ServingOptions
 
 DEFAULT_PREPROCESSING = PreprocessConfig(resize=232, crop=224)
 

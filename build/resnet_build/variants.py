@@ -21,8 +21,8 @@ from resnet_client.requests import FEATURES, PIXELS, PROBABILITIES
 from resnet_build import BuildError, Report, export_onnx
 from resnet_build.images import CalibrationSet
 from resnet_build.network import Network, Outputs, Pixels
-from resnet_build.options import OPENVINO_VARIANTS, PLAIN
 from resnet_build.quantize import fp16, int8
+from resnet_build.serving_options import OPENVINO_VARIANTS, PLAIN
 from resnet_build.validate import Bounds, Fidelity, check_variant, predict
 
 _CPU = "CPU"

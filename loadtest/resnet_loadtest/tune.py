@@ -17,7 +17,7 @@ from pathlib import Path
 from google.protobuf import json_format
 from resnet_client import ClientConfig, ResnetClientError
 from resnet_client.admin import ModelControl
-from resnet_client.model_configs import GPU, LOCAL, THREADS
+from resnet_client.named_configs import GPU, LOCAL, THREADS
 from resnet_client.preprocessing import available_cpus
 from rich.console import Console
 from rich.table import Table

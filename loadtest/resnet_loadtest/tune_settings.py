@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
-from resnet_client.model_configs import THREADS
+from resnet_client.named_configs import THREADS
 from resnet_client.preprocessing import threads_per_instance
 from tritonclient.grpc import model_config_pb2 as pb
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
-from resnet_client.model_configs import MADE_BY_BUILD, TUNED, config_file, default_name, models_with, named_config
+from resnet_client.named_configs import MADE_BY_BUILD, TUNED, config_file, default_name, models_with, named_config
 from resnet_client.preprocessing import available_cpus
 from tritonclient.grpc import model_config_pb2 as pb
 

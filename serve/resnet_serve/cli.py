@@ -22,7 +22,7 @@ from resnet_client.printing import report, warn
 from resnet_serve import access, ports
 from resnet_serve.config import APIS, LOOPBACK, ServerConfig, ServerError
 from resnet_serve.server import TritonServer
-from resnet_serve.session import Session, StopRequested
+from resnet_serve.supervisor import StopRequested, Supervisor
 
 EXIT_STOPPED, EXIT_NOT_STARTED = 0, 3
 _EPILOG = """\
@@ -74,17 +74,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(args: argparse.Namespace, log: Path) -> int:
     server = TritonServer(config_of(args, log))
-    session = Session(server, report, _warn, restart=args.restart)
+    supervisor = Supervisor(server, report, _warn, restart=args.restart)
     try:
         signal.signal(signal.SIGTERM, _request_stop)
-        session.start()
+        supervisor.start()
         # Until then, Ctrl-C raises KeyboardInterrupt as in every command.
         signal.signal(signal.SIGINT, _request_stop)
         if args.run:
-            code = session.run(args.run)
+            code = supervisor.run(args.run)
             if args.exit_after:
                 return code
-        return session.wait()
+        return supervisor.wait()
     except StopRequested as request:
         report("stopping after the running requests")
         # The command of --run did not finish, so the code is that of a shell.

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from resnet_client.model_configs import THREADS
+from resnet_client.named_configs import THREADS
 from resnet_client.preprocessing import available_cpus
 
 from resnet_serve.models import ModelStatus

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from resnet_client.model_configs import config_files, default_name
+from resnet_client.named_configs import config_files, default_name
 
 from resnet_serve import installation
 from resnet_serve.config import ServerConfig, ServerError, UnservableError

@@ -7,7 +7,7 @@ import pytest
 import torch
 from resnet_build import backbone, configs
 from resnet_build.network import fold_batch_norms, make_resnet50
-from resnet_build.options import ServingOptions
+from resnet_build.serving_options import ServingOptions
 from resnet_client.preprocessing import PreprocessConfig
 from resnet_client.requests import map_shapes
 from tritonclient.grpc import model_config_pb2 as pb

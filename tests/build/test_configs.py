@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 from resnet_build import configs
-from resnet_build.options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
 from resnet_build.repository import DEFAULT_PREPROCESSING
+from resnet_build.serving_options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
 from resnet_client.preprocessing import Limits
 from tritonclient.grpc import model_config_pb2 as pb
 

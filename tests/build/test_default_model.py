@@ -10,7 +10,7 @@ import pytest
 import torch
 from resnet_build import BuildError, default_model
 from resnet_build.network import Network
-from resnet_build.options import AUTO, PLAIN
+from resnet_build.serving_options import AUTO, PLAIN
 from resnet_build.validate import Fidelity
 from resnet_build.variants import Built
 

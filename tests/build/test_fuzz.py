@@ -13,7 +13,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from resnet_build import BuildError, checkpoints, default_model, gpu, manifest, weights
-from resnet_build.options import DEFAULT_MODELS, ServingOptions
+from resnet_build.serving_options import DEFAULT_MODELS, ServingOptions
 from safetensors.torch import save
 
 TEXT = st.text(max_size=30) | st.sampled_from(["\x00", "9" * 5000, "[" * 5000, "NaN", "1e999", "\ud800"])

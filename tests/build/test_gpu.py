@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from resnet_build import BuildError, configs, gpu
-from resnet_build.options import ServingOptions
+from resnet_build.serving_options import ServingOptions
 from resnet_client import preprocessing
 from tritonclient.grpc import model_config_pb2 as pb
 

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from resnet_build import describe
+from resnet_build import layers
 from resnet_build.network import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -28,7 +28,7 @@ def noise() -> torch.Tensor:
 
 def test_stages_have_the_published_size() -> None:
     """25,557,032 parameters, 16 blocks and 4.09 billion multiply-adds, as published by torchvision."""
-    rows = describe.stages("v1.5", 1000)
+    rows = layers.stages("v1.5", 1000)
     assert sum(row.parameters for row in rows) == 25_557_032
     assert [row.blocks for row in rows if row.blocks] == [3, 4, 6, 3]
     assert sum(row.gmacs for row in rows) == pytest.approx(4.089, abs=0.001)
@@ -37,7 +37,7 @@ def test_stages_have_the_published_size() -> None:
 
 def test_stages_of_v1_are_cheaper() -> None:
     """He's placement computes the 3x3 at half the size: 3.86 billion multiply-adds."""
-    rows = describe.stages("v1", 1000)
+    rows = layers.stages("v1", 1000)
     assert sum(row.gmacs for row in rows) == pytest.approx(3.858, abs=0.001)
     assert "stride 2 in the first 1x1" in next(row.detail for row in rows if row.name == "layer2")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from resnet_build import LateInterrupt, UsageError, pipeline
 from resnet_build.network import make_resnet50
-from resnet_build.options import ServingOptions
+from resnet_build.serving_options import ServingOptions
 from resnet_build.weights import FileOptions, Weights
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer

@@ -13,8 +13,8 @@ import pytest
 import tritonclient.grpc as triton
 from PIL import Image
 from resnet_build.gpu import GpuOptions
-from resnet_build.options import ServingOptions
 from resnet_build.repository import Repository
+from resnet_build.serving_options import ServingOptions
 from resnet_build.weights import imagenet_labels
 from resnet_client import Client, preprocessing
 from resnet_serve import ServerConfig, TritonServer

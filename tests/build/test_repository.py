@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from resnet_build import BuildError, gpu
-from resnet_build.options import ServingOptions
 from resnet_build.repository import DEFAULT_PREPROCESSING, Repository
-from resnet_client.model_configs import models_with
+from resnet_build.serving_options import ServingOptions
+from resnet_client.named_configs import models_with
 from resnet_client.preprocessing import PreprocessConfig
 
 ROOT = Path(__file__).resolve().parents[2]

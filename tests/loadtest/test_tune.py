@@ -15,7 +15,7 @@ import pytest
 from google.protobuf import text_format
 from resnet_client import ClientConfig
 from resnet_client.admin import ModelControl
-from resnet_client.model_configs import LOCAL, TUNED, models_with, named_config
+from resnet_client.named_configs import LOCAL, TUNED, models_with, named_config
 from resnet_loadtest import tuned_config
 from resnet_serve import ServerConfig, TritonServer
 from tritonclient.grpc import model_config_pb2 as pb

@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 from resnet_build import configs
-from resnet_build.options import ServingOptions
+from resnet_build.serving_options import ServingOptions
 from resnet_client.preprocessing import PreprocessConfig
 from resnet_loadtest.tune_settings import Setting, candidates, choose
 from tritonclient.grpc import model_config_pb2 as pb

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from resnet_client.model_configs import LOCAL, TUNED, named_config
+from resnet_client.named_configs import LOCAL, TUNED, named_config
 from resnet_loadtest import tuned_config
 from resnet_loadtest.errors import UsageError
 from tritonclient.grpc import model_config_pb2 as pb

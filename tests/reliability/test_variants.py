@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from resnet_build import configs, default_model
 from resnet_build.network import Network
-from resnet_build.options import OPENVINO_VARIANTS, PLAIN
+from resnet_build.serving_options import OPENVINO_VARIANTS, PLAIN
 from resnet_build.validate import predict
 from resnet_build.variants import has_bfloat16, open_network
 from resnet_client.preprocessing import PreprocessConfig, prepare

@@ -23,7 +23,7 @@ import pytest
 import tritonclient.grpc as triton
 from onnx import TensorProto, helper
 from resnet_serve import ServerConfig, ServerError, TritonServer
-from resnet_serve.backends.shared_cores import SharedCores
+from resnet_serve.backends.sibling_lock import SiblingLock
 from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
@@ -163,7 +163,7 @@ def test_openvino_instance_alone_has_the_threads_of_all(several: TritonServer, m
         spent = [after[thread] - before.get(thread, 0) for thread in after]
         return sum(10 * ns > max(spent) for ns in spent)
 
-    with contextlib.closing(SharedCores(folder)) as sibling:
+    with contextlib.closing(SiblingLock(folder)) as sibling:
         with sibling.computing() as is_alone:
             assert is_alone
             # Callers are sent to both instances in turns.
@@ -283,10 +283,10 @@ def test_session_per_size_opens_the_first_at_once(import_backend: Callable[[str]
         import_backend("onnxruntime").SessionPerSize(lambda: ort.InferenceSession("absent.onnx"))
 
 
-def test_shared_cores_second_is_not_alone(tmp_path: Path) -> None:
+def test_sibling_lock_second_is_not_alone(tmp_path: Path) -> None:
     """An instance that computes is noticed by others until it has finished, whether it was alone or not."""
     with contextlib.ExitStack() as opened:
-        first, second, third = (opened.enter_context(contextlib.closing(SharedCores(tmp_path))) for _ in range(3))
+        first, second, third = (opened.enter_context(contextlib.closing(SiblingLock(tmp_path))) for _ in range(3))
         with first.computing() as is_alone:
             assert is_alone
             with second.computing() as second_is_alone, third.computing() as third_is_alone:
@@ -298,27 +298,27 @@ def test_shared_cores_second_is_not_alone(tmp_path: Path) -> None:
                 assert not first_is_alone
 
 
-def test_shared_cores_need_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sibling_lock_need_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some network file systems refuse flock(2): then no instance is alone, and every request is answered."""
 
     def refuse(_folder: int, _lock: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with contextlib.closing(SharedCores(tmp_path)) as mine, mine.computing() as is_alone:
+    with contextlib.closing(SiblingLock(tmp_path)) as mine, mine.computing() as is_alone:
         assert not is_alone
 
 
-def test_shared_cores_forget_a_dead_sibling(tmp_path: Path) -> None:
+def test_sibling_lock_forget_a_dead_sibling(tmp_path: Path) -> None:
     """The kernel takes its lock."""
     code = (
-        "import sys; from pathlib import Path; from resnet_serve.backends.shared_cores import SharedCores\n"
-        "with SharedCores(Path(sys.argv[1])).computing(): print('computing', flush=True); input()"
+        "import sys; from pathlib import Path; from resnet_serve.backends.sibling_lock import SiblingLock\n"
+        "with SiblingLock(Path(sys.argv[1])).computing(): print('computing', flush=True); input()"
     )
     sibling = subprocess.Popen(
         [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    with sibling, contextlib.closing(SharedCores(tmp_path)) as mine:
+    with sibling, contextlib.closing(SiblingLock(tmp_path)) as mine:
         assert sibling.stdout is not None
         assert sibling.stdout.readline() == "computing\n"
         with mine.computing() as is_alone:

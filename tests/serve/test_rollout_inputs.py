@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from resnet_serve.rollout import cli
 from resnet_serve.rollout.comparison import load_images, top_1
-from resnet_serve.rollout.network import Network
+from resnet_serve.rollout.versions import Network
 
 
 @pytest.mark.parametrize("url", ["http://localhost:8000", "grpc://a:8001,grpc://b:8001"])

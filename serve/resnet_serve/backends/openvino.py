@@ -17,7 +17,7 @@ import triton_python_backend_utils as pb_utils
 from resnet_client.preprocessing import available_cpus
 
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
-from resnet_serve.backends.shared_cores import SharedCores
+from resnet_serve.backends.sibling_lock import SiblingLock
 
 _DEVICE = "CPU"
 _THREADS = "INFERENCE_NUM_THREADS"
@@ -49,7 +49,7 @@ class TritonPythonModel(NetworkBackend):
         self._cores = None
         if self.config.instances > 1 and threads_alone > threads:
             self._request_alone = request(threads_alone)
-            self._cores = SharedCores(self.config.repository)
+            self._cores = SiblingLock(self.config.repository)
 
     def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
         # Without pinning, because several instances or servers would pin their threads to the same cores.

@@ -3,5 +3,5 @@
 Requests without a version get the highest version that is loaded, also through ensembles. So the command first loads
 the new version under another name and compares it with the version in service (:mod:`comparison`). Then it loads it in
 its place (:mod:`rollout`). It renames version directories in the repository so that a restart serves the same version
-(:mod:`network`). :mod:`cli` is the command line.
+(:mod:`versions`). :mod:`cli` is the command line.
 """

@@ -14,7 +14,7 @@ from resnet_client import Client, DeadlineExceededError, RequestError, ResnetCli
 from resnet_client.admin import LoadError, ModelControl
 
 from resnet_serve.rollout.comparison import Pixels, Probabilities, latencies_s, load_images, probabilities, top_1
-from resnet_serve.rollout.network import PROBABILITIES, Network
+from resnet_serve.rollout.versions import PROBABILITIES, Network
 
 _CANDIDATE, _BASELINE = "_candidate", "_baseline"
 # The p99 of a hundred calls is nearly their maximum, so a single pause of the machine changes it.

@@ -19,7 +19,7 @@ from pathlib import Path
 _TRIES = 20
 
 
-class SharedCores:
+class SiblingLock:
     """Reports to one instance, which is a process of its own, whether another one computes.
 
     An instance that computes holds a shared lock on a folder (flock(2), which needs no write permission). An instance

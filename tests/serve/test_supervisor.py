@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from resnet_serve import ServerConfig, ServerError, session
 from resnet_serve.config import UnservableError
-from resnet_serve.session import Session
+from resnet_serve.supervisor import Supervisor
 
 PASSING = ServerError("a port is taken: choose another\nerrors in Triton's log:\nlong")
 EXIT_7 = [sys.executable, "-c", "import sys; sys.exit(7)"]
@@ -55,9 +55,9 @@ def warned() -> list[str]:
     return []
 
 
-def made(server: FakeServer, warned: list[str], *, restart: bool = True) -> Session:
+def made(server: FakeServer, warned: list[str], *, restart: bool = True) -> Supervisor:
     """A session with a server."""
-    return Session(server, lambda _: None, warned.append, restart=restart)  # type: ignore[arg-type]
+    return Supervisor(server, lambda _: None, warned.append, restart=restart)  # type: ignore[arg-type]
 
 
 def test_wait_tries_again_until_a_lasting_reason(slept: list[float], warned: list[str]) -> None:

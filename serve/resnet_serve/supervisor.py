@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from resnet_client.model_configs import models_with
+from resnet_client.named_configs import models_with
 
 from resnet_serve import access, diagnosis, models
 from resnet_serve.config import ServerConfig, ServerError, UnservableError
@@ -40,7 +40,7 @@ class StopRequested(Exception):  # noqa: N818  # not an error
         self.number = number
 
 
-class Session:
+class Supervisor:
     """One run of the command.
 
     Args:
