@@ -84,7 +84,7 @@ class ModelStatus:
         versions: loaded versions, ascending.
         backend: ``python``, ``onnxruntime``, ``openvino``, ``pytorch``, or ``ensemble``.
         max_batch_size: largest batch; 0 without batching.
-        devices: where its instances run, such as ``CPU`` or ``2 x GPU``.
+        devices: where its instances run, such as ``2 instances on CPU``.
         config: the config, completed by Triton.
     """
 
@@ -120,6 +120,6 @@ def _status(api: Api, name: str, versions: list[int]) -> ModelStatus:
         versions=tuple(versions),
         backend=config["backend"] or config["platform"],
         max_batch_size=config["max_batch_size"],
-        devices=", ".join(kind if count == 1 else f"{count} x {kind}" for count, kind in groups),
+        devices=", ".join(f"{count} instance{'s'[: count - 1]} on {kind}" for count, kind in groups),
         config=config,
     )
