@@ -19,7 +19,7 @@ from resnet_loadtest.options import AUTO_RATE, Options
 from resnet_loadtest.samples import Chunk, merged
 from resnet_loadtest.schedule import Stage, stages
 from resnet_loadtest.server_metrics import Observer
-from resnet_loadtest.session import load_images
+from resnet_loadtest.session import check_server, load_images
 from resnet_loadtest.workers import Workers
 from resnet_loadtest.workloads import WORKLOADS, parse_mix
 
@@ -49,6 +49,7 @@ def run(options: Options, watch: Watch = lambda _time_s, _stage, _chunks: None) 
         with Client(options.url, model=options.model, timeout_s=options.timeout_s) as client:
             if options.wait_s:
                 client.wait_until_ready(options.wait_s)
+            check_server(options)
             entries = _warm_up(client, options, mix)
             processes = workers.create(options, chunks.append)
             try:

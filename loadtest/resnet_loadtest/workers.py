@@ -59,7 +59,7 @@ class LocalWorker:
     def __init__(self, options: Options, collect: Callable[[Chunk], None]) -> None:
         self._options = options
         self._collect = collect
-        self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))])
+        self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))], host=options.url)
         self._environment.stop_timeout = options.timeout_s
         self._runner = self._environment.create_local_runner()
 
@@ -94,7 +94,7 @@ class WorkerProcesses:
         self._done: dict[str, set[str]] = {_PREPARED: set(), _FINISHED: set()}
         self._failure: str | None = None
         self._received = self._announced = 0
-        self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))])
+        self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))], host=options.url)
         self._environment.stop_timeout = options.timeout_s
         host = "*" if options.expect_workers else "127.0.0.1"
         self._runner = self._environment.create_master_runner(host, options.master_port)
