@@ -52,7 +52,7 @@ __all__ = [
     "PixelsHttp",
 ]
 
-_OPTIONS = ("grpc_url", "http_url", "model", "batch", "images", "seed", "timeout_s")
+_OPTIONS = ("grpc_url", "http_url", "model", "batch", "images", "seed", "timeout_s", "wait_s")
 _EXIT_COULD_NOT_RUN = 3
 
 

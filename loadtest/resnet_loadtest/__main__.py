@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -58,6 +59,7 @@ def command() -> NoReturn:
     Under gevent, gRPC can block forever in the destructor of a channel when the interpreter ends; seen after a run
     whose last requests were lost.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -80,7 +82,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _epilog(command: Command) -> str:
-    codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in {**command.results, **_FAILURES}.items())
+    codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in sorted({**_FAILURES, **command.results}.items()))
     return f"An option takes precedence over the environment variable in brackets.\n\nexit codes:\n{codes}"
 
 

@@ -176,7 +176,7 @@ def _warning(trials: Sequence[Trial], brackets: Sequence[Bracket]) -> str:
         if not math.isfinite(bracket.failed):
             return f"search {repeat} met it at every rate up to {bracket.passed:.2f}/s; increase --first-rate"
         if last[bracket.failed].verdict is Verdict.INVALID:
-            return f"the trial at {bracket.failed:.2f}/s is not valid: {last[bracket.failed].warnings[0]}"
+            return f"the trial at {bracket.failed:.2f}/s is not valid: {last[bracket.failed].findings[0]}"
         if not bracket.passed:
             return f"search {repeat} failed at every rate down to {bracket.failed:.2f}/s"
     return ""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from locust.env import Environment
 from PIL import Image, ImageOps
-from resnet_client import Client, ImageSource, ResnetClientError, example_images
+from resnet_client import Client, ImageSource, ResnetClientError, ServerError, example_images
 from resnet_client.images import find as find_images
 
 from resnet_loadtest.errors import LoadTestError
@@ -124,7 +124,7 @@ def connect(options: Options, protocol: str) -> Client:
 
 
 def check_server(options: Options) -> None:
-    """Read the metadata over every protocol of the mix.
+    """Connect over every protocol of the mix, and wait for a server that starts as long as the options allow.
 
     Raises:
         LoadTestError: an address does not answer, or does not serve the model.
@@ -132,11 +132,15 @@ def check_server(options: Options) -> None:
     for protocol in sorted({WORKLOADS[name].protocol for name in parse_mix(options.mix)}):
         try:
             with connect(options, protocol) as client:
+                if options.wait_s:
+                    client.wait_until_ready(options.wait_s)
                 client.metadata()
         except ResnetClientError as exc:
             is_derived = options.url_for(protocol) not in (options.url, options.grpc_url, options.http_url)
-            remedy = f"; this address was derived from {options.url}, set --{protocol}-url" if is_derived else ""
-            raise LoadTestError(f"{exc}{remedy}") from exc
+            remedies = [f"this address was derived from {options.url}, set --{protocol}-url"] if is_derived else []
+            if isinstance(exc, ServerError) and not options.wait_s:
+                remedies.append("if the server is starting, set --wait-s")
+            raise LoadTestError("; ".join([str(exc), *remedies])) from exc
 
 
 def load_images(folder: Path | None) -> list[bytes]:

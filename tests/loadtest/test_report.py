@@ -43,11 +43,11 @@ def search_of(run):
 
 
 def test_write_all_leaves_three_files(run, tmp_path):
-    """HTML, JSON and XML of one name, in a folder that it creates; a search has no XML."""
+    """JSON, HTML and XML of one name, in a folder that it creates; a search has no XML."""
     written = write_all(run, tmp_path / "new", "night")
-    assert [path.name for path in written] == ["night.html", "night.json", "night.xml"]
+    assert [path.name for path in written] == ["night.json", "night.html", "night.xml"]
     written += write_search(search_of(run), tmp_path / "new", "search")
-    assert [path.name for path in written[3:]] == ["search.html", "search.json"]
+    assert [path.name for path in written[3:]] == ["search.json", "search.html"]
     assert all(path.stat().st_size for path in written)
 
 

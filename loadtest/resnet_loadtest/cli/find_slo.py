@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import logging
 
 from rich.console import Console
 
 from resnet_loadtest import enable_gevent
 from resnet_loadtest import options as option_list
-from resnet_loadtest.cli import Command
+from resnet_loadtest.cli import Command, recording, stem, write_reports
 from resnet_loadtest.errors import UsageError
 
 _LEFT_OUT = {"profile", "rate", "users", "spawn_rate", "arrivals", "slo_per", "duration_s"}
@@ -62,20 +61,19 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     from resnet_loadtest.report import write_search
     from resnet_loadtest.search import Search
 
-    search = Search(
-        options,
-        runner.run,
-        repeats=max(1, arguments.repeats),
-        precision=arguments.precision / 100,
-        trial_s=arguments.trial_s,
-        console=console,
-    )
-    result = search.find(arguments.first_rate or runner.measure_capacity(options))
-    verdict = "[bold green]FOUND[/]" if result.is_proven else "[bold yellow]INVALID[/]"
-    console.print(f"{verdict}: {result.message}", highlight=False)
-    stem = options.name or f"find-slo-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    for path in write_search(result, options.out, stem):
-        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+    with recording(options.out, options.name or stem("find-slo")) as recorder:
+        search = Search(
+            options,
+            runner.run,
+            repeats=max(1, arguments.repeats),
+            precision=arguments.precision / 100,
+            trial_s=arguments.trial_s,
+            console=console,
+        )
+        result = search.find(arguments.first_rate or runner.measure_capacity(options))
+        verdict = "[bold green]FOUND[/]" if result.is_proven else "[bold yellow]INVALID[/]"
+        console.print(f"{verdict}: {result.message}", highlight=False)
+        write_reports(console, lambda folder: write_search(result, folder, recorder.path.stem), options.out)
     return _FOUND if result.is_proven else _NOT_FOUND
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from resnet_loadtest.cli import RUN_RESULTS, Command
+from resnet_loadtest.cli import RUN_RESULTS, Command, write_reports
 from resnet_loadtest.compare import Change, Ratio, compare, error_rates_differ
 from resnet_loadtest.metrics import milliseconds
 
@@ -22,7 +22,7 @@ _PASS, _REGRESSION, _INVALID = 0, 1, 2
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
     """Add the file of the run."""
-    parser.add_argument("json", type=Path, metavar="RUN.json", help="JSON report of a run")
+    parser.add_argument("json", type=Path, metavar="RUN", help="RUN.json, or RUN.partial of a run that was killed")
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
@@ -34,14 +34,13 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
     path: Path = arguments.json
     finished = records.read(path)
     print_summary(finished, console)
-    for written in write_all(finished, path.parent, path.stem):
-        console.print(f"  {written}", highlight=False, soft_wrap=True, markup=False)
+    write_reports(console, lambda folder: write_all(finished, folder, path.stem), path.parent)
     return finished.verdict.exit_code
 
 
 REPORT = Command(
     "report",
-    "Write summary, HTML page and JUnit XML again from the JSON of a run",
+    "Write summary and reports again from the JSON of a run, or from what a killed run has left",
     _add_report_options,
     _report,
     RUN_RESULTS,
@@ -99,10 +98,11 @@ COMPARE = Command(
 
 def _warnings(first: Run, second: Run) -> list[str]:
     found = [
-        f"{name} is limited by its load generator: {run.generator_warnings[0]}"
+        f"{name} is limited by its load generator: {run.generator_finding.text}"
         for name, run in (("A", first), ("B", second))
-        if run.generator_warnings
+        if run.generator_finding
     ]
+    found += [f"{name} is not complete: {run.ended.reason}" for name, run in (("A", first), ("B", second)) if run.ended]
     plain = first.options.to_dict(), second.options.to_dict()
     found += [
         f"A and B have different options: {name} is {plain[0][name]} in A and {plain[1][name]} in B"

@@ -21,22 +21,23 @@ from resnet_loadtest.workloads import addresses
 def write_run(run: Run, path: Path) -> None:
     """Write the page of a run."""
     options = run.options
-    checks = [("good" if check.is_met else "bad", check.message) for check in run.checks]
+    signs = {Verdict.PASS: "good", Verdict.FAIL: "bad"}
+    checks = [(signs.get(check.verdict, "warning"), check.message) for check in run.checks]
     _write(
         path,
         options,
         title=f"{options.model}: {options.profile} load, {options.mix}",
         subtitle=f"{options.loop} · {addresses(options)} · {run.server.name} · {run.started}",
-        verdict=run.verdict.name,
-        message=f"{run.verdict.meaning.capitalize()}.",
-        findings=checks + [("warning", warning) for warning in run.warnings],
+        verdict=run.verdict.label,
+        message=f"{run.meaning[:1].upper()}{run.meaning[1:]}.",
+        findings=checks + [("warning", f"not valid: {finding}") for finding in run.unchecked],
         bottleneck=run.bottleneck,
         tiles=_tiles(run.whole),
         charts=charts.of_run(run),
         tables=[
             (
                 "Stages",
-                "From every request. “failed”: so many requests failed that this percentile has no time.",
+                "From every request. “undefined”: more requests failed than this percentile allows.",
                 summary.stage_rows(run),
             ),
             (
@@ -102,6 +103,7 @@ def _percentile_tile(whole: Metrics, percent: float) -> tuple[str, str, str]:
     explanation = f"95 % interval: {milliseconds(low)} to {milliseconds(high)}"
     if math.isinf(low):
         explanation = f"more than {100 - percent:g} % of the requests failed"
-    elif not math.isfinite(high):
-        explanation = "95 % interval: too few requests"
+    elif math.isinf(high):
+        reason = "failed requests" if whole.failures else "too few requests"
+        explanation = f"95 % interval: from {milliseconds(low)}, no upper end ({reason})"
     return f"p{percent:g} response", milliseconds(whole.percentile_s(percent)), explanation

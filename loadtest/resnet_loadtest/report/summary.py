@@ -22,7 +22,7 @@ from resnet_loadtest.workloads import addresses
 Rows: TypeAlias = list[dict[str, str]]
 """A table: each row is a column's name → text."""
 
-_COLOURS = {Verdict.PASS: "green", Verdict.MEASURED: "cyan", Verdict.FAIL: "red", Verdict.INVALID: "yellow"}
+_COLOURS = {Verdict.PASS: "green", Verdict.MEASURED: "cyan", Verdict.FAIL: "red"}
 _LINE_S = 5.0
 # A terminal is narrower than the page.
 _ON_THE_PAGE_ONLY = {"p99.9", "max", "in flight (Little's law)", "reasons", "busy"}
@@ -62,14 +62,19 @@ def print_summary(run: Run, console: Console) -> None:
         if rows:
             console.print(_table(rows))
     for check in run.checks:
-        verdict = ("met", "green") if check.is_met else ("failed", "red")
-        console.print(Text.assemble("  ", verdict, f": {check.message}"))
-    for warning in run.warnings:
-        console.print(Text(f"  warning: {warning}", style="yellow"), soft_wrap=True)
+        word, _, rest = check.message.partition(":")
+        console.print(Text.assemble("  ", (word, _colour(check.verdict)), f":{rest}"), soft_wrap=True)
+    for finding in run.unchecked:
+        console.print(Text(f"  not valid: {finding}", style="yellow"), soft_wrap=True)
     if run.memory_growth is not None and run.options.profile == "soak":
         console.print(Text(f"  growth of generator memory after warm-up: {run.memory_growth:+.1%}"))
     console.print(Text(f"  Bottleneck: {run.bottleneck}"), soft_wrap=True)
-    console.print(Text.assemble((run.verdict.name, f"bold {_COLOURS[run.verdict]}"), f": {run.verdict.meaning}"))
+    verdict = (run.verdict.label, f"bold {_colour(run.verdict)}")
+    console.print(Text.assemble(verdict, f": {run.meaning}"), soft_wrap=True)
+
+
+def _colour(verdict: Verdict) -> str:
+    return _COLOURS.get(verdict, "yellow")
 
 
 def _table(rows: Rows) -> Table:
@@ -84,7 +89,7 @@ def _table(rows: Rows) -> Table:
 
 def stage_rows(run: Run) -> Rows:
     """Each stage, then the whole run."""
-    return [_stage(run, part) for part in ([*run.parts, run.whole] if len(run.parts) > 1 else [run.whole])]
+    return [_stage(run, part) for part in run.shown]
 
 
 def model_rows(run: Run) -> Rows:
@@ -123,6 +128,7 @@ def _stage(run: Run, part: Metrics) -> dict[str, str]:
         "in flight": f"{counted:.1f}",
         "in flight (Little's law)": f"{by_littles_law:.1f}",
         "generator CPU": f"{run.generator_cpu(part):.0%}",
+        "verdict": run.verdict_of(part).name,
     }
 
 
