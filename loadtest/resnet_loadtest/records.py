@@ -161,6 +161,8 @@ def write_search(result: Result, path: Path) -> None:
         "objective": result.options.slo,
         "found": dict(zip(names, result.found, strict=True)) if result.found else None,
         "warning": result.warning,
+        "target_rate_per_s": result.target_rate,
+        "servers": result.servers,
         "trials": [_trial(trial) for trial in result.trials],
         "options": result.options.to_dict() | {"rate": None},
     }
@@ -208,6 +210,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "repeat": trial.repeat,
         "rate_per_s": trial.rate,
         "verdict": trial.run.verdict.name,
+        "reason": trial.reason,
         "warnings": [str(finding) for finding in trial.run.findings],
         "measured": [check.measured for check in trial.run.checks],
         "whole": _metrics(trial.run, trial.run.whole),

@@ -13,7 +13,7 @@ from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.metrics import Metrics
 from resnet_loadtest.percentiles import percentile
 from resnet_loadtest.samples import Status, images_answered, response_s, service_s
-from resnet_loadtest.search import Result
+from resnet_loadtest.search import Result, Trial
 from resnet_loadtest.server_statistics import Step
 from resnet_loadtest.slo import parse
 
@@ -26,7 +26,7 @@ _BINS = 60
 _WIDE_RANGE = 10
 _SECONDS = "seconds since the run began"
 _MODEL_COLOURS = ("--compute", "--decode", "--memory", "--queue", "--other")
-_SYMBOLS = {Verdict.PASS: "circle", Verdict.FAIL: "x", Verdict.INVALID: "triangle-up-open"}
+_SYMBOLS = {Verdict.PASS: "circle", Verdict.FAIL: "x"}
 # Metric → label, factor, colour, axis.
 _MACHINE = {
     "nv_cpu_utilization": ("server CPU", 100, "--compute", "y"),
@@ -51,16 +51,20 @@ def of_run(run: Run) -> list[Json]:
 def of_search(result: Result) -> list[Json]:
     """All charts of a search."""
     trials = sorted(result.trials, key=lambda trial: trial.rate)
-    symbols = [_SYMBOLS[trial.run.verdict] for trial in trials]
+    symbols = [_symbol(trial) for trial in trials]
     note = "Each trial: ● objective met, × not met, △ invalid. The dashed line is the result."
     rates, wholes = [trial.rate for trial in trials], [trial.run.whole for trial in trials]
     shapes = [_vertical(rate, "--goal") for rate in (result.found or ())[:1]]
     curve = _rate_latency(note, "requests per second", rates, wholes, symbols, shapes=shapes)
-    markers = {"size": 10, "symbol": [_SYMBOLS[trial.run.verdict] for trial in result.trials]}
+    markers = {"size": 10, "symbol": [_symbol(trial) for trial in result.trials]}
     tried = _line("rate", range(1, len(trials) + 1), [trial.rate for trial in result.trials], "--p95")
     tried |= {"mode": "lines+markers", "marker": markers}
     note = "The rates in the order of the trials; each repeat starts near the last result."
     return [curve, _chart("Search", note, [tried], "trial", "requests per second", yaxis={"rangemode": "tozero"})]
+
+
+def _symbol(trial: Trial) -> str:
+    return _SYMBOLS.get(trial.run.verdict, "triangle-up-open")
 
 
 def _rate_latency(

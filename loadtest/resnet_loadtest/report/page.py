@@ -56,6 +56,8 @@ def write_search(result: Result, path: Path) -> None:
     if result.found:
         rate, lower, upper = result.found
         tiles.insert(0, ("highest rate", f"{rate:.2f}/s", f"95 % interval: {lower:.2f} to {upper:.2f}"))
+    if result.servers:
+        tiles.append(("servers", str(result.servers), f"for {result.target_rate:g} requests per second"))
     limits = [trial.run.bottleneck for trial in trials if trial.run.verdict is Verdict.FAIL]
     first = trials[0].run
     _write(

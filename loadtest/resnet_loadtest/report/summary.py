@@ -106,7 +106,8 @@ def trial_rows(trials: Sequence[Trial]) -> Rows:
             "requests": str(trial.run.whole.requests),
             "failed": f"{trial.run.whole.error_rate:.2%}",
             **_percentiles(trial.run.whole, 50, 95, 99),
-            "verdict": trial.run.verdict.name,
+            "verdict": trial.run.verdict.label,
+            "not valid because": trial.reason or "-",
         }
         for trial in trials
     ]
