@@ -101,7 +101,7 @@ class Check:
     def shortage(self) -> str:
         """How many requests are missing."""
         needed = self.objective.smallest_sample
-        return f"{self.objective.text} needs {needed} requests, but there were {self.requests}; increase --duration"
+        return f"needs {needed} requests, but there were {self.requests}; increase --duration"
 
 
 class Kind(enum.Enum):
@@ -198,12 +198,11 @@ class Run:
     def findings(self) -> list[Finding]:
         """Everything that makes a stage or the whole run INVALID."""
         found = [Finding(part.name, Kind.GENERATOR, text) for part in self.shown for text in self._slowness(part)]
-        if not len(self.samples):
-            found.append(Finding(self.whole.name, Kind.SAMPLE, "no request finished"))
+        found += [Finding(part.name, Kind.SAMPLE, "no request was due") for part in self.shown if not part.requests]
         if counts := self._disagreement():
             found.append(Finding(self.whole.name, Kind.COUNTS, counts))
         return found + [
-            Finding(check.part, Kind.SAMPLE, check.shortage)
+            Finding(check.part, Kind.SAMPLE, f"{check.objective.text} {check.shortage}")
             for check in self.checks
             if check.verdict is Verdict.INVALID
         ]
@@ -211,8 +210,7 @@ class Run:
     @property
     def unchecked(self) -> list[Finding]:
         """The findings that the message of no check contains."""
-        shortages = {(check.part, check.shortage) for check in self.checks}
-        return [each for each in self.findings if (each.part, each.text) not in shortages]
+        return [each for each in self.findings if not (each.kind is Kind.SAMPLE and self.checks)]
 
     @property
     def meaning(self) -> str:
@@ -227,10 +225,13 @@ class Run:
 
     def verdict_of(self, part: Metrics) -> Verdict:
         """The verdict on a stage or on the whole run."""
-        if any(each.part == part.name or each.kind is Kind.COUNTS for each in self.findings):
-            return Verdict.INVALID
+        here = [each for each in self.findings if each.part == part.name or each.kind is Kind.COUNTS]
         verdicts = {check.verdict for check in self.checks if check.part == part.name}
-        return next((each for each in (Verdict.FAIL, Verdict.PASS) if each in verdicts), Verdict.MEASURED)
+        if Verdict.FAIL in verdicts and all(each.kind is Kind.SAMPLE for each in here):
+            return Verdict.FAIL  # by an objective that had enough requests
+        if here:
+            return Verdict.INVALID
+        return Verdict.PASS if verdicts else Verdict.MEASURED
 
     @functools.cached_property
     def verdict(self) -> Verdict:

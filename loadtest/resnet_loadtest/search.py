@@ -180,15 +180,21 @@ class Result:
         """The result, for reports."""
         if self.found is None:
             return f"No rate met {self.options.slo}: {self.warning}."
-        rate, lower, upper = self.found
+        rate = self.found[0]
         if self.warning:
             return (
                 f"{rate:.2f} requests per second met {self.options.slo}, but the result is not valid: {self.warning}."
             )
-        repeats = len({trial.repeat for trial in self.trials})
-        kind = "95 % interval" if repeats > 1 else "one search; its last passing and failing rates are"
-        interval = f"{kind} {lower:.2f} to {upper:.2f}"
-        return f"{rate:.2f} requests per second meet {self.options.slo} ({interval}).{self._servers}"
+        return f"{rate:.2f} requests per second meet {self.options.slo} ({self.interval}).{self._servers}"
+
+    @property
+    def interval(self) -> str:
+        """The interval, for reports; empty if nothing was found."""
+        if self.found is None:
+            return ""
+        is_repeated = len({trial.repeat for trial in self.trials}) > 1
+        kind = "95 % interval" if is_repeated else "one search; its last passing and failing rates are"
+        return f"{kind} {self.found[1]:.2f} to {self.found[2]:.2f}"
 
     @property
     def servers(self) -> int | None:

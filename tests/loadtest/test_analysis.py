@@ -113,12 +113,15 @@ def test_verdict_of_a_stage_is_its_own():
     assert found.verdict is Verdict.FAIL
 
 
+def test_failed_objective_decides_over_one_with_too_few_requests():
+    """The error rate is known to be too high, whatever p99 is."""
+    assert run(119, slo="p99<=1s,error_rate<=1%", first=[Status.OVERLOADED] * 20).verdict is Verdict.FAIL
+
+
 def test_message_of_a_check_has_the_missing_requests():
     """In the same line as the objective that seems to be met."""
     message = run(119, slo="p99<=1s").checks[0].message
-    assert message.startswith(
-        "undecided: whole run: p99<=1s (measured 10.0 ms; p99<=1s needs 299 requests, but there were"
-    )
+    assert message.startswith("undecided: whole run: p99<=1s (measured 10.0 ms; needs 299 requests, but there were")
 
 
 def test_verdict_of_an_empty_run_is_invalid():

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 from resnet_loadtest import records
 from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.compare import Comparison
 from resnet_loadtest.report import page
 from resnet_loadtest.search import Result
 
@@ -25,6 +26,11 @@ def write_search(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write HTML and JSON of a search; returns their paths."""
     writers = {".json": records.write_search, ".html": page.write_search}
     return [_written(write, result, folder / f"{stem}{suffix}") for suffix, write in writers.items()]
+
+
+def write_comparison(compared: Comparison, folder: Path, stem: str) -> Path:
+    """Write the HTML page of two runs; returns its path."""
+    return _written(page.write_comparison, compared, folder / f"{stem}.html")
 
 
 def _written(write: Callable[[T, Path], None], result: T, path: Path) -> Path:

@@ -11,6 +11,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.compare import Change, Comparison
 from resnet_loadtest.metrics import Metrics, milliseconds
 from resnet_loadtest.options import Options
 from resnet_loadtest.report import charts, summary
@@ -54,8 +55,8 @@ def write_search(result: Result, path: Path) -> None:
     options, trials = result.options, result.trials
     tiles = [("trials", str(len(trials)), "one run each")]
     if result.found:
-        rate, lower, upper = result.found
-        tiles.insert(0, ("highest rate", f"{rate:.2f}/s", f"95 % interval: {lower:.2f} to {upper:.2f}"))
+        rate = result.found[0]
+        tiles.insert(0, ("highest rate", f"{rate:.2f}/s", result.interval))
     if result.servers:
         tiles.append(("servers", str(result.servers), f"for {result.target_rate:g} requests per second"))
     limits = [trial.run.bottleneck for trial in trials if trial.run.verdict is Verdict.FAIL]
@@ -72,6 +73,34 @@ def write_search(result: Result, path: Path) -> None:
         tiles=tiles,
         charts=charts.of_search(result),
         tables=[("Trials", "In the order of the search.", summary.trial_rows(trials))],
+    )
+
+
+def write_comparison(compared: Comparison, path: Path) -> None:
+    """Write the page of two runs."""
+    runs = {"A": compared.first, "B": compared.second}
+    options = compared.second.options
+    words = {Change.BETTER: "good", Change.WORSE: "bad"}
+    findings = [
+        (words[ratio.change], f"{ratio.name}: {ratio.change.value}")
+        for ratio in compared.ratios
+        if ratio.change in words
+    ]
+    rows = summary.comparison_rows(compared)
+    _write(
+        path,
+        options,
+        title=f"{options.model}: two runs, {options.mix}",
+        subtitle=" · ".join(
+            f"{name}: {run.options.name or ''} {run.server.name} {run.started}" for name, run in runs.items()
+        ),
+        verdict=compared.outcome.name,
+        message=f"{compared.outcome.value[1][:1].upper()}{compared.outcome.value[1][1:]}.",
+        findings=findings + [("warning", f"not valid: {warning}") for warning in compared.warnings],
+        bottleneck="",
+        tiles=[(f"{row['metric']}, B/A", row["B/A"], f"{row['A']} → {row['B']}: {row['verdict']}") for row in rows],
+        charts=charts.of_comparison(runs),
+        tables=[("Metrics", "B/A with its 95 % interval, from a bootstrap over blocks of time.", rows)],
     )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.compare import Change, Comparison, Outcome, Ratio
 from resnet_loadtest.metrics import Metrics, milliseconds
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Chunk, Status
@@ -25,7 +26,7 @@ Rows: TypeAlias = list[dict[str, str]]
 _COLOURS = {Verdict.PASS: "green", Verdict.MEASURED: "cyan", Verdict.FAIL: "red"}
 _LINE_S = 5.0
 # A terminal is narrower than the page.
-_ON_THE_PAGE_ONLY = {"p99.9", "max", "in flight (Little's law)", "reasons", "busy"}
+_ON_THE_PAGE_ONLY = {"p99.9", "max", "Little's law", "reasons", "busy"}
 
 
 class Progress:
@@ -73,6 +74,15 @@ def print_summary(run: Run, console: Console) -> None:
     console.print(Text.assemble(verdict, f": {run.meaning}"), soft_wrap=True)
 
 
+def print_comparison(compared: Comparison, console: Console) -> None:
+    """Print the differences of two runs."""
+    console.print(_table(comparison_rows(compared)))
+    for warning in compared.warnings:
+        console.print(Text(f"  not valid: {warning}", style="yellow"), soft_wrap=True)
+    colour = {Outcome.PASS: "green", Outcome.REGRESSION: "red", Outcome.INVALID: "yellow"}[compared.outcome]
+    console.print(Text.assemble((compared.outcome.name, f"bold {colour}"), f": {compared.outcome.value[1]}"))
+
+
 def _colour(verdict: Verdict) -> str:
     return _COLOURS.get(verdict, "yellow")
 
@@ -113,11 +123,35 @@ def trial_rows(trials: Sequence[Trial]) -> Rows:
     ]
 
 
+def comparison_rows(compared: Comparison) -> Rows:
+    """Each metric of two runs with its verdict."""
+    errors = [run.whole.error_rate for run in (compared.first, compared.second)]
+    change = Change.WORSE if compared.has_more_errors else Change.SAME
+    rows = [_ratio(ratio) for ratio in compared.ratios]
+    texts = dict(zip(("A", "B"), (f"{rate:.2%}" for rate in errors), strict=True))
+    return [*rows, {"metric": "failed", **texts, "B/A": "-", "95 % interval": "-", "verdict": change.value}]
+
+
+def _ratio(ratio: Ratio) -> dict[str, str]:
+    def show(value: float) -> str:
+        return f"{value:.2f}/s" if ratio.name == "throughput" else milliseconds(value)
+
+    return {
+        "metric": ratio.name,
+        "A": show(ratio.first),
+        "B": show(ratio.second),
+        "B/A": f"{ratio.ratio:.3f}" if ratio.is_bounded else "-",
+        "95 % interval": f"{ratio.lower:.3f} to {ratio.upper:.3f}" if ratio.is_bounded else "-",
+        "verdict": ratio.change.value,
+    }
+
+
 def _stage(run: Run, part: Metrics) -> dict[str, str]:
     counted, by_littles_law = run.in_flight(part) or (math.nan, math.nan)
     is_open = run.options.is_open_loop
     return {
         "stage": part.name,
+        "verdict": run.verdict_of(part).name,
         "offered/s" if is_open else "users": f"{part.level:.1f}" if is_open else f"{max(1, round(part.level))}",
         "requests": str(part.requests),
         "failed": f"{part.error_rate:.2%}",
@@ -127,9 +161,8 @@ def _stage(run: Run, part: Metrics) -> dict[str, str]:
         "service p99": milliseconds(part.percentile_s(99, of="service")),
         "sent late, p99": milliseconds(part.late_s(99)),
         "in flight": f"{counted:.1f}",
-        "in flight (Little's law)": f"{by_littles_law:.1f}",
+        "Little's law": f"{by_littles_law:.1f}",
         "generator CPU": f"{run.generator_cpu(part):.0%}",
-        "verdict": run.verdict_of(part).name,
     }
 
 
