@@ -22,7 +22,7 @@ from locust.user.task import filter_tasks_by_tags  # noqa: E402
 from resnet_loadtest import options as option_list  # noqa: E402
 from resnet_loadtest.errors import LoadTestError  # noqa: E402
 from resnet_loadtest.session import Session, check_server  # noqa: E402
-from resnet_loadtest.users import (  # noqa: E402
+from resnet_loadtest.users import (  # noqa: E402, F401  # Locust finds the users here
     BatchGrpc,
     BatchHttp,
     ClassifyGrpc,
@@ -39,18 +39,6 @@ if TYPE_CHECKING:
     from locust.argument_parser import LocustArgumentParser
     from locust.env import Environment
     from locust.web import WebUI
-
-__all__ = [
-    "BatchGrpc",
-    "BatchHttp",
-    "ClassifyGrpc",
-    "ClassifyHttp",
-    "EmbedGrpc",
-    "EmbedHttp",
-    "Mixed",
-    "PixelsGrpc",
-    "PixelsHttp",
-]
 
 _OPTIONS = ("grpc_url", "http_url", "model", "batch", "images", "seed", "timeout_s", "wait_s")
 _EXIT_COULD_NOT_RUN = 3

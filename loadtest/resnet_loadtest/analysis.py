@@ -80,7 +80,6 @@ class Check:
     part: str
     objective: Objective
     measured: float
-
     requests: int
 
     @property

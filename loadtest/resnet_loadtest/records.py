@@ -30,6 +30,9 @@ _MIN_STAGE_S = 1e-3
 _CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\(?:u00[01]|u007f|u00[89]|[bfr])|\x7f|\xc2[\x80-\x9f]", re.IGNORECASE)
 
 
+_ADAPTER = TypeAdapter(Run)
+
+
 class _Header(BaseModel):
     schema_name: str = Field(alias="schema")
 
@@ -56,7 +59,7 @@ def write(run: Run, path: Path) -> None:
         "whole": _metrics(run, run.whole),
         "stages": [_metrics(run, part) for part in run.parts],
         "memory_growth": run.memory_growth,
-        "raw": TypeAdapter(Run).dump_python(run, mode="json"),
+        "raw": _ADAPTER.dump_python(run, mode="json"),
     }
     path.write_bytes(to_json(document, indent=1, inf_nan_mode="null") + b"\n")
 
@@ -114,7 +117,7 @@ class Recorder:
     def append(self, run: Run) -> None:
         """Write what was measured since the last call."""
         exclude = {"options", "started"} if self._size or self._pending else set()
-        document = TypeAdapter(Run).dump_python(run, mode="json", exclude=exclude)
+        document = _ADAPTER.dump_python(run, mode="json", exclude=exclude)
         self._pending += to_json({"schema": _PARTIAL, "raw": document}) + b"\n"
         try:
             self._file.seek(self._size)

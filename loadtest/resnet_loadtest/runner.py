@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -64,9 +65,10 @@ def run(
                 processes.prepare()
                 observer = Observer(client, options.url_for("metrics"), entries)
                 so_far = _SoFar(options, course, chunks, observer)
-                ended, end_s = _drive(processes, observer, course, options, _every_second(watch, record, so_far))
+                tick = functools.partial(so_far.tick, watch, record)
+                ended, end_s = _drive(processes, observer, course, options, tick)
                 unreachable = _conclude(observer, chunks)
-                return so_far.take(end_s, whole=True, ended=ended or unreachable)
+                return so_far.run(end_s, ended=ended or unreachable)
             finally:
                 processes.close()
     except ResnetClientError as exc:
@@ -74,37 +76,28 @@ def run(
 
 
 class _SoFar:
-    """What a run has measured so far."""
+    """What a run has measured so far; shown to ``watch`` and, once a second, recorded."""
 
     def __init__(self, options: Options, course: tuple[Stage, ...], chunks: list[Chunk], observer: Observer) -> None:
-        self.chunks = chunks
-        self._options, self._course, self._observer = options, course, observer
+        self._options, self._course, self._chunks, self._observer = options, course, chunks, observer
         self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        self._taken = self._readings = 0
+        self._taken, self._next_s = (0, 0), _RECORD_S
 
-    def take(self, end_s: float, *, whole: bool = False, ended: Ending | None = None) -> Run:
-        """The run until now: all of it, or with the samples, generator metrics and readings since the last call."""
-        chunks = self.chunks if whole else self.chunks[self._taken :]
-        server = self._observer.server_side(first_reading=0 if whole else self._readings)
-        self._taken = len(self.chunks)
-        self._readings += len(server.readings)
-        generator = [metrics for chunk in chunks for metrics in chunk.metrics]
-        generator.sort(key=lambda metrics: metrics.time_s)
-        samples = merged(chunk.samples for chunk in chunks)
+    def tick(self, watch: Watch, record: Record, now_s: float, stage: Stage) -> None:
+        """Call ``watch``; call ``record`` with what was measured since the last call, if a second has passed."""
+        watch(now_s, stage, self._chunks)
+        if now_s >= self._next_s:
+            self._next_s = now_s + _RECORD_S
+            record(self.run(now_s, *self._taken))
+            self._taken = len(self._chunks), self._observer.reading_count
+
+    def run(self, end_s: float, chunk: int = 0, reading: int = 0, ended: Ending | None = None) -> Run:
+        """The run until now, without the chunks and readings before these numbers."""
+        chunks = self._chunks[chunk:]
+        server = self._observer.server_side(first_reading=reading)
+        generator = sorted((each for part in chunks for each in part.metrics), key=lambda metrics: metrics.time_s)
+        samples = merged(part.samples for part in chunks)
         return Run(self._options, self._started, until(self._course, end_s), samples, generator, server, ended)
-
-
-def _every_second(watch: Watch, record: Record, so_far: _SoFar) -> Callable[[float, Stage], None]:
-    next_s = _RECORD_S
-
-    def tick(now_s: float, stage: Stage) -> None:
-        nonlocal next_s
-        watch(now_s, stage, so_far.chunks)
-        if now_s >= next_s:
-            next_s = now_s + _RECORD_S
-            record(so_far.take(now_s))
-
-    return tick
 
 
 def _conclude(observer: Observer, chunks: list[Chunk]) -> Ending | None:

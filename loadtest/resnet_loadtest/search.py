@@ -185,7 +185,11 @@ class Result:
             return (
                 f"{rate:.2f} requests per second met {self.options.slo}, but the result is not valid: {self.warning}."
             )
-        return f"{rate:.2f} requests per second meet {self.options.slo} ({self.interval}).{self._servers}"
+        message = f"{rate:.2f} requests per second meet {self.options.slo} ({self.interval})."
+        if self.servers is None:
+            return message
+        plural = "" if self.servers == 1 else "s"
+        return f"{message} {self.target_rate:g}/s need {self.servers} server{plural} of {self.found[1]:.2f}/s."
 
     @property
     def interval(self) -> str:
@@ -202,13 +206,6 @@ class Result:
         if self.target_rate is None or self.found is None or not self.is_proven:
             return None
         return math.ceil(self.target_rate / self.found[1])
-
-    @property
-    def _servers(self) -> str:
-        if self.found is None or self.servers is None:
-            return ""
-        plural = "" if self.servers == 1 else "s"
-        return f" {self.target_rate:g} requests per second need {self.servers} server{plural} of {self.found[1]:.2f}/s."
 
 
 def _warning(trials: Sequence[Trial], brackets: Sequence[Bracket]) -> str:

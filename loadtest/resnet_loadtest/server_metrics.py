@@ -142,6 +142,11 @@ class Observer:
             if requests_served(steps, self._entries) >= images_answered(samples) or time.monotonic() >= deadline_s:
                 return
 
+    @property
+    def reading_count(self) -> int:
+        """How often the metrics were read."""
+        return len(self._readings)
+
     def server_side(self, *, first_reading: int = 0) -> ServerSide:
         """What the server has reported so far, with the readings from that number on."""
         return ServerSide(

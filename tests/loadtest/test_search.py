@@ -104,7 +104,7 @@ def test_search_repeats_an_invalid_trial(invalid, trials):
 def test_result_has_the_servers_for_a_target_rate(target, servers):
     """Each serves the lower end of the interval."""
     result = dataclasses.replace(conclude(Bracket(95, 100)), target_rate=target)
-    assert f"{target:g} requests per second {servers}" in result.message
+    assert f"{target:g}/s {servers}" in result.message
 
 
 def test_search_prints_the_reason_of_an_invalid_trial_and_ends_with_the_run():
