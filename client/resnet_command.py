@@ -29,7 +29,10 @@ def client() -> NoReturn:
 
 
 def loadtest() -> NoReturn:
-    """Run ``resnet-loadtest``."""
+    """Run ``resnet-loadtest``; SIGTERM ends a run with its report, like Ctrl-C."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _run("resnet_loadtest")
 
 

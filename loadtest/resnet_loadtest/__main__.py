@@ -68,7 +68,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _epilog(command: Command) -> str:
-    codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in {**command.results, **_FAILURES}.items())
+    codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in sorted({**_FAILURES, **command.results}.items()))
     return f"An option takes precedence over the environment variable in brackets.\n\nexit codes:\n{codes}"
 
 

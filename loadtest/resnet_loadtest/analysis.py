@@ -1,11 +1,11 @@
-"""A finished run: the recorded data, and the metrics, warnings, verdict and bottleneck computed from it."""
+"""A finished run: the recorded data, and the metrics, findings, verdict and bottleneck computed from it."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
 import functools
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import ConfigDict, PlainSerializer, PlainValidator
@@ -13,7 +13,7 @@ from pydantic import ConfigDict, PlainSerializer, PlainValidator
 from resnet_loadtest import bottleneck, metrics
 from resnet_loadtest.metrics import Metrics, busiest_cpu, mean_in_flight, memory_growth
 from resnet_loadtest.options import Options
-from resnet_loadtest.percentiles import percentile
+from resnet_loadtest.percentiles import confidence_interval, percentile
 from resnet_loadtest.samples import (
     GeneratorMetrics,
     Samples,
@@ -22,6 +22,7 @@ from resnet_loadtest.samples import (
     encode,
     images_answered,
     images_unanswered,
+    lateness_s,
     response_s,
 )
 from resnet_loadtest.schedule import Stage
@@ -31,19 +32,28 @@ from resnet_loadtest.slo import Objective, parse
 
 _CPU_LIMIT = 0.9
 _SENT_LIMIT = 0.99
-# A run is invalid if lateness adds more than 10 ms and a tenth to the response time. Response times count from the
+_SATURATED = 0.9
+# A stage is invalid if lateness adds more than 10 ms and a tenth to the response time. Response times count from the
 # scheduled time, so lateness only makes them longer.
 _LATE_S = 0.010
 _LATE_SHARE = 0.1
 
 
 class Verdict(enum.Enum):
-    """The outcome of a run: exit code and meaning."""
+    """The outcome of a run or a stage: exit code and meaning."""
 
     PASS = (0, "every objective is met")
     MEASURED = (0, "valid; no objective was given")
     FAIL = (1, "an objective is not met")
     INVALID = (2, "the results are not valid")
+    UNREACHABLE = (3, "the server is unreachable")
+    WORKER_LOST = (3, "a worker was lost; the results are those until then")
+    INTERRUPTED = (130, "the run was interrupted; the results are those until then")
+
+    @property
+    def label(self) -> str:
+        """The name, for reports."""
+        return self.name.replace("_", " ")
 
     @property
     def exit_code(self) -> int:
@@ -64,21 +74,72 @@ class Check:
         part: the stage, or ``"whole run"``.
         objective: as requested.
         measured: in the objective's unit.
+        requests: how many were measured.
     """
 
     part: str
     objective: Objective
     measured: float
+    requests: int
 
     @property
-    def is_met(self) -> bool:
-        """Whether the measured value is within the bound."""
-        return self.objective.is_met_by(self.measured)
+    def verdict(self) -> Verdict:
+        """Whether the measured value is within the bound; INVALID if there were too few requests to know."""
+        if self.requests < self.objective.smallest_sample:
+            return Verdict.INVALID
+        return Verdict.PASS if self.objective.is_met_by(self.measured) else Verdict.FAIL
 
     @property
     def message(self) -> str:
         """Text for reports."""
-        return f"{self.part}: {self.objective.text} ({self.objective.describe(self.measured)})"
+        word = {Verdict.PASS: "met", Verdict.FAIL: "failed", Verdict.INVALID: "undecided"}[self.verdict]
+        few = f"; {self.shortage}" if self.verdict is Verdict.INVALID else ""
+        return f"{word}: {self.part}: {self.objective.text} ({self.objective.describe(self.measured)}{few})"
+
+    @property
+    def shortage(self) -> str:
+        """How many requests are missing."""
+        needed = self.objective.smallest_sample
+        return f"needs {needed} requests, but there were {self.requests}; increase --duration"
+
+
+class Kind(enum.Enum):
+    """What a finding is about."""
+
+    GENERATOR = "the load generator was too slow"
+    COUNTS = "clients and server do not agree, so no stage is valid"
+    SAMPLE = "there were too few requests"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A reason why the results of a stage, or of the whole run, are not valid.
+
+    Attributes:
+        part: the stage, or ``"whole run"``.
+        kind: what it is about.
+        text: for reports.
+    """
+
+    part: str
+    kind: Kind
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.text}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """Why a run ended before its time, or without the server.
+
+    Attributes:
+        kind: name of the verdict.
+        reason: for reports.
+    """
+
+    kind: Literal["INTERRUPTED", "UNREACHABLE", "WORKER_LOST"]
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,6 +153,7 @@ class Run:
         samples: every request.
         generator: what the generator measured about itself, in the order of time.
         server: what the server reports.
+        ended: why it ended early; None if it did not.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -102,6 +164,7 @@ class Run:
     samples: Annotated[Samples, PlainValidator(decode), PlainSerializer(encode)]
     generator: list[GeneratorMetrics]
     server: ServerSide
+    ended: Ending | None = None
 
     @functools.cached_property
     def whole(self) -> Metrics:
@@ -116,62 +179,85 @@ class Run:
     @functools.cached_property
     def evaluated(self) -> tuple[Metrics, ...]:
         """The parts that must meet the objectives."""
-        return self.parts if self.options.slo_per == "stage" else (self.whole,)
+        return self.shown[:-1] or self.shown if self.options.slo_per == "stage" else (self.whole,)
+
+    @functools.cached_property
+    def shown(self) -> tuple[Metrics, ...]:
+        """The stages and the whole run; only this if there is one stage."""
+        return (*self.parts, self.whole) if len(self.parts) > 1 else (self.whole,)
 
     @functools.cached_property
     def checks(self) -> list[Check]:
         """Each objective for each evaluated part."""
         objectives = parse(self.options.slo)
-        return [Check(part.name, each, each.measured(part)) for part in self.evaluated for each in objectives]
+        parts = self.evaluated
+        return [Check(part.name, each, each.measured(part), part.requests) for part in parts for each in objectives]
 
     @functools.cached_property
-    def generator_warnings(self) -> list[str]:
-        """Signs that the run measured the generator instead of the server."""
-        warnings = []
-        for part in self.parts:
-            if (cpu := self.generator_cpu(part)) > _CPU_LIMIT:
-                warnings.append(f"{part.name}: the generator used {cpu:.0%} of its CPU core; increase --processes")
-            if self.options.is_open_loop:
-                warnings += [f"{part.name}: {warning}" for warning in _schedule_warnings(part)]
-        return warnings
-
-    @functools.cached_property
-    def warnings(self) -> list[str]:
-        """Everything that makes the run INVALID."""
-        found = list(self.generator_warnings)
-        if not len(self.samples):
-            found.append("no request finished during the run")
+    def findings(self) -> list[Finding]:
+        """Everything that makes a stage or the whole run INVALID."""
+        found = [Finding(part.name, Kind.GENERATOR, text) for part in self.shown for text in self._slowness(part)]
+        found += [Finding(part.name, Kind.SAMPLE, "no request was due") for part in self.shown if not part.requests]
         if counts := self._disagreement():
-            found.append(counts)
-        for part in self.evaluated:
-            for objective in parse(self.options.slo):
-                if part.requests < objective.smallest_sample:
-                    needs = f"{objective.text} needs {objective.smallest_sample} requests"
-                    found.append(f"{part.name}: {needs}, but there were {part.requests}; increase --duration")
-        return found
+            found.append(Finding(self.whole.name, Kind.COUNTS, counts))
+        return found + [
+            Finding(check.part, Kind.SAMPLE, f"{check.objective.text} {check.shortage}")
+            for check in self.checks
+            if check.verdict is Verdict.INVALID
+        ]
+
+    @property
+    def unchecked(self) -> list[Finding]:
+        """The findings that the message of no check contains."""
+        return [each for each in self.findings if not (each.kind is Kind.SAMPLE and self.checks)]
+
+    @property
+    def meaning(self) -> str:
+        """The meaning of the verdict, for reports."""
+        return f"{self.verdict.meaning} ({self.ended.reason})" if self.ended else self.verdict.meaning
+
+    @property
+    def generator_finding(self) -> Finding | None:
+        """Why the load generator was too slow in the run as a whole; None if it was not."""
+        found = [each for each in self.findings if each.kind is Kind.GENERATOR and each.part == self.whole.name]
+        return found[0] if found else None
+
+    def verdict_of(self, part: Metrics) -> Verdict:
+        """The verdict on a stage or on the whole run."""
+        here = [each for each in self.findings if each.part == part.name or each.kind is Kind.COUNTS]
+        verdicts = {check.verdict for check in self.checks if check.part == part.name}
+        if Verdict.FAIL in verdicts and all(each.kind is Kind.SAMPLE for each in here):
+            return Verdict.FAIL  # by an objective that had enough requests
+        if here:
+            return Verdict.INVALID
+        return Verdict.PASS if verdicts else Verdict.MEASURED
 
     @functools.cached_property
     def verdict(self) -> Verdict:
-        """The outcome; warnings come first, because an invalid result may meet or miss an objective."""
-        if self.warnings:
-            return Verdict.INVALID
-        if not self.checks:
-            return Verdict.MEASURED
-        return Verdict.PASS if all(check.is_met for check in self.checks) else Verdict.FAIL
+        """The outcome; a valid stage that misses its objective decides, whatever the others are."""
+        if self.ended:
+            return Verdict[self.ended.kind]
+        verdicts = {self.verdict_of(part) for part in self.evaluated}
+        order = (Verdict.FAIL, Verdict.INVALID, Verdict.PASS, Verdict.MEASURED)
+        return next(each for each in order if each in verdicts)
 
     @functools.cached_property
     def bottleneck(self) -> str:
         """The bottleneck in the stage with the highest load."""
-        if self.generator_warnings:
-            return f"The load generator, not the server: {self.generator_warnings[0]}."
         number = max(range(len(self.parts)), key=lambda number: self.parts[number].level)
         part = self.parts[number]
+        wall_s = self.wall_s - part.start_s if part is self.parts[-1] else part.duration_s
+        cpu = self.server.cpu(part.start_s, part.end_s)
+        # On a busy machine the generator is late because it gets no CPU, not because it needs too much.
+        is_starved = (cpu or 0.0) >= _SATURATED and self.generator_cpu(part) <= _CPU_LIMIT
         message = bottleneck.describe(
             self.server.stage_steps[number],
             self.server.ensembles,
             answered=part.answered,
             service_s=part.mean_service_s,
-            wall_s=self.wall_s - part.start_s if part is self.parts[-1] else part.duration_s,
+            wall_s=wall_s,
+            cpu=cpu,
+            generator="" if is_starved else next(iter(self._slowness(part)), ""),
         )
         return f"{message} Measured at {part.name}." if len({each.level for each in self.parts}) > 1 else message
 
@@ -202,8 +288,17 @@ class Run:
         inside = np.minimum(sent["done_s"], part.end_s) - np.maximum(sent["sent_s"], part.start_s)
         return counted, float(np.maximum(inside, 0.0).sum()) / part.duration_s
 
+    def _slowness(self, part: Metrics) -> list[str]:
+        """Signs that a part measured the generator instead of the server."""
+        found = []
+        if (cpu := self.generator_cpu(part)) > _CPU_LIMIT:
+            found.append(f"the generator used {cpu:.0%} of its CPU core; increase --processes")
+        return found + (_schedule_warnings(part) if self.options.is_open_loop else [])
+
     def _disagreement(self) -> str:
-        """How the counts of clients and server differ; empty if they agree."""
+        """How the counts of clients and server differ; empty if they agree, or if the run ended before all counted."""
+        if self.ended:
+            return ""
         answered, unanswered = images_answered(self.samples), images_unanswered(self.samples)
         counted = requests_served(self.server.steps, self.server.entries)
         if counted < answered:
@@ -221,9 +316,11 @@ def _schedule_warnings(part: Metrics) -> list[str]:
     sent = 1 - unsent / part.requests if part.requests else 1.0
     if sent < _SENT_LIMIT:
         warnings.append(f"only {sent:.1%} of the scheduled requests were sent; increase --processes")
+    # With few requests, one late request is not yet a late percentile: the lower end of its interval decides.
+    late = lateness_s(part.samples)
     response = response_s(part.samples[part.samples["status"] == Status.OK])
     for percent in (50, 99):
-        late_s = part.late_s(percent)
+        late_s = confidence_interval(late, percent)[0] if len(late) else 0.0
         limit_s = max(_LATE_S, _LATE_SHARE * percentile(response, percent)) if len(response) else _LATE_S
         if late_s > limit_s:
             warnings.append(

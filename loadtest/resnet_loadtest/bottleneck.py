@@ -21,6 +21,8 @@ def describe(
     answered: int,
     service_s: float,
     wall_s: float,
+    cpu: float | None = None,
+    generator: str = "",
 ) -> str:
     """Name the bottleneck and a remedy.
 
@@ -30,6 +32,8 @@ def describe(
         answered: images that clients received a response for.
         service_s: mean service time measured by the clients, in seconds.
         wall_s: seconds until the last response.
+        cpu: utilization of the server's machine, 0 to 1; None if unknown.
+        generator: why the load generator was too slow; empty if it was not.
     """
     working = [step for name, step in steps.items() if step.succeeded and name not in ensembles]
     if not working or not service_s > 0:
@@ -37,29 +41,31 @@ def describe(
     queue = {step.model: step.mean_queue_s * step.share_of(answered) / service_s for step in working}
     compute = {step.model: step.mean_compute_s * step.share_of(answered) / service_s for step in working}
     slowest = max(working, key=lambda step: queue[step.model])
-    if queue[slowest.model] >= _LONG_QUEUE:
-        return _queueing(slowest, queue[slowest.model], wall_s)
-    if (rest := 1 - sum(queue.values()) - sum(compute.values())) >= _MOSTLY_OUTSIDE:
-        return (
-            f"Outside the models ({rest:.0%} of request time). Try gRPC, smaller images, or run the generator closer "
-            "to the server."
-        )
     busiest = max(working, key=lambda step: step.busy(wall_s))
-    if busiest.busy(wall_s) >= _SATURATED:
-        return _saturated(busiest, f"{busiest.model} is busy {min(busiest.busy(wall_s), 1):.0%} of the time")
-    longest = max(working, key=lambda step: compute[step.model])
-    what = "decoding" if longest.model == _DECODING else f"computing in {longest.model}"
-    return f"None: the server is not saturated; {compute[longest.model]:.0%} of request time is {what}."
-
-
-def _queueing(step: Step, share: float, wall_s: float) -> str:
-    busy = step.busy(wall_s)
-    reason = (
-        f"requests wait for {step.model} for {share:.0%} of their time, and it is busy {min(busy, 1):.0%} of the time"
-    )
-    if busy < _BUSY:
-        return f"Queueing: {reason}. Lower --max-queue-delay-us of resnet-build, or raise --instances."
-    return _saturated(step, reason)
+    busy = f"{busiest.model} is busy {min(busiest.busy(wall_s), 1):.0%} of the time"
+    waiting = f"requests wait for {slowest.model} for {queue[slowest.model]:.0%} of their time, and it is busy "
+    waiting += f"{min(slowest.busy(wall_s), 1):.0%} of the time"
+    is_waiting = queue[slowest.model] >= _LONG_QUEUE
+    rest = 1 - sum(queue.values()) - sum(compute.values())
+    if is_waiting and slowest.busy(wall_s) >= _BUSY:
+        return _saturated(slowest, waiting)
+    if generator:
+        message = f"The load generator, not the server: {generator}."
+    elif (cpu or 0.0) >= _SATURATED and busiest.busy(wall_s) < _SATURATED:
+        message = f"CPU: the server's machine is {cpu:.0%} busy, although {busy}. Stop other processes on it; the load "
+        message += "generator is one of them if it runs there."
+    elif is_waiting:
+        message = f"Queueing: {waiting}. Lower --max-queue-delay-us of resnet-build, or raise --instances."
+    elif rest >= _MOSTLY_OUTSIDE:
+        message = f"Outside the models ({rest:.0%} of request time). Try gRPC, smaller images, or run the generator "
+        message += "closer to the server."
+    elif busiest.busy(wall_s) >= _SATURATED:
+        message = _saturated(busiest, busy)
+    else:
+        longest = max(working, key=lambda step: compute[step.model])
+        what = "decoding" if longest.model == _DECODING else f"computing in {longest.model}"
+        message = f"None: the server is not saturated; {compute[longest.model]:.0%} of request time is {what}."
+    return message
 
 
 def _saturated(step: Step, reason: str) -> str:

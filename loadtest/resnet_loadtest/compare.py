@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from resnet_loadtest.analysis import Run
 
+_MUST_AGREE = ("profile", "mix", "batch", "arrivals", "rate", "users", "duration_s")
 _RESAMPLES = 1000
 # Consecutive requests share a queue; blocks of a run keep that dependence.
 _BLOCKS = 30
@@ -58,6 +59,11 @@ class Ratio:
     upper: float
     change: Change
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether both values are known, and the interval of the ratio says something."""
+        return self.lower > 0 and self.upper < math.inf and self.ratio > 0
+
 
 # Response times in seconds, images answered, seconds → the metric.
 _Metric: TypeAlias = "Callable[[npt.NDArray[np.float64], int, float], float]"
@@ -85,8 +91,63 @@ _METRICS: tuple[tuple[str, _Metric, float | None, bool], ...] = (
 )
 
 
-def compare(first: Run, second: Run, *, tolerance: float = 0.05, seed: int = 1) -> list[Ratio]:
-    """All metrics of two runs.
+class Outcome(enum.Enum):
+    """The verdict on two runs: exit code and meaning."""
+
+    PASS = (0, "no regression")
+    REGRESSION = (1, "B is significantly worse than A, by more than the tolerance")
+    INVALID = (2, "the runs cannot be compared")
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two runs and their differences.
+
+    Attributes:
+        first: run A, the reference.
+        second: run B.
+        ratios: of their metrics.
+    """
+
+    first: Run
+    second: Run
+    ratios: list[Ratio]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why the runs cannot be compared."""
+        found = []
+        for name, run in (("A", self.first), ("B", self.second)):
+            if run.generator_finding:
+                found.append(f"{name} is limited by its load generator: {run.generator_finding.text}")
+            if run.ended:
+                found.append(f"{name} is not complete: {run.ended.reason}")
+        first, second = self.first.options.to_dict(), self.second.options.to_dict()
+        found += [
+            f"A and B have different options: {name} is {first[name]} in A and {second[name]} in B"
+            for name in _MUST_AGREE
+            if first[name] != second[name]
+        ]
+        if all(ratio.change is Change.UNKNOWN for ratio in self.ratios):
+            found.append("there are too few requests or responses")
+        return found
+
+    @property
+    def outcome(self) -> Outcome:
+        """The verdict."""
+        is_worse = any(ratio.change is Change.WORSE for ratio in self.ratios) or self.has_more_errors
+        if self.warnings:
+            return Outcome.INVALID
+        return Outcome.REGRESSION if is_worse else Outcome.PASS
+
+    @property
+    def has_more_errors(self) -> bool:
+        """Whether B has significantly more failures than A."""
+        return error_rates_differ(self.first, self.second)
+
+
+def compare(first: Run, second: Run, *, tolerance: float = 0.05, seed: int = 1) -> Comparison:
+    """Compare all metrics of two runs.
 
     Args:
         first: run A, the reference.
@@ -95,7 +156,7 @@ def compare(first: Run, second: Run, *, tolerance: float = 0.05, seed: int = 1) 
         seed: of the bootstrap.
     """
     generator = np.random.default_rng(seed)
-    return [_ratio(first, second, metric, tolerance, generator) for metric in _METRICS]
+    return Comparison(first, second, [_ratio(first, second, metric, tolerance, generator) for metric in _METRICS])
 
 
 def error_rates_differ(first: Run, second: Run) -> bool:
@@ -127,7 +188,10 @@ def _ratio(
     needed = smallest_sample(percent) if percent else 1
     is_known = all(len(run.samples) >= needed for run in runs) and not math.isnan(ratio)
     change = _change(lower, upper, tolerance, more_is_better) if is_known else Change.UNKNOWN
-    return Ratio(name, values[0], values[1], ratio, lower, upper, change)
+    found = Ratio(name, values[0], values[1], ratio, lower, upper, change)
+    if change is Change.SAME and not found.is_bounded:
+        return dataclasses.replace(found, change=Change.UNKNOWN)
+    return found
 
 
 def _change(lower: float, upper: float, tolerance: float, more_is_better: bool) -> Change:

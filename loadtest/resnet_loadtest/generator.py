@@ -19,7 +19,7 @@ import gevent.queue
 import numpy as np
 import numpy.typing as npt
 from locust.env import Environment
-from resnet_client import Client
+from resnet_client import Client, ResnetClientError
 
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Chunk, GeneratorMetrics, Status
@@ -81,10 +81,16 @@ class Generator:
         if self._open_loop is not None:
             self._greenlets.append(gevent.spawn(self._open_loop.run, self._end_s))
 
-    def finish(self) -> None:
-        """Wait for the last response, then report the remaining samples."""
+    def finish(self, *, early: bool = False) -> None:
+        """Wait for the last response, then report the remaining samples.
+
+        Args:
+            early: send no further requests, although the schedule has some.
+        """
         wait_s = self._options.timeout_s + _GRACE_S
         deadline_s = time.monotonic() + wait_s
+        if early:
+            gevent.killall(self._greenlets, block=False)
         gevent.joinall(self._greenlets, timeout=wait_s + max(0.0, self._end_s - self._session.now_s()))
         self._session.is_stopping = True
         while self._session.in_flight and time.monotonic() < deadline_s:
@@ -171,16 +177,24 @@ class _OpenLoop:
         for _ in range(min(cap, _READY_SENDERS)):
             self._add_sender(connect_first=True)
         while len(self._idle) < len(self._senders):
-            failed = [sender.greenlet for sender in self._senders if sender.greenlet.dead]
-            gevent.joinall(failed, raise_error=True)
+            if failure := next((sender.failure for sender in self._senders if sender.failure), None):
+                raise failure
             gevent.sleep(0.01)
 
     def run(self, end_s: float) -> None:
-        """Send all requests, then wait for all responses.
+        """Send all requests, or those until this greenlet is killed, then wait for all responses.
 
         Args:
             end_s: end of the last stage, in seconds since the run began.
         """
+        try:
+            self._dispatch(end_s)
+        finally:
+            for sender in self._senders:
+                sender.submit(None)
+            gevent.joinall([sender.greenlet for sender in self._senders])
+
+    def _dispatch(self, end_s: float) -> None:
         for intended_s in self._times_s.tolist():
             workload = self._session.choose_workload()
             now_s = self._session.now_s()
@@ -192,9 +206,6 @@ class _OpenLoop:
             else:
                 sender.submit(workload, intended_s)
         gevent.sleep(max(0.0, end_s - self._session.now_s()))
-        for sender in self._senders:
-            sender.submit(None)
-        gevent.joinall([sender.greenlet for sender in self._senders])
 
     def close(self) -> None:
         """Close the clients."""
@@ -225,6 +236,7 @@ class _Sender:
         self._clients = clients
         self._idle = idle
         self._inbox: gevent.queue.SimpleQueue = gevent.queue.SimpleQueue()
+        self.failure: ResnetClientError | None = None
         self.greenlet = gevent.spawn(self._work, connect_first)
 
     def submit(self, workload: Workload | None, intended_s: float = 0.0) -> None:
@@ -233,8 +245,12 @@ class _Sender:
 
     def _work(self, connect_first: bool) -> None:
         if connect_first:
-            for client in self._clients.values():
-                client.metadata()  # connects without an inference
+            try:
+                for client in self._clients.values():
+                    client.metadata()  # connects without an inference
+            except ResnetClientError as exc:  # the constructor raises it, once for all senders
+                self.failure = exc
+                return
             self._idle.append(self)
         while True:
             workload, intended_s = self._inbox.get()

@@ -30,11 +30,11 @@ _MINUTE = 60
 
 
 def milliseconds(seconds: float) -> str:
-    """A response time with its unit."""
+    """A response time with its unit; undefined if it is infinite, because of failures."""
     if math.isnan(seconds):
         return "-"
     if math.isinf(seconds):
-        return "failed"
+        return "undefined"
     value = seconds * 1000
     return f"{seconds:.2f} s" if value >= _IN_SECONDS_FROM_MS else f"{value:.1f} ms"
 

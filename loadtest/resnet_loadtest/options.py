@@ -25,6 +25,7 @@ from resnet_loadtest.slo import parse as parse_slo
 AUTO_RATE = math.inf
 
 _SHARED = ("url", "grpc_url", "http_url", "metrics_url", "model", "timeout_s")
+_DERIVED = ("grpc_url", "http_url", "metrics_url")
 _SERVER = ("url", "grpc_url", "http_url", "metrics_url", "timeout_s", "wait_s")
 _SHORT = {"users": "-u", "spawn_rate": "-r", "duration_s": "-t"}
 _FLAGS = {"duration_s": "--duration"}  # its value has a unit, like that of Locust's --run-time
@@ -205,7 +206,7 @@ class Options:
     def url_for(self, kind: str) -> str:
         """The URL for ``"grpc"``, ``"http"`` or ``"metrics"``; derived from ``url`` if not given."""
         given = {"grpc": self.grpc_url, "http": self.http_url, "metrics": self.metrics_url}[kind]
-        if given:
+        if given and not self.url.startswith(kind):
             return given
         expected = f"invalid --url {self.url!r}: expected grpc://HOST:8001 or http://HOST:8000"
         if not (found := _URL.match(self.url)) or not found[3]:
@@ -226,6 +227,12 @@ class Options:
         if kind == "metrics":
             return f"http://{host}:{first + _PORTS[kind]}/metrics"
         return f"{kind}{tls}://{host}:{first + _PORTS[kind]}"
+
+    def at(self, url: str) -> Options:
+        """The same options for another server."""
+        if url == self.url:
+            return self
+        return dataclasses.replace(self, url=url, grpc_url=None, http_url=None, metrics_url=None)
 
     def check(self) -> Options:
         """Validate the objectives and options that depend on each other.
@@ -285,16 +292,20 @@ def add_to(parser: argparse.ArgumentParser, only: Collection[str] | None = None)
 def resolve(arguments: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Options:
     """Combine the sources: argument (unless None) > environment (unless empty) > default.
 
+    The other addresses in the environment belong to the server of ``RESNET_URL``, not to one given as argument.
+
     Raises:
         UsageError: a value is invalid; the message names the flag or variable.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
+    url, known = arguments.get("url"), environment.get(variable("url"))
+    left_out = _DERIVED if url and known and url != known else ()
     for option in dataclasses.fields(Options):
         given = arguments.get(option.name)
         if given is not None:
             values[option.name] = _parsed(option, given, _flag(option.name))
-        elif text := environment.get(variable(option.name)):
+        elif option.name not in left_out and (text := environment.get(variable(option.name))):
             values[option.name] = _parsed(option, text, variable(option.name))
     return Options(**values)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import functools
+import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import gevent
@@ -13,30 +16,38 @@ from resnet_client import Client, ResnetClientError, ServerError
 from rich.console import Console
 
 from resnet_loadtest import workers
-from resnet_loadtest.analysis import Run
+from resnet_loadtest.analysis import Ending, Run, Verdict
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.options import AUTO_RATE, Options
 from resnet_loadtest.samples import Chunk, merged
-from resnet_loadtest.schedule import Stage, stages
+from resnet_loadtest.schedule import Stage, stages, until
 from resnet_loadtest.server_metrics import Observer
-from resnet_loadtest.session import load_images
+from resnet_loadtest.session import check_server, load_images
 from resnet_loadtest.workers import Workers
 from resnet_loadtest.workloads import WORKLOADS, parse_mix
 
 Watch: TypeAlias = Callable[[float, Stage, list[Chunk]], None]
+Record: TypeAlias = Callable[[Run], None]
 
 _TICK_S = 0.25
 _METRICS_S = 2.0
+_RECORD_S = 1.0
+_SHORTEST_S = 0.01
 _CAPACITY_USERS = 16
 _CAPACITY_S = 8.0
 
 
-def run(options: Options, watch: Watch = lambda _time_s, _stage, _chunks: None) -> Run:
-    """Run a load test.
+def run(
+    options: Options,
+    watch: Watch = lambda _time_s, _stage, _chunks: None,
+    record: Record = lambda _run: None,
+) -> Run:
+    """Run a load test, to its end or until Ctrl-C, SIGTERM or the loss of a worker.
 
     Args:
         options: of the run.
         watch: called several times a second with the time in seconds, the stage, and all chunks so far.
+        record: called about once a second with a run that holds only what was measured since the last call.
 
     Raises:
         LoadTestError: the load test could not run.
@@ -47,23 +58,69 @@ def run(options: Options, watch: Watch = lambda _time_s, _stage, _chunks: None) 
     course = stages(options.profile, options.level, options.duration_s)
     try:
         with Client(options.url, model=options.model, timeout_s=options.timeout_s) as client:
-            if options.wait_s:
-                client.wait_until_ready(options.wait_s)
+            check_server(options)
             entries = _warm_up(client, options, mix)
             processes = workers.create(options, chunks.append)
             try:
                 processes.prepare()
                 observer = Observer(client, options.url_for("metrics"), entries)
-                started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-                _drive(processes, observer, course, options, lambda now_s, stage: watch(now_s, stage, chunks))
-                samples = merged(chunk.samples for chunk in chunks)
-                server = observer.conclude(samples)
+                so_far = _SoFar(options, course, chunks, observer)
+                tick = functools.partial(so_far.tick, watch, record)
+                ended, end_s = _drive(processes, observer, course, options, tick)
+                unreachable = _conclude(observer, chunks)
+                return so_far.run(end_s, ended=ended or unreachable)
             finally:
                 processes.close()
     except ResnetClientError as exc:
         raise LoadTestError(str(exc)) from exc
-    generator = sorted((metrics for chunk in chunks for metrics in chunk.metrics), key=lambda metrics: metrics.time_s)
-    return Run(options, started, course, samples, generator, server)
+
+
+class _SoFar:
+    """What a run has measured so far; shown to ``watch`` and, once a second, recorded."""
+
+    def __init__(self, options: Options, course: tuple[Stage, ...], chunks: list[Chunk], observer: Observer) -> None:
+        self._options, self._course, self._chunks, self._observer = options, course, chunks, observer
+        self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        self._taken, self._next_s = (0, 0), _RECORD_S
+
+    def tick(self, watch: Watch, record: Record, now_s: float, stage: Stage) -> None:
+        """Call ``watch``; call ``record`` with what was measured since the last call, if a second has passed."""
+        watch(now_s, stage, self._chunks)
+        if now_s >= self._next_s:
+            self._next_s = now_s + _RECORD_S
+            record(self.run(now_s, *self._taken))
+            self._taken = len(self._chunks), self._observer.reading_count
+
+    def run(self, end_s: float, chunk: int = 0, reading: int = 0, ended: Ending | None = None) -> Run:
+        """The run until now, without the chunks and readings before these numbers."""
+        chunks = self._chunks[chunk:]
+        server = self._observer.server_side(first_reading=reading)
+        generator = sorted((each for part in chunks for each in part.metrics), key=lambda metrics: metrics.time_s)
+        samples = merged(part.samples for part in chunks)
+        return Run(self._options, self._started, until(self._course, end_s), samples, generator, server, ended)
+
+
+def _conclude(observer: Observer, chunks: list[Chunk]) -> Ending | None:
+    try:
+        observer.conclude(merged(chunk.samples for chunk in chunks))
+    except ResnetClientError as exc:
+        return Ending("UNREACHABLE", str(exc))
+    return None
+
+
+def complete(options: Options) -> Run:
+    """Run a load test to its end.
+
+    Raises:
+        LoadTestError: it could not run, or lost the server or a worker.
+        KeyboardInterrupt: it was interrupted.
+    """
+    finished = run(options)
+    if finished.ended and finished.ended.kind == Verdict.INTERRUPTED.name:
+        raise KeyboardInterrupt
+    if finished.ended:
+        raise LoadTestError(finished.ended.reason)
+    return finished
 
 
 def measure_capacity(options: Options) -> float:
@@ -78,7 +135,7 @@ def measure_capacity(options: Options) -> float:
         processes=0,
         expect_workers=0,
     )
-    whole = run(trial).whole
+    whole = complete(trial).whole
     answered = whole.requests - sum(whole.failures.values())
     if not answered:
         raise LoadTestError("all requests failed while the capacity was measured")
@@ -126,27 +183,55 @@ def _drive(
     observer: Observer,
     course: tuple[Stage, ...],
     options: Options,
-    watch: Callable[[float, Stage], None],
-) -> None:
-    """Follow the stages: change the number of users and read the server's metrics."""
+    tick: Callable[[float, Stage], None],
+) -> tuple[Ending | None, float]:
+    """Follow the stages; return why the run ended early, and when it ended."""
     zero_s = time.monotonic() + processes.begin()
-    users = 0
     scraper = gevent.spawn(_scrape, observer, zero_s)
-    for stage in course:
-        if stage is not course[0]:
-            observer.end_stage()
-        while (now_s := time.monotonic() - zero_s) < stage.end_s:
-            wanted = max(1, round(stage.level_at(now_s)))
-            if not options.is_open_loop and wanted != users:
-                users = wanted
-                processes.set_users(users)
-            watch(now_s, stage)
-            gevent.sleep(min(_TICK_S, stage.end_s - now_s))
+    users, ended = 0, None
+    with _signals() as received:
+        for stage in course:
+            if stage is not course[0]:
+                observer.end_stage()
+            while not ended and (now_s := time.monotonic() - zero_s) < stage.end_s:
+                wanted = max(1, round(stage.level_at(now_s)))
+                if not options.is_open_loop and wanted != users:
+                    users = wanted
+                    processes.set_users(users)
+                tick(now_s, stage)
+                gevent.sleep(min(_TICK_S, stage.end_s - now_s))
+                ended = _early_end(received, processes, now_s)
+            if ended:
+                break
+    end_s = max(time.monotonic() - zero_s, stage.start_s + _SHORTEST_S) if ended else stage.end_s
     scraper.kill()
-    processes.finish()
+    processes.finish(early=ended is not None)
+    return ended, end_s
+
+
+def _early_end(received: list[int], processes: Workers, now_s: float) -> Ending | None:
+    when = f"after {max(0.0, now_s):.0f} s"
+    if received:
+        return Ending("INTERRUPTED", f"{signal.Signals(received[0]).name} {when}")
+    if reason := processes.lost():
+        return Ending("WORKER_LOST", f"{reason} {when}")
+    return None
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM; as exceptions, they would end the greenlet that happens to run."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda number, _: received.append(number)) for number in numbers]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
 
 
 def _scrape(observer: Observer, zero_s: float) -> None:
     while True:
-        observer.read_metrics(time.monotonic() - zero_s)
+        observer.read(time.monotonic() - zero_s)
         gevent.sleep(_METRICS_S)

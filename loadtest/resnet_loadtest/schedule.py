@@ -83,6 +83,14 @@ def stages(profile: str, level: float, duration_s: float | None = None) -> tuple
     return tuple(result)
 
 
+def until(stages: Sequence[Stage], end_s: float) -> tuple[Stage, ...]:
+    """The stages that began before ``end_s``, with the last one cut there."""
+    begun = [stage for stage in stages if stage.start_s < end_s]
+    last = begun[-1]
+    cut = dataclasses.replace(last, duration_s=min(last.end_s, end_s) - last.start_s, end_level=last.level_at(end_s))
+    return (*begun[:-1], cut)
+
+
 def sending_times(stages: Sequence[Stage], arrivals: str, seed: int) -> npt.NDArray[np.float64]:
     """The intended sending times of a whole run.
 

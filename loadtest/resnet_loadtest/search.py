@@ -6,6 +6,7 @@ within the bound; but over the network, with encoded images, and with a confiden
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -23,6 +24,8 @@ _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.22
 # A trial has enough requests for its percentile even if Poisson arrivals give fewer than expected.
 _MARGIN = 1.25
 _ATTEMPTS = 2
+WIDEST = 0.5
+"""The widest interval of a result, as a share of its rate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +124,13 @@ class Trial:
     rate: float
     run: Run
 
+    @property
+    def reason(self) -> str:
+        """Why the trial is not valid; empty if it is."""
+        if self.run.ended:
+            return self.run.ended.reason
+        return "; ".join(map(str, self.run.findings)) if self.run.verdict is Verdict.INVALID else ""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
@@ -130,26 +140,35 @@ class Result:
         options: of the search.
         trials: in the order in which they ran.
         found: highest rate that passed, lower and upper bound of its 95 % interval; None if none passed.
-        warning: why the result is not valid; empty if every search has found a rate.
+        warning: why the result is not valid; empty if every search has found a rate, and the interval is narrow.
+        target_rate: requests per second that the user wants to serve; None without.
     """
 
     options: Options
     trials: Sequence[Trial]
     found: tuple[float, float, float] | None
     warning: str
+    target_rate: float | None = None
 
     @classmethod
-    def of(cls, options: Options, trials: Sequence[Trial], brackets: Sequence[Bracket]) -> Result:
+    def of(
+        cls,
+        options: Options,
+        trials: Sequence[Trial],
+        brackets: Sequence[Bracket],
+        target_rate: float | None = None,
+    ) -> Result:
         """Compute the result.
 
         Args:
             options: of the search.
-            trials: in the order in which they ran.
+            trials: in the order in which they ran; at least one.
             brackets: what each search has found; only the last may have met the objective at no rate.
+            target_rate: requests per second that the user wants to serve; None without.
         """
         passed = [bracket for bracket in brackets if bracket.passed]
         found = interval(passed) if passed else None
-        return cls(options, trials, found, _warning(trials, brackets))
+        return cls(options, trials, found, _warning(trials, brackets) or _width(found), target_rate)
 
     @property
     def is_proven(self) -> bool:
@@ -161,25 +180,60 @@ class Result:
         """The result, for reports."""
         if self.found is None:
             return f"No rate met {self.options.slo}: {self.warning}."
-        rate, lower, upper = self.found
+        rate = self.found[0]
         if self.warning:
             return (
                 f"{rate:.2f} requests per second met {self.options.slo}, but the result is not valid: {self.warning}."
             )
-        interval = f"95 % interval {lower:.2f} to {upper:.2f}"
-        return f"{rate:.2f} requests per second meet {self.options.slo} ({interval})."
+        message = f"{rate:.2f} requests per second meet {self.options.slo} ({self.interval})."
+        if self.servers is None:
+            return message
+        plural = "" if self.servers == 1 else "s"
+        return f"{message} {self.target_rate:g}/s need {self.servers} server{plural} of {self.found[1]:.2f}/s."
+
+    @property
+    def interval(self) -> str:
+        """The interval, for reports; empty if nothing was found."""
+        if self.found is None:
+            return ""
+        is_repeated = len({trial.repeat for trial in self.trials}) > 1
+        kind = "95 % interval" if is_repeated else "one search; its last passing and failing rates are"
+        return f"{kind} {self.found[1]:.2f} to {self.found[2]:.2f}"
+
+    @property
+    def servers(self) -> int | None:
+        """How many servers the target rate needs, each at the lower end of the interval; None if that is unknown."""
+        if self.target_rate is None or self.found is None or not self.is_proven:
+            return None
+        return math.ceil(self.target_rate / self.found[1])
 
 
 def _warning(trials: Sequence[Trial], brackets: Sequence[Bracket]) -> str:
-    last = {trial.rate: trial.run for trial in trials}
+    if trials[-1].run.ended:
+        return f"the search ended early: {trials[-1].run.ended.reason}"
+    last = {trial.rate: trial for trial in trials}
     for repeat, bracket in enumerate(brackets, start=1):
         if not math.isfinite(bracket.failed):
             return f"search {repeat} met it at every rate up to {bracket.passed:.2f}/s; increase --first-rate"
-        if last[bracket.failed].verdict is Verdict.INVALID:
-            return f"the trial at {bracket.failed:.2f}/s is not valid: {last[bracket.failed].warnings[0]}"
+        if reason := last[bracket.failed].reason:
+            return f"the trial at {bracket.failed:.2f}/s is not valid: {reason}"
         if not bracket.passed:
             return f"search {repeat} failed at every rate down to {bracket.failed:.2f}/s"
     return ""
+
+
+def _width(found: tuple[float, float, float] | None) -> str:
+    """Why the interval is useless; empty if it is not."""
+    if found is None or found[2] - found[1] <= WIDEST * found[0]:
+        return ""
+    return (
+        f"the searches disagree: the 95 % interval, {found[1]:.2f} to {found[2]:.2f}, is wider than {WIDEST:.0%} of "
+        "the rate; increase --trial-s or --repeats, and stop other processes"
+    )
+
+
+class _EndedError(Exception):
+    """A trial ended early, so the search ends."""
 
 
 class Search:
@@ -194,6 +248,7 @@ class Search:
         precision: float,
         trial_s: float,
         console: Console,
+        target_rate: float | None = None,
     ) -> None:
         """Set up the searches.
 
@@ -204,6 +259,7 @@ class Search:
             precision: of each, as a share.
             trial_s: shortest trial in seconds; a percentile may need longer.
             console: gets a line for each trial.
+            target_rate: requests per second that the user wants to serve; None without.
         """
         self._options = options
         self._run = run
@@ -211,6 +267,7 @@ class Search:
         self._precision = precision
         self._trial_s = trial_s
         self._console = console
+        self._target_rate = target_rate
         self._needed = max(objective.smallest_sample for objective in parse(options.slo))
         self._trials: list[Trial] = []
 
@@ -218,17 +275,18 @@ class Search:
         """Search, from this rate per second on."""
         self._console.print(f"searching from {first:.1f}/s for {self._options.slo}", highlight=False)
         brackets: list[Bracket] = []
-        for repeat in range(1, self._repeats + 1):
-            bracket = bisect(
-                functools.partial(self._passes, repeat),
-                self._next_start(brackets[-1].passed, repeat) if brackets else first,
-                precision=self._precision,
-                growth=1 + 2 * self._precision if brackets else 1.5,
-            )
-            brackets.append(bracket)
-            if not bracket.passed:
-                break  # the next search would have no rate to start from
-        return Result.of(self._options, self._trials, brackets)
+        with contextlib.suppress(_EndedError):
+            for repeat in range(1, self._repeats + 1):
+                bracket = bisect(
+                    functools.partial(self._passes, repeat),
+                    self._next_start(brackets[-1].passed, repeat) if brackets else first,
+                    precision=self._precision,
+                    growth=1 + 2 * self._precision if brackets else 1.5,
+                )
+                brackets.append(bracket)
+                if not bracket.passed:
+                    break  # the next search would have no rate to start from
+        return Result.of(self._options, self._trials, brackets, self._target_rate)
 
     def _next_start(self, rate: float, repeat: int) -> float:
         """A rate near the last result, off the previous grid of rates."""
@@ -238,6 +296,8 @@ class Search:
         """Run a trial; an invalid one is repeated once, and fails if it is invalid again."""
         for _ in range(_ATTEMPTS):
             run = self._try(repeat, rate)
+            if run.ended:
+                raise _EndedError
             if run.verdict is not Verdict.INVALID:
                 break
         return run.verdict is Verdict.PASS
@@ -246,9 +306,10 @@ class Search:
         duration_s = max(self._trial_s, _MARGIN * self._needed / rate)
         seed = self._options.seed + len(self._trials)
         run = self._run(dataclasses.replace(self._options, rate=rate, duration_s=duration_s, seed=seed))
-        self._trials.append(Trial(repeat, rate, run))
+        trial = Trial(repeat, rate, run)
+        self._trials.append(trial)
         measured = ", ".join(check.objective.show(check.measured) for check in run.checks)
-        self._console.print(
-            f"  search {repeat}  {rate:8.2f}/s  {duration_s:4.0f} s  {run.verdict.name:<8} {measured}", highlight=False
-        )
+        line = f"  search {repeat}  {rate:8.2f}/s  {duration_s:4.0f} s  {run.verdict.label:<8} {measured}"
+        reason = f"\n    {trial.reason}" if trial.reason else ""
+        self._console.print(f"{line}{reason}", highlight=False, soft_wrap=True, markup=False)
         return run

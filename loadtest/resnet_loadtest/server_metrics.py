@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import math
 import re
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 
@@ -27,8 +28,10 @@ _SETTLE_S = 5.0
 _LINE = re.compile(r'^(?P<name>nv_[a-z_]+)(\{(?P<labels>([^"}]|"([^"\\]|\\.)*")*)\})?\s+(?P<value>\S+)')
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
+_CPU = "nv_cpu_utilization"
+_CPU_INTERVAL_S = 2.0
 _NAMES = {
-    "nv_cpu_utilization",
+    _CPU,
     "nv_cpu_memory_used_bytes",
     "nv_gpu_utilization",
     "nv_gpu_memory_used_bytes",
@@ -74,6 +77,13 @@ class ServerSide:
     failures: Mapping[str, Mapping[str, int]]
     note: str = ""
 
+    def cpu(self, start_s: float, end_s: float) -> float | None:
+        """Mean CPU utilization of the server's machine in that time, 0 to 1; None without a reading."""
+        # A reading is about the two seconds before it.
+        inside = [each.values.get(_CPU) for each in self.readings if start_s < each.time_s <= end_s + _CPU_INTERVAL_S]
+        known = [value for value in inside if value is not None]
+        return statistics.fmean(known) if known else None
+
 
 class Observer:
     """Reads the server during one run."""
@@ -91,41 +101,59 @@ class Observer:
         self._entries = entries
         self._readings: list[Reading] = []
         self._note = ""
-        self._failures_before = self._failures()
-        self._statistics = [self._settled()]
+        self._failures_before = self._failures_after = self._failures()
+        self._latest = self._settled()
+        self._stages = [self._latest]
+        self._name = self._server_name()
+        self._ensembles = frozenset(each.model for each in self._latest if self._is_ensemble(each.model))
 
-    def read_metrics(self, time_s: float) -> None:
-        """Read the metrics; if that fails, keep the reason."""
+    def read(self, time_s: float) -> None:
+        """Read metrics and statistics; if a server does not answer, keep the last ones."""
         try:
-            values = parse_values(fetch(self._url))
+            page = fetch(self._url)
         except OSError as exc:
-            self._note = f"{self._url} returned no metrics: {exc}"
+            self._note = f"{self._url} returned no metrics: {exc}; set --metrics-url"
         else:
-            self._readings.append(Reading(time_s, values))
+            self._readings.append(Reading(time_s, parse_values(page)))
+            self._failures_after = parse_failures(page)
+        with contextlib.suppress(ResnetClientError):
+            self._latest = self._client.statistics()
 
     def end_stage(self) -> None:
-        """Read the statistics between two stages; if the server is down, repeat the last ones."""
-        try:
-            self._statistics.append(self._client.statistics())
-        except ResnetClientError:
-            self._statistics.append(self._statistics[-1])
+        """Read the statistics between two stages; if the server does not answer, repeat the last ones."""
+        with contextlib.suppress(ResnetClientError):
+            self._latest = self._client.statistics()
+        self._stages.append(self._latest)
 
-    def conclude(self, samples: Samples) -> ServerSide:
-        """Read for the last time, when the server has counted all responses or a timeout has passed."""
+    def conclude(self, samples: Samples) -> None:
+        """Read for the last time, when the server has counted all responses or a timeout has passed.
+
+        Raises:
+            ResnetClientError: the server does not answer.
+        """
+        self._failures_after = self._failures() or self._failures_after
         deadline_s = time.monotonic() + _SETTLE_S
         while True:
-            settled = self._settled()
-            steps = difference(self._statistics[0], settled)
+            self._latest = self._settled()
+            steps = difference(self._stages[0], self._latest)
             if requests_served(steps, self._entries) >= images_answered(samples) or time.monotonic() >= deadline_s:
-                break
+                return
+
+    @property
+    def reading_count(self) -> int:
+        """How often the metrics were read."""
+        return len(self._readings)
+
+    def server_side(self, *, first_reading: int = 0) -> ServerSide:
+        """What the server has reported so far, with the readings from that number on."""
         return ServerSide(
-            name=self._server_name(),
-            steps=steps,
-            stage_steps=tuple(difference(*pair) for pair in itertools.pairwise([*self._statistics, settled])),
+            name=self._name,
+            steps=difference(self._stages[0], self._latest),
+            stage_steps=tuple(difference(*pair) for pair in itertools.pairwise([*self._stages, self._latest])),
             entries=self._entries,
-            ensembles=frozenset(model for model in steps if self._is_ensemble(model)),
-            readings=tuple(self._readings),
-            failures=_increase(self._failures_before, self._failures()),
+            ensembles=self._ensembles,
+            readings=tuple(self._readings[first_reading:]),
+            failures=_increase(self._failures_before, self._failures_after),
             note="" if self._readings else self._note,
         )
 

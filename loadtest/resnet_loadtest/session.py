@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from locust.env import Environment
 from PIL import Image, ImageOps
-from resnet_client import Client, ImageSource, example_images
+from resnet_client import Client, ImageSource, ResnetClientError, ServerError, example_images
 from resnet_client.images import find as find_images
 
 from resnet_loadtest.errors import LoadTestError
@@ -52,14 +52,9 @@ class Session:
         self._zero_s = time.perf_counter()
         self._rows: list[Row] = []
 
-    def connect(self, protocol: str) -> Client:
-        """A new client with one attempt per request, so that every failure is recorded and the counts agree."""
-        return Client(
-            self.options.url_for(protocol),
-            model=self.options.model,
-            timeout_s=self.options.timeout_s,
-            max_attempts=1,
-        )
+    def connect(self, protocol: str, url: str | None = None) -> Client:
+        """A new client of the server of the options, or of another."""
+        return connect(self.options.at(url or self.options.url), protocol)
 
     def start_clock(self, lead_s: float = 0.0) -> None:
         """Start the clock in ``lead_s`` seconds; from now on requests are recorded."""
@@ -121,6 +116,31 @@ class Session:
             exception=error,
             context={},
         )
+
+
+def connect(options: Options, protocol: str) -> Client:
+    """A client with one attempt per request, so that every failure is recorded and the counts agree."""
+    return Client(options.url_for(protocol), model=options.model, timeout_s=options.timeout_s, max_attempts=1)
+
+
+def check_server(options: Options) -> None:
+    """Connect over every protocol of the mix, and wait for a server that starts as long as the options allow.
+
+    Raises:
+        LoadTestError: an address does not answer, or does not serve the model.
+    """
+    for protocol in sorted({WORKLOADS[name].protocol for name in parse_mix(options.mix)}):
+        try:
+            with connect(options, protocol) as client:
+                if options.wait_s:
+                    client.wait_until_ready(options.wait_s)
+                client.metadata()
+        except ResnetClientError as exc:
+            is_derived = options.url_for(protocol) not in (options.url, options.grpc_url, options.http_url)
+            remedies = [f"this address was derived from {options.url}, set --{protocol}-url"] if is_derived else []
+            if isinstance(exc, ServerError) and not options.wait_s:
+                remedies.append("if the server is starting, set --wait-s")
+            raise LoadTestError("; ".join([str(exc), *remedies])) from exc
 
 
 def load_images(folder: Path | None) -> list[bytes]:

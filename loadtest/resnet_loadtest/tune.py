@@ -264,9 +264,10 @@ def _load_to_compare(plan: Plan) -> tuple[Options, str]:
 
 def _measure(options: Options, warm_up_s: float = _WARM_UP_S) -> tuple[Metrics, list[str]]:
     """Return what the load test measured, and a warning if the generator was the bottleneck."""
-    run = runner.run(dataclasses.replace(options, duration_s=warm_up_s + (options.duration_s or 0.0)))
+    run = runner.complete(dataclasses.replace(options, duration_s=warm_up_s + (options.duration_s or 0.0)))
     counted = Stage("counted", warm_up_s, options.duration_s or 0.0, options.level, options.level)
-    return of_stage(counted, run.samples), list(run.generator_warnings[:1])
+    finding = run.generator_finding
+    return of_stage(counted, run.samples), [finding.text] if finding else []
 
 
 def _value(measured: Metrics, plan: Plan) -> float:

@@ -7,16 +7,18 @@ exiting.
 from __future__ import annotations
 
 import itertools
+import os
 import weakref
 from collections.abc import Iterator
 from typing import ClassVar
 
 import gevent
-from locust import User, constant, task
+from locust import User, constant, tag
 from locust.env import Environment
 from locust.exception import StopUser
 from resnet_client import Client
 
+from resnet_loadtest.options import Options, variable
 from resnet_loadtest.session import Session
 from resnet_loadtest.workloads import WORKLOADS, Workload
 
@@ -29,21 +31,32 @@ def attach(environment: Environment, session: Session) -> None:
 
 
 class ResnetUser(User):
-    """Sends one kind of request, or several in turn, repeatedly."""
+    """Sends one kind of request, or several in turn, repeatedly; ``host`` is the URL of the server."""
 
     abstract = True
+    host = os.environ.get(variable("url")) or Options.url
     wait_time = constant(0)
     workloads: ClassVar[tuple[Workload, ...]]
+
+    def __init_subclass__(cls) -> None:
+        """Give users a task with protocols and operations as its tags."""
+        super().__init_subclass__()
+        if "workloads" in vars(cls):
+
+            def send(user: ResnetUser) -> None:
+                user.send()
+
+            tags = {name for workload in cls.workloads for name in (workload.protocol, workload.operation)}
+            cls.tasks = [tag(*tags)(send)]
 
     def on_start(self) -> None:
         """Open a client for each kind of request, and wait for the start of the run."""
         self.session = _SESSIONS[self.environment]
         self._turns: Iterator[tuple[Workload, Client]] = itertools.cycle(
-            [(workload, self.session.connect(workload.protocol)) for workload in self.workloads]
+            [(workload, self.session.connect(workload.protocol, self.host)) for workload in self.workloads]
         )
         gevent.sleep(max(0.0, -self.session.now_s()))
 
-    @task
     def send(self) -> None:
         """Send one request."""
         if self.session.is_stopping:

@@ -11,6 +11,7 @@ from typing import Protocol
 import gevent
 from locust.env import Environment
 from locust.rpc import Message
+from locust.runners import STATE_MISSING
 
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.generator import Generator
@@ -41,8 +42,15 @@ class Workers(Protocol):
     def set_users(self, count: int) -> None:
         """Closed loop: change the number of users."""
 
-    def finish(self) -> None:
-        """Wait until every process has its last response and has reported all samples."""
+    def lost(self) -> str:
+        """Why a process was lost; empty if none was."""
+
+    def finish(self, *, early: bool) -> None:
+        """Wait until every process has its last response and has reported all samples.
+
+        Args:
+            early: send no further requests, although the schedule has some.
+        """
 
     def close(self) -> None:
         """End the processes."""
@@ -59,7 +67,7 @@ class LocalWorker:
     def __init__(self, options: Options, collect: Callable[[Chunk], None]) -> None:
         self._options = options
         self._collect = collect
-        self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))])
+        self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))], host=options.url)
         self._environment.stop_timeout = options.timeout_s
         self._runner = self._environment.create_local_runner()
 
@@ -76,9 +84,13 @@ class LocalWorker:
         """Let Locust start or stop users."""
         self._runner.start(count, spawn_rate=self._options.spawn_rate)
 
-    def finish(self) -> None:
+    def lost(self) -> str:
+        """Never lost."""
+        return ""
+
+    def finish(self, *, early: bool) -> None:
         """Wait for the last response."""
-        self._generator.finish()
+        self._generator.finish(early=early)
 
     def close(self) -> None:
         """Stop the users and their clients."""
@@ -93,8 +105,9 @@ class WorkerProcesses:
         self._collect = collect
         self._done: dict[str, set[str]] = {_PREPARED: set(), _FINISHED: set()}
         self._failure: str | None = None
+        self._ids: set[str] = set()
         self._received = self._announced = 0
-        self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))])
+        self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))], host=options.url)
         self._environment.stop_timeout = options.timeout_s
         host = "*" if options.expect_workers else "127.0.0.1"
         self._runner = self._environment.create_master_runner(host, options.master_port)
@@ -103,14 +116,16 @@ class WorkerProcesses:
         self._runner.register_message(_CHUNK, self._on_chunk)
         self._runner.register_message(_FAILED, self._on_failed)
         command = [sys.executable, "-m", "resnet_loadtest", "worker", "--master-port", str(options.master_port)]
-        self._processes = [subprocess.Popen(command) for _ in range(options.processes)]
+        # In a process group of their own, because Ctrl-C must not end them before they have reported.
+        self._processes = [subprocess.Popen(command, process_group=0) for _ in range(options.processes)]
 
     def prepare(self) -> None:
         """Wait for the workers; have each load images and connect."""
         count = self._options.worker_count
         self._wait(lambda: self._runner.worker_count >= count, _CONNECT_S, f"{count} workers to connect")
-        self._ids = sorted(self._runner.clients)[:count]
-        for index, client_id in enumerate(self._ids):
+        chosen = sorted(self._runner.clients)[:count]
+        self._ids = set(chosen)
+        for index, client_id in enumerate(chosen):
             part = {"options": self._options.to_dict(), "index": index, "count": count}
             self._runner.send_message(_PREPARE, part, client_id)
         self._wait(lambda: len(self._done[_PREPARED]) == count, _PREPARE_S, "the workers to get ready")
@@ -125,13 +140,21 @@ class WorkerProcesses:
         """Let Locust spread users over the workers."""
         gevent.spawn(self._runner.start, count, spawn_rate=self._options.spawn_rate)
 
-    def finish(self) -> None:
-        """Wait until each worker has reported all samples; fail if samples were lost."""
+    def lost(self) -> str:
+        """Why a worker was lost: its process has ended, or Locust no longer gets its heartbeat."""
+        for process in self._processes:
+            if process.poll() is not None:
+                return f"a worker process ended with {process.returncode}"
+        lost = self._ids - self._living()
+        return f"the worker {min(lost)} no longer answers" if lost else ""
+
+    def finish(self, *, early: bool) -> None:
+        """Wait until each worker that is left has reported all samples; fail if samples were lost on the way."""
         for client_id in self._ids:
-            self._runner.send_message(_FINISH, {}, client_id)
+            self._runner.send_message(_FINISH, {"early": early}, client_id)
         wait_s = self._options.timeout_s + _STOP_S
-        self._wait(lambda: len(self._done[_FINISHED]) == len(self._ids), wait_s, "the workers to finish")
-        if self._received != self._announced:
+        self._wait(self._are_finished, wait_s, "the workers to finish", needs_all=False)
+        if not self.lost() and self._received != self._announced:
             raise LoadTestError(f"the workers sent {self._announced} samples, but {self._received} arrived")
 
     def close(self) -> None:
@@ -159,13 +182,19 @@ class WorkerProcesses:
         del environment
         self._failure = str(msg.data["reason"])
 
-    def _wait(self, is_done: Callable[[], bool], timeout_s: float, what: str) -> None:
+    def _are_finished(self) -> bool:
+        return self._done[_FINISHED] >= self._ids & self._living()
+
+    def _living(self) -> set[str]:
+        return {client.id for client in self._runner.clients.values() if client.state != STATE_MISSING}
+
+    def _wait(self, is_done: Callable[[], bool], timeout_s: float, what: str, *, needs_all: bool = True) -> None:
         deadline_s = time.monotonic() + timeout_s
         while not is_done():
             if self._failure:
                 raise LoadTestError(f"a worker failed: {self._failure}")
-            if any(process.poll() for process in self._processes):
-                raise LoadTestError("a worker process exited; see its message above")
+            if needs_all and (reason := self.lost()):
+                raise LoadTestError(f"{reason}; see its message above")
             if time.monotonic() > deadline_s:
                 raise LoadTestError(f"timeout after {timeout_s:.0f} s: waited for {what}")
             gevent.sleep(0.05)
@@ -205,8 +234,8 @@ class Worker:
         self._prepared().begin(msg.data["lead_s"])
 
     def _on_finish(self, environment: Environment, msg: Message) -> None:
-        del environment, msg
-        self._prepared().finish()
+        del environment
+        self._prepared().finish(early=msg.data["early"])
         self._runner.send_message(_FINISHED, {"samples": self._sent})
 
     def _send(self, chunk: Chunk) -> None:

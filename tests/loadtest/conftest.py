@@ -80,6 +80,7 @@ def stub():
         processes.append(process)
         return f"{protocol}://127.0.0.1:{int(process.stdout.readline())}"
 
+    start.processes = processes
     yield start
     for process in processes:
         process.kill()
@@ -96,23 +97,25 @@ def image(tmp_path):
     return folder / "plain.jpg"
 
 
+def loadtest_process(*arguments, **more):
+    """Start ``resnet-loadtest`` without the variables of whoever runs the tests; its output goes to pipes."""
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("RESNET_LOADTEST_")}
+    command = [sys.executable, "-m", "resnet_loadtest", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **more
+    )
+
+
 @pytest.fixture
 def loadtest(tmp_path):
     """Run ``run`` or ``find-slo`` in a process of its own; gives exit code, output and the report as a dictionary."""
 
     def run(*arguments, command="run"):
-        environment = {name: text for name, text in os.environ.items() if not name.startswith("RESNET_LOADTEST_")}
-        finished = subprocess.run(
-            [sys.executable, "-m", "resnet_loadtest", command, "--out", tmp_path, "--name", "run", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=environment,
-            check=False,
-        )
+        process = loadtest_process(command, "--out", tmp_path, "--name", "run", *arguments)
+        output = process.communicate(timeout=120)[0]
         report = tmp_path / "run.json"
         document = json.loads(report.read_text()) if report.exists() else {}
-        return finished.returncode, finished.stdout + finished.stderr, document
+        return process.returncode, output, document
 
     return run
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
+import os
 import sys
+import time
 
 from aiohttp import web
 
@@ -30,7 +33,10 @@ class Behaviour:
         made.add_argument("--stall-s", type=float, default=2.0, help="for how long nothing is answered then")
         made.add_argument("--fail", type=float, default=0.0, help="share of the requests that fail")
         made.add_argument("--capacity", type=float, default=0.0, help="requests per second; 0 for no limit")
+        made.add_argument("--loads-s", type=float, default=0.0, help="for how long every request is refused first")
+        made.add_argument("--dies-at", type=int, default=0, help="number of the connection check that ends the process")
         self.options = made.parse_args()
+        self.ready_s = time.monotonic() + self.options.loads_s
         self.requests = self.succeeded = self.failed = self.busy_ns = 0
         self._free_s = self._stall_until_s = 0.0
 
@@ -88,8 +94,23 @@ def application(behaviour):
 
     config = {"name": MODEL, "max_batch_size": 8, "parameters": {"preprocessing": {"string_value": PREPROCESSING}}}
     metadata = {"name": MODEL, "versions": ["1"], "platform": "stub", "inputs": [], "outputs": []}
-    app = web.Application(client_max_size=1 << 26)
-    app.router.add_get("/v2", fixed({"name": "stub", "version": "1", "extensions": []}))
+    checks = itertools.count(1)
+
+    def server():
+        if next(checks) == behaviour.options.dies_at:
+            os._exit(1)
+        return {"name": "stub", "version": "1", "extensions": []}
+
+    @web.middleware
+    async def loading(request, handler):
+        if time.monotonic() < behaviour.ready_s:
+            return web.json_response({"error": f"Request for unknown model: '{MODEL}' is not found"}, status=400)
+        return await handler(request)
+
+    app = web.Application(client_max_size=1 << 26, middlewares=[loading])
+    app.router.add_get("/v2", fixed(server))
+    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/{model}/ready"):
+        app.router.add_get(path, fixed({}))
     app.router.add_get("/v2/models/stats", fixed(behaviour.statistics))
     app.router.add_get("/v2/models/{model}", fixed(metadata))
     app.router.add_get("/v2/models/{model}/config", fixed(config))

@@ -6,6 +6,7 @@ import pytest
 from resnet_loadtest.analysis import Verdict
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Status, merged, table
+from resnet_loadtest.server_metrics import Reading
 
 from .conftest import measured, run_of, samples_of, step_of
 
@@ -55,8 +56,72 @@ def test_verdict_is_invalid_with_a_warning(warning, arguments):
     """Too few requests for a percentile, in the run or a stage; a generator that is busy, late or gives up."""
     found = run(**arguments)
     assert found.verdict is Verdict.INVALID
-    assert warning in found.warnings[0]
-    assert found.bottleneck.startswith("The load generator, not the server") == bool(found.generator_warnings)
+    assert warning in str(found.findings[0])
+
+
+def with_cpu(run, cpu):
+    """The run with this CPU utilization of the server's machine."""
+    readings = tuple(Reading(second + 0.5, {"nv_cpu_utilization": cpu}) for second in range(10))
+    return dataclasses.replace(run, server=dataclasses.replace(run.server, readings=readings))
+
+
+IDLE = {"resnet50": step_of("resnet50", 1000, compute_s=0.004)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cpu", "message"),
+    [
+        ({"late_s": 0.05}, 0.5, "The load generator, not the server: requests were sent late"),
+        ({"generator": measured(range(10), cpu=0.95)}, 1.0, "The load generator, not the server: the generator used"),
+        # It was late because something else used the CPU.
+        ({"late_s": 0.05}, 0.97, "CPU: the server's machine is 97% busy, although resnet50 is busy 40%"),
+        ({}, 0.97, "CPU: the server's machine is 97% busy"),
+        ({}, 0.5, "Outside the models"),
+    ],
+)
+def test_bottleneck_agrees_with_the_cpu_of_server_and_generator(arguments, cpu, message):
+    """The model is busy 40 % of the time: it is not what limits."""
+    assert with_cpu(run(steps=IDLE, **arguments), cpu).bottleneck.startswith(message)
+
+
+def test_one_late_request_of_a_stage_does_not_spoil_the_run():
+    """Two of 119 are late in the first stage, 29 % fail in the last: the run fails, because of the server."""
+    samples = samples_of([0.01] * 595, spacing_s=10 / 595)
+    samples["sent_s"][5:7] += 0.05
+    samples["done_s"][5:7] += 0.05
+    samples["status"][-35:] = Status.OVERLOADED
+    found = run_of(
+        samples, options=options("error_rate<=1%", profile="steps"), steps={"resnet50": step_of("resnet50", 560)}
+    )
+    found = dataclasses.replace(
+        found, server=dataclasses.replace(found.server, steps={"resnet50": step_of("resnet50", 595)})
+    )
+    assert [each.kind for each in found.findings] == []
+    assert found.verdict is Verdict.FAIL
+    assert "generator" not in found.bottleneck
+
+
+def test_verdict_of_a_stage_is_its_own():
+    """The generator was busy in the second of five stages only; the others stay valid, and the last one fails."""
+    generator = [*measured([0, 1]), *measured([2, 3, 4], cpu=0.99), *measured(range(5, 10))]
+    statuses = [Status.OK] * 950 + [Status.OVERLOADED] * 50
+    samples = samples_of([0.01] * 1000, statuses=statuses)
+    several = options("error_rate<=1%", profile="steps", slo_per="stage")
+    found = run_of(samples, options=several, generator=generator)
+    verdicts = [found.verdict_of(part) for part in found.parts]
+    assert verdicts == [Verdict.PASS, Verdict.INVALID, Verdict.PASS, Verdict.PASS, Verdict.FAIL]
+    assert found.verdict is Verdict.FAIL
+
+
+def test_failed_objective_decides_over_one_with_too_few_requests():
+    """The error rate is known to be too high, whatever p99 is."""
+    assert run(119, slo="p99<=1s,error_rate<=1%", first=[Status.OVERLOADED] * 20).verdict is Verdict.FAIL
+
+
+def test_message_of_a_check_has_the_missing_requests():
+    """In the same line as the objective that seems to be met."""
+    message = run(119, slo="p99<=1s").checks[0].message
+    assert message.startswith("undecided: whole run: p99<=1s (measured 10.0 ms; needs 299 requests, but there were")
 
 
 def test_verdict_of_an_empty_run_is_invalid():

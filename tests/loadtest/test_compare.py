@@ -15,7 +15,7 @@ def make(random):
 
 def changes(first, second, tolerance=0.05):
     """Metric → what its change means."""
-    return {ratio.name: ratio.change for ratio in compare(first, second, tolerance=tolerance)}
+    return {ratio.name: ratio.change for ratio in compare(first, second, tolerance=tolerance).ratios}
 
 
 def test_compare_equal_servers_is_same(make):
@@ -33,7 +33,7 @@ def test_compare_slower_server_is_worse(make):
 
 def test_compare_interval_contains_the_true_ratio(make):
     """1.2 between these two."""
-    median = compare(make(0.02), make(0.024))[0]
+    median = compare(make(0.02), make(0.024)).ratios[0]
     assert median.lower <= 1.2 <= median.upper
 
 
@@ -62,7 +62,7 @@ def test_compare_throughput_excludes_responses_after_the_end():
         return run_of(samples_of([(i + 1) / rate - i / 30 for i in range(300)], spacing_s=1 / 30))
 
     slow, fast = overloaded(20), overloaded(25)
-    throughput = {ratio.name: ratio for ratio in compare(fast, slow)}["throughput"]
+    throughput = {ratio.name: ratio for ratio in compare(fast, slow).ratios}["throughput"]
     assert throughput.first == pytest.approx(fast.whole.throughput)
     assert throughput.second == pytest.approx(slow.whole.throughput)
     assert throughput.change is Change.WORSE

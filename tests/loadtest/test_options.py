@@ -23,6 +23,14 @@ def test_resolve_prefers_argument_to_environment_to_default():
     assert (options.profile, options.seed, options.url, options.arrivals) == ("soak", 7, "http://host:1", "poisson")
 
 
+def test_resolve_leaves_out_addresses_of_another_server():
+    """Those in the environment belong to RESNET_URL; with another --url they are derived from it."""
+    environment = {"RESNET_URL": "grpc://a:1", "RESNET_HTTP_URL": "http://a:2", "RESNET_METRICS_URL": "http://a:3"}
+    assert resolve({"url": "grpc://b:8001"}, environment).url_for("http") == "http://b:8000"
+    assert resolve({"url": "grpc://a:1"}, environment).url_for("metrics") == "http://a:3"
+    assert resolve({"url": "http://b:5", "http_url": "http://a:2"}, environment).url_for("http") == "http://b:5"
+
+
 def test_add_to_declares_every_field_with_its_variable():
     """Nothing is written twice, nothing is missing."""
     parser = argparse.ArgumentParser()

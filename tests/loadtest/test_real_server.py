@@ -62,7 +62,7 @@ def test_locustfile_runs_headless_and_ends(server, free_port):
     """Users are chosen by name; the process ends by itself."""
     command = [
         sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "-u", "3", "-r", "3",
-        "-t", "3s", "--url", server.grpc_url, "--http-url", server.http_url, "Mixed", "PixelsGrpc",
+        "-t", "3s", "--host", server.grpc_url, "--http-url", server.http_url, "Mixed", "PixelsGrpc",
     ]  # fmt: skip
     environment = os.environ | {"LOCUST_WEB_PORT": str(free_port)}
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from resnet_loadtest.__main__ import main
+from resnet_loadtest.compare import compare
 from resnet_loadtest.options import Options
-from resnet_loadtest.report import page, summary, write_all, write_search
+from resnet_loadtest.report import charts, page, summary, write_all, write_search
 from resnet_loadtest.samples import Status
 from resnet_loadtest.search import Result, Trial
 from rich.console import Console
@@ -43,11 +45,11 @@ def search_of(run):
 
 
 def test_write_all_leaves_three_files(run, tmp_path):
-    """HTML, JSON and XML of one name, in a folder that it creates; a search has no XML."""
+    """JSON, HTML and XML of one name, in a folder that it creates; a search has no XML."""
     written = write_all(run, tmp_path / "new", "night")
-    assert [path.name for path in written] == ["night.html", "night.json", "night.xml"]
+    assert [path.name for path in written] == ["night.json", "night.html", "night.xml"]
     written += write_search(search_of(run), tmp_path / "new", "search")
-    assert [path.name for path in written[3:]] == ["search.html", "search.json"]
+    assert [path.name for path in written[3:]] == ["search.json", "search.html"]
     assert all(path.stat().st_size for path in written)
 
 
@@ -92,6 +94,29 @@ def test_page_escapes_names(hostile_run, tmp_path):
     assert r"\u003c/script\u003e\u003cscript\u003edocument.title" in text
 
 
+def test_charts_have_failures_by_reason_and_batches_by_stage(run):
+    """Each reason is a series; each stage of each model a bar, whose parts add up to all batches."""
+    made = {chart["title"]: chart["traces"] for chart in charts.of_run(run)}
+    reasons = {trace["name"]: sum(filter(None, trace["y"])) for trace in made["Failures by reason"]}
+    assert reasons == {Status.OVERLOADED.description: 5, Status.CAPPED.description: 5}
+    batches = made["Executed batches"]
+    assert batches[0]["y"] == [["resnet50"] * 5, [f"step {percent} %" for percent in (20, 40, 60, 80, 100)]]
+    assert [sum(shares) for shares in zip(*(trace["x"] for trace in batches), strict=True)] == [100] * 5
+
+
+def test_comparison_has_a_verdict_for_each_metric(run, tmp_path):
+    """`compare` writes the page next to the second file."""
+    write_all(run, tmp_path, "before")
+    slow = run_of(samples_of(np.linspace(0.1, 5, 1000)), options=run.options)
+    write_all(slow, tmp_path, "after")
+    assert main(["compare", str(tmp_path / "before.json"), str(tmp_path / "after.json")]) == 1
+    text = (tmp_path / "before-after.html").read_text()
+    rows = re.findall(r"<tr><td>(\w+)</td>.*?<td[^>]*>([^<]*)</td></tr>", text)
+    assert [name for name, _ in rows] == ["p50", "p95", "p99", "throughput", "failed"]
+    assert dict(rows)["p50"] == "worse"
+    assert "REGRESSION" in text
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
 def test_pages_in_a_browser(run, hostile_run, tmp_path):
     """Every chart is drawn, light and then dark; nothing is fetched, and no script from outside runs."""
@@ -100,9 +125,10 @@ def test_pages_in_a_browser(run, hostile_run, tmp_path):
     page.write_run(run, tmp_path / "run.html")
     page.write_run(hostile_run, tmp_path / "hostile.html")
     page.write_search(search_of(run), tmp_path / "search.html")
+    page.write_comparison(compare(run, run), tmp_path / "comparison.html")
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for name, charts in (("run", 8), ("hostile", 7), ("search", 2)):
+        for name, charts in (("run", 9), ("hostile", 7), ("search", 2), ("comparison", 2)):
             tab = browser.new_page(color_scheme="light", viewport={"width": 390, "height": 844})
             problems, requests = [], []
             tab.on("pageerror", lambda error, problems=problems: problems.append(str(error)))

@@ -1,5 +1,6 @@
 """The search for the highest rate."""
 
+import dataclasses
 import io
 import math
 import statistics
@@ -7,6 +8,7 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from resnet_loadtest.analysis import Ending
 from resnet_loadtest.options import Options
 from resnet_loadtest.search import Bracket, Result, Search, Trial, bisect, interval
 from rich.console import Console
@@ -68,6 +70,8 @@ def conclude(*brackets, late_s=0.0):
         ([(95, math.inf)], 0, False, "search 1 met it at every rate up to 95.00/s; increase --first-rate"),
         ([(0, 7)], 0, False, "No rate met p50<=100ms: search 1 failed at every rate down to 7.00/s"),
         ([(95, 100)], 1.0, False, "but the result is not valid: the trial at 100.00/s"),
+        ([(95, 100), (20, 21)], 0, False, "the searches disagree: the 95 % interval, 0.00 to"),
+        ([(95, 100)], 0, True, "one search; its last passing and failing rates are 95.00 to 100.00)"),
     ],
 )
 def test_result_is_proven_by_closed_brackets(brackets, late_s, is_proven, message):
@@ -94,3 +98,29 @@ def test_search_repeats_an_invalid_trial(invalid, trials):
     assert result.is_proven
     assert result.found[1] <= 50 < result.found[2]
     assert len(rates) == trials
+
+
+@pytest.mark.parametrize(("target", "servers"), [(95.0, "need 1 server of 95.00/s"), (400.0, "need 5 servers")])
+def test_result_has_the_servers_for_a_target_rate(target, servers):
+    """Each serves the lower end of the interval."""
+    result = dataclasses.replace(conclude(Bracket(95, 100)), target_rate=target)
+    assert f"{target:g}/s {servers}" in result.message
+
+
+def test_search_prints_the_reason_of_an_invalid_trial_and_ends_with_the_run():
+    """The first trial is late, the second one is interrupted: the third one does not run."""
+    made, text = [], io.StringIO()
+
+    def run(options):
+        made.append(options.rate)
+        trial = run_of(samples_of([0.01] * 100, late_s=1.0), options=options)
+        ended = Ending("INTERRUPTED", "SIGINT after 3 s") if len(made) == 2 else None
+        return dataclasses.replace(trial, ended=ended)
+
+    options = Options(rate=1.0, slo="p50<=100ms", duration_s=10.0)
+    search = Search(options, run, repeats=3, precision=0.1, trial_s=1.0, console=Console(file=text, width=140))
+    result = search.find(40.0)
+    assert len(made) == 2
+    assert "INVALID" in text.getvalue()
+    assert "whole run: requests were sent late" in text.getvalue()
+    assert "the search ended early: SIGINT after 3 s" in result.message

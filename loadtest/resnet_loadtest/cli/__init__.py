@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import contextlib
+import datetime
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
+
+from resnet_loadtest.errors import UsageError
+
+if TYPE_CHECKING:
+    from resnet_loadtest.records import Recorder  # needs pydantic, which the base installation does not have
 
 RUN_RESULTS = {
     0: "PASS (every objective is met) or MEASURED (a valid run without objectives)",
     1: "FAIL: an objective is not met",
-    2: "INVALID: the results are not valid; warnings give the reasons",
+    2: "INVALID: the results are not valid; the summary gives the reasons",
+    3: "the run could not start, or lost the server (UNREACHABLE) or a worker (WORKER LOST), or has no report",
+    130: "INTERRUPTED (Ctrl-C, SIGTERM, or killed); if the run had started, the report has what was measured",
 }
 
 
@@ -31,3 +42,50 @@ class Command(NamedTuple):
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Console], int]
     results: Mapping[int, str]
+
+
+def stem(kind: str) -> str:
+    """The name of reports for which the user gave none: what was done, and the time."""
+    return f"{kind}-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+@contextlib.contextmanager
+def recording(folder: Path, name: str) -> Iterator[Recorder]:
+    """Create the file ``NAME.partial`` before anything is measured; delete it when there is a report.
+
+    Raises:
+        UsageError: the name is not one of a file, the file exists, or the folder is not writable.
+    """
+    from resnet_client.printing import warn
+
+    from resnet_loadtest.records import PARTIAL_SUFFIX, Recorder
+
+    if Path(name).name != name or not name.isprintable():
+        raise UsageError(f"invalid --name {name!r}: expected the name of a file, without a folder")
+    try:
+        recorder = Recorder(folder / f"{name}{PARTIAL_SUFFIX}")
+    except OSError as exc:
+        raise UsageError(f"no report can be written to --out {folder}: {exc.strerror}") from exc
+    try:
+        yield recorder
+    except BaseException:
+        if recorder.is_empty:
+            recorder.delete()
+        else:
+            warn(f"no report was written; `resnet-loadtest report {recorder.path}` reports what was measured")
+        raise
+    recorder.delete()
+
+
+def write_reports(console: Console, write: Callable[[Path], Iterable[Path]], folder: Path) -> None:
+    """Write reports to the folder, or to a temporary one if its disk is full, and print where they are."""
+    from resnet_client.printing import warn
+
+    try:
+        paths = write(folder)
+    except OSError as exc:
+        other = Path(tempfile.mkdtemp(prefix="resnet-loadtest-"))
+        warn(f"the reports cannot be written to {folder}: {exc}; writing to {other}")
+        paths = write(other)
+    for path in paths:
+        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import logging
+import math
 
 from rich.console import Console
 
 from resnet_loadtest import enable_gevent
 from resnet_loadtest import options as option_list
-from resnet_loadtest.cli import Command
+from resnet_loadtest.cli import Command, recording, stem, write_reports
 from resnet_loadtest.errors import UsageError
 
 _LEFT_OUT = {"profile", "rate", "users", "spawn_rate", "arrivals", "slo_per", "duration_s"}
@@ -46,6 +46,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="First rate, in requests per second (default: measured capacity)",
     )
+    parser.add_argument(
+        "--target-rate",
+        type=float,
+        metavar="RATE",
+        help="Print how many servers this many requests per second need",
+    )
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
@@ -55,6 +61,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     options = dataclasses.replace(options, profile="steady", arrivals="poisson", slo_per="run")
     if not options.slo:
         raise UsageError("find-slo requires --slo, such as p99<=150ms")
+    for name in ("precision", "trial_s", "first_rate", "target_rate"):
+        if (given := getattr(arguments, name)) is not None and not 0 < given < math.inf:
+            raise UsageError(f"invalid --{name.replace('_', '-')} {given:g}: expected a number above 0")
     options.check()
     enable_gevent()
     logging.basicConfig(level=logging.ERROR)
@@ -62,20 +71,22 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     from resnet_loadtest.report import write_search
     from resnet_loadtest.search import Search
 
-    search = Search(
-        options,
-        runner.run,
-        repeats=max(1, arguments.repeats),
-        precision=arguments.precision / 100,
-        trial_s=arguments.trial_s,
-        console=console,
-    )
-    result = search.find(arguments.first_rate or runner.measure_capacity(options))
-    verdict = "[bold green]FOUND[/]" if result.is_proven else "[bold yellow]INVALID[/]"
-    console.print(f"{verdict}: {result.message}", highlight=False)
-    stem = options.name or f"find-slo-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    for path in write_search(result, options.out, stem):
-        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+    with recording(options.out, options.name or stem("find-slo")) as recorder:
+        search = Search(
+            options,
+            runner.run,
+            repeats=max(1, arguments.repeats),
+            precision=arguments.precision / 100,
+            trial_s=arguments.trial_s,
+            console=console,
+            target_rate=arguments.target_rate,
+        )
+        result = search.find(arguments.first_rate or runner.measure_capacity(options))
+        verdict = "[bold green]FOUND[/]" if result.is_proven else "[bold yellow]INVALID[/]"
+        console.print(f"{verdict}: {result.message}", highlight=False, soft_wrap=True)
+        write_reports(console, lambda folder: write_search(result, folder, recorder.path.stem), options.out)
+    if result.trials[-1].run.ended:
+        return result.trials[-1].run.verdict.exit_code
     return _FOUND if result.is_proven else _NOT_FOUND
 
 
@@ -85,7 +96,7 @@ FIND_SLO = Command(
     _add_options,
     _run,
     {
-        _FOUND: "FOUND: the rate was found",
+        _FOUND: "FOUND: the rate was found, and its 95 % interval is narrower than half of the rate",
         _NOT_FOUND: "INVALID: no reliable rate was found; the message gives the reason",
     },
 )

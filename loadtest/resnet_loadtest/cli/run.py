@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import logging
 
 from rich.console import Console
 
 from resnet_loadtest import enable_gevent
 from resnet_loadtest import options as option_list
-from resnet_loadtest.cli import RUN_RESULTS, Command
+from resnet_loadtest.cli import RUN_RESULTS, Command, recording, stem, write_reports
 from resnet_loadtest.errors import LoadTestError
 
 
@@ -23,12 +22,11 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     from resnet_loadtest.report import write_all
     from resnet_loadtest.report.summary import Progress, print_summary
 
-    options = runner.with_measured_rate(options, console)
-    finished = runner.run(options, Progress(console, options))
-    print_summary(finished, console)
-    stem = options.name or f"{options.profile}-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    for path in write_all(finished, options.out, stem):
-        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+    with recording(options.out, options.name or stem(options.profile)) as recorder:
+        options = runner.with_measured_rate(options, console)
+        finished = runner.run(options, Progress(console, options), recorder.append)
+        print_summary(finished, console)
+        write_reports(console, lambda folder: write_all(finished, folder, recorder.path.stem), options.out)
     return finished.verdict.exit_code
 
 

@@ -9,7 +9,6 @@ import math
 import os
 import shlex
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -74,7 +73,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         _become_server(arguments, options.model)
     enable_gevent()
     logging.basicConfig(level=logging.ERROR)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: restores the configs of the server
     from resnet_client import ResnetClientError
 
     from resnet_loadtest.tune import Plan, tune

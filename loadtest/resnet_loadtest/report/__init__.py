@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 from xml.etree import ElementTree as ET
 
 from resnet_loadtest import records
-from resnet_loadtest.analysis import Run
+from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.compare import Comparison
 from resnet_loadtest.report import page
 from resnet_loadtest.search import Result
+
+T = TypeVar("T")
 
 
 def write_all(run: Run, folder: Path, stem: str) -> list[Path]:
     """Write HTML, JSON and JUnit XML of a run; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    html, json, xml = (folder / f"{stem}{suffix}" for suffix in (".html", ".json", ".xml"))
-    page.write_run(run, html)
-    records.write(run, json)
-    _write_junit(run, xml)
-    return [html, json, xml]
+    writers = {".json": records.write, ".html": page.write_run, ".xml": _write_junit}
+    return [_written(write, run, folder / f"{stem}{suffix}") for suffix, write in writers.items()]
 
 
 def write_search(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write HTML and JSON of a search; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    html, json = folder / f"{stem}.html", folder / f"{stem}.json"
-    page.write_search(result, html)
-    records.write_search(result, json)
-    return [html, json]
+    writers = {".json": records.write_search, ".html": page.write_search}
+    return [_written(write, result, folder / f"{stem}{suffix}") for suffix, write in writers.items()]
+
+
+def write_comparison(compared: Comparison, folder: Path, stem: str) -> Path:
+    """Write the HTML page of two runs; returns its path."""
+    return _written(page.write_comparison, compared, folder / f"{stem}.html")
+
+
+def _written(write: Callable[[T, Path], None], result: T, path: Path) -> Path:
+    """Write a file, or none if the disk is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write(result, path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def _write_junit(run: Run, path: Path) -> None:
-    """Each objective is a test case, a failure if not met; the validity of the run is one too, an error if invalid."""
-    failed = sum(not check.is_met for check in run.checks)
-    counts = {"tests": len(run.checks) + 1, "failures": failed, "errors": int(bool(run.warnings))}
+    """Each objective is a test case, a failure if not met; so is the validity of the run, an error if not valid."""
+    reasons = [*([run.ended.reason] if run.ended else []), *map(str, run.findings)]
+    failed = [check for check in run.checks if check.verdict is not Verdict.PASS]
+    counts = {"tests": len(run.checks) + 1, "failures": len(failed), "errors": int(bool(reasons))}
     root = ET.Element("testsuite", {name: str(count) for name, count in counts.items()})
     root.set("name", f"resnet-loadtest {run.options.profile}")
     root.set("timestamp", run.started)
     root.set("time", f"{run.stages[-1].end_s:.3f}")
     validity = ET.SubElement(root, "testcase", classname="loadtest", name="the run is valid")
-    if run.warnings:
-        ET.SubElement(validity, "error", message=run.warnings[0]).text = "\n".join(run.warnings)
+    if reasons:
+        ET.SubElement(validity, "error", message=reasons[0]).text = "\n".join(reasons)
     for check in run.checks:
         case = ET.SubElement(root, "testcase", classname=f"loadtest.{check.part}", name=check.objective.text)
-        if not check.is_met:
-            ET.SubElement(case, "failure", message=check.objective.describe(check.measured))
+        if check in failed:
+            ET.SubElement(case, "failure", message=check.message)
     ET.SubElement(root, "system-out").text = f"Bottleneck: {run.bottleneck}"
     ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)

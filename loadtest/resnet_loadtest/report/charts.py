@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,8 +13,8 @@ import numpy.typing as npt
 from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.metrics import Metrics
 from resnet_loadtest.percentiles import percentile
-from resnet_loadtest.samples import Status, images_answered, response_s, service_s
-from resnet_loadtest.search import Result
+from resnet_loadtest.samples import Samples, Status, images_answered, response_s, service_s
+from resnet_loadtest.search import Result, Trial
 from resnet_loadtest.server_statistics import Step
 from resnet_loadtest.slo import parse
 
@@ -25,8 +26,9 @@ _MAX_WINDOWS, _PER_WINDOW = 60, 20
 _BINS = 60
 _WIDE_RANGE = 10
 _SECONDS = "seconds since the run began"
-_MODEL_COLOURS = ("--compute", "--decode", "--memory", "--queue", "--other")
-_SYMBOLS = {Verdict.PASS: "circle", Verdict.FAIL: "x", Verdict.INVALID: "triangle-up-open"}
+_REASON_COLOURS = ("--failed", "--queue", "--memory", "--decode", "--other")
+_SIZE_COLOURS = ("--size1", "--size2", "--size3", "--size4", "--size5", "--size6")
+_SYMBOLS = {Verdict.PASS: "circle", Verdict.FAIL: "x"}
 # Metric → label, factor, colour, axis.
 _MACHINE = {
     "nv_cpu_utilization": ("server CPU", 100, "--compute", "y"),
@@ -40,6 +42,8 @@ def of_run(run: Run) -> list[Json]:
     """All charts of a run."""
     charts = [_latency_over_time(run), _distribution(run), _throughput(run), _in_flight(run)]
     charts += [_queue_and_compute(run), _batch_sizes(run), _machines(run)]
+    if run.whole.failures:
+        charts.insert(3, _failures(run))
     if len({part.level for part in run.parts}) > 1:
         note = "The curve is flat below capacity and rises steeply at capacity."
         unit = "requests per second offered" if run.options.is_open_loop else "users"
@@ -48,19 +52,48 @@ def of_run(run: Run) -> list[Json]:
     return charts
 
 
+def of_comparison(runs: Mapping[str, Run]) -> list[Json]:
+    """The charts of runs that are compared, by name."""
+    answered = {name: run.samples[run.samples["status"] == Status.OK] for name, run in runs.items()}
+    latency_ms = {name: response_s(samples) * 1000 for name, samples in answered.items()}
+    colours = dict(zip(runs, ("--offered", "--p95"), strict=True))
+    percents = np.array([1, *range(5, 100, 5), 96, 97, 98, 99, 99.5, 99.9])
+    curves = [
+        _line(name, [percentile(values, percent) for percent in percents], percents, colours[name])
+        for name, values in latency_ms.items()
+        if len(values)
+    ]
+    rates = []
+    for name, run in runs.items():
+        edges, width_s = _seconds(run)
+        counts = np.histogram(_ends_s(answered[name]), edges, weights=answered[name]["answered"])[0]
+        rates.append(_line(name, _middles(edges), counts / width_s, colours[name]))
+    note = "Share of the answered requests that took at most this long. The curve further left is faster."
+    zero = {"rangemode": "tozero"}
+    scale = _scale(np.concatenate(list(latency_ms.values())))
+    return [
+        _chart("Distribution of latencies", note, curves, "response time, ms", "% of the requests", xaxis=scale),
+        _chart("Throughput", "Images answered.", rates, _SECONDS, "per second", xaxis=zero, yaxis=zero),
+    ]
+
+
 def of_search(result: Result) -> list[Json]:
     """All charts of a search."""
     trials = sorted(result.trials, key=lambda trial: trial.rate)
-    symbols = [_SYMBOLS[trial.run.verdict] for trial in trials]
+    symbols = [_symbol(trial) for trial in trials]
     note = "Each trial: ● objective met, × not met, △ invalid. The dashed line is the result."
     rates, wholes = [trial.rate for trial in trials], [trial.run.whole for trial in trials]
     shapes = [_vertical(rate, "--goal") for rate in (result.found or ())[:1]]
     curve = _rate_latency(note, "requests per second", rates, wholes, symbols, shapes=shapes)
-    markers = {"size": 10, "symbol": [_SYMBOLS[trial.run.verdict] for trial in result.trials]}
+    markers = {"size": 10, "symbol": [_symbol(trial) for trial in result.trials]}
     tried = _line("rate", range(1, len(trials) + 1), [trial.rate for trial in result.trials], "--p95")
     tried |= {"mode": "lines+markers", "marker": markers}
     note = "The rates in the order of the trials; each repeat starts near the last result."
     return [curve, _chart("Search", note, [tried], "trial", "requests per second", yaxis={"rangemode": "tozero"})]
+
+
+def _symbol(trial: Trial) -> str:
+    return _SYMBOLS.get(trial.run.verdict, "triangle-up-open")
 
 
 def _rate_latency(
@@ -127,11 +160,9 @@ def _distribution(run: Run) -> Json:
 
 
 def _throughput(run: Run) -> Json:
-    end_s, samples = run.stages[-1].end_s, run.samples
-    width_s = max(1.0, end_s / 60)
-    edges = np.arange(0, end_s + width_s / 2, width_s)
-    # A request that was not sent failed when it was due.
-    ends_s = np.where(np.isnan(samples["done_s"]), samples["intended_s"], samples["done_s"])
+    samples = run.samples
+    edges, width_s = _seconds(run)
+    ends_s = _ends_s(samples)
     traces = []
     for name, colour in (("answered", "--answered"), ("failed", "--failed")):
         rates = np.histogram(ends_s, edges, weights=samples[name])[0] / width_s
@@ -141,6 +172,30 @@ def _throughput(run: Run) -> Json:
     traces.append(_line("images offered", _middles(edges), offered, "--offered", shape="hvh"))
     note = "Where the bars stay below the line, requests queue up."
     return _chart("Throughput and errors", note, traces, _SECONDS, "per second", barmode="stack")
+
+
+def _seconds(run: Run) -> tuple[npt.NDArray[np.float64], float]:
+    """Edges of at most sixty periods of the run, and the length of one."""
+    end_s = run.stages[-1].end_s
+    width_s = max(1.0, end_s / 60)
+    return np.arange(0, end_s + width_s / 2, width_s), width_s
+
+
+def _ends_s(samples: Samples) -> npt.NDArray[np.float64]:
+    """When requests ended; one that was not sent failed when it was due."""
+    return np.where(np.isnan(samples["done_s"]), samples["intended_s"], samples["done_s"])
+
+
+def _failures(run: Run) -> Json:
+    """Failed requests by reason."""
+    edges, width_s = _seconds(run)
+    traces = []
+    for status, colour in zip(run.whole.failures, itertools.cycle(_REASON_COLOURS), strict=False):
+        ended_s = _ends_s(run.samples[run.samples["status"] == status])
+        rates = np.histogram(ended_s, edges)[0] / width_s
+        traces.append(_bars(status.description, _numbers(_middles(edges)), _numbers(rates), colour))
+    note = "Failed requests, at the time of the failure."
+    return _chart("Failures by reason", note, traces, _SECONDS, "per second", barmode="stack", showlegend=True)
 
 
 def _in_flight(run: Run) -> Json:
@@ -180,17 +235,29 @@ def _queue_and_compute(run: Run) -> Json:
 
 
 def _batch_sizes(run: Run) -> Json:
+    """Share of the executed batches by size, for each model in each stage."""
+    models = [step.model for step in _computing(run)]
+    bars = [
+        (model, stage.name, steps[model].batch_sizes if model in steps else {})
+        for model in models
+        for stage, steps in zip(run.stages, run.server.stage_steps, strict=True)
+    ]
+    largest = max((size for *_, sizes in bars for size in sizes), default=1)
+    edges = [2**power for power in range(max(1, largest - 1).bit_length() + 1)]
     traces = []
-    for number, step in enumerate(_computing(run)):
-        counts = list(step.batch_sizes.values())
-        shares = [100 * count / (sum(counts) or 1) for count in counts]
-        colour = _MODEL_COLOURS[number % len(_MODEL_COLOURS)]
-        bars = _bars(step.model, [str(size) for size in step.batch_sizes], _numbers(shares), colour)
-        traces.append(bars | {"hovertext": [f"{count} batches" for count in counts]})
-    sizes = sorted({size for step in _computing(run) for size in step.batch_sizes})
-    xaxis = {"type": "category", "categoryarray": [str(size) for size in sizes]}
-    note = "If every batch has one image even under load, dynamic batching is off or requests never wait."
-    return _chart("Executed batches", note, traces, "images in a batch", "% of the batches", xaxis=xaxis)
+    for number, (below, edge) in enumerate(itertools.pairwise([0, *edges])):
+        counts = [sum(n for size, n in sizes.items() if below < size <= edge) for *_, sizes in bars]
+        totals = [sum(sizes.values()) for *_, sizes in bars]
+        shares = [100 * count / (total or 1) for count, total in zip(counts, totals, strict=True)]
+        labels = [[model for model, *_ in bars], [stage for _, stage, _ in bars]]
+        name = str(edge) if edge - below == 1 else f"{below + 1} to {edge}"
+        trace = _bars(name, _numbers(shares), labels if len(run.stages) > 1 else models, _SIZE_COLOURS[min(number, 5)])
+        traces.append(trace | {"orientation": "h", "hovertext": [f"{count} batches of {name}" for count in counts]})
+    note = (
+        "By images in a batch. If all have one image even under load, dynamic batching is off or requests never wait."
+    )
+    layout = {"yaxis": {"autorange": "reversed"}, "barmode": "stack", "showlegend": True}
+    return _chart("Executed batches", note, traces, "% of the batches", "", **layout)
 
 
 def _machines(run: Run) -> Json:

@@ -11,6 +11,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.compare import Change, Comparison
 from resnet_loadtest.metrics import Metrics, milliseconds
 from resnet_loadtest.options import Options
 from resnet_loadtest.report import charts, summary
@@ -21,22 +22,23 @@ from resnet_loadtest.workloads import addresses
 def write_run(run: Run, path: Path) -> None:
     """Write the page of a run."""
     options = run.options
-    checks = [("good" if check.is_met else "bad", check.message) for check in run.checks]
+    signs = {Verdict.PASS: "good", Verdict.FAIL: "bad"}
+    checks = [(signs.get(check.verdict, "warning"), check.message) for check in run.checks]
     _write(
         path,
         options,
         title=f"{options.model}: {options.profile} load, {options.mix}",
         subtitle=f"{options.loop} · {addresses(options)} · {run.server.name} · {run.started}",
-        verdict=run.verdict.name,
-        message=f"{run.verdict.meaning.capitalize()}.",
-        findings=checks + [("warning", warning) for warning in run.warnings],
+        verdict=run.verdict.label,
+        message=f"{run.meaning[:1].upper()}{run.meaning[1:]}.",
+        findings=checks + [("warning", f"not valid: {finding}") for finding in run.unchecked],
         bottleneck=run.bottleneck,
         tiles=_tiles(run.whole),
         charts=charts.of_run(run),
         tables=[
             (
                 "Stages",
-                "From every request. “failed”: so many requests failed that this percentile has no time.",
+                "From every request. “undefined”: more requests failed than this percentile allows.",
                 summary.stage_rows(run),
             ),
             (
@@ -53,8 +55,10 @@ def write_search(result: Result, path: Path) -> None:
     options, trials = result.options, result.trials
     tiles = [("trials", str(len(trials)), "one run each")]
     if result.found:
-        rate, lower, upper = result.found
-        tiles.insert(0, ("highest rate", f"{rate:.2f}/s", f"95 % interval: {lower:.2f} to {upper:.2f}"))
+        rate = result.found[0]
+        tiles.insert(0, ("highest rate", f"{rate:.2f}/s", result.interval))
+    if result.servers:
+        tiles.append(("servers", str(result.servers), f"for {result.target_rate:g} requests per second"))
     limits = [trial.run.bottleneck for trial in trials if trial.run.verdict is Verdict.FAIL]
     first = trials[0].run
     _write(
@@ -69,6 +73,34 @@ def write_search(result: Result, path: Path) -> None:
         tiles=tiles,
         charts=charts.of_search(result),
         tables=[("Trials", "In the order of the search.", summary.trial_rows(trials))],
+    )
+
+
+def write_comparison(compared: Comparison, path: Path) -> None:
+    """Write the page of two runs."""
+    runs = {"A": compared.first, "B": compared.second}
+    options = compared.second.options
+    words = {Change.BETTER: "good", Change.WORSE: "bad"}
+    findings = [
+        (words[ratio.change], f"{ratio.name}: {ratio.change.value}")
+        for ratio in compared.ratios
+        if ratio.change in words
+    ]
+    rows = summary.comparison_rows(compared)
+    _write(
+        path,
+        options,
+        title=f"{options.model}: two runs, {options.mix}",
+        subtitle=" · ".join(
+            f"{name}: {run.options.name or ''} {run.server.name} {run.started}" for name, run in runs.items()
+        ),
+        verdict=compared.outcome.name,
+        message=f"{compared.outcome.value[1][:1].upper()}{compared.outcome.value[1][1:]}.",
+        findings=findings + [("warning", f"not valid: {warning}") for warning in compared.warnings],
+        bottleneck="",
+        tiles=[(f"{row['metric']}, B/A", row["B/A"], f"{row['A']} → {row['B']}: {row['verdict']}") for row in rows],
+        charts=charts.of_comparison(runs),
+        tables=[("Metrics", "B/A with its 95 % interval, from a bootstrap over blocks of time.", rows)],
     )
 
 
@@ -102,6 +134,7 @@ def _percentile_tile(whole: Metrics, percent: float) -> tuple[str, str, str]:
     explanation = f"95 % interval: {milliseconds(low)} to {milliseconds(high)}"
     if math.isinf(low):
         explanation = f"more than {100 - percent:g} % of the requests failed"
-    elif not math.isfinite(high):
-        explanation = "95 % interval: too few requests"
+    elif math.isinf(high):
+        reason = "failed requests" if whole.failures else "too few requests"
+        explanation = f"95 % interval: from {milliseconds(low)}, no upper end ({reason})"
     return f"p{percent:g} response", milliseconds(whole.percentile_s(percent)), explanation

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_loadtest.analysis import Run, Verdict
+from resnet_loadtest.compare import Change, Comparison, Outcome, Ratio
 from resnet_loadtest.metrics import Metrics, milliseconds
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Chunk, Status
@@ -22,10 +23,10 @@ from resnet_loadtest.workloads import addresses
 Rows: TypeAlias = list[dict[str, str]]
 """A table: each row is a column's name → text."""
 
-_COLOURS = {Verdict.PASS: "green", Verdict.MEASURED: "cyan", Verdict.FAIL: "red", Verdict.INVALID: "yellow"}
+_COLOURS = {Verdict.PASS: "green", Verdict.MEASURED: "cyan", Verdict.FAIL: "red"}
 _LINE_S = 5.0
 # A terminal is narrower than the page.
-_ON_THE_PAGE_ONLY = {"p99.9", "max", "in flight (Little's law)", "reasons", "busy"}
+_ON_THE_PAGE_ONLY = {"p99.9", "max", "Little's law", "reasons", "busy"}
 
 
 class Progress:
@@ -62,14 +63,28 @@ def print_summary(run: Run, console: Console) -> None:
         if rows:
             console.print(_table(rows))
     for check in run.checks:
-        verdict = ("met", "green") if check.is_met else ("failed", "red")
-        console.print(Text.assemble("  ", verdict, f": {check.message}"))
-    for warning in run.warnings:
-        console.print(Text(f"  warning: {warning}", style="yellow"), soft_wrap=True)
+        word, _, rest = check.message.partition(":")
+        console.print(Text.assemble("  ", (word, _colour(check.verdict)), f":{rest}"), soft_wrap=True)
+    for finding in run.unchecked:
+        console.print(Text(f"  not valid: {finding}", style="yellow"), soft_wrap=True)
     if run.memory_growth is not None and run.options.profile == "soak":
         console.print(Text(f"  growth of generator memory after warm-up: {run.memory_growth:+.1%}"))
     console.print(Text(f"  Bottleneck: {run.bottleneck}"), soft_wrap=True)
-    console.print(Text.assemble((run.verdict.name, f"bold {_COLOURS[run.verdict]}"), f": {run.verdict.meaning}"))
+    verdict = (run.verdict.label, f"bold {_colour(run.verdict)}")
+    console.print(Text.assemble(verdict, f": {run.meaning}"), soft_wrap=True)
+
+
+def print_comparison(compared: Comparison, console: Console) -> None:
+    """Print the differences of two runs."""
+    console.print(_table(comparison_rows(compared)))
+    for warning in compared.warnings:
+        console.print(Text(f"  not valid: {warning}", style="yellow"), soft_wrap=True)
+    colour = {Outcome.PASS: "green", Outcome.REGRESSION: "red", Outcome.INVALID: "yellow"}[compared.outcome]
+    console.print(Text.assemble((compared.outcome.name, f"bold {colour}"), f": {compared.outcome.value[1]}"))
+
+
+def _colour(verdict: Verdict) -> str:
+    return _COLOURS.get(verdict, "yellow")
 
 
 def _table(rows: Rows) -> Table:
@@ -84,7 +99,7 @@ def _table(rows: Rows) -> Table:
 
 def stage_rows(run: Run) -> Rows:
     """Each stage, then the whole run."""
-    return [_stage(run, part) for part in ([*run.parts, run.whole] if len(run.parts) > 1 else [run.whole])]
+    return [_stage(run, part) for part in run.shown]
 
 
 def model_rows(run: Run) -> Rows:
@@ -101,10 +116,34 @@ def trial_rows(trials: Sequence[Trial]) -> Rows:
             "requests": str(trial.run.whole.requests),
             "failed": f"{trial.run.whole.error_rate:.2%}",
             **_percentiles(trial.run.whole, 50, 95, 99),
-            "verdict": trial.run.verdict.name,
+            "verdict": trial.run.verdict.label,
+            "not valid because": trial.reason or "-",
         }
         for trial in trials
     ]
+
+
+def comparison_rows(compared: Comparison) -> Rows:
+    """Each metric of two runs with its verdict."""
+    errors = [run.whole.error_rate for run in (compared.first, compared.second)]
+    change = Change.WORSE if compared.has_more_errors else Change.SAME
+    rows = [_ratio(ratio) for ratio in compared.ratios]
+    texts = dict(zip(("A", "B"), (f"{rate:.2%}" for rate in errors), strict=True))
+    return [*rows, {"metric": "failed", **texts, "B/A": "-", "95 % interval": "-", "verdict": change.value}]
+
+
+def _ratio(ratio: Ratio) -> dict[str, str]:
+    def show(value: float) -> str:
+        return f"{value:.2f}/s" if ratio.name == "throughput" else milliseconds(value)
+
+    return {
+        "metric": ratio.name,
+        "A": show(ratio.first),
+        "B": show(ratio.second),
+        "B/A": f"{ratio.ratio:.3f}" if ratio.is_bounded else "-",
+        "95 % interval": f"{ratio.lower:.3f} to {ratio.upper:.3f}" if ratio.is_bounded else "-",
+        "verdict": ratio.change.value,
+    }
 
 
 def _stage(run: Run, part: Metrics) -> dict[str, str]:
@@ -112,6 +151,7 @@ def _stage(run: Run, part: Metrics) -> dict[str, str]:
     is_open = run.options.is_open_loop
     return {
         "stage": part.name,
+        "verdict": run.verdict_of(part).name,
         "offered/s" if is_open else "users": f"{part.level:.1f}" if is_open else f"{max(1, round(part.level))}",
         "requests": str(part.requests),
         "failed": f"{part.error_rate:.2%}",
@@ -121,7 +161,7 @@ def _stage(run: Run, part: Metrics) -> dict[str, str]:
         "service p99": milliseconds(part.percentile_s(99, of="service")),
         "sent late, p99": milliseconds(part.late_s(99)),
         "in flight": f"{counted:.1f}",
-        "in flight (Little's law)": f"{by_littles_law:.1f}",
+        "Little's law": f"{by_littles_law:.1f}",
         "generator CPU": f"{run.generator_cpu(part):.0%}",
     }
 
