@@ -74,7 +74,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         _become_server(arguments, options.model)
     enable_gevent()
     logging.basicConfig(level=logging.ERROR)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: restores the configs of the server
+    # Both raise KeyboardInterrupt, also during an import, so that the configs of the server are restored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     from resnet_client import ResnetClientError
 
     from resnet_loadtest.tune import Plan, tune
