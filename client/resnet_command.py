@@ -83,7 +83,8 @@ def _run(package: str) -> NoReturn:
 def _handle_interrupts(name: str) -> None:
     """Let Ctrl-C raise KeyboardInterrupt, but end the process at once while the main thread imports a module.
 
-    Some modules lose the exception, raise another, or abort the process: torch, grpc, gevent.
+    Some modules lose the exception, raise another, or abort the process: torch, grpc, gevent. A command that has
+    something to undo sets Python's own handler.
     """
     import signal
 

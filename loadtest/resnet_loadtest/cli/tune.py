@@ -9,6 +9,7 @@ import math
 import os
 import shlex
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -73,6 +74,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         _become_server(arguments, options.model)
     enable_gevent()
     logging.basicConfig(level=logging.ERROR)
+    # It raises KeyboardInterrupt, also during an import, so that the configs of the server are restored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from resnet_client import ResnetClientError
 
     from resnet_loadtest.tune import Plan, tune

@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parser().parse_args(argv)
     given = {name: getattr(options, name) for name in _CLIENT_OPTIONS}
-    # Like Ctrl-C, SIGTERM raises KeyboardInterrupt, so that the copies are unloaded.
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Both raise KeyboardInterrupt, also during an import, so that the copies are unloaded.
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with (
             ModelControl(ClientConfig.resolve(given), load_timeout_s=options.load_timeout_s) as control,
@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; the old version stays in service", resnet_command.EXIT_INTERRUPTED)
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return EXIT_IN_SERVICE if in_service else EXIT_REFUSED
 
 
