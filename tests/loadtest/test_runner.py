@@ -74,7 +74,8 @@ def test_run_with_a_starved_generator_is_invalid(stub, stub_test):
 
 
 @pytest.mark.parametrize(
-    ("wait", "messages"), [((), ["does not answer"]), (("--wait-s", "1"), ["1 s", "cannot be reached"])]
+    ("wait", "messages"),
+    [((), ["cannot be reached", "set --wait-s"]), (("--wait-s", "1"), ["1 s", "cannot be reached"])],
 )
 def test_run_without_a_server_exits_with_3(stub_test, free_port, wait, messages):
     """It waits no longer than it is asked to; the message has the time waited and the last error."""
