@@ -167,9 +167,9 @@ def test_documented_options_are_the_real_ones(command: str, page: str) -> None:
         [sys.executable, "-m", *command.split(), "--help"], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     documented = set(option.findall((ROOT / f"docs/{page}.md").read_text(encoding="utf-8")))
-    # Pages also show these options of Triton.
-    tritons = {"--log-verbose", "--model-config-name"}
-    assert documented - tritons <= set(option.findall(shown))
+    # Pages also show these options of Triton, and serving.md those of the build that limit the queue.
+    others = {"--log-verbose", "--model-config-name", "--model-control-mode", "--queue-size", "--max-wait-ms"}
+    assert documented - others <= set(option.findall(shown))
 
 
 @pytest.mark.parametrize("line", command_lines())
