@@ -10,14 +10,18 @@ of all.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import triton_python_backend_utils as pb_utils
 
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
 from resnet_serve.backends.shared_cores import SharedCores
+
+# Without telemetry, which would write below HOME and look up a host of Google.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # so that its import fails
+import openvino as ov  # noqa: E402
 
 _DEVICE = "CPU"
 _THREADS = "INFERENCE_NUM_THREADS"
