@@ -22,16 +22,19 @@ from resnet_serve import ServerConfig, TritonServer
 
 @pytest.fixture(scope="module")
 def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """The built networks in a repository with TensorRT and DALI in its configs for GPU hosts."""
+    """The built networks in a repository with DALI whose default model is OpenVINO's on a CPU, served as on a GPU."""
     described = Repository(
         tmp_path_factory.mktemp("gpu"),
         labels=imagenet_labels(),
         preprocess_config=preprocessing.PreprocessConfig(resize=256, crop=224),
         serving=ServingOptions(max_batch_size=2, warmup_batch=1),
-        gpu_options=GpuOptions(accelerator="tensorrt", preprocessing="dali"),
+        gpu_options=GpuOptions(preprocessing="dali"),
+        variants=("fp32",),
+        default="fp32",
     )
     names = ("network_onnx/1/model.onnx", "network_torchscript/1/model.pt")
-    described.publish({name: repository / name for name in names}, {"versions": {}})
+    artifacts = {name: repository / name for name in names}
+    described.publish(artifacts | {"network_fp32/1/model.onnx": artifacts[names[0]]}, {"versions": {}})
     with TritonServer(ServerConfig(described.root, port=0, model_config_name="gpu")) as server:
         yield server
 
@@ -45,12 +48,15 @@ def ask_check(server: TritonServer, *encoded: bytes) -> np.ndarray:
 
 
 def test_gpu_repository_serves_without_a_gpu(served: TritonServer, images: dict[str, Path]) -> None:
-    """On a CPU, the default model answers, and DALI's models are not served."""
+    """On a CPU, the default model has TorchScript's answers, and DALI's models are not served."""
     with Client(served.grpc_url) as client:
-        assert client.classify(images["cat"]).top.index in range(281, 288)
-    names = {model.name for model in served.models()}
-    assert {"resnet50", "preprocess_check"} < names
-    assert not {"preprocess_dali", "resnet50_dali"} & names
+        found = [client.classify(images["cat"], model=name) for name in ("resnet50", "resnet50_torchscript")]
+    assert found[0].top == found[1].top
+    assert found[0].top.index in range(281, 288)
+    models = {model.name: model.config for model in served.models()}
+    assert models["resnet50"]["ensemble_scheduling"]["step"][-1]["model_name"] == "network_torchscript"
+    assert {"resnet50", "preprocess_check"} < models.keys()
+    assert not {"preprocess_dali", "resnet50_dali"} & models.keys()
 
 
 def test_preprocess_check_passes_on_a_jpeg(served: TritonServer, images: dict[str, Path]) -> None:
