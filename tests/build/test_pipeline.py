@@ -213,3 +213,9 @@ def test_build_options_keep_the_variants_that_are_there(own_repository: Path) ->
         file.touch()
         assert "fp16" in options(own_repository).all_variants
         file.unlink()
+
+
+def test_build_options_for_tensorrt_have_the_fp16_network(tmp_path: Path) -> None:
+    """The default model uses it on GPU hosts."""
+    assert options(tmp_path, gpu={"gpu_engine": "tensorrt"}).all_variants == ("fp16",)
+    assert options(tmp_path, gpu={"gpu_engine": "torchscript"}).all_variants == ()
