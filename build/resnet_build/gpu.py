@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resnet_client import example_images
 from resnet_client.preprocessing import PreprocessConfig
 from resnet_client.requests import IMAGE, PIXELS
 from tritonclient.grpc import model_config_pb2 as pb
@@ -56,8 +57,8 @@ def serving(options: ServingOptions) -> ServingOptions:
         "max_batch_size": 128,
         "warmup_batch": 128,
         "instances": 2,
-        # Two are left for the server and for the network's instances.
-        "preprocess_instances": max(1, len(os.sched_getaffinity(0)) - 2),
+        # Two CPUs are left for the server and the network's instances; 64 processes decode more than a GPU computes.
+        "preprocess_instances": min(max(1, len(os.sched_getaffinity(0)) - 2), 64),
     }
     defaults = ServingOptions()
     changed = {name: value for name, value in others.items() if getattr(options, name) == getattr(defaults, name)}
@@ -91,15 +92,19 @@ def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:
 def model_files(preprocess_config: PreprocessConfig, options: ServingOptions) -> dict[str, str]:
     """Return the text files of DALI's models, without their configs: path in the repository → text."""
     settings = dataclasses.asdict(preprocess_config) | {"max_batch_size": serving(options).max_batch_size}
-    return {
-        f"{DALI}/1/preprocess_config.json": json.dumps(settings, sort_keys=True) + "\n",
-    }
+    return {f"{DALI}/1/preprocess_config.json": json.dumps(settings, sort_keys=True) + "\n"}
 
 
 def files() -> dict[str, Path]:
     """Return the other files of DALI's models: path in the repository → source."""
     check = {f"{CHECK}/1/{name}": path for name, path in python_models.check_files().items()}
-    return check | {f"{DALI}/1/dali.py": python_models.DALI}
+    image = warmup_image()
+    return check | {f"{DALI}/1/dali.py": python_models.DALI, f"{DALI}/warmup/{image.name}": image}
+
+
+def warmup_image() -> Path:
+    """Return the JPEG that warms up DALI's decoders; the build copies it to the model's folder ``warmup``."""
+    return next(path for path in example_images.everyday() if path.suffix == ".jpg")
 
 
 def _accelerate(config: pb.ModelConfig, engine_cache: str) -> None:
@@ -118,6 +123,8 @@ def _accelerate(config: pb.ModelConfig, engine_cache: str) -> None:
 def _check(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:
     """The config of `preprocess`, with encoded images as its output."""
     config = _copy(models[configs.PREPROCESS], CHECK)
+    # Most images are only checked, which takes a twentieth of decoding.
+    config.instance_group[0].count = max(1, config.instance_group[0].count // 4)
     del config.output[:]
     config.output.add(name=_ENCODED, data_type=pb.TYPE_UINT8, dims=[-1])
     return config
@@ -136,6 +143,9 @@ def _dali(models: Mapping[str, pb.ModelConfig]) -> pb.ModelConfig:
         instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_GPU, count=1)],
         dynamic_batching=network.dynamic_batching,
     )
+    image = warmup_image()
+    encoded = pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=[image.stat().st_size], input_data_file=image.name)
+    config.model_warmup.add(name="jpeg", batch_size=1, inputs={_ENCODED: encoded})
     for name in preprocess.parameters:
         if not name.startswith(("max_queue_size", "max_wait")):
             config.parameters[name].CopyFrom(preprocess.parameters[name])

@@ -62,11 +62,13 @@ def test_adapt_selects_the_network_of_the_default_model(
     assert steps["resnet50_torchscript"] == "network_torchscript"
 
 
-def test_serving_has_defaults_for_gpus() -> None:
+@pytest.mark.parametrize(("cpus", "instances"), [(1, 1), (16, 14), (384, 64)])
+def test_serving_has_defaults_for_gpus(monkeypatch: pytest.MonkeyPatch, cpus: int, instances: int) -> None:
     """Larger batches, warmed up, and a process that decodes for each CPU but two; other values are kept."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
     found = gpu.serving(ServingOptions())
     assert (found.max_batch_size, found.warmup_batches[-1], found.instances) == (128, 128, 2)
-    assert found.preprocess_instances == max(1, len(os.sched_getaffinity(0)) - 2)
+    assert found.preprocess_instances == instances
     given = ServingOptions(max_batch_size=16, warmup_batch=4, instances=1, preprocess_instances=5)
     assert gpu.serving(given) == given
 
@@ -138,3 +140,11 @@ def test_model_files_have_the_preprocessing_config() -> None:
     """The preprocessing config is next to the pipeline, with the largest batch."""
     (text,) = gpu.model_files(PREPROCESSING, ServingOptions(max_batch_size=8)).values()
     assert json.loads(text) == {"resize": 256, "crop": 224, "interpolation": "bilinear", "max_batch_size": 8}
+
+
+def test_adapt_warms_up_dali_with_a_jpeg() -> None:
+    """Random bytes, as for the networks, are not an image; the build copies the file."""
+    (sample,) = adapted(preprocessing="dali")["preprocess_dali"].model_warmup
+    source = gpu.files()[f"preprocess_dali/warmup/{sample.inputs['ENCODED'].input_data_file}"]
+    assert list(sample.inputs["ENCODED"].dims) == [len(source.read_bytes())]
+    assert source.read_bytes().startswith(b"\xff\xd8\xff")
