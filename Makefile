@@ -78,6 +78,7 @@ lint: install docs  ## Run ruff, mypy --strict and the import rules, and build t
 	@# Triton's Python models are checked in one folder with their imports, as the build copies them.
 	@rm -rf .mypy_cache/models && mkdir -p .mypy_cache/models && cp -r client/resnet_client/preprocessing model_repository/preprocess/1/*.py .mypy_cache/models
 	@cp build/resnet_build/python_models/preprocess_check.py .mypy_cache/models/check.py
+	@cp model_repository/preprocess/1/model.py .mypy_cache/models/preprocess.py
 	MYPYPATH=.mypy_cache/models $(BIN)/mypy .mypy_cache/models/model.py .mypy_cache/models/check.py
 	$(BIN)/lint-imports
 

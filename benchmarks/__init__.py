@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import resnet_build  # noqa: F401  # turns off the telemetry of ONNX Runtime and OpenVINO
+
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 

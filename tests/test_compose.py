@@ -92,6 +92,12 @@ def test_mounts_from_the_host_are_read_only(service: dict[str, Any]) -> None:
             assert options.endswith(":ro"), mount
 
 
+def test_gpu_service_has_the_config_and_the_engine_for_gpus() -> None:
+    """TorchScript by default; ``GPU_ENGINE`` selects another."""
+    assert "--gpu-engine ${GPU_ENGINE:-torchscript}" in SERVICES["build"]["command"]
+    assert "--model-config-name=gpu" in map(with_defaults, SERVICES["triton"]["command"])
+
+
 @each_service
 def test_secrets_come_from_outside(service: dict[str, Any]) -> None:
     """No token or password is written down here, and none has a default that is known."""

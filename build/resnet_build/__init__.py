@@ -16,7 +16,13 @@ Exceptions::
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+
+# Without telemetry: ONNX Runtime and OpenVINO would connect to their vendors and write below HOME.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # so that its import fails
 
 Report = Callable[[str], None]
 """Receives one message per step of a build."""

@@ -14,13 +14,13 @@ from resnet_client import printing
 from resnet_client.preprocessing import INTERPOLATIONS
 
 from resnet_build import BuildError, LateInterrupt, UsageError
-from resnet_build.serving_options import ACCELERATORS, DEFAULT_MODELS, PREPROCESSING, VARIANTS, ServingOptions
+from resnet_build.serving_options import DEFAULT_MODELS, GPU_ENGINES, PREPROCESSING, VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
     from resnet_build.accuracy import Request
     from resnet_build.weights import FileOptions
 
-_GPU = ("accelerator", "preprocessing", "engine_cache")
+_GPU = ("gpu_engine", "preprocessing", "engine_cache")
 # Last word of an option's name → what stands for its value in the help.
 _UNITS = {"us": "MICROSECONDS", "ms": "MILLISECONDS", "bytes": "BYTES", "pixels": "PIXELS"}
 
@@ -215,9 +215,10 @@ def _add_variant_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_gpu_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--accelerator",
-        choices=ACCELERATORS,
-        help="tensorrt: ONNX Runtime runs the networks with TensorRT (default: none)",
+        "--gpu-engine",
+        choices=GPU_ENGINES,
+        help="What computes resnet50 in the model config gpu: torchscript, or tensorrt inside ONNX Runtime, which is "
+        "faster and takes minutes at the first start; also builds --variant fp16 (default: torchscript)",
     )
     group.add_argument(
         "--preprocessing",

@@ -69,7 +69,8 @@ class ServedNetwork(nn.Module):
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the input of torchvision's networks: float32, shape (N, 3, size, size)."""
-        return (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+        # TensorRT accepts an input of 8 bits only where a cast reads it.
+        return (pixels.to(torch.float32).permute(0, 3, 1, 2) - self.mean) / self.std
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Classify a batch of preprocessed pixels."""

@@ -78,6 +78,8 @@ class BuildOptions:
     def all_variants(self) -> tuple[str, ...]:
         """The requested variants and those in the repository, which would otherwise keep an old network."""
         wanted = {*self.variants, *(name for name in VARIANTS if _is_there(self.repository / configs.network_of(name)))}
+        if self.gpu.get("gpu_engine") == "tensorrt":
+            wanted.add("fp16")
         return tuple(name for name in VARIANTS if name in wanted)
 
 

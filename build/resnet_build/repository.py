@@ -46,12 +46,10 @@ class Repository:
         """Every config, path in the repository → text.
 
         Models that every repository has keep the committed ``config.pbtxt``. If these weights and options need another
-        config, it is the named config ``local``, and ``gpu`` for GPU hosts.
+        config, it is the named config ``local``. The named config ``gpu`` is for GPU hosts.
         """
-        local = configs.render_all(self.serving, self.preprocess_config, len(self.labels), self.variants, self.default)
-        if self.wire:
-            local |= backbone.render(local, self.serving, self.wire)
-        for_gpu = gpu.adapt(local, self.gpu_options)
+        local = self._rendered(self.serving)
+        for_gpu = gpu.adapt(self._rendered(gpu.serving(self.serving)), self.gpu_options)
         default = {**for_gpu, **local, **configs.render_all(ServingOptions(), DEFAULT_PREPROCESSING, IMAGENET_CLASSES)}
         texts = {f"{model}/config.pbtxt": text for model, text in default.items()}
         for name, rendered in ((LOCAL, local), (GPU, for_gpu)):
@@ -59,9 +57,14 @@ class Repository:
             texts |= {str(named_config(Path(), model, name)): text for model, text in named.items()}
         return texts
 
+    def _rendered(self, serving: ServingOptions) -> dict[str, str]:
+        labels = len(self.labels)
+        rendered = configs.render_all(serving, self.preprocess_config, labels, self.variants, self.default)
+        return rendered | (backbone.render(rendered, serving, self.wire) if self.wire else {})
+
     def is_complete(self) -> bool:
         """Whether every file except the artifacts exists; configs that were edited by hand count, too."""
-        names = (*self.configs(), *self._other_texts(), *self._python_files(), *self._version_folders())
+        names = (*self.configs(), *self._other_texts(), *self._copied_files(), *self._version_folders())
         return not is_unfinished(self.root) and all((self.root / name).exists() for name in names)
 
     def publish(self, artifacts: Mapping[str, Path], record: manifest.Manifest) -> list[str]:
@@ -78,7 +81,7 @@ class Repository:
             BuildError: the repository cannot be written.
         """
         with publication(self.root) as files:
-            for name, source in {**artifacts, **self._python_files()}.items():
+            for name, source in {**artifacts, **self._copied_files()}.items():
                 files.copy(name, source)
             for name in self._version_folders():
                 files.folder(name)
@@ -107,10 +110,11 @@ class Repository:
         models = [*ensembles, *ensembles.values(), *([gpu.ENSEMBLE] if self._has_dali else [])]
         labels = "".join(f"{label}\n" for label in self.labels)
         texts = {f"{model}/{configs.LABELS_FILENAME}": labels for model in models}
-        return texts | (gpu.model_files(self.preprocess_config, self.serving.max_batch_size) if self._has_dali else {})
+        return texts | (gpu.model_files(self.preprocess_config, self.serving) if self._has_dali else {})
 
-    def _python_files(self) -> dict[str, Path]:
-        return {f"{configs.PREPROCESS}/1/{name}": path for name, path in python_models.preprocess_files().items()}
+    def _copied_files(self) -> dict[str, Path]:
+        files = {f"{configs.PREPROCESS}/1/{name}": path for name, path in python_models.preprocess_files().items()}
+        return files | (gpu.files() if self._has_dali else {})
 
     def _version_folders(self) -> list[str]:
         """Version folders of the ensembles: Triton requires one, although it is empty."""

@@ -19,7 +19,7 @@ AUTO, PLAIN = "auto", "onnx"
 DEFAULT_MODELS = (AUTO, PLAIN, *OPENVINO_VARIANTS)
 
 # For GPU hosts; `resnet_build.gpu` adds them to the configs. The first of each is the default.
-ACCELERATORS = ("none", "tensorrt")
+GPU_ENGINES = ("torchscript", "tensorrt")
 PREPROCESSING = ("pillow", "dali")
 
 # A process decodes 64 images in a fifth of a second, so no request waits longer than that for decoding.

@@ -5,4 +5,5 @@ FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}
 RUN pip install --no-cache-dir "pillow>=13,<14" "cykooz-resizer>=4.0.1,<5; platform_machine != 'aarch64'"
 # A volume for TensorRT's engines is mounted here and gets this owner.
 RUN install -d -o 1000 /engines
+ENV ORT_DISABLE_TELEMETRY=1
 USER 1000

@@ -90,6 +90,7 @@ class Installation:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "ORT_DISABLE_TELEMETRY": "1",
         }
 
 

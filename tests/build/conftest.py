@@ -115,9 +115,9 @@ def small_network(tmp_path: Path) -> Path:
         "b3": rng.normal(size=CLASSES),
     }
     nodes = [
-        helper.make_node("Transpose", [PIXELS], ["chw"], "transpose", perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["chw"], ["cast"], "cast", to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["cast", "mean"], ["sub"], "sub"),
+        helper.make_node("Cast", [PIXELS], ["cast"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["cast"], ["chw"], "transpose", perm=[0, 3, 1, 2]),
+        helper.make_node("Sub", ["chw", "mean"], ["sub"], "sub"),
         helper.make_node("Div", ["sub", "std"], ["div"], "div"),
         helper.make_node("Conv", ["div", "w1", "b1"], ["conv1"], "conv1"),
         helper.make_node("Relu", ["conv1"], ["relu1"], "relu1"),

@@ -125,7 +125,7 @@ ENTRY = {
 
 CHOSEN = {
     "serving": {"max_batch_size": 8, "threads": 2},
-    "gpu": {"accelerator": "tensorrt", "engine_cache": "/engines"},
+    "gpu": {"gpu_engine": "tensorrt", "engine_cache": "/engines"},
     "default_model": {"requested": "auto", "network": "network_int8"},
 }
 

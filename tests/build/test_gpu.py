@@ -1,18 +1,21 @@
-"""The options for GPU hosts add only keys that NVIDIA's backends read."""
+"""The model config for GPU hosts: defaults, the network of the default model, and keys that NVIDIA's backends read."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from resnet_build import BuildError, configs, gpu
-from resnet_build.serving_options import ServingOptions
+from resnet_build.serving_options import PLAIN, ServingOptions
 from resnet_client import preprocessing
 from tritonclient.grpc import model_config_pb2 as pb
+
+from .dali_pipeline import dali_rows
 
 PREPROCESSING = preprocessing.PreprocessConfig(resize=256, crop=224)
 VARIANTS = ("int8", "fp16")
@@ -23,38 +26,65 @@ TENSORRT_KEYS = {
     "trt_engine_cache_path",
     "trt_timing_cache_enable",
     "trt_timing_cache_path",
+    "trt_profile_min_shapes",
+    "trt_profile_opt_shapes",
+    "trt_profile_max_shapes",
 }
 
 
-def adapted(**options: str) -> dict[str, pb.ModelConfig]:
+def adapted(variants: Sequence[str] = VARIANTS, default: str = PLAIN, **options: str) -> dict[str, pb.ModelConfig]:
     """All models of a repository with variants, built for a GPU host."""
-    texts = configs.render_all(ServingOptions(), PREPROCESSING, 1000, VARIANTS)
+    texts = configs.render_all(ServingOptions(), PREPROCESSING, 1000, variants, default)
     return {name: configs.parse(text) for name, text in gpu.adapt(texts, gpu.GpuOptions(**options)).items()}
 
 
-def test_adapt_without_options_changes_nothing() -> None:
-    """A repository for CPUs is the same text as before."""
-    texts = configs.render_all(ServingOptions(), PREPROCESSING, 1000, VARIANTS)
-    assert gpu.adapt(texts, gpu.GpuOptions()) == texts
+@pytest.mark.parametrize("default", ["onnx", "int8"])
+@pytest.mark.parametrize(
+    ("engine", "variants", "network"),
+    [
+        ("torchscript", ("int8", "fp16"), "network_torchscript"),
+        ("tensorrt", ("int8", "fp16"), "network_fp16"),
+        ("tensorrt", ("int8",), "network_onnx"),
+    ],
+)
+def test_adapt_selects_the_network_of_the_default_model(
+    engine: str, variants: Sequence[str], network: str, default: str
+) -> None:
+    """Whatever the network on a CPU is; other ensembles keep theirs."""
+    models = adapted(variants, default, gpu_engine=engine, preprocessing="dali")
+    steps = {
+        name: config.ensemble_scheduling.step[-1].model_name
+        for name, config in models.items()
+        if config.platform == "ensemble"
+    }
+    assert steps["resnet50"] == steps["resnet50_dali"] == network
+    assert steps["resnet50_int8"] == "network_int8"
+    assert steps["resnet50_torchscript"] == "network_torchscript"
+
+
+@pytest.mark.parametrize(("cpus", "instances"), [(1, 1), (16, 14), (384, 64)])
+def test_serving_has_defaults_for_gpus(monkeypatch: pytest.MonkeyPatch, cpus: int, instances: int) -> None:
+    """Larger batches, warmed up, and a process that decodes for each CPU but two; other values are kept."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
+    found = gpu.serving(ServingOptions())
+    assert (found.max_batch_size, found.warmup_batches[-1], found.instances) == (128, 128, 2)
+    assert found.preprocess_instances == instances
+    given = ServingOptions(max_batch_size=16, warmup_batch=4, instances=1, preprocess_instances=5)
+    assert gpu.serving(given) == given
 
 
 def test_adapt_adds_tensorrt_to_networks_that_may_run_on_a_gpu() -> None:
     """By known keys, in the precision of the network; TorchScript, Python and what stays on the CPU are left alone."""
     found = {}
-    for name, config in adapted(accelerator="tensorrt", engine_cache="/cache").items():
+    for name, config in adapted(gpu_engine="tensorrt", engine_cache="/cache").items():
         for accelerator in config.optimization.execution_accelerators.gpu_execution_accelerator:
             assert accelerator.name == "tensorrt"
             assert set(accelerator.parameters) == TENSORRT_KEYS
             assert accelerator.parameters["trt_engine_cache_path"] == "/cache"
+            ranges = [accelerator.parameters[f"trt_profile_{bound}_shapes"] for bound in ("min", "opt", "max")]
+            assert ranges == [f"PIXELS__0:{batch}x224x224x3" for batch in (1, 32, 32)]
             found[name] = accelerator.parameters["precision_mode"]
     assert found == {"network_onnx": "FP32", "network_fp16": "FP16"}
-
-
-def test_adapt_warms_up_with_the_largest_batch_first() -> None:
-    """Then TensorRT builds an engine twice at most: every other batch lies between it and a single image."""
-    models = adapted(accelerator="tensorrt")
-    assert [sample.batch_size for sample in models["network_onnx"].model_warmup] == [32, 1, 2, 4, 8]
-    assert [sample.batch_size for sample in models["network_torchscript"].model_warmup] == [1, 2, 4, 8]
 
 
 def test_gpu_options_refuse_a_relative_cache() -> None:
@@ -67,9 +97,9 @@ def test_adapt_adds_models_that_check_and_decode_for_dali() -> None:
     """The check counts and refuses as `preprocess` does; the default ensemble stays as it is."""
     models = adapted(preprocessing="dali")
     steps = [step.model_name for step in models["resnet50_dali"].ensemble_scheduling.step]
-    assert steps == ["preprocess_check", "preprocess_dali", "network_onnx"]
+    assert steps == ["preprocess_check", "preprocess_dali", "network_torchscript"]
     assert models["preprocess_check"].parameters["max_queue_size"].string_value == "64"
-    assert [step.model_name for step in models["resnet50"].ensemble_scheduling.step] == ["preprocess", "network_onnx"]
+    assert models["resnet50"].ensemble_scheduling.step[0].model_name == "preprocess"
     dali = models["preprocess_dali"]
     assert (dali.backend, dali.instance_group[0].kind) == ("dali", pb.ModelInstanceGroup.KIND_GPU)
     assert (dali.input[0].data_type, list(dali.input[0].dims)) == (pb.TYPE_UINT8, [-1])
@@ -80,35 +110,19 @@ def test_adapt_adds_models_that_check_and_decode_for_dali() -> None:
 
 def test_chosen_keeps_what_was_built() -> None:
     """A later build without the flags keeps what the manifest records, as far as this version knows it."""
-    record = {"gpu": {"accelerator": "tensorrt", "preprocessing": "pillow", "engine_cache": "/engines"}}
+    record = {"gpu": {"gpu_engine": "tensorrt", "preprocessing": "pillow", "engine_cache": "/engines"}}
     assert gpu.chosen(record, {"preprocessing": "dali"}) == gpu.GpuOptions("tensorrt", "dali")
     assert gpu.chosen({}, {}) == gpu.GpuOptions()
-    assert gpu.chosen({"gpu": {"accelerator": "tensorrt", "of_another_version": "x"}}, {}) == gpu.GpuOptions("tensorrt")
+    assert gpu.chosen({"gpu": {"gpu_engine": "tensorrt", "of_another_version": "x"}}, {}) == gpu.GpuOptions("tensorrt")
 
 
 @pytest.mark.parametrize("resize", [232, 256])
 def test_dali_pipeline_cuts_torchvisions_pixels(tmp_path: Path, images: dict[str, Path], resize: int) -> None:
     """On its operators for CPUs; sides of all parities, where half a pixel is rounded to the even one."""
-    dali = pytest.importorskip("nvidia.dali", reason="nvidia-dali-cuda120 is not installed")
-    preprocess_config = preprocessing.PreprocessConfig(resize=resize, crop=224)
-    files = gpu.model_files(preprocess_config, max_batch_size=32)
-    (tmp_path / "dali.py").write_text(files["preprocess_dali/1/dali.py"])
-    (tmp_path / "preprocess_config.json").write_text(files["preprocess_dali/1/preprocess_config.json"])
-    spec = importlib.util.spec_from_file_location("dali_pipeline", tmp_path / "dali.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     encoded = [*(path.read_bytes() for path in images.values()), *odd_sides(tmp_path, images["coffee"])]
-
-    @dali.pipeline_def(batch_size=32, num_threads=2, device_id=None, prefetch_queue_depth=1)
-    def on_the_cpu():
-        data = dali.fn.external_source(name="ENCODED", dtype=dali.types.UINT8, ndim=1)
-        return module.prepared(data, decoder="cpu", resize=resize, crop=224, interpolation="bilinear")
-
-    pipeline = on_the_cpu(exec_async=False, exec_pipelined=False)
-    pipeline.feed_input("ENCODED", [np.frombuffer(one, np.uint8) for one in encoded])
-    (rows,) = pipeline.run()
-    for row, one in zip(rows, encoded, strict=True):
-        difference = np.abs(np.asarray(row).astype(int) - preprocessing.prepare(one, preprocess_config))
+    preprocess_config = preprocessing.PreprocessConfig(resize=resize, crop=224)
+    for row, one in zip(dali_rows(encoded, preprocess_config, tmp_path), encoded, strict=True):
+        difference = np.abs(row.astype(int) - preprocessing.prepare(one, preprocess_config))
         assert difference.max() <= 1
         assert difference.mean() < 0.25
 
@@ -124,7 +138,13 @@ def odd_sides(folder: Path, path: Path) -> list[bytes]:
 
 def test_model_files_have_the_preprocessing_config() -> None:
     """The preprocessing config is next to the pipeline, with the largest batch."""
-    files = gpu.model_files(PREPROCESSING, max_batch_size=8)
-    written = json.loads(files["preprocess_dali/1/preprocess_config.json"])
-    assert written == {"resize": 256, "crop": 224, "interpolation": "bilinear", "max_batch_size": 8}
-    compile(files["preprocess_dali/1/dali.py"], "dali.py", "exec")
+    (text,) = gpu.model_files(PREPROCESSING, ServingOptions(max_batch_size=8)).values()
+    assert json.loads(text) == {"resize": 256, "crop": 224, "interpolation": "bilinear", "max_batch_size": 8}
+
+
+def test_adapt_warms_up_dali_with_a_jpeg() -> None:
+    """Random bytes, as for the networks, are not an image; the build copies the file."""
+    (sample,) = adapted(preprocessing="dali")["preprocess_dali"].model_warmup
+    source = gpu.files()[f"preprocess_dali/warmup/{sample.inputs['ENCODED'].input_data_file}"]
+    assert list(sample.inputs["ENCODED"].dims) == [len(source.read_bytes())]
+    assert source.read_bytes().startswith(b"\xff\xd8\xff")

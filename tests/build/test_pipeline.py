@@ -87,7 +87,7 @@ def test_build_notices_what_is_missing_damaged_or_requested(is_rebuilt, own_repo
     assert not is_rebuilt(own_repository)
     assert is_rebuilt(own_repository, "--max-batch-size", "3")
     assert is_rebuilt(own_repository, "--default-model", "onnx")
-    assert is_rebuilt(own_repository, "--accelerator", "tensorrt")
+    assert is_rebuilt(own_repository, "--gpu-engine", "tensorrt")
     assert is_rebuilt(own_repository, "--weights", "random:1")
     assert is_rebuilt(own_repository, "--force")
     aside = (own_repository / "network_onnx/labels.txt").rename(own_repository / "aside")
@@ -213,3 +213,9 @@ def test_build_options_keep_the_variants_that_are_there(own_repository: Path) ->
         file.touch()
         assert "fp16" in options(own_repository).all_variants
         file.unlink()
+
+
+def test_build_options_for_tensorrt_have_the_fp16_network(tmp_path: Path) -> None:
+    """The default model uses it on GPU hosts."""
+    assert options(tmp_path, gpu={"gpu_engine": "tensorrt"}).all_variants == ("fp16",)
+    assert options(tmp_path, gpu={"gpu_engine": "torchscript"}).all_variants == ()

@@ -19,19 +19,26 @@ from resnet_build.weights import imagenet_labels
 from resnet_client import Client, preprocessing
 from resnet_serve import ServerConfig, TritonServer
 
+from .dali_pipeline import dali_rows
+
+PREPROCESSING = preprocessing.PreprocessConfig(resize=256, crop=224)
+
 
 @pytest.fixture(scope="module")
 def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """The built networks in a repository with TensorRT and DALI in its configs for GPU hosts."""
+    """The built networks in a repository with DALI whose default model is OpenVINO's on a CPU, served as on a GPU."""
     described = Repository(
         tmp_path_factory.mktemp("gpu"),
         labels=imagenet_labels(),
-        preprocess_config=preprocessing.PreprocessConfig(resize=256, crop=224),
-        serving=ServingOptions(max_batch_size=2, warmup_batch=1),
-        gpu_options=GpuOptions(accelerator="tensorrt", preprocessing="dali"),
+        preprocess_config=PREPROCESSING,
+        serving=ServingOptions(max_batch_size=4, warmup_batch=1),
+        gpu_options=GpuOptions(preprocessing="dali"),
+        variants=("fp32",),
+        default="fp32",
     )
     names = ("network_onnx/1/model.onnx", "network_torchscript/1/model.pt")
-    described.publish({name: repository / name for name in names}, {"versions": {}})
+    artifacts = {name: repository / name for name in names}
+    described.publish(artifacts | {"network_fp32/1/model.onnx": artifacts[names[0]]}, {"versions": {}})
     with TritonServer(ServerConfig(described.root, port=0, model_config_name="gpu")) as server:
         yield server
 
@@ -45,12 +52,15 @@ def ask_check(server: TritonServer, *encoded: bytes) -> np.ndarray:
 
 
 def test_gpu_repository_serves_without_a_gpu(served: TritonServer, images: dict[str, Path]) -> None:
-    """On a CPU, the default model answers, and DALI's models are not served."""
+    """On a CPU, the default model has TorchScript's answers, and DALI's models are not served."""
     with Client(served.grpc_url) as client:
-        assert client.classify(images["cat"]).top.index in range(281, 288)
-    names = {model.name for model in served.models()}
-    assert {"resnet50", "preprocess_check"} < names
-    assert not {"preprocess_dali", "resnet50_dali"} & names
+        found = [client.classify(images["cat"], model=name) for name in ("resnet50", "resnet50_torchscript")]
+    assert found[0].top == found[1].top
+    assert found[0].top.index in range(281, 288)
+    models = {model.name: model.config for model in served.models()}
+    assert models["resnet50"]["ensemble_scheduling"]["step"][-1]["model_name"] == "network_torchscript"
+    assert {"resnet50", "preprocess_check"} < models.keys()
+    assert not {"preprocess_dali", "resnet50_dali"} & models.keys()
 
 
 def test_preprocess_check_passes_on_a_jpeg(served: TritonServer, images: dict[str, Path]) -> None:
@@ -63,19 +73,50 @@ def test_preprocess_check_passes_on_a_jpeg(served: TritonServer, images: dict[st
     assert np.array_equal(preprocessing.decode(rows[1].tobytes().rstrip(b"\0")), preprocessing.decode(small))
 
 
-def test_preprocess_check_decodes_what_dali_might_decode_differently(
+def test_preprocess_check_prepares_what_dali_might_decode_differently(
     served: TritonServer, images: dict[str, Path]
 ) -> None:
-    """A PNG with transparency and a JPEG that lies on its side go on as BMP, upright and in RGB."""
-    coffee = Image.open(images["coffee"]).convert("RGB").resize((60, 40))
-    png = io.BytesIO()
-    coffee.convert("RGBA").save(png, "PNG")
-    exif = Image.Exif()
-    exif[274] = 6
-    for encoded, size in ((png.getvalue(), (60, 40)), (as_jpeg(coffee, exif=exif), (40, 60))):
+    """A grey JPEG and a PNG with transparency go on as a PPM, whose centre is what `preprocess` answers."""
+    coffee = Image.open(images["coffee"]).convert("RGB")
+    for encoded in (as_jpeg(coffee.convert("L")), encode(coffee.convert("RGBA"), "PNG")):
         with Image.open(io.BytesIO(ask_check(served, encoded)[0].tobytes())) as image:
-            assert (image.format, image.mode, image.size) == ("BMP", "RGB", size)
-            assert np.array_equal(image, preprocessing.decode(encoded))
+            assert (image.format, image.size) == ("PPM", (256, 256))
+            assert np.array_equal(np.asarray(image)[16:240, 16:240], preprocessing.prepare(encoded, PREPROCESSING))
+
+
+def test_preprocess_check_keeps_the_orientation_of_a_jpeg(served: TritonServer, images: dict[str, Path]) -> None:
+    """DALI turns it; no other metadata is left."""
+    exif = Image.Exif()
+    exif[274], exif[271] = 6, "maker"
+    encoded = as_jpeg(Image.open(images["coffee"]).convert("RGB"), exif=exif)
+    with Image.open(io.BytesIO(ask_check(served, encoded)[0].tobytes())) as image:
+        assert (image.format, dict(image.getexif())) == ("JPEG", {274: 6})
+        assert np.array_equal(preprocessing.to_rgb(image), preprocessing.decode(encoded))
+
+
+def test_preprocess_check_bounds_what_a_request_expands_to(served: TritonServer) -> None:
+    """Large PNGs, JPEGs of many pixels, and one long JPEG among short ones: each image is the length of a small PPM."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2500, 2500, 3), dtype=np.uint8))
+    many_pixels, short = Image.new("RGB", (6000, 6000)), as_jpeg(Image.new("RGB", (64, 64)))
+    long = as_jpeg(noise, quality=100, subsampling=0)
+    assert 16 << 20 < len(long) < 32 << 20
+    for request in ([encode(many_pixels, "PNG")] * 4, [as_jpeg(many_pixels)] * 4, [long, short, short, short]):
+        assert ask_check(served, *request).nbytes < 4 * 200_000
+
+
+def test_dali_prepares_what_preprocess_check_forwards(
+    served: TritonServer, images: dict[str, Path], tmp_path: Path
+) -> None:
+    """Turned, grey, transparent: the pixels are those of `preprocess`, equal to the bit where that prepared them."""
+    coffee = Image.open(images["coffee"]).convert("RGB")
+    exif = Image.Exif()
+    cases = [(as_jpeg(coffee.convert("L")), 0), (encode(coffee.convert("RGBA"), "PNG"), 0)]
+    for exif[274] in range(1, 9):
+        cases.append((as_jpeg(coffee, exif=exif), 1))
+    forwarded = [ask_check(served, encoded)[0].tobytes() + bytes(1000) for encoded, _ in cases]
+    for row, (encoded, most) in zip(dali_rows(forwarded, PREPROCESSING, tmp_path), cases, strict=True):
+        difference = np.abs(row.astype(int) - preprocessing.prepare(encoded, PREPROCESSING))
+        assert difference.max() <= most
 
 
 def test_preprocess_check_refuses_an_invalid_image(served: TritonServer, images: dict[str, Path]) -> None:
@@ -91,7 +132,12 @@ def test_preprocess_check_refuses_an_invalid_image(served: TritonServer, images:
 
 
 def as_jpeg(image: Image.Image, **options: object) -> bytes:
+    """Encode as JPEG."""
+    return encode(image, "JPEG", **options)
+
+
+def encode(image: Image.Image, form: str, **options: object) -> bytes:
     """Encode."""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", **options)
+    image.save(buffer, form, **options)
     return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,10 @@ def named(texts: dict[str, str], name: str) -> set[str]:
 
 
 def test_configs_are_the_committed_ones_by_default() -> None:
-    """Default weights and options need no named config."""
+    """Default weights and options need a named config for GPU hosts only."""
     texts = described().configs()
     assert not named(texts, "local")
-    assert not named(texts, "gpu")
+    assert named(texts, "gpu") >= DEFAULT_MODELS
     for name in DEFAULT_MODELS:
         assert texts[f"{name}/config.pbtxt"] == (ROOT / f"model_repository/{name}/config.pbtxt").read_text(), name
 
@@ -45,25 +46,24 @@ def test_configs_are_the_committed_ones_by_default() -> None:
     "other", [{"preprocess_config": PreprocessConfig(resize=256, crop=224)}, {"serving": ServingOptions(threads=2)}]
 )
 def test_configs_of_other_weights_and_options_are_named(other: dict[str, Any]) -> None:
-    """The committed files stay as they are; the config for GPU hosts has the same options."""
+    """The committed files stay as they are."""
     texts, default = described(**other).configs(), described().configs()
     changed = DEFAULT_MODELS if "preprocess_config" in other else {"network_onnx", "network_torchscript"}
-    assert named(texts, "local") == named(texts, "gpu") == changed
+    assert named(texts, "local") == changed
     for name in DEFAULT_MODELS:
         assert texts[f"{name}/config.pbtxt"] == default[f"{name}/config.pbtxt"]
-    for name in changed:
-        assert texts[f"{name}/configs/local.pbtxt"] == texts[f"{name}/configs/gpu.pbtxt"]
     assert texts["network_int8/config.pbtxt"] != default["network_int8/config.pbtxt"]
 
 
-def test_configs_for_gpus_only_have_a_name_of_their_own() -> None:
-    """A server on a CPU does not see them."""
-    texts = described(accelerator="tensorrt").configs()
-    assert named(texts, "gpu") == {"network_onnx"}
-    assert not named(texts, "local")
+def test_configs_for_gpus_have_their_own_default_model() -> None:
+    """Also in a repository whose default model is a variant for CPUs; a server on a CPU does not see them."""
+    texts = described(gpu_engine="tensorrt").configs()
+    assert "network_onnx" in texts["resnet50/configs/gpu.pbtxt"]
     assert "tensorrt" in texts["network_onnx/configs/gpu.pbtxt"]
-    both = described(serving=ServingOptions(threads=2), accelerator="tensorrt").configs()
-    assert named(both, "gpu") == named(both, "local") == {"network_onnx", "network_torchscript"}
+    assert not any("tensorrt" in text for path, text in texts.items() if not path.endswith("gpu.pbtxt"))
+    for_cpu = dataclasses.replace(described(), default="int8").configs()
+    assert "network_int8" in for_cpu["resnet50/configs/local.pbtxt"]
+    assert "network_torchscript" in for_cpu["resnet50/configs/gpu.pbtxt"]
 
 
 def test_is_complete_notices_every_missing_file(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_publish_removes_configs_that_no_longer_fit(tmp_path: Path) -> None:
     assert described(tmp_path, serving=ServingOptions(threads=2)).publish({}, {"versions": {}}) == []
     assert models_with(tmp_path, "tuned") == ["network_onnx"]
     assert described(tmp_path).publish({}, {"versions": {}}) == ["network_onnx"]
-    assert not [*models_with(tmp_path, "tuned"), *models_with(tmp_path, "local"), *models_with(tmp_path, "gpu")]
+    assert not [*models_with(tmp_path, "tuned"), *models_with(tmp_path, "local")]
     assert models_with(tmp_path, "other") == ["network_onnx"]
 
 

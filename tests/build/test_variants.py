@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -61,8 +63,44 @@ def test_bf16_is_computed_in_bfloat16(random_repository: Path) -> None:
     assert found["FullyConnected", "bf16"] == 1
 
 
-def test_variants_are_served(random_repository: Path, images: dict[str, Path]) -> None:
-    """Each has its own ensemble and nearly the FP32 network's answers; ``resnet50`` has those of its variant."""
+LOOK_UPS = """\
+import sys
+sys.addaudithook(lambda event, found: event == "socket.getaddrinfo" and open({file!r}, "a").write(f"{{found}}"))
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty HOME for other processes, without the opt-out that importing the build leaves in the environment."""
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def test_engines_of_a_build_report_nothing(home: Path, tmp_path: Path, small_network: Path) -> None:
+    """ONNX Runtime and OpenVINO look up no name and write no file below HOME."""
+    file = tmp_path / "look_ups"
+    script = LOOK_UPS.format(file=str(file)) + (
+        "from resnet_build import variants\n"
+        "for name in ('onnx', 'fp32'):\n"
+        f"    variants.open_network(name, {str(small_network)!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert not [*home.rglob("*")]
+    assert not file.exists()
+
+
+def test_variants_are_served(
+    random_repository: Path, images: dict[str, Path], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its own ensemble and nearly the FP32 network's answers; ``resnet50`` has those of its variant.
+
+    Their engines look up no name and write no file below HOME.
+    """
+    file = tmp_path / "look_ups"
+    (tmp_path / "sitecustomize.py").write_text(LOOK_UPS.format(file=str(file)))
+    monkeypatch.syspath_prepend(tmp_path)
     names = ("resnet50", "resnet50_onnx", *(f"resnet50_{name}" for name in RANDOM_VARIANTS))
     flags = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in names))
     with (
@@ -77,6 +115,8 @@ def test_variants_are_served(random_repository: Path, images: dict[str, Path]) -
     for name, got in vectors.items():
         assert got @ expected / np.linalg.norm(got) / np.linalg.norm(expected) > 0.99, name
         assert answers[name].probability > 0
+    assert not [*home.rglob("*")]
+    assert not file.exists()
 
 
 def test_copied_variants_differ_in_precision_only(tmp_path: Path, small_network: Path, pixels: np.ndarray) -> None:

@@ -19,7 +19,6 @@ GRPC_TOKEN = "triton-grpc-protocol-admin-key"  # noqa: S105  # a header
 ROOT = Path(__file__).resolve().parents[2]
 STANDALONE = (
     "model_repository/preprocess/1/model.py",
-    "build/resnet_build/python_models/preprocess_check.py",
     "deploy/compose/healthcheck.py",
 )
 

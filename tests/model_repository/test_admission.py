@@ -17,6 +17,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.waiting = {"preprocess": 0, "network_onnx": 0, "network_int8": 0, "resnet50": 99, "other": 99}
+        self.labels = ""  # before that of the model
         self.done = 0
         self.taken_s = 0.0
         self.looks = 0
@@ -27,13 +28,14 @@ class Metrics:
         """As Triton writes it."""
         self.looks += 1
         self.on_look()
+        network = f'{{{self.labels}model="network_onnx",version="1"}}'
         waiting = "".join(
-            f'nv_inference_pending_request_count{{model="{name}",version="1"}} {count}\n'
+            f'nv_inference_pending_request_count{{{self.labels}model="{name}",version="1"}} {count}\n'
             for name, count in self.waiting.items()
         )
         return (
-            f'{waiting}nv_inference_request_success{{model="network_onnx",version="1"}} {self.done}\n'
-            f'nv_inference_request_duration_us{{model="network_onnx",version="1"}} {self.taken_s * 1e6:.0f}\n'
+            f"{waiting}nv_inference_request_success{network} {self.done}\n"
+            f"nv_inference_request_duration_us{network} {self.taken_s * 1e6:.0f}\n"
             'nv_inference_request_success{model="preprocess",version="1"} 12345\n'
             'nv_inference_request_duration_us{model="preprocess",version="1"} 12345678\n'
         )
@@ -171,6 +173,22 @@ def test_admission_refuses_a_wait_above_the_timeout(
     assert admission.refusal(1) is None
     pass_time(0.3)
     assert admission.refusal(1, 0.5) is None  # nothing was done since, and nothing waits
+
+
+@pytest.mark.parametrize(
+    "labels", ['gpu_uuid="GPU-6f1e0f2c-7a5b",', '_note="a } b, \\"c\\"",gpu_uuid="GPU-6f1e0f2c-7a5b",']
+)
+def test_admission_counts_models_on_gpus(
+    metrics: Metrics, make_admission: Callable[..., Admission], pass_time: Callable[[float], None], labels: str
+) -> None:
+    """Triton sorts labels by name, so `gpu_uuid` and a model's tags come before `model`."""
+    metrics.labels = labels
+    metrics.waiting["network_onnx"] = 10
+    admission = make_admission()
+    assert admission.refusal(1) == "10 images are waiting already; retry later or send fewer images at once"
+    metrics.waiting["network_onnx"], metrics.done, metrics.taken_s = 1, 5, 4.0
+    pass_time(0.3)
+    assert admission.refusal(1, 0.5) == "the wait is 0.8 s, above 0.5 s; retry later or send fewer images at once"
 
 
 def test_admission_ignores_old_durations(

@@ -23,8 +23,8 @@ def preprocess_files() -> dict[str, Path]:
 
 def check_files() -> dict[str, Path]:
     """Return the files of the model ``preprocess_check``: path in its version folder → source."""
-    own = {"model.py": _FOLDER / "preprocess_check.py", "admission.py": _FOLDER / "preprocess/admission.py"}
-    return own | preprocessing_files()
+    preprocess = preprocess_files()
+    return preprocess | {"model.py": _FOLDER / "preprocess_check.py", "preprocess.py": preprocess["model.py"]}
 
 
 def preprocessing_files() -> dict[str, Path]:

@@ -13,9 +13,9 @@ import onnx
 from onnx import TensorProto
 from resnet_client.requests import FEATURES, PROBABILITIES
 
-from resnet_build import BuildError
+from resnet_build import BuildError, export_onnx
 from resnet_build.network import Pixels
-from resnet_build.quantize.graph import Graph, Node, check
+from resnet_build.quantize.graph import Graph, Node
 
 METHOD = "weights and activations in 16 bits, softmax in 32"
 
@@ -39,8 +39,7 @@ def convert(source: Path, destination: Path, _: Pixels) -> None:
     _cast_back(graph, FEATURES, in_half=tuple(graph.consumers()[FEATURES]))
     _cast_back(graph, graph.producers()[PROBABILITIES].input[0])
     del graph.model.graph.value_info[:]
-    check(graph.model)
-    onnx.save(graph.model, destination)
+    export_onnx.save(graph.model, destination)
 
 
 def _halve_constants(graph: Graph) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnx import helper, numpy_helper
 
 from resnet_build import BuildError
@@ -116,10 +114,3 @@ class Graph:
         used = {name for node in self.model.graph.node for name in node.input}
         for name in [name for name in self._constants if name not in used]:
             self.model.graph.initializer.remove(self._constants.pop(name))
-
-
-def check(model: Any) -> None:
-    """Check a model against the ONNX specification."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        onnx.checker.check_model(model, full_check=True)

@@ -158,7 +158,7 @@ CHECKS = (
         checks.cuda_provider,
         "performance",
         effect="throughput is low, because the CUDA provider selects algorithms again whenever the batch size changes",
-        fix="build with resnet-build --accelerator tensorrt, or serve TorchScript (resnet50_torchscript)",
+        fix="serve with --model-config-name=gpu; for TensorRT, build with resnet-build --gpu-engine tensorrt",
     ),
     Check(
         checks.open_admin_api,

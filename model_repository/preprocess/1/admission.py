@@ -19,11 +19,8 @@ from collections.abc import Mapping
 
 _URL_VARIABLE = "RESNET_METRICS_URL"
 _DEFAULT_URL = "http://127.0.0.1:8002/metrics"
-_WAITING = re.compile(r'^nv_inference_pending_request_count{model="(\w+)"[^}]*} (\S+)', re.MULTILINE)
-_DONE = re.compile(r'^nv_inference_request_success{model="network_[^}]*} (\S+)', re.MULTILINE)
-_TAKEN_US = re.compile(r'^nv_inference_request_duration_us{model="network_[^}]*} (\S+)', re.MULTILINE)
-_ADMITTING = "preprocess"  # also the prefix of `preprocess_check`, which admits images for DALI
-_NETWORKS = "network_"
+# Prefixes of models. The first is also that of `preprocess_check`, which admits images for DALI.
+_ADMITTING, _NETWORKS = "preprocess", "network_"
 
 _REMEDY = "retry later or send fewer images at once"
 
@@ -118,13 +115,11 @@ class Admission:
             self._waiting, self._room, self._wait_s = 0.0, float("inf"), 0.0
             return
         self._is_blind = False
-        requests = sum(
-            float(count) for model, count in _WAITING.findall(page) if model.startswith((_ADMITTING, _NETWORKS))
-        )
+        requests = _total(page, "pending_request_count", f"{_ADMITTING}|{_NETWORKS}")
         self._waiting = requests * self._images_per_request
         self._room = (self._limit - self._waiting) / self._instances
-        done = sum(map(float, _DONE.findall(page)))
-        taken_s = sum(map(float, _TAKEN_US.findall(page))) / 1e6
+        done = _total(page, "request_success", _NETWORKS)
+        taken_s = _total(page, "request_duration_us", _NETWORKS) / 1e6
         is_recent = time.monotonic() - self._looked_s < _RECENT_S
         if done > self._done and is_recent:
             self._wait_s = (taken_s - self._taken_s) / (done - self._done)
@@ -139,3 +134,12 @@ class Admission:
         if response.status != http.client.OK:
             raise ValueError(f"status {response.status}")
         return page
+
+
+def _total(page: str, metric: str, prefixes: str) -> float:
+    """Return the sum of a metric over all models with one of these prefixes.
+
+    Labels are sorted by name, so the GPU's (``gpu_uuid``) and a model's own tags (``_name``) come before ``model``.
+    """
+    lines = rf'^nv_inference_{metric}{{(?:.*,)?model="(?:{prefixes}).*}} (\S+)$'
+    return sum(map(float, re.findall(lines, page, re.MULTILINE)))

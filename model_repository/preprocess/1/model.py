@@ -13,7 +13,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,18 @@ from admission import Admission
 from allocator import keep_memory
 
 _IMAGE = "IMAGE"
-_PIXELS = "PIXELS__0"
 # The client distinguishes errors by these prefixes; as in resnet_client/error_mapping.py.
 IMAGE_PREFIX, OVERLOAD_PREFIX = "[image] ", "[overload] "
 
 
 class TritonPythonModel:
-    """Applies the preprocessing config and the limits that the build wrote into the model config."""
+    """Applies the preprocessing config and the limits that the build wrote into the model config.
+
+    The model `preprocess_check` derives from it, with another output.
+    """
+
+    output = "PIXELS__0"
+    labels: ClassVar[dict[str, str]] = {}  # of the counters
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the preprocessing config and the limits; Triton calls this once per instance, before any request."""
@@ -49,7 +54,9 @@ class TritonPythonModel:
             description="Refused images, by reason: overload, or image (an invalid image)",
             kind=pb_utils.MetricFamily.COUNTER,
         )
-        self._refused = {reason: self._family.Metric(labels={"reason": reason}) for reason in ("overload", "image")}
+        self._refused = {
+            reason: self._family.Metric(labels={**self.labels, "reason": reason}) for reason in ("overload", "image")
+        }
         # Pillow warns about unusual files: any client could fill the server's log with these warnings.
         warnings.simplefilter("ignore")
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -60,6 +67,18 @@ class TritonPythonModel:
         # First start all images, then wait for them.
         pending = [self._start(request, is_alone=len(requests) == 1) for request in requests]
         return [self._answer(images) if isinstance(images, list) else images for images in pending]
+
+    def prepared(self, encoded: bytes, images: int) -> npt.NDArray[np.uint8]:  # noqa: ARG002  # a subclass needs it
+        """Prepare one of a request's images; threads of the pool call this.
+
+        Raises:
+            InvalidImageError: the image cannot be used.
+        """
+        return preprocessing.prepare(encoded, self._preprocess_config, self._limits)
+
+    def batch(self, rows: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+        """Combine the prepared images of a request to the output."""
+        return np.stack(rows)
 
     def finalize(self) -> None:
         """Release threads and connection; Triton calls this when it unloads the model."""
@@ -80,7 +99,7 @@ class TritonPythonModel:
             self._refused["overload"].increment(len(encoded))
             return _error(OVERLOAD_PREFIX + why, pb_utils.TritonError.UNAVAILABLE)
         submit = _at_once if is_alone and len(encoded) == 1 else self._pool.submit
-        return [submit(preprocessing.prepare, one, self._preprocess_config, self._limits) for one in encoded]
+        return [submit(self.prepared, one, len(encoded)) for one in encoded]
 
     def _answer(self, images: list[Future[npt.NDArray[np.uint8]]]) -> Any:
         answer = self._answered(images)
@@ -99,7 +118,7 @@ class TritonPythonModel:
                 return _error(f"{IMAGE_PREFIX}{where}{exc}", pb_utils.TritonError.INVALID_ARG)
             except Exception as exc:  # noqa: BLE001  # an unexpected error must not end the worker
                 return _error(f"preprocessing failed: {exc!r}", pb_utils.TritonError.INTERNAL)
-        return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(_PIXELS, np.stack(rows))])
+        return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(self.output, self.batch(rows))])
 
 
 def _at_once(prepare: Callable[..., npt.NDArray[np.uint8]], *arguments: Any) -> Future[npt.NDArray[np.uint8]]:

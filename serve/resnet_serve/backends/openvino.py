@@ -9,15 +9,19 @@ of all.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import triton_python_backend_utils as pb_utils
 from resnet_client.preprocessing import available_cpus
 
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
 from resnet_serve.backends.sibling_lock import SiblingLock
+
+# Without telemetry, which would write below HOME and look up a host of Google.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # so that its import fails
+import openvino as ov  # noqa: E402
 
 _DEVICE = "CPU"
 _THREADS = "INFERENCE_NUM_THREADS"
