@@ -112,7 +112,7 @@ def test_dry_run_writes_nothing_and_the_server_gets_its_configs_back(slow, slow_
     before = served(slow_server)
     code, output = tune(slow, "--dry-run", environment=environment)
     assert code == 0, output
-    assert "images/s with 2 callers" in output
+    assert "images/s with 2 users" in output
     assert "no file was written (--dry-run)" in output
     assert "delay 0 us" in chosen(output)
     assert tuned_files(slow) == []
@@ -194,7 +194,7 @@ def test_tune_starts_a_server_and_the_next_one_uses_what_it_wrote(slow, tmp_path
     assert tuned_files(own) == ["network_onnx", "preprocess"]
     text = named_config(own, "network_onnx", TUNED).read_text()
     assert "# Command: resnet-loadtest tune --repository" in text
-    assert "# Median (rounds: 1), images/s with 2 callers:" in text
+    assert "# Median (rounds: 1), images/s with 2 users:" in text
     tuned = text_format.Parse(text, pb.ModelConfig())
     assert tuned.dynamic_batching.max_queue_delay_microseconds == 0
     tuned.dynamic_batching.max_queue_delay_microseconds = DELAY_US
