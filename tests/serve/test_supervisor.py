@@ -45,13 +45,13 @@ class FakeServer:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses, which are not slept."""
     found: list[float] = []
-    monkeypatch.setattr(session.time, "sleep", found.append)
+    monkeypatch.setattr(supervisor.time, "sleep", found.append)
     return found
 
 
 @pytest.fixture
 def warned() -> list[str]:
-    """The warnings of the session."""
+    """The warnings of the supervisor."""
     return []
 
 
@@ -75,7 +75,7 @@ def test_wait_begins_with_the_first_pause_after_steady_service(
 ) -> None:
     """After two minutes a crash has nothing to do with the one before."""
     clock = itertools.count(0, 1000)
-    monkeypatch.setattr(session.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: next(clock))
     with pytest.raises(UnservableError):
         made(FakeServer([None, None, UnservableError("")]), warned).wait()
     assert slept == [1, 1, 1]
