@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from resnet_serve import ServerConfig, ServerError, session
+from resnet_serve import ServerConfig, ServerError, supervisor
 from resnet_serve.config import UnservableError
 from resnet_serve.supervisor import Supervisor
 
@@ -56,7 +56,7 @@ def warned() -> list[str]:
 
 
 def made(server: FakeServer, warned: list[str], *, restart: bool = True) -> Supervisor:
-    """A session with a server."""
+    """A supervisor with a server."""
     return Supervisor(server, lambda _: None, warned.append, restart=restart)  # type: ignore[arg-type]
 
 
