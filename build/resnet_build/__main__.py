@@ -148,7 +148,7 @@ def _add_weights_options(group: argparse._ArgumentGroup) -> None:
         help="Short side of the image before the crop (default: 232 for 224, and other sizes in proportion)",
     )
     group.add_argument(
-        "--crop-pct", type=float, metavar="SHARE", help="--image-size as a share of --resize, as timm states it"
+        "--crop-pct", type=float, metavar="SHARE", help="--image-size divided by --resize, such as timm's 0.95"
     )
     group.add_argument(
         "--interpolation", choices=tuple(INTERPOLATIONS), help="How images are resized (default: bilinear)"
@@ -187,14 +187,14 @@ def _add_variant_options(group: argparse._ArgumentGroup) -> None:
         action="append",
         choices=VARIANTS,
         default=[],
-        help="Network to build: int8, bf16 or fp32 for CPUs, fp16 for GPUs; may be repeated",
+        help="Network to build: int8, bf16 or fp32 for CPUs (run by OpenVINO), fp16 for GPUs; may be repeated",
     )
     group.add_argument(
         "--default-model",
         choices=DEFAULT_MODELS,
-        help="Network that the ensemble resnet50 uses: onnx (FP32), a variant for CPUs, or auto: the fastest network "
-        "on this machine whose top-1 class equals that of FP32 on 99%% of images (default: as in the previous "
-        "build, or onnx in the first)",
+        help="Network that the ensemble resnet50 uses: onnx (FP32 in ONNX Runtime), a CPU variant (OpenVINO), or auto: "
+        "the fastest network on this machine whose top-1 class equals that of FP32 on 99%% of images (default: as in "
+        "the previous build, or onnx in the first)",
     )
     group.add_argument(
         "--calibration-images",
@@ -223,7 +223,8 @@ def _add_gpu_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--preprocessing",
         choices=PREPROCESSING,
-        help="dali: also build the ensemble resnet50_dali, which decodes images on the GPU (default: pillow)",
+        help="dali: also build the ensemble resnet50_dali, which decodes images on the GPU; resnet50 itself "
+        "keeps Pillow (default: pillow)",
     )
     group.add_argument(
         "--engine-cache",

@@ -47,12 +47,14 @@ class Request:
             UsageError: something is missing or ambiguous, or the network has one label, so that top-1 is always 1.
         """
         if len(labels) == 1:
-            raise UsageError("--accuracy-images needs the labels of both classes: no and yes")
+            raise UsageError(
+                "--accuracy-images: this network has one output; give two lines in --labels, the negative class first"
+            )
         names = defaultdict(list)
         for index, label in enumerate(labels):
             names[label].append(index)
         try:
-            return read_samples(self.images, self.labels, names)
+            return read_samples(self.images, self.labels, names, option="--accuracy-labels")
         except ConfigurationError as exc:
             raise UsageError(f"--accuracy-images: {exc}") from exc
 
@@ -72,7 +74,8 @@ def check(network: Network, samples: Sequence[Sample], preprocess_config: Prepro
     if top1 < least:
         raise BuildError(
             f"top-1 on {len(samples)} images is {top1:.1%}, below --min-accuracy {least:g}; nothing was written. If it "
-            "was better in training, check --arch, the options of preprocessing and the order of --labels; or the "
+            "was better in training, check --arch, --image-size, --resize, --interpolation, --mean, --std and "
+            "the order of --labels; or the "
             "network has dilation, anti-aliasing or another pooling, which a checkpoint does not show"
         )
     return top1

@@ -197,7 +197,7 @@ def _chosen(networks: Sequence[Found], key: str | None, path: Path) -> Found:
     exact = [network for network in named if network.key == key]
     if len(found := exact or named) == 1:
         return found[0]
-    choices = ", ".join(network.key or "." for network in networks)
+    choices = ", ".join(network.key if network.key != "." else ". (the top level)" for network in networks)
     if key is None:
         raise UsageError(f"{path} contains {len(networks)} networks: choose one with --checkpoint-key: {choices}")
     raise UsageError(f"--checkpoint-key {key} names {len(found)} networks in {path}; choose one of: {choices}")
@@ -213,7 +213,10 @@ def _plain(tensors: Mapping[str, tuple[str, torch.Tensor]]) -> StateDict:
     used: Counter[int] = Counter()  # bytes read from each storage, by its address
     for name, (original, value) in tensors.items():
         if value.is_complex() or value.is_quantized or value.is_meta or value.layout != torch.strided:
-            raise ValueError(f"unsupported tensor {original} ({value.dtype}, {value.device}, {value.layout})")
+            raise ValueError(
+                f"unsupported tensor {original} ({value.dtype}, {value.device}, {value.layout}): expected a dense "
+                "tensor of real numbers, not quantised; convert it with .float() or .to_dense(), and save it again"
+            )
         storage = value.untyped_storage()
         used[storage.data_ptr()] += value.numel() * value.element_size()
         if used[storage.data_ptr()] > storage.nbytes():

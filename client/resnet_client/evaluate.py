@@ -58,7 +58,7 @@ class ModelReport:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Reports, and for each pair of models (``"a = b"``) the share of images with the same top-1 class."""
+    """Reports, and for each pair of models (``"a and b"``) the share of images with the same top-1 class."""
 
     reports: list[ModelReport]
     agreement: dict[str, float]
@@ -79,11 +79,13 @@ def evaluate(client: Client, samples: Sequence[Sample], models: Sequence[str], *
     """
     results = {model: _measured(client, samples, model, max_in_flight) for model in models}
     pairs = itertools.combinations(results, 2)
-    agreement = {f"{one} = {other}": _agreement(results[one][1], results[other][1]) for one, other in pairs}
+    agreement = {f"{one} and {other}": _agreement(results[one][1], results[other][1]) for one, other in pairs}
     return Evaluation([report for report, _ in results.values()], agreement)
 
 
-def read_samples(folder: Path, labels_csv: Path | None, class_names: Mapping[str, Sequence[int]]) -> list[Sample]:
+def read_samples(
+    folder: Path, labels_csv: Path | None, class_names: Mapping[str, Sequence[int]], *, option: str = "--labels"
+) -> list[Sample]:
     """The samples of a folder, by a CSV file or by one subfolder per class.
 
     Args:
@@ -91,6 +93,7 @@ def read_samples(folder: Path, labels_csv: Path | None, class_names: Mapping[str
         labels_csv: file with the columns ``file`` and ``class_index``, others ignored; None reads folders
             whose names are class indices or labels.
         class_names: label → its indices, of all classes of the model.
+        option: how the command calls the file, for the message.
 
     Raises:
         ConfigurationError: something is missing or ambiguous; the message names it.
@@ -99,7 +102,7 @@ def read_samples(folder: Path, labels_csv: Path | None, class_names: Mapping[str
         raise ConfigurationError(f"{folder} is not a folder")
     samples = _by_folder(folder, class_names) if labels_csv is None else _by_csv(folder, labels_csv)
     if not samples:
-        raise ConfigurationError(_nothing(folder, labels_csv))
+        raise ConfigurationError(_nothing(folder, labels_csv, option))
     classes = {index for indices in class_names.values() for index in indices}
     for sample in samples:
         if sample.class_index not in classes:
@@ -194,11 +197,11 @@ def _by_folder(folder: Path, names: Mapping[str, Sequence[int]]) -> list[Sample]
     ]
 
 
-def _nothing(folder: Path, labels_csv: Path | None) -> str:
+def _nothing(folder: Path, labels_csv: Path | None, option: str) -> str:
     """Why there is no sample, and what is expected."""
     if labels_csv is not None:
         return f"{labels_csv} names no image; expected one line per image below the line of column names"
-    expected = "expected one folder per class, named by its index or label, or --labels FILE"
+    expected = f"expected one folder per class, named by its index or label, or {option} FILE"
     if count := sum(1 for _ in find(folder)):
         images = "1 image" if count == 1 else f"{count} images"
         return f"{folder} has {images}, but no folders of classes; {expected}"

@@ -197,7 +197,11 @@ class Run:
     def findings(self) -> list[Finding]:
         """Everything that makes a stage or the whole run INVALID."""
         found = [Finding(part.name, Kind.GENERATOR, text) for part in self.shown for text in self._slowness(part)]
-        found += [Finding(part.name, Kind.SAMPLE, "no request was due") for part in self.shown if not part.requests]
+        found += [
+            Finding(part.name, Kind.SAMPLE, "no request was scheduled; increase --rate or --duration")
+            for part in self.shown
+            if not part.requests
+        ]
         if counts := self._disagreement():
             found.append(Finding(self.whole.name, Kind.COUNTS, counts))
         return found + [

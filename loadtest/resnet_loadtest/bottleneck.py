@@ -70,5 +70,5 @@ def describe(
 
 def _saturated(step: Step, reason: str) -> str:
     if step.model == _DECODING:
-        return f"Decoding: {reason}. Raise --preprocess-instances of resnet-build, or let clients send pixels."
+        return f"Decoding: {reason}. Raise --preprocess-instances of resnet-build, or let clients decode."
     return f"Compute: {reason}. Use a faster variant (INT8, FP16), a GPU, or more machines."

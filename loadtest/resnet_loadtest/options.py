@@ -136,11 +136,17 @@ class Options:
         str,
         "USERS",
         "Locust user classes with optional weights, such as ClassifyGrpc=3,EmbedHttp=1. A name is a task (Classify, "
-        "Embed, Batch, Pixels: cropped by the client) and a protocol (Grpc, Http). Mixed means both of Classify",
+        "Embed, Batch, Pixels: cropped by the client) and a protocol (Grpc, Http). Mixed: ClassifyGrpc, ClassifyHttp",
     )
     batch: int = _option(8, _positive, "N", "Images per request of Batch… users")
     images: Path | None = _option(None, Path, "FOLDER", "Folder with images (default: images from installed packages)")  # noqa: RUF009  # a field
-    profile: str = _option("steady", str, "", "Load over time", PROFILES)
+    profile: str = _option(
+        "steady",
+        str,
+        "",
+        "Load over time: constant (steady, 60 s; soak, 600 s), 0 to 100 % (ramp), in 5 steps, or with a peak (spike)",
+        PROFILES,
+    )
     duration_s: float | None = _option(
         None, _duration, "TIME", "Duration, such as 90s or 10m (default: set by the profile)"
     )
@@ -181,7 +187,7 @@ class Options:
     )
     master_port: int = _option(5557, _port, "PORT", "Port for workers")
     out: Path = _option(Path("loadtest-results"), Path, "FOLDER", "Folder for reports")  # noqa: RUF009  # a field
-    name: str | None = _option(None, str, "NAME", "Name of the reports (default: profile and time)")
+    name: str | None = _option(None, str, "NAME", "Name of the reports (default: profile or command, and time)")
 
     @property
     def is_open_loop(self) -> bool:

@@ -138,7 +138,9 @@ def measure_capacity(options: Options) -> float:
     whole = complete(trial).whole
     answered = whole.requests - sum(whole.failures.values())
     if not answered:
-        raise LoadTestError("all requests failed while the capacity was measured")
+        raise LoadTestError(
+            "all requests failed while the capacity was measured; check the server with resnet-client doctor"
+        )
     return round(answered / whole.duration_s, 2)
 
 
@@ -175,7 +177,7 @@ def _warm_up(client: Client, options: Options, mix: Iterable[str]) -> dict[str, 
                 models = set(called.values())
                 ensemble = options.model if options.model in models else ""
                 return {name: ensemble if name != options.model else "" for name in models}
-            raise LoadTestError(f"the server does not answer: {failure}") from failure
+            raise LoadTestError(f"no request succeeded during the warm-up: {failure}") from failure
 
 
 def _drive(

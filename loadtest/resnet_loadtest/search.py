@@ -189,7 +189,8 @@ class Result:
         if self.servers is None:
             return message
         plural = "" if self.servers == 1 else "s"
-        return f"{message} {self.target_rate:g}/s need {self.servers} server{plural} of {self.found[1]:.2f}/s."
+        each = f"{self.servers} server{plural} with {self.found[1]:.2f} requests/s each"
+        return f"{message} {self.target_rate:g} requests/s need {each}."
 
     @property
     def interval(self) -> str:
@@ -197,8 +198,9 @@ class Result:
         if self.found is None:
             return ""
         is_repeated = len({trial.repeat for trial in self.trials}) > 1
-        kind = "95 % interval" if is_repeated else "one search; its last passing and failing rates are"
-        return f"{kind} {self.found[1]:.2f} to {self.found[2]:.2f}"
+        if not is_repeated:
+            return f"one search: {self.found[1]:.2f} passed, {self.found[2]:.2f} failed"
+        return f"95 % interval {self.found[1]:.2f} to {self.found[2]:.2f}"
 
     @property
     def servers(self) -> int | None:

@@ -137,7 +137,10 @@ def tune(plan: Plan, console: Console) -> int:
     console.print(_table(comparison))
     chosen = comparison.chosen
     if not comparison.is_met_by(chosen):
-        _print(console, "no setting clearly meets the objective; no file was written")
+        _print(
+            console,
+            "no setting meets the objective in its median; no file was written. Lower --rate or relax --slo",
+        )
         return _MISSED
     if chosen == comparison.present:
         _print(
@@ -254,7 +257,7 @@ def _load_to_compare(plan: Plan) -> tuple[Options, str]:
     """Measure the present setting; return the options of a measurement and what it measures."""
     response_s = _measure(plan.closed_loop(plan.trial_s), warm_up_s=0.0)[0].mean_service_s
     if math.isnan(response_s):
-        raise LoadTestError("all requests failed with the present setting")
+        raise LoadTestError("all requests failed with the present setting; check the server with resnet-client doctor")
     duration_s = max(plan.trial_s, _RESPONSE_TIMES * response_s)
     if plan.objective is None:
         return plan.closed_loop(duration_s), f"images/s with {plan.users} users"

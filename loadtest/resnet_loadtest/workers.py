@@ -144,7 +144,7 @@ class WorkerProcesses:
         """Why a worker was lost: its process has ended, or Locust no longer gets its heartbeat."""
         for process in self._processes:
             if process.poll() is not None:
-                return f"a worker process ended with {process.returncode}"
+                return f"a worker process ended with exit code {process.returncode}"
         lost = self._ids - self._living()
         return f"the worker {min(lost)} no longer answers" if lost else ""
 

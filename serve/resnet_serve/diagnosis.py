@@ -28,7 +28,7 @@ _REMEDIES = (
     (r"unrecognized option '[^']*'", "tritonserver does not know one of the flags passed through to it"),
     (
         r"restricted api '[^']*' can not be specified in multiple config groups",
-        "an API is restricted twice: add --open-apis all if your own flags restrict APIs",
+        "resnet-serve and your own flags both restrict an API: add --open-apis all, so that only your flags apply",
     ),
     (
         _UNLOADABLE,

@@ -71,7 +71,7 @@ class Supervisor:
         self._server.start()
         self._show_models()
         for name, package in models.without_package(config).items():
-            self._report(f"  {name:<22} not served: {package} is not installed")
+            self._report(f"  {name:<22} not served: {package} is not installed (pip install '.[serve]')")
         self._show_model_config()
         self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
         self._report(f"  {'gRPC':<8} {self._server.grpc_url}{_encryption(config)}")

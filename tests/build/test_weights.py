@@ -83,7 +83,7 @@ def test_load_serves_one_output_as_a_probability(
     assert found.labels == labels_of
     assert torch.allclose(probabilities, yes if len(labels_of) == 1 else torch.hstack([1 - yes, yes]), atol=1e-5)
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
-    with pytest.raises(BuildError, match=r"3 labels \(of one output, give the label of yes, or of no and yes\)"):
+    with pytest.raises(BuildError, match=r"3 labels \(one output needs one label, that of the positive class, or two"):
         load(tmp_path / "net.pth", tmp_path, labels=tmp_path / "labels.txt")
 
 

@@ -71,7 +71,7 @@ def conclude(*brackets, late_s=0.0):
         ([(0, 7)], 0, False, "No rate met p50<=100ms: search 1 failed at every rate down to 7.00/s"),
         ([(95, 100)], 1.0, False, "but the result is not valid: the trial at 100.00/s"),
         ([(95, 100), (20, 21)], 0, False, "the searches disagree: the 95 % interval, 0.00 to"),
-        ([(95, 100)], 0, True, "one search; its last passing and failing rates are 95.00 to 100.00)"),
+        ([(95, 100)], 0, True, "one search: 95.00 passed, 100.00 failed)"),
     ],
 )
 def test_result_is_proven_by_closed_brackets(brackets, late_s, is_proven, message):

@@ -152,9 +152,9 @@ class RunState:
                 if not (name.startswith("_") or (self._restart and _PART.fullmatch(name))):
                     raise ConfigurationError(f"{self._folder} contains other files ({name}); choose another output")
         elif names := [name for name in self._settings if saved.get(name) != self._settings[name]]:
-            changes = ", ".join(f"{name} was {saved.get(name)!r}, is {self._settings[name]!r}" for name in names)
+            changes = ", ".join(f"{name}: {saved.get(name)!r} before, now {self._settings[name]!r}" for name in names)
             raise ConfigurationError(
-                f"{self._output} belongs to another run ({changes}); choose another output, or use --restart"
+                f"{self._output} was written with other options ({changes}); choose another output, or use --restart"
             )
 
     def _saved_settings(self) -> Any:

@@ -18,7 +18,9 @@ HELP = "Classify or embed millions of images into a Parquet file; an interrupted
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add sources, output and the options of the run."""
     add = parser.add_argument
-    about = "Folder, pattern, tar archive ({000..127} for many), Parquet file or image, or an fsspec URL of these"
+    about = (
+        "Folder, glob pattern, tar archive (several: shard-{000..127}.tar), Parquet file or image, or their fsspec URL"
+    )
     add("sources", nargs="+", type=named, metavar="SOURCE", help=about)
     add("--output", type=named, required=True, metavar="PATH", help="FILE.parquet, or a folder for many Parquet files")
     rows = parser.add_mutually_exclusive_group()

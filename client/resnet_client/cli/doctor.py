@@ -79,5 +79,5 @@ def _print(report: doctor.Report, url: str) -> None:
         checks = [check for check, why in report.not_checked.items() if why == reason]
         show(f"not checked\t{', '.join(checks)}: {reason}")
     count = len(report.findings)
-    found = "nothing found" if not count else f"{count} finding{'s' * (count > 1)}"
+    found = f"{count or 'no'} fault{'s' * (count != 1)} found"
     show(f"{url}: {len(doctor.CHECKS) - len(report.not_checked)} checks run, {found}")

@@ -55,7 +55,7 @@ class Models:
     """``resnet-client models``."""
 
     NAME = "models"
-    HELP = "List the models that the server has loaded, with the images that each has computed"
+    HELP = "List the models that the server has loaded, with the number of images that each has processed"
 
     @staticmethod
     def add_options(parser: argparse.ArgumentParser) -> None:

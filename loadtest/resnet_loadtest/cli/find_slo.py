@@ -22,9 +22,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a run that apply to a search, and those of the search."""
     names = {option.name for option in dataclasses.fields(option_list.Options)} - _LEFT_OUT
     option_list.add_to(parser, only=names)
-    parser.add_argument(
-        "--repeats", type=int, default=3, metavar="N", help="Independent searches (default: %(default)s)"
-    )
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="Number of searches (default: %(default)s)")
     parser.add_argument(
         "--precision",
         type=float,

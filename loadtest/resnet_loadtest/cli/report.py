@@ -47,7 +47,7 @@ def _add_compare_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=5.0,
         metavar="PERCENT",
-        help="Largest rise of a percentile, or drop of throughput, that is not a regression (default: %(default)s)",
+        help="A significant change for the worse by more than this is a regression (default: %(default)s)",
     )
 
 

@@ -88,7 +88,7 @@ def of_search(result: Result) -> list[Json]:
     markers = {"size": 10, "symbol": [_symbol(trial) for trial in result.trials]}
     tried = _line("rate", range(1, len(trials) + 1), [trial.rate for trial in result.trials], "--p95")
     tried |= {"mode": "lines+markers", "marker": markers}
-    note = "The rates in the order of the trials; each repeat starts near the last result."
+    note = "The rates in the order of the trials; each search after the first starts near the previous result."
     return [curve, _chart("Search", note, [tried], "trial", "requests per second", yaxis={"rangemode": "tozero"})]
 
 
@@ -220,13 +220,13 @@ def _queue_and_compute(run: Run) -> Json:
     compute = [step.mean_compute_s * share for step, share in zip(steps, shares, strict=True)]
     service_ms = run.whole.mean_service_s * 1000
     outside = 0.0 if math.isnan(service_ms) else max(0.0, service_ms - sum(queue) - sum(compute))
-    labels = [*(step.model for step in steps), "outside"]
+    labels = [*(step.model for step in steps), "outside the models"]
     traces = [
         _bars(name, _numbers(values), labels, colour) | {"orientation": "h"}
         for name, values, colour in (
             ("queue", [*queue, 0.0], "--queue"),
             ("compute", [*compute, 0.0], "--compute"),
-            ("network and other", [*(0.0 for _ in steps), outside], "--other"),
+            ("transport and other", [*(0.0 for _ in steps), outside], "--other"),
         )
     ]
     note = "Mean time per request in each model's queue, in each model, and outside all models."

@@ -38,7 +38,7 @@ def write_run(run: Run, path: Path) -> None:
         tables=[
             (
                 "Stages",
-                "From every request. “undefined”: more requests failed than this percentile allows.",
+                "From every request. “undefined”: so many requests failed that this percentile does not exist.",
                 summary.stage_rows(run),
             ),
             (

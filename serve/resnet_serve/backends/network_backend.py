@@ -67,7 +67,9 @@ class ModelConfig:
             return int(self._args["model_instance_device_id"])
         problem = f"the installed {package} cannot use the GPU"
         if "KIND_GPU" in self._file.read_text(encoding="utf-8"):
-            raise pb_utils.TritonModelException(f"{problem}, but the model config requires KIND_GPU")
+            raise pb_utils.TritonModelException(
+                f"{problem}, but the model config requires KIND_GPU: install a version for GPUs, or set KIND_AUTO"
+            )
         pb_utils.Logger.log_warn(f"{self.artifact}: {problem}; it runs on the CPU")
         return None
 

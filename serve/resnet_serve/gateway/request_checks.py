@@ -66,9 +66,13 @@ class AccessMiddleware:
             if "transfer-encoding" in headers:  # parsing many one-byte chunks would block this process
                 app = error(411, "send the body with a Content-Length, not in chunks", {"Connection": "close"})
             elif not self._access.has_host(headers):
-                app = error(421, "the host in the Host header is not allowed")
+                app = error(
+                    421, "the host in the Host header is not allowed; the operator can add it with --allowed-hosts"
+                )
             elif not self._access.has_origin(headers):
-                app = error(403, "the origin of this page is not allowed")
+                app = error(
+                    403, "the origin of this page is not allowed; the operator can add it with --allowed-origins"
+                )
         await app(scope, receive, send)
 
 

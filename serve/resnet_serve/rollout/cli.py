@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model-version", type=_count, required=True, metavar="N", help="Version to switch to")
-    about = "Network to roll out; may be repeated (default: all networks that have this version)"
+    about = "Network to roll out, such as network_onnx; may be repeated (default: all that have this version)"
     add("--model", action="append", default=[], metavar="NAME", help=about)
     about = f"Model repository that the server reads, or a copy of it {_DEFAULT}"
     add("--repository", type=_directory, default=Path("model_repository"), metavar="DIR", help=about)
