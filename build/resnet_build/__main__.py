@@ -17,7 +17,7 @@ from resnet_build import BuildError, LateInterrupt, UsageError
 from resnet_build.serving_options import DEFAULT_MODELS, GPU_ENGINES, PREPROCESSING, VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
-    from resnet_build.accuracy import Request
+    from resnet_build.labelled_accuracy import Request
     from resnet_build.weights import FileOptions
 
 _GPU = ("gpu_engine", "preprocessing", "engine_cache")
@@ -290,7 +290,7 @@ def _file_options(args: argparse.Namespace) -> FileOptions:
 
 
 def _accuracy(args: argparse.Namespace) -> Request | None:
-    from resnet_build.accuracy import Request
+    from resnet_build.labelled_accuracy import Request
 
     options = {"labels": args.accuracy_labels, "least": args.min_accuracy}
     given = {name: value for name, value in options.items() if value is not None}

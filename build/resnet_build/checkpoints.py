@@ -21,9 +21,9 @@ from typing import IO, Any, Self
 import torch
 from safetensors.torch import load_file
 
-from resnet_build import BuildError, UsageError, layouts
+from resnet_build import BuildError, UsageError, checkpoint_layouts
 from resnet_build.architectures import StateDict
-from resnet_build.layouts import Found
+from resnet_build.checkpoint_layouts import Found
 from resnet_build.network import make_head
 
 # Suffix → whose format it is.
@@ -99,7 +99,7 @@ def read(path: Path, key: str | None = None) -> Checkpoint:
     if not isinstance(content, Mapping):
         raise BuildError(f"{path} contains a {type(content).__name__}, not a state dict")
     states = dict(_state_dicts(content))
-    networks = [network for at, state in states.items() for network in layouts.find(at, state)]
+    networks = [network for at, state in states.items() for network in checkpoint_layouts.find(at, state)]
     if not networks:
         raise BuildError(f"{path} contains no ResNet: {_largest(states)}. Use a checkpoint of torchvision's resnet50")
     network = _chosen(networks, key, path)

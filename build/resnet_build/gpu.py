@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from resnet_client import example_images
-from resnet_client.preprocessing import PreprocessConfig
+from resnet_client.preprocessing import PreprocessConfig, available_cpus
 from resnet_client.requests import IMAGE, PIXELS
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -58,7 +57,7 @@ def serving(options: ServingOptions) -> ServingOptions:
         "warmup_batch": 128,
         "instances": 2,
         # Two CPUs are left for the server and the network's instances; 64 processes decode more than a GPU computes.
-        "preprocess_instances": min(max(1, len(os.sched_getaffinity(0)) - 2), 64),
+        "preprocess_instances": min(max(1, available_cpus() - 2), 64),
     }
     defaults = ServingOptions()
     changed = {name: value for name, value in others.items() if getattr(options, name) == getattr(defaults, name)}

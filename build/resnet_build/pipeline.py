@@ -16,7 +16,6 @@ from resnet_build import (
     LateInterrupt,
     Report,
     UsageError,
-    accuracy,
     backbone,
     configs,
     default_model,
@@ -24,6 +23,7 @@ from resnet_build import (
     export_torchscript,
     gpu,
     images,
+    labelled_accuracy,
     manifest,
     variants,
 )
@@ -71,7 +71,7 @@ class BuildOptions:
     calibration_images: Path | None = None
     default: str | None = None
     backbone: backbone.Wire | None = None
-    accuracy: accuracy.Request | None = None
+    accuracy: labelled_accuracy.Request | None = None
     gpu: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -150,7 +150,7 @@ def _build(options: BuildOptions, report: Report) -> bool:
         top1 = None
         if options.accuracy:
             network = made[decision.variant].network if decision.variant in made else open_network(PLAIN, source)
-            top1 = accuracy.check(network, samples, found.preprocess_config, options.accuracy.least)
+            top1 = labelled_accuracy.check(network, samples, found.preprocess_config, options.accuracy.least)
             report(f"accuracy of {configs.network_of(decision.variant)}: top-1 {top1:.1%} on {len(samples)} images")
         # Candidates for the default model that were not chosen are left out.
         made = {name: built for name, built in made.items() if name in {*inputs["variants"], decision.variant}}

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from . import checks
+from . import image_checks
 from .config import PreprocessConfig
 from .crop import TURNS, Size, crop_pixels, upright
 from .limits import InvalidImageError, Limits, Room
@@ -68,14 +68,14 @@ def decode(data: bytes, limits: Limits = _DEFAULTS) -> Image.Image:
 
 
 @contextmanager
-def opened(data: bytes, limits: Limits) -> Iterator[tuple[ImageFile.ImageFile, checks.Checked]]:
+def opened(data: bytes, limits: Limits) -> Iterator[tuple[ImageFile.ImageFile, image_checks.Checked]]:
     """Open an image and check its limits, without decoding it.
 
     Raises:
         InvalidImageError: empty, not an image, damaged, or above a limit; also for Pillow's exceptions in the block.
     """
     limits.check_bytes(len(data))
-    checked = checks.check(data, limits)
+    checked = image_checks.check(data, limits)
     try:
         with Image.open(io.BytesIO(checked.data), formats=(checked.format,)) as image:
             limits.check_frames(getattr(image, "n_frames", 1))
@@ -103,7 +103,7 @@ def _check_coding(image: ImageFile.ImageFile) -> None:
         raise InvalidImageError("the image is damaged: its strips or tiles overlap")
 
 
-def _taken(image: Image.Image, checked: checks.Checked, limits: Limits) -> AbstractContextManager[None]:
+def _taken(image: Image.Image, checked: image_checks.Checked, limits: Limits) -> AbstractContextManager[None]:
     """Hold room for the image's pixels during the block."""
     return _room.take(max(image.width * image.height, checked.held_pixels), limits)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from resnet_build import BuildError, UsageError, accuracy
+from resnet_build import BuildError, UsageError, labelled_accuracy
 from resnet_build.network import ServedNetwork, load_network, runner
 from resnet_build.weights import FileOptions, default_cache, load
 from resnet_client.evaluate import Sample
@@ -34,12 +34,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_check_returns_top1(folder: Path) -> None:
     """The share of the images whose class comes first; the labels have the client's format."""
-    samples = accuracy.Request(folder, folder / "labels.csv").samples(COLOURS)
-    assert accuracy.check(reddest, samples, SMALL, least=1) == 1
+    samples = labelled_accuracy.Request(folder, folder / "labels.csv").samples(COLOURS)
+    assert labelled_accuracy.check(reddest, samples, SMALL, least=1) == 1
     samples = [*samples[:9], *(Sample(sample.path, (sample.class_index + 1) % 3) for sample in samples[9:])]
-    assert accuracy.check(reddest, samples, SMALL, least=0.75) == 0.75
+    assert labelled_accuracy.check(reddest, samples, SMALL, least=0.75) == 0.75
     with pytest.raises(BuildError, match=r"top-1 on 12 images is 75.0%, below --min-accuracy 0.8; nothing was written"):
-        accuracy.check(reddest, samples, SMALL, least=0.8)
+        labelled_accuracy.check(reddest, samples, SMALL, least=0.8)
 
 
 def test_samples_reads_one_folder_per_class_without_a_file(folder: Path) -> None:
@@ -47,14 +47,16 @@ def test_samples_reads_one_folder_per_class_without_a_file(folder: Path) -> None
     for number, colour in enumerate(COLOURS):
         (folder / colour).mkdir()
         (folder / f"{number}.png").rename(folder / colour / "a.png")
-    assert [sample.class_index for sample in accuracy.Request(folder).samples(COLOURS)] == [2, 1, 0]
+    assert [sample.class_index for sample in labelled_accuracy.Request(folder).samples(COLOURS)] == [2, 1, 0]
 
 
-@pytest.mark.parametrize(("labels", "message"), [(COLOURS[:2], "the model has no class 2"), (["yes"], "no and yes")])
+@pytest.mark.parametrize(
+    ("labels", "message"), [(COLOURS[:2], "the model has no class 2"), (["yes"], "the negative class first")]
+)
 def test_samples_refuses_labels_that_do_not_fit(folder: Path, labels: list[str], message: str) -> None:
     """A class that the network does not have, or a network whose only class is always first."""
     with pytest.raises(UsageError, match=f"--accuracy-images.*{message}"):
-        accuracy.Request(folder, folder / "labels.csv").samples(labels)
+        labelled_accuracy.Request(folder, folder / "labels.csv").samples(labels)
 
 
 def test_build_measures_the_network_and_writes_nothing_below_the_bound(build, folder: Path) -> None:
@@ -73,6 +75,6 @@ def test_check_finds_a_network_that_has_the_same_tensors(imagenet_sample) -> Non
     found = load("keras-v1", cache=default_cache(), file_options=FileOptions(), report=lambda _: None)
     samples = [Sample(image.path, image.class_index) for image in imagenet_sample[::4]]
     right, other = (runner(ServedNetwork(load_network(arch, found.state_dict))) for arch in ("v1", "v1.5"))
-    assert accuracy.check(right, samples, found.preprocess_config, least=0.86) > 0.86
+    assert labelled_accuracy.check(right, samples, found.preprocess_config, least=0.86) > 0.86
     with pytest.raises(BuildError, match="dilation, anti-aliasing or another pooling"):
-        accuracy.check(other, samples, found.preprocess_config, least=0.86)
+        labelled_accuracy.check(other, samples, found.preprocess_config, least=0.86)
