@@ -2,8 +2,8 @@
 
 :func:`pipeline.build` runs these steps: :mod:`weights` finds a state dict (:mod:`checkpoints` reads a file, finds the
 network in it with :mod:`checkpoint_layouts`, and checks it with :mod:`architectures`; :mod:`keras_v1` reads an npm
-package), :mod:`network` loads it into the network that is served, :mod:`export_onnx` and :mod:`export_torchscript` write
-artifacts, :mod:`validate` compares them with the network, :mod:`variants` makes networks in fewer bits with
+package), :mod:`network` loads it into the network that is served, :mod:`export_onnx` and :mod:`export_torchscript`
+write artifacts, :mod:`validate` compares them with the network, :mod:`variants` makes networks in fewer bits with
 :mod:`quantize`, :mod:`configs` renders ``config.pbtxt``, and :mod:`repository` publishes all files at once with their
 :mod:`manifest`. :mod:`__main__` is the command ``resnet-build``.
 
