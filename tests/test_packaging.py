@@ -76,6 +76,7 @@ def resolve(platform: str, folder: Path, *requirements: str) -> subprocess.Compl
     return subprocess.run([*command, *requirements], capture_output=True, text=True, timeout=280, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_client_resolves_on_every_platform(wheel: Path, tmp_path: Path, platform: str) -> None:
     """`pip install .` needs no compiler."""
@@ -83,6 +84,7 @@ def test_client_resolves_on_every_platform(wheel: Path, tmp_path: Path, platform
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_pinned_dependencies_have_packages_for_linux_on_arm(tmp_path: Path) -> None:
     """Those that the project names; pip reads markers as on this machine, so each is looked up without its own."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

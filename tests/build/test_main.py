@@ -36,7 +36,7 @@ from resnet_build import LateInterrupt, pipeline
             "the folder missing of --calibration-images does not exist",
         ),
         (("--variant", "int8", "--calibration-images", "."), ". contains 0 images"),
-        (("--variant", "fp16", "--calibration-images", "."), "--calibration-images is for --variant int8"),
+        (("--variant", "fp16", "--calibration-images", "."), "--calibration-images requires --variant int8"),
         (("--accuracy-images", "missing"), "the folder missing of --accuracy-images does not exist"),
         (("--accuracy-labels", "labels.csv"), "--accuracy-labels and --min-accuracy need --accuracy-images"),
         (("--accuracy-images", ".", "--min-accuracy", "75"), "--min-accuracy must be between 0 and 1"),

@@ -195,7 +195,7 @@ def test_build_checks_calibration_images_before_it_exports(tmp_path: Path, calib
     with pytest.raises(pipeline.BuildError, match=r"the calibration image .*broken\.jpg cannot be used"):
         pipeline.build(options(tmp_path / "own", **changed), messages.append)
     assert not [message for message in messages if "exported" in message]
-    with pytest.raises(UsageError, match="--calibration-images is for --variant int8"):
+    with pytest.raises(UsageError, match="--calibration-images requires --variant int8"):
         pipeline.build(options(tmp_path / "own", calibration_images=folder), messages.append)
 
 

@@ -160,10 +160,10 @@ def odd_files(monkeypatch):
     with tempfile.TemporaryDirectory() as parent:  # pytest's own folders are closed to other users
         Path(parent).chmod(0o777)
         folder = Path(parent, "odd/137")
-        for images in (Path(parent, "elsewhere"), folder, folder / "secret"):
+        for images in (Path(parent, "elsewhere"), folder, folder / "closed"):
             images.mkdir(parents=True)
             (images / "image.png").write_bytes(b"\x89")
-        (folder / "secret.png").write_bytes(b"\x89")
+        (folder / "closed.png").write_bytes(b"\x89")
         links = {"circle.png": "circle.png", "device.png": "/dev/zero", "gone.png": "nowhere"}
         for link, target in (links | {"linked": "../../elsewhere", "loop": "."}).items():
             (folder / link).symlink_to(target)
@@ -171,14 +171,14 @@ def odd_files(monkeypatch):
         monkeypatch.chdir(parent)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind("odd/137/socket.png")
-        for secret in ("secret", "secret.png"):
-            (folder / secret).chmod(0)
+        for closed in ("closed", "closed.png"):
+            (folder / closed).chmod(0)
         user = os.geteuid()
         if user == 0:
             os.seteuid(_NOBODY)  # permissions do not apply to root
         yield _odd_messages()
         os.seteuid(user)
-        (folder / "secret").chmod(0o700)
+        (folder / "closed").chmod(0o700)
 
 
 def _odd_messages():
@@ -189,8 +189,8 @@ def _odd_messages():
         "linked": "this is a link to a folder, which is not followed; pass the folder itself",
         "loop": "this is a link to a folder, which is not followed; pass the folder itself",
         "pipe.png": "this is a pipe, not a file",
-        "secret": "it cannot be read (Permission denied)",
-        "secret.png": "it cannot be read (Permission denied)",
+        "closed": "it cannot be read (Permission denied)",
+        "closed.png": "it cannot be read (Permission denied)",
         "socket.png": "this is a socket, not a file",
     }
     return {f"odd/137/{name}": f"odd/137/{name}: {message}" for name, message in messages.items()}

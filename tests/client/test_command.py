@@ -17,16 +17,11 @@ BIN = Path(sys.executable).parent
 WAIT_S = 60
 HELPS = [
     ["resnet-build", "describe"],
-    ["resnet-build", "--help"],
-    ["resnet-serve", "--help"],
-    ["resnet-serve", "gateway", "--help"],
     ["resnet-serve", "rollout", "--help"],
-    ["resnet-client", "doctor", "--help"],
     ["resnet-loadtest", "tune", "--help"],
 ]
 TERMINALS = [
     {"PYTHONIOENCODING": "latin-1"},
-    {"PYTHONIOENCODING": "ascii"},
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 ]
 

@@ -7,6 +7,7 @@ import traceback
 import pytest
 from PIL import Image
 from resnet_client import ClientConfig, ResnetClientError
+from resnet_client.admin import ModelControl
 
 # Long enough that no part of it of twelve characters occurs by chance.
 CONTENT = "tAtt00-0f-a-b1ue-heron-0n-the-1eft-arm"
@@ -57,6 +58,12 @@ def failure(error):
 
 @pytest.mark.parametrize("preprocessing", ["server", "client"])
 @pytest.mark.parametrize("content", IMAGES.values(), ids=IMAGES)
+def list_models(server):
+    """Ask for what needs the admin token, with a wrong one."""
+    with ModelControl(ClientConfig(url=server.grpc_url, admin_token=ADMINISTRATOR)) as control:
+        return control.index()
+
+
 def test_client_logs_no_image(connect, server, logged, content, preprocessing):
     """Valid or not, its content stays out of logs and errors; so does the token."""
     client = connect(server, admin_token=ADMINISTRATOR)
@@ -73,7 +80,7 @@ def test_client_logs_no_image(connect, server, logged, content, preprocessing):
 def test_client_logs_no_token(connect, server, free_port, logged):
     """Neither a wrong one that is refused, nor one for a server that is not reached, nor an invalid one."""
     with pytest.raises(ResnetClientError) as refused:
-        connect(server, admin_token=ADMINISTRATOR).statistics()
+        list_models(server)
     with pytest.raises(ResnetClientError) as unreachable:
         connect(free_port, admin_token=ADMINISTRATOR, timeout_s=1, max_attempts=2).statistics()
     for caught in (refused, unreachable):
@@ -89,7 +96,7 @@ def test_server_logs_neither(connect, server, logged):
     outcomes = client.many(list(IMAGES.values()))
     assert {outcome.ok for outcome in outcomes} == {True, False}
     with pytest.raises(ResnetClientError):
-        client.statistics()
+        list_models(server)
     log = server.log.read_text(errors="replace")
     assert log
     assert server.admin_token not in log

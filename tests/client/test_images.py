@@ -139,7 +139,7 @@ def test_pixels_refuses_invalid_images(content, png):
 def test_pixels_has_the_limits_of_the_server(kind, png, file):
     """Whatever the image comes as, what is too large is refused with the same message."""
     source = {"path": file, "bytes": png, "array": COLOURS, "image": Image.fromarray(COLOURS)}[kind]
-    with pytest.raises(InvalidImageError, match="50x40 pixels, more than the 1999 allowed"):
+    with pytest.raises(InvalidImageError, match="50x40 = 2000 pixels, more than the 1999 allowed"):
         images.pixels(source, PREPROCESSING, Limits(max_pixels=1_999))
     assert images.pixels(source, PREPROCESSING, Limits(max_pixels=2_000)).shape == (24, 24, 3)
 

@@ -171,7 +171,7 @@ def test_classify_many_survives_a_killed_server(
     assert [outcome.source for _, outcome in outcomes] == many
     assert wrong == []
     assert failed == []
-    assert warned.count("next start in 1 s") == 1
+    assert warned.count("restart in 1 s") == 1
 
 
 def test_restart_of_a_server_that_accepts_no_grpc_connections(

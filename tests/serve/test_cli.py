@@ -85,7 +85,10 @@ def running(repository_copy: Any, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def test_start_prints_a_line_per_model_and_the_urls(running: Running) -> None:
     """Name, version, backend, batch, device, addresses; what follows ``--`` has reached tritonserver."""
-    assert any(re.fullmatch(r"  preprocess +version 1 +python +batch up to 32 +CPU", line) for line in running.lines)
+    assert any(
+        re.fullmatch(r"  preprocess +version 1 +python +batch up to 32 +1 instance on CPU", line)
+        for line in running.lines
+    )
     for name in ("gRPC", "HTTP", "metrics"):
         assert running.listens(name)
     assert "HTTP request" in running.log.read_text()

@@ -328,7 +328,7 @@ def test_crashed_server_is_started_again(serving: Callable, one_model: Path, kil
     with serving(one_model, "--restart") as running:
         dead, regions = running.processes(), running.shared_memory()
         os.kill(getattr(running, killed), signal.SIGKILL)
-        wait_for(lambda: "next start in 1 s" in running.errors.read_text(), "no restart was announced")
+        wait_for(lambda: "restart in 1 s" in running.errors.read_text(), "no restart was announced")
         assert "exit code" in running.errors.read_text()
         wait_for(running.answers, "the server did not come back")
         wait_for_end(dead)
