@@ -217,8 +217,8 @@ def _add_gpu_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--gpu-engine",
         choices=GPU_ENGINES,
-        help="What computes resnet50 in the model config gpu: torchscript, or tensorrt inside ONNX Runtime, which is "
-        "faster and takes minutes at the first start; also builds --variant fp16 (default: torchscript)",
+        help="What computes resnet50 when served with --model-config-name gpu: torchscript, or tensorrt inside ONNX "
+        "Runtime, which is faster, takes minutes at the first start, and builds --variant fp16 (default: torchscript)",
     )
     group.add_argument(
         "--preprocessing",

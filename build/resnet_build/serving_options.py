@@ -89,7 +89,7 @@ class ServingOptions:
     server_cpus: int = _option(
         0,
         "Number of CPUs of the server, which its networks divide; 0: resnet-serve divides its own CPUs, but NVIDIA's "
-        "container cannot, so set it there",
+        "container cannot, so give the number when you build for it",
         least=0,
         most=1024,
     )

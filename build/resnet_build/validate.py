@@ -94,7 +94,7 @@ def check_exports(
         raise BuildError(
             "an exported artifact differs too much from the PyTorch network (limits: probabilities "
             f"{MAX_PROBABILITY_DIFFERENCE:.0e}, features {MAX_FEATURE_DIFFERENCE:.0e} of the largest feature, no "
-            "different top-1 class); nothing was written. " + "; ".join(failed)
+            "different top-1 class); nothing was written. Report this with your weights. " + "; ".join(failed)
         )
     return results
 

@@ -136,7 +136,7 @@ class Options:
         str,
         "USERS",
         "Locust user classes with optional weights, such as ClassifyGrpc=3,EmbedHttp=1. A name is a task (Classify, "
-        "Embed, Batch, Pixels: cropped by the client) and a protocol (Grpc, Http). Mixed: ClassifyGrpc, ClassifyHttp",
+        "Embed, Batch, or Pixels, which the client crops) and a protocol (Grpc, Http). Mixed is both of Classify",
     )
     batch: int = _option(8, _positive, "N", "Images per request of Batch… users")
     images: Path | None = _option(None, Path, "FOLDER", "Folder with images (default: images from installed packages)")  # noqa: RUF009  # a field
@@ -144,7 +144,7 @@ class Options:
         "steady",
         str,
         "",
-        "Load over time: constant (steady, 60 s; soak, 600 s), 0 to 100 % (ramp), in 5 steps, or with a peak (spike)",
+        "Load over time: constant (steady, 60 s; soak, 600 s), 0 to 100%% (ramp), in 5 steps, or with a peak (spike)",
         PROFILES,
     )
     duration_s: float | None = _option(

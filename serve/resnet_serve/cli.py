@@ -197,7 +197,7 @@ def _add_addresses(add: Callable[..., object], default: ServerConfig) -> None:
     add("--unsafe-http-host", default="", metavar="HOST", help=about)
     about = f"Address for the Prometheus metrics (default: {LOOPBACK})"
     add("--metrics-host", default="", metavar="HOST", help=about)
-    about = "Answer over gRPC only, so that web pages in a browser on this machine cannot send requests"
+    about = "Answer clients over gRPC only: HTTP gets a random local port that requires the admin token"
     add("--no-http", action="store_true", help=about)
 
 

@@ -168,7 +168,8 @@ def test_admission_refuses_a_wait_above_the_timeout(
     assert admission.refusal(1, 0.5) is None  # no durations are known yet
     pass_time(0.3)
     metrics.done, metrics.taken_s = 5, 4.0
-    assert admission.refusal(1, 0.5) == "the wait is 0.8 s, above 0.5 s; retry later or send fewer images at once"
+    expected = "recent requests took 0.8 s, longer than this request's timeout (0.5 s)"
+    assert admission.refusal(1, 0.5) == f"{expected}; retry later or send fewer images at once"
     assert admission.refusal(1, 2.0) is None
     assert admission.refusal(1) is None
     pass_time(0.3)
@@ -188,7 +189,8 @@ def test_admission_counts_models_on_gpus(
     assert admission.refusal(1) == "10 images are waiting already; retry later or send fewer images at once"
     metrics.waiting["network_onnx"], metrics.done, metrics.taken_s = 1, 5, 4.0
     pass_time(0.3)
-    assert admission.refusal(1, 0.5) == "the wait is 0.8 s, above 0.5 s; retry later or send fewer images at once"
+    expected = "recent requests took 0.8 s, longer than this request's timeout (0.5 s)"
+    assert admission.refusal(1, 0.5) == f"{expected}; retry later or send fewer images at once"
 
 
 def test_admission_ignores_old_durations(
@@ -202,7 +204,10 @@ def test_admission_ignores_old_durations(
     assert admission.refusal(1, 0.5) is None
     pass_time(0.3)
     metrics.done, metrics.taken_s = 10, 8.0
-    assert admission.refusal(1) == "the wait is 0.8 s, above 0.7 s; retry later or send fewer images at once"
+    assert (
+        admission.refusal(1)
+        == "recent requests took 0.8 s, longer than max_wait_ms (0.7 s); retry later or send fewer images at once"
+    )
 
 
 def test_admission_is_shared_among_instances(
@@ -291,7 +296,7 @@ def test_admission_forgets_a_measured_wait(
     assert admission.refusal(1, 10) is None
     pass_time(0.3)
     metrics.waiting["network_onnx"], metrics.done, metrics.taken_s = 5, 1, 12.0
-    assert "the wait is 12.0 s" in (admission.refusal(1, 10) or "")
+    assert "recent requests took 12.0 s" in (admission.refusal(1, 10) or "")
     pass_time(1.5)
     metrics.done, metrics.taken_s = 16, 13.5
     assert admission.refusal(1, 10) is None

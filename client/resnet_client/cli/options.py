@@ -43,7 +43,8 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
             formatter_class=shape,
             conflict_handler="resolve",  # `evaluate` has a --model of its own
         )
-        _add_client_options(subparser, [field for field in fields if field.name in _MODEL_OPTIONS])
+        if command.NAME != "models":  # it lists all
+            _add_client_options(subparser, [field for field in fields if field.name in _MODEL_OPTIONS])
         command.add_options(subparser)
         group = subparser.add_argument_group("server and TLS")
         _add_client_options(group, [field for field in fields if field.name not in _MODEL_OPTIONS])

@@ -53,7 +53,10 @@ def _work(arguments: argparse.Namespace, console: Console) -> int:
     try:
         Worker(arguments.master_host, arguments.master_port).run()
     except ConnectionError as exc:
-        raise LoadTestError(f"no load test master at {arguments.master_host}:{arguments.master_port}") from exc
+        raise LoadTestError(
+            f"no load test master at {arguments.master_host}:{arguments.master_port}: start resnet-loadtest run "
+            "--expect-workers N first, or check --master-host and --master-port"
+        ) from exc
     return 0
 
 

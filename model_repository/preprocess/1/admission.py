@@ -83,7 +83,8 @@ class Admission:
             return f"{self._waiting:.0f} images are waiting already; {_REMEDY}"
         bound_s = min(allowed_s or self._longest_wait_s, self._longest_wait_s)
         if self._wait_s > bound_s:
-            return f"the wait is {self._wait_s:.1f} s, above {bound_s:.1f} s; {_REMEDY}"
+            limit = "this request's timeout" if bound_s == allowed_s else "max_wait_ms"
+            return f"recent requests took {self._wait_s:.1f} s, longer than {limit} ({bound_s:.1f} s); {_REMEDY}"
         self._room -= images
         self._waiting += images
         return None
@@ -107,7 +108,7 @@ class Admission:
             self._connection.close()
             if not self._is_blind:
                 logging.getLogger(__name__).warning(
-                    "the metrics of %s cannot be read (%s), so no image is refused under overload",
+                    "the metrics of %s cannot be read (%s), so overload protection is off; set RESNET_METRICS_URL",
                     self._connection.host,
                     exc,
                 )
