@@ -141,6 +141,7 @@ def test_server_is_nvidias(rendered: dict[str, list[Manifest]], overlay: str) ->
     """On networks, not the wheel's older release: the watchdog starts the image's own tritonserver."""
     (server,) = (pod_of(manifest)["containers"][0] for manifest in rendered[overlay] if pod_of(manifest))
     assert server["args"][:2] == ["--", "tritonserver"]
+    assert "--exit-on-error=false" in server["args"]  # one model that fails does not end the others
     assert f"--model-config-name={'gpu' if overlay == 'gpu' else 'local'}" in server["args"]
 
 
