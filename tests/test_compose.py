@@ -98,6 +98,12 @@ def test_gpu_service_has_the_config_and_the_engine_for_gpus() -> None:
     assert "--model-config-name=gpu" in map(with_defaults, SERVICES["triton"]["command"])
 
 
+@pytest.mark.parametrize("service", ["triton", "triton-cpu"])
+def test_server_does_not_end_at_a_model_that_fails(service: str) -> None:
+    """Triton's default is to end with the first one."""
+    assert "--exit-on-error=false" in SERVICES[service]["command"]
+
+
 @each_service
 def test_secrets_come_from_outside(service: dict[str, Any]) -> None:
     """No token or password is written down here, and none has a default that is known."""

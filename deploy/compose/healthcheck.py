@@ -1,6 +1,7 @@
-"""Checks that the ensemble is ready and classifies a small image.
+"""Checks that the default model is ready and classifies a small image.
 
-Triton's readiness alone is not enough: it reports a model as ready although the worker of its Python backend has died.
+Triton's readiness does not show this: the server is not ready if any other model failed to load, and a model is ready
+although the worker of its Python backend has died.
 A refusal under overload counts as an answer. The check uses the standard library and Pillow only, because it runs
 inside Triton's container.
 """

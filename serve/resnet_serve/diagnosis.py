@@ -73,12 +73,22 @@ def cause(log: Path, since: int = 0) -> Cause | None:
 
 def error_lines(log: Path, since: int = 0) -> str:
     """Return the log's error lines, or its end if it has none."""
-    lines = [
+    return "\n".join(_errors(log, since)[-_TAIL_LINES:]) or tail(log, since)
+
+
+def first_error(log: Path, model: str, since: int = 0) -> str:
+    """Return the message of the first error line that names the model; empty if there is none."""
+    name = re.compile(rf"(?<![\w./-]){re.escape(model)}(?![\w./-])")
+    messages = (line.partition("] ")[2].strip('"') for line in _errors(log, since))
+    return next((message.partition(r"\n")[0] for message in messages if name.search(message)), "")
+
+
+def _errors(log: Path, since: int) -> list[str]:
+    return [
         line
         for line in _read(log, since).splitlines()
         if _ERROR_LINE.match(line) and not any(word in line for word in _HARMLESS)
     ]
-    return "\n".join(lines[-_TAIL_LINES:]) or tail(log, since)
 
 
 def tail(log: Path, since: int = 0) -> str:

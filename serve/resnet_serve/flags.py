@@ -54,6 +54,8 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
         *(f"--backend-config={name},{regions}" for name in ("python", *installation.NETWORK_BACKENDS)),
         # The build writes complete configs. To complete them, Triton would start every worker twice.
         "--disable-auto-complete-config",
+        # TritonServer checks the default model; another one that fails does not end the server.
+        "--exit-on-error=false",
         *_control(config),
         *([f"--model-config-name={name}"] if (name := models.model_config_name(config)) else []),
         *_tls(config),

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from resnet_client.config import ClientConfig
+
 from resnet_serve import access, diagnosis, flags, installation, models, ports, watchdog
 from resnet_serve.config import LOOPBACK, ServerConfig, ServerError, UnservableError
 from resnet_serve.models import ModelStatus
@@ -31,6 +33,9 @@ class TritonServer:
     Args:
         config: what to run.
 
+    Attributes:
+        failed_models: reason of each model that could not be loaded at the last start.
+
     Raises:
         ServerError: on entering, if the server cannot be started; the message names cause and remedy.
     """
@@ -43,6 +48,7 @@ class TritonServer:
         self._ports = [0, 0, 0]
         self._folder, self._lock = Path(), -1
         self._log_start = 0
+        self.failed_models: dict[str, str] = {}
         self.log = Path(config.log) if config.log else Path()
 
     @property
@@ -67,7 +73,7 @@ class TritonServer:
         return self._token
 
     def __enter__(self) -> Self:
-        """Start the server and wait until every model is ready."""
+        """Start the server and wait until its models are loaded."""
         self.start()
         return self
 
@@ -78,10 +84,13 @@ class TritonServer:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and wait until every model is ready.
+        """Start the server and wait until its models are loaded.
+
+        A model that fails is listed in :attr:`failed_models`.
 
         Raises:
-            ServerError: it cannot be started; the message names cause and remedy, and processes and files are removed.
+            ServerError: it cannot be started, or a model failed and the default model is not served; the message names
+                cause and remedy, and processes and files are removed.
         """
         access.check(self.config)
         models.check(Path(self.config.repository))
@@ -220,24 +229,42 @@ class TritonServer:
     def _wait_until_ready(self) -> None:
         assert self._watchdog is not None  # noqa: S101  # just launched
         deadline = time.monotonic() + self.config.ready_timeout_s
-        while not self._is_ready():
+        # Triton opens the HTTP port when each model is loaded or has failed.
+        while not self._responds("v2/health/live"):
             if self._watchdog.poll() is not None:
                 raise self._start_error(f"the server ended with exit code {self._watchdog.returncode} while starting")
             if time.monotonic() > deadline:
                 raise self._start_error(f"the server was not ready within {self.config.ready_timeout_s:.0f} s")
             time.sleep(_POLL_S)
+        self.failed_models = self._read_failed_models()
+        if self.failed_models and not self._responds(f"v2/models/{ClientConfig.model}/ready"):
+            raise self._start_error(f"these models could not be loaded: {', '.join(self.failed_models)}")
         # Triton opens the metrics port some milliseconds after it is ready, and never with --allow-metrics=false.
         deadline = time.monotonic() + _METRICS_TIMEOUT_S
         metrics = ports.reachable(self.config.metrics_host), self._ports[2]
         while not ports.accepts(*metrics, timeout_s=_METRICS_TIMEOUT_S) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
 
-    def _is_ready(self) -> bool:
+    def _responds(self, path: str) -> bool:
         try:
-            self._api.request("v2/health/ready")
+            self._api.request(path)
         except OSError:
             return False
         return True
+
+    def _read_failed_models(self) -> dict[str, str]:
+        found = {}
+        with contextlib.suppress(OSError):  # the user's own flags may restrict the index
+            for entry in self._api.request("v2/repository/index", {}):
+                name = entry["name"]
+                # The index has no reason if the config is invalid, a step failed, or loading was not requested.
+                why = entry.get("reason") or diagnosis.first_error(self.log, name, self._log_start)
+                if why and entry.get("state") != "READY":
+                    found[name] = self._with_repository(why.partition("\n")[0])
+        return found
+
+    def _with_repository(self, text: str) -> str:
+        return text.replace(str(self._folder / "models"), str(self.config.repository))
 
     def _start_error(self, what: str) -> ServerError:
         known = diagnosis.cause(self.log, self._log_start)
@@ -247,7 +274,7 @@ class TritonServer:
             kind = _PortTakenError if known.is_port_taken else UnservableError if known.is_lasting else ServerError
         kept = f" ({self.log})" if self.config.log else ""
         message = f"{what}\nerrors in Triton's log{kept}:\n{diagnosis.error_lines(self.log, self._log_start)}"
-        return kind(message.replace(str(self._folder / "models"), str(self.config.repository)))
+        return kind(self._with_repository(message))
 
 
 class _PortTakenError(ServerError):

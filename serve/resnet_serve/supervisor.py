@@ -70,6 +70,7 @@ class Supervisor:
         self._report(f"starting tritonserver on {config.repository} …")
         self._server.start()
         self._show_models()
+        self._show_failed_models()
         for name, package in models.without_package(config).items():
             self._report(f"  {name:<22} not served: {package} is not installed (pip install '.[serve]')")
         self._show_model_config()
@@ -96,6 +97,10 @@ class Supervisor:
             )
         for warning in diagnosis.warnings(served):
             self._warn(f"warning: {warning}")
+
+    def _show_failed_models(self) -> None:
+        for name, reason in self._server.failed_models.items():
+            self._report(f"  {name:<22} failed: {reason}")
 
     def _show_model_config(self) -> None:
         config = self._server.config
@@ -179,6 +184,7 @@ class Supervisor:
             else:
                 self._down = None
                 self._report(f"ready again after {time.monotonic() - self._started_s:.1f} s, at the same addresses")
+                self._show_failed_models()
                 self._started_s = time.monotonic()
                 return
 

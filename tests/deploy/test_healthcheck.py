@@ -11,8 +11,10 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy/compose/healthcheck.py"
@@ -85,6 +87,20 @@ def test_server_without_the_ensemble_is_unhealthy(plain_repository: Path, tmp_pa
         url = server.http_url
         assert check(url).returncode == 1
     assert check(url).returncode == 1
+
+
+def test_server_with_another_model_that_failed_is_healthy(repository_copy: Any) -> None:
+    """Triton reports that the server is not ready, but the default model answers."""
+    for model in ("preprocess", "network_onnx", "resnet50"):
+        repository_copy.add(model)
+    repository_copy.add("network_onnx", "network_2")
+    (repository_copy.folder / "network_2/1/model.onnx").unlink()
+    with TritonServer(ServerConfig(repository_copy.folder, port=0)) as server:
+        assert list(server.failed_models) == ["network_2"]
+        with Client(server.grpc_url) as client:
+            assert not client.health().server_ready
+        result = check(server.http_url)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(

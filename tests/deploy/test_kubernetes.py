@@ -17,6 +17,7 @@ from .test_monitoring import needs_promtool
 
 OVERLAYS = ("cpu", "gpu", "kserve")
 RULE = "resnet50:queue_seconds_per_request:rate2m"
+GUIDE = (KUBERNETES.parents[1] / "docs/kubernetes.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +121,7 @@ def test_pod_has_time_to_drain(rendered: dict[str, list[Manifest]]) -> None:
 def test_models_for_cpus_are_built_for_the_pods_cpus(rendered: dict[str, list[Manifest]]) -> None:
     """A network takes all cores of the node unless it is built with a number; the guide's command has it."""
     resources = pod(rendered["cpu"])["containers"][0]["resources"]
-    guide = (KUBERNETES.parents[1] / "docs/kubernetes.md").read_text(encoding="utf-8")
-    (cpus,) = re.findall(r"models\.Dockerfile .*--server-cpus (\d+)", guide)
+    (cpus,) = re.findall(r"models\.Dockerfile .*--server-cpus (\d+)", GUIDE)
     assert cpus == resources["limits"]["cpu"] == resources["requests"]["cpu"]
 
 
@@ -141,20 +141,93 @@ def test_server_is_nvidias(rendered: dict[str, list[Manifest]], overlay: str) ->
     """On networks, not the wheel's older release: the watchdog starts the image's own tritonserver."""
     (server,) = (pod_of(manifest)["containers"][0] for manifest in rendered[overlay] if pod_of(manifest))
     assert server["args"][:2] == ["--", "tritonserver"]
+    assert "--exit-on-error=false" in server["args"]  # one model that fails does not end the others
     assert f"--model-config-name={'gpu' if overlay == 'gpu' else 'local'}" in server["args"]
+
+
+def render_with(folder: Path, overlay: str, added: str) -> list[Manifest]:
+    """Return the manifests of an overlay to which a user has added a key, in a copy below a folder."""
+    shutil.copytree(KUBERNETES, folder / "kubernetes")
+    path = folder / f"kubernetes/overlays/{overlay}/kustomization.yaml"
+    settings = yaml.safe_load(path.read_text())
+    for key, values in yaml.safe_load(added).items():
+        settings[key] = [*settings.get(key, []), *values]
+    path.write_text(yaml.safe_dump(settings))
+    manifests = render(path.parent)
+    assert problems(manifests) == []
+    return manifests
 
 
 def test_models_from_claim_replaces_the_models_image(tmp_path: Path) -> None:
     """The component replaces the image with the models by a volume, and changes nothing else."""
-    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
-    path = tmp_path / "kubernetes/overlays/cpu/kustomization.yaml"
-    monitoring = "  - ../../components/monitoring\n"
-    path.write_text(path.read_text().replace(monitoring, f"{monitoring}  - ../../components/models-from-claim\n"))
-    manifests = render(tmp_path / "kubernetes/overlays/cpu")
-    assert problems(manifests) == []
+    manifests = render_with(tmp_path, "cpu", "components: [../../components/models-from-claim]")
     assert not pod(manifests).get("initContainers")
     claimed = next(volume for volume in pod(manifests)["volumes"] if volume["name"] == "models")
     assert claimed["persistentVolumeClaim"] == {"claimName": "resnet50-models", "readOnly": True}
+
+
+def test_models_from_bucket_lets_the_storage_initializer_run(tmp_path: Path) -> None:
+    """It has no security context, which `restricted` refuses, and needs the bucket and every kind of DNS."""
+    manifests = render_with(tmp_path, "kserve", "components: [../../components/models-from-bucket]")
+    assert only(manifests, "InferenceService")["spec"]["predictor"]["model"]["storageUri"].startswith("s3://")
+    levels = only(manifests, "Namespace")["metadata"]["labels"]
+    assert levels["pod-security.kubernetes.io/enforce"] == "baseline"
+    bucket, dns = only(manifests, "NetworkPolicy")["spec"]["egress"]
+    assert bucket == {"ports": [{"port": 443}]}
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in dns["to"]  # NodeLocal DNSCache
+    assert {(port["protocol"], port["port"]) for port in dns["ports"]} == {("UDP", 53), ("TCP", 53)}
+
+
+@pytest.mark.parametrize(("overlay", "most"), [("cpu", (0, 1)), ("gpu", (1, 0))])
+def test_rollout_needs_no_spare_gpu(rendered: dict[str, list[Manifest]], overlay: str, most: tuple[int, int]) -> None:
+    """Where no GPU is free, a new pod would wait for ever for the end of an old one."""
+    rolling = only(rendered[overlay], "Deployment")["spec"]["strategy"]["rollingUpdate"]
+    assert (rolling["maxUnavailable"], rolling["maxSurge"]) == most
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_autoscaler_alone_sets_the_number_of_pods(rendered: dict[str, list[Manifest]], overlay: str) -> None:
+    """A number in the deployment would undo the autoscaler's at every `kubectl apply`."""
+    assert only(rendered[overlay], "HorizontalPodAutoscaler")["spec"]["minReplicas"] == 2
+    assert "replicas" not in only(rendered[overlay], "Deployment")["spec"]
+
+
+def test_inference_service_is_scaled_by_kserve(rendered: dict[str, list[Manifest]]) -> None:
+    """KServe reads metric and target in the predictor only, and names the mode `Standard`."""
+    service = only(rendered["kserve"], "InferenceService")
+    assert service["metadata"]["annotations"] == {
+        "serving.kserve.io/deploymentMode": "Standard",
+        "serving.kserve.io/autoscalerClass": "hpa",
+    }
+    assert (service["spec"]["predictor"]["scaleMetric"], service["spec"]["predictor"]["scaleTarget"]) == ("cpu", 70)
+
+
+def test_monitors_have_the_label_of_the_helm_release(rendered: dict[str, list[Manifest]], tmp_path: Path) -> None:
+    """kube-prometheus-stack selects by it; the patch in the guide changes it in both."""
+    (patch,) = re.findall(r"```yaml\n(patches:.*?)```", GUIDE, re.DOTALL)
+    patched = render_with(tmp_path, "cpu", patch)
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        assert only(rendered["cpu"], kind)["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+        assert only(patched, kind)["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_adapter_reads_from_the_service_of_the_operator() -> None:
+    """Its own default is a Prometheus in another namespace; the guide has the same address."""
+    url = yaml.safe_load((KUBERNETES / "components/monitoring/adapter-values.yaml").read_text())["prometheus"]
+    assert f"{url['url']}:{url['port']}" == "http://prometheus-operated.monitoring.svc:9090"
+    assert f"`{url['url']}:{url['port']}`" in GUIDE
+
+
+def test_rule_counts_every_preprocessing_model(rendered: dict[str, list[Manifest]]) -> None:
+    """With DALI, images wait in `preprocess_check` and `preprocess_dali`."""
+    (rule,) = only(rendered["cpu"], "PrometheusRule")["spec"]["groups"][0]["rules"]
+    (models,) = re.findall(r'queue_duration_us\{model=~"([^"]+)"', rule["expr"])
+    counted = [
+        model
+        for model in ("preprocess", "preprocess_check", "preprocess_dali", "network_onnx", "resnet50")
+        if re.fullmatch(models, model)
+    ]
+    assert counted == ["preprocess", "preprocess_check", "preprocess_dali", "network_onnx"]
 
 
 def test_rule_adapter_and_autoscaler_name_the_same_metric(rendered: dict[str, list[Manifest]]) -> None:

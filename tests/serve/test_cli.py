@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -105,6 +106,34 @@ def test_then_that_fails_is_reported_and_serving_goes_on(running: Running) -> No
     wait_for(lambda: "ended with exit code 1" in running.errors.read_text(), "nothing was printed")
     assert running.process.poll() is None
     assert running.listens("HTTP")
+
+
+def test_start_prints_why_models_failed_and_serves_the_others(
+    serving: Callable, repository_copy: Any, images: dict[str, Path]
+) -> None:
+    """An artifact is missing, a step failed, a config is invalid: one line each after the list of models."""
+    for model in ("resnet50", "preprocess", "network_onnx"):
+        if not (repository_copy.folder / model).exists():
+            repository_copy.add(model)
+    broken = shutil.copytree(repository_copy.folder, repository_copy.folder.parent / "broken")
+    for name in ("network_onnx", "resnet50"):
+        shutil.copytree(broken / name, broken / f"{name}_2")
+        config = broken / f"{name}_2/config.pbtxt"
+        config.write_text(re.sub(r'"(network_onnx|resnet50)"', r'"\1_2"', config.read_text()))
+    (broken / "network_onnx_2/1/model.onnx").unlink()
+    shutil.copytree(broken / "network_onnx", broken / "network_3")
+    (broken / "network_3/config.pbtxt").write_text("nonsense")
+    with serving(broken) as running, Client(running.url("gRPC")) as client:
+        client.classify(images["cat"])
+        printed = "\n".join(running.lines)
+        listed = [line.split()[0] for line in running.lines if re.search(" version | failed: ", line)]
+    assert listed[-3:] == ["network_3", "network_onnx_2", "resnet50_2"]
+    for pattern in (
+        rf"network_3 +failed: Poll failed .* failed to read text proto from {broken}/network_3/config.pbtxt",
+        rf"network_onnx_2 +failed: .*the artifact {broken}/network_onnx_2/1/model.onnx is missing: run resnet-build",
+        "resnet50_2 +failed: .*ensemble 'resnet50_2' depends on 'network_onnx_2' .* is missing: run resnet-build",
+    ):
+        assert re.search(f"^  {pattern}$", printed, re.MULTILINE), printed
 
 
 def test_sigint_ends_everything(serving: Callable, one_model: Path) -> None:

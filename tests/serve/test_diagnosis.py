@@ -48,6 +48,28 @@ def test_error_lines_are_shown_without_the_harmless_ones(tmp_path: Path) -> None
     assert diagnosis.cause(log) is None
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("net", "Poll failed for model directory 'net': failed to read text proto"),
+        ("net_2", "ensemble 'net_2' depends on 'net' which has no loaded version: At:"),
+        ("2", ""),
+        ("other", ""),
+    ],
+)
+def test_first_error_names_the_model(tmp_path: Path, model: str, message: str) -> None:
+    """As a word of its own, not in a path or in another name; without the traceback."""
+    log = tmp_path / "log"
+    log.write_text(
+        'I1123 a.cc:1] "loading: net"\n'
+        'E1123 b.cc:2] "the artifact /models/net/1/model.onnx is missing"\n'
+        "E1123 c.cc:3] \"Poll failed for model directory 'net': failed to read text proto\"\n"
+        "E1123 d.cc:4] \"ensemble 'net_2' depends on 'net' which has no loaded version: At:\\n  long\"\n"
+    )
+    assert diagnosis.first_error(log, model) == message
+    assert diagnosis.first_error(log, model, since=log.stat().st_size) == ""
+
+
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Four cores, no quota, enough shared memory."""

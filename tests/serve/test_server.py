@@ -7,6 +7,7 @@ import shutil
 import socket
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 import resnet_serve
@@ -118,6 +119,18 @@ def test_start_is_refused_if_a_port_is_taken(one_model: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port} .*--port 0"):
             TritonServer(ServerConfig(one_model, port=port - 1)).start()
+
+
+def test_start_is_refused_if_the_default_model_fails(repository_copy: Any) -> None:
+    """With the cause in its network, although another model is served."""
+    for model in ("preprocess", "network_onnx", "resnet50"):
+        repository_copy.add(model)
+    (repository_copy.folder / "network_onnx/1/model.onnx").unlink()
+    server = TritonServer(ServerConfig(repository_copy.folder, port=0))
+    with pytest.raises(ServerError, match="^an artifact is missing: run resnet-build") as caught:
+        server.start()
+    assert "ensemble 'resnet50' depends on 'network_onnx'" in str(caught.value)
+    assert server.stop() is None
 
 
 def test_start_is_refused_without_an_artifact(plain_repository: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from resnet_serve import ServerConfig, ServerError, supervisor
@@ -22,6 +23,7 @@ class FakeServer:
     config = ServerConfig("models")
     grpc_url, http_url, metrics_url = "grpc://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3/metrics"
     admin_token = "0123456789abcdef"  # noqa: S105  # opens nothing
+    failed_models: ClassVar[dict[str, str]] = {"network": "its artifact is missing"}
 
     def __init__(self, restarts: Iterable[Exception | None]) -> None:
         self.restarts = iter(restarts)
@@ -68,6 +70,16 @@ def test_wait_tries_again_until_a_lasting_reason(slept: list[float], warned: lis
     assert slept == [1, 2, 4, 8, 16, 30, 30]
     assert warned[0] == "tritonserver exited unexpectedly with exit code 137; restart in 1 s"
     assert warned[-1] == "tritonserver did not start: a port is taken: choose another; restart in 30 s"
+
+
+@pytest.mark.usefixtures("slept")
+def test_wait_prints_why_models_failed_after_a_restart() -> None:
+    """They may be others than at the first start."""
+    reported: list[str] = []
+    server = FakeServer([None, UnservableError("")])
+    with pytest.raises(UnservableError):
+        Supervisor(server, reported.append, reported.append, restart=True).wait()  # type: ignore[arg-type]
+    assert reported[2] == "  network                failed: its artifact is missing"
 
 
 def test_wait_begins_with_the_first_pause_after_steady_service(
