@@ -56,14 +56,14 @@ def failure(error):
     return f"{error} {error!r} {''.join(traceback.format_exception(error))} {vars(error)!r}"
 
 
-@pytest.mark.parametrize("preprocessing", ["server", "client"])
-@pytest.mark.parametrize("content", IMAGES.values(), ids=IMAGES)
 def list_models(server):
     """Ask for what needs the admin token, with a wrong one."""
     with ModelControl(ClientConfig(url=server.grpc_url, admin_token=ADMINISTRATOR)) as control:
         return control.index()
 
 
+@pytest.mark.parametrize("preprocessing", ["server", "client"])
+@pytest.mark.parametrize("content", IMAGES.values(), ids=IMAGES)
 def test_client_logs_no_image(connect, server, logged, content, preprocessing):
     """Valid or not, its content stays out of logs and errors; so does the token."""
     client = connect(server, admin_token=ADMINISTRATOR)

@@ -100,11 +100,13 @@ def test_search_repeats_an_invalid_trial(invalid, trials):
     assert len(rates) == trials
 
 
-@pytest.mark.parametrize(("target", "servers"), [(95.0, "need 1 server of 95.00/s"), (400.0, "need 5 servers")])
+@pytest.mark.parametrize(
+    ("target", "servers"), [(95.0, "need 1 server with 95.00 requests/s each"), (400.0, "need 5 servers")]
+)
 def test_result_has_the_servers_for_a_target_rate(target, servers):
     """Each serves the lower end of the interval."""
     result = dataclasses.replace(conclude(Bracket(95, 100)), target_rate=target)
-    assert f"{target:g}/s {servers}" in result.message
+    assert f"{target:g} requests/s {servers}" in result.message
 
 
 def test_search_prints_the_reason_of_an_invalid_trial_and_ends_with_the_run():

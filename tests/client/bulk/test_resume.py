@@ -96,7 +96,7 @@ def test_resume_refuses_other_settings(bulk, folder, capsys):
     with killed_after(3):
         bulk("images", "--part-size", 5)
     assert bulk("images", "--part-size", 6, code=ExitCode.USAGE) is None
-    assert "part_size was 5, is 6" in capsys.readouterr().err
+    assert "part_size: 5 before, now 6" in capsys.readouterr().err
     bulk("images", "--part-size", 5)
     assert bulk("images", "--part-size", 5, "--embed", code=ExitCode.USAGE) is None
     assert "top_k was 5, is None" in capsys.readouterr().err
