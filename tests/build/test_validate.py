@@ -41,7 +41,7 @@ def test_check_exports_refuses_a_small_difference(seven: np.ndarray) -> None:
 
 def test_check_exports_refuses_another_top1(seven: np.ndarray) -> None:
     """Swapped classes are refused."""
-    with pytest.raises(BuildError, match="top-1 of 2 images"):
+    with pytest.raises(BuildError, match="top-1 class differs for 2 images"):
         check_exports(eager, {"swapped": lambda x: (eager(x)[0][:, ::-1], eager(x)[1])}, seven, [2])
 
 

@@ -99,7 +99,7 @@ def test_resume_refuses_other_settings(bulk, folder, capsys):
     assert "part_size: 5 before, now 6" in capsys.readouterr().err
     bulk("images", "--part-size", 5)
     assert bulk("images", "--part-size", 5, "--embed", code=ExitCode.USAGE) is None
-    assert "top_k was 5, is None" in capsys.readouterr().err
+    assert "top_k: 5 before, now None" in capsys.readouterr().err
     assert "features" in bulk("images", "--embed", "--restart").schema.names
 
 
