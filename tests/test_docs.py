@@ -75,24 +75,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory, images: dict[str, Path], re
     return folder
 
 
+def printed(program: list[str], code: str, server: TritonServer, folder: Path) -> str:
+    """Run a block of a page, and return its output."""
+    # Pages name the default addresses; the test's server has free ports.
+    code = code.replace("http://localhost:8000", server.http_url)
+    code = code.replace("localhost:8001", server.grpc_url.removeprefix("grpc://"))
+    # Where the machine has no node, `make install` puts it next to python.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"RESNET_URL": server.grpc_url, "PATH": path}
+    command = [*program, code]
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 @pytest.mark.parametrize(("code", "output"), identified(*PAGES))
 def test_shown_code_runs(server: TritonServer, folder: Path, code: str, output: str) -> None:
     """A reader who copies a block gets the output shown."""
-    environment = {**os.environ, "RESNET_URL": server.grpc_url}
-    # Pages name the default address; the test's server has free ports.
-    code = code.replace("grpc://localhost:8001", server.grpc_url).replace("http://localhost:8000", server.http_url)
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    shown = printed([sys.executable, "-c"], code, server, folder)
     if output:
-        assert result.stdout == output
+        assert shown == output
 
 
 OTHER_CLIENTS = re.findall(
@@ -106,21 +110,8 @@ OTHER_CLIENTS = re.findall(
 def test_other_clients_classify(server: TritonServer, folder: Path, language: str, code: str) -> None:
     """Without this project's client, in each language that the page shows."""
     program = {"bash": ["bash", "-c"], "js": ["node", "--input-type=module", "-e"], "python": [sys.executable, "-c"]}
-    code = code.replace("http://localhost:8000", server.http_url)
-    code = code.replace("localhost:8001", server.grpc_url.removeprefix("grpc://"))
-    # Where the machine has no node, `make install` puts it next to python.
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    result = subprocess.run(
-        [*program[language], code],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "Egyptian cat" in result.stdout or re.fullmatch("200 [0-9]{5} bytes\n", result.stdout)
+    shown = printed(program[language], code, server, folder)
+    assert "Egyptian cat" in shown or re.fullmatch("200 [0-9]{5} bytes\n", shown)
 
 
 def test_shown_code_passes_the_type_checker(tmp_path: Path) -> None:

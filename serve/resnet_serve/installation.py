@@ -85,7 +85,7 @@ class Installation:
             **{name: value for name, value in os.environ.items() if name != "PYTHONHOME"},
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
             # The stub embeds Python, which finds its home (such as a virtual environment) by the first `python3` in
-            # PATH, and decodes paths as ASCII unless it is told otherwise.
+            # PATH, and decodes paths as ASCII unless PYTHONUTF8 is set.
             "PYTHONUTF8": "1",
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
