@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
     ),
     "another layer": (
         lambda state: prefixed("net.", state) | {"out.weight": torch.zeros(3, 10)},
-        r"out.weight \(3, 10\) takes the outputs of net.fc.weight \(10, 2048\)",
+        r"out.weight \(3, 10\) follows the classifier net.fc.weight \(10, 2048\)",
     ),
     "two heads": (
         lambda state: prefixed("net.", {name: state[name] for name in state if "fc." not in name})
