@@ -193,8 +193,8 @@ def _add_variant_options(group: argparse._ArgumentGroup) -> None:
         "--default-model",
         choices=DEFAULT_MODELS,
         help="Network that the ensemble resnet50 uses: onnx (FP32 in ONNX Runtime), a CPU variant (OpenVINO), or auto: "
-        "the fastest CPU network on this machine whose top-1 class equals that of FP32 on 99%% of images, or onnx if it "
-        "has a GPU (default: as in the previous build, or onnx in the first)",
+        "the fastest CPU network on this machine whose top-1 class equals that of FP32 on 99%% of images, or onnx if "
+        "it has a GPU (default: as in the previous build, or onnx in the first)",
     )
     group.add_argument(
         "--calibration-images",
