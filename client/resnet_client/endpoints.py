@@ -73,11 +73,16 @@ class Endpoint:
     @property
     def target(self) -> str:
         """``host:port``, with the base path if there is one, as gRPC expects it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = bracketed(self.host)
         return f"{host}:{self.port}/{self.path}" if self.path else f"{host}:{self.port}"
 
     def __str__(self) -> str:
         return f"{self.scheme}+dns:///{self.target}" if self.is_name else f"{self.scheme}://{self.target}"
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands before a port: an IPv6 address has brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from resnet_client.endpoints import bracketed
+
 from resnet_serve import installation, models, ports
 from resnet_serve.config import ServerConfig
 
@@ -24,9 +26,9 @@ def of_watchdog(config: ServerConfig, folder: Path, log: Path, numbers: list[int
         "--parent-pipe",
         f"--folder={folder}",
         f"--log={log.resolve()}",
-        f"--http=http://{ports.bracketed(ports.reachable(config.http_host))}:{numbers[0]}",
+        f"--http=http://{bracketed(ports.reachable(config.http_host))}:{numbers[0]}",
         # Not with TLS, where the client sends first: the watchdog waits for the server's first byte.
-        *([] if has_tls else [f"--grpc={ports.bracketed(ports.reachable(config.host))}:{numbers[1]}"]),
+        *([] if has_tls else [f"--grpc={bracketed(ports.reachable(config.host))}:{numbers[1]}"]),
         f"--closed-apis={','.join(config.closed_apis)}",
         *(["--no-http"] if config.no_http else []),
         f"--exit-timeout-s={config.exit_timeout_s}",
@@ -48,7 +50,7 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
         f"--model-repository={repository}",
         f"--backend-directory={folder / 'backends'}",
         *(f"--http-address={_of_http(config.http_host)}", f"--http-port={http}"),
-        *(f"--grpc-address={ports.bracketed(ports.address_of(config.host))}", f"--grpc-port={grpc}"),
+        *(f"--grpc-address={bracketed(ports.address_of(config.host))}", f"--grpc-port={grpc}"),
         *(f"--metrics-address={_of_http(config.metrics_host)}", f"--metrics-port={metrics}"),
         f"--exit-timeout-secs={config.exit_timeout_s}",
         *(f"--backend-config={name},{regions}" for name in ("python", *installation.NETWORK_BACKENDS)),

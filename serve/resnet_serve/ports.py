@@ -31,11 +31,6 @@ def reachable(host: str) -> str:
     return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(address, address)  # noqa: S104  # comparison
 
 
-def bracketed(host: str) -> str:
-    """Return a host as it stands before a port: an IPv6 address has brackets."""
-    return f"[{host}]" if ":" in host else host
-
-
 def option(highest: int) -> Callable[[str], int]:
     """Return the parser of an option for a port."""
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from resnet_client.config import ClientConfig
+from resnet_client.endpoints import bracketed
 
 from resnet_serve import access, diagnosis, flags, installation, models, ports, watchdog
 from resnet_serve.config import LOOPBACK, ServerConfig, ServerError, UnservableError
@@ -54,18 +55,18 @@ class TritonServer:
     @property
     def http_url(self) -> str:
         """URL for HTTP clients, such as ``http://127.0.0.1:8000``."""
-        return f"http://{ports.bracketed(self.config.http_host)}:{self._ports[0]}"
+        return f"http://{bracketed(self.config.http_host)}:{self._ports[0]}"
 
     @property
     def grpc_url(self) -> str:
         """URL for gRPC clients, such as ``grpc://127.0.0.1:8001``; ``grpcs://`` with TLS."""
         scheme = "grpcs" if self.config.tls_certificate else "grpc"
-        return f"{scheme}://{ports.bracketed(self.config.host)}:{self._ports[1]}"
+        return f"{scheme}://{bracketed(self.config.host)}:{self._ports[1]}"
 
     @property
     def metrics_url(self) -> str:
         """URL of the Prometheus metrics."""
-        return f"http://{ports.bracketed(self.config.metrics_host)}:{self._ports[2]}/metrics"
+        return f"http://{bracketed(self.config.metrics_host)}:{self._ports[2]}/metrics"
 
     @property
     def admin_token(self) -> str:
@@ -175,7 +176,7 @@ class TritonServer:
 
     @property
     def _api(self) -> Api:
-        return Api(f"http://{ports.bracketed(ports.reachable(self.config.http_host))}:{self._ports[0]}", self._token)
+        return Api(f"http://{bracketed(ports.reachable(self.config.http_host))}:{self._ports[0]}", self._token)
 
     def _choose_ports(self) -> None:
         if self.config.port == 0:
@@ -198,7 +199,7 @@ class TritonServer:
             raise UnservableError(f"the log {self.log} cannot be written: {exc.strerror}") from exc
 
     def _launch(self, installed: installation.Installation) -> None:
-        metrics_host = ports.bracketed(ports.reachable(self.config.metrics_host))
+        metrics_host = bracketed(ports.reachable(self.config.metrics_host))
         repository = installation.link_if_needed(Path(self.config.repository).resolve(), self._folder)
         try:
             self._watchdog = subprocess.Popen(

@@ -10,7 +10,7 @@ import os
 from resnet_client import doctor
 from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.config import ClientConfig, environment_name
-from resnet_client.endpoints import Endpoint
+from resnet_client.endpoints import Endpoint, bracketed
 from resnet_client.errors import ConfigurationError
 from resnet_client.printing import show
 
@@ -59,8 +59,7 @@ def _metrics_url(endpoint: Endpoint, option: str | None) -> str | None:
     """Argument > environment (set by ``resnet-serve --run``) > Triton's default port; None for ``none``."""
     url = option or os.environ.get(_METRICS_VARIABLE)
     if not url:
-        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-        return f"http://{host}:{endpoint.port + (1 if endpoint.is_grpc else 2)}/metrics"
+        return f"http://{bracketed(endpoint.host)}:{endpoint.port + (1 if endpoint.is_grpc else 2)}/metrics"
     if url != "none" and not url.startswith(("http://", "https://")):
         raise ConfigurationError(
             f"invalid --metrics-url or {_METRICS_VARIABLE} {url!r}: expected an http:// or https:// URL, or none"

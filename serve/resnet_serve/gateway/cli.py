@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from resnet_client import ClientConfig, ConfigurationError
+from resnet_client.endpoints import bracketed
 from resnet_client.printing import report, warn
 
 from resnet_serve import ports
@@ -130,7 +131,7 @@ def _family(host: str) -> socket.AddressFamily:
 
 def _address(listener: socket.socket) -> tuple[str, int]:
     host, port = listener.getsockname()[:2]
-    return ports.bracketed(host), port
+    return bracketed(host), port
 
 
 def _api_keys(path: Path | None) -> tuple[str, ...]:
