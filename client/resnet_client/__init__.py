@@ -7,8 +7,6 @@
 ``__all__`` lists everything public, with :mod:`resnet_client.admin`; what only the modules contain may change.
 """
 
-from importlib.metadata import version as _version
-
 from resnet_client.async_client import AsyncClient
 from resnet_client.client import Client
 from resnet_client.config import ClientConfig
@@ -29,7 +27,7 @@ from resnet_client.errors import (
 from resnet_client.images import ImageSource
 from resnet_client.results import Classification, Health, ModelStatistics, Outcome, Prediction
 
-__version__ = _version("resnet50-triton")
+__version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",
