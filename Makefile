@@ -56,8 +56,11 @@ loadtest: repository  ## Run a load test of 60 s with an HTML report; starts a s
 	if $(BIN)/resnet-client health >/dev/null 2>&1; then exec $(LOADTEST); \
 	else exec $(BIN)/resnet-serve --port $(PORT) --run "$(LOADTEST)" --exit-after; fi
 
+# Files run side by side, each whole in one process, because their tests share servers.
+PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: install  ## Run the tests, with the real server
-	$(BIN)/pytest -m "not load and not reliability and not slow and not compose"
+	$(BIN)/pytest $(PARALLEL) -m "not load and not reliability and not slow and not compose"
 
 test-load: install  ## Test the load test with stubs of known behaviour, and with the real server
 	$(BIN)/pytest -m load
