@@ -1,7 +1,14 @@
 """Compare the load test with NVIDIA's perf_analyzer, an independent load generator.
 
-Both call the same server in turns: closed loop, over gRPC, the same concurrency and the same model. Run it as
-``python -m benchmarks.perf_analyzer PROGRAM``; docs/load-testing.md describes how to install the program.
+Both call the same server in turns: closed loop, over gRPC, the same concurrency and the same model. To install the
+program on Debian, and run both::
+
+    pip download tritonclient==2.51.0 nvidia-cuda-runtime-cu12 --no-deps -d perf
+    (cd perf && for wheel in *.whl; do unzip -qo $wheel; done)
+    sudo apt-get install libb64-0d
+    chmod +x perf/tritonclient-*.data/data/bin/perf_analyzer
+    export LD_LIBRARY_PATH=$PWD/perf/nvidia/cuda_runtime/lib
+    python -m benchmarks.perf_analyzer perf/tritonclient-*.data/data/bin/perf_analyzer --mix ClassifyGrpc
 """
 
 from __future__ import annotations

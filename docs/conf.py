@@ -16,6 +16,7 @@ myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_use_ivar = True
+python_maximum_signature_line_length = 80  # longer ones have a line for each parameter
 autodoc_default_options = {"members": True, "show-inheritance": True}
 nitpicky = True
 # Types of other libraries, and what the public names are made of.
