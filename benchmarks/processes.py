@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 _POLL_S = 0.1
-_READY_S = 120.0
+_READY_S = 200.0  # a GPU is warmed up with many batch sizes
 _TERMINATE_S = 5.0
 _TAIL = 3000
 _PORT_ATTEMPTS = 100

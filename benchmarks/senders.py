@@ -129,7 +129,10 @@ def triton_post(path: str, tensor: Any, outputs: Sequence[Any]) -> bytes:
 
 
 def over_http(model: str, image: bytes | npt.NDArray[np.uint8]) -> bytes:
-    """A complete HTTP request to Triton for the five most probable classes of an encoded image, or of pixels."""
+    """A complete HTTP request to Triton for the five most probable classes of an encoded image, or of pixels.
+
+    Pixels may be those of a batch.
+    """
     name, datatype, array = _tensor(image)
     tensor = tritonclient.http.InferInput(name, array.shape, datatype)
     tensor.set_data_from_numpy(array)
@@ -169,4 +172,4 @@ def _tensor(image: bytes | npt.NDArray[np.uint8]) -> tuple[str, str, npt.NDArray
     """Name, data type and content of the input tensor."""
     if isinstance(image, bytes):
         return "IMAGE", "BYTES", np.array([[image]], dtype=np.object_)
-    return "PIXELS__0", "UINT8", image[np.newaxis]
+    return "PIXELS__0", "UINT8", image if image.ndim == 4 else image[np.newaxis]  # noqa: PLR2004  # a batch

@@ -124,7 +124,7 @@ def test_audit_triton_finds_an_old_container(audit: ModuleType, servers: Path) -
     """Whether the tag is the default or comes from the environment."""
     assert "use 26.09-py3 or newer" in next(audit.triton(servers, "26.03-py3")).text
     compose = servers / "docker-compose.yml"
-    compose.write_text(compose.read_text().replace("TRITON_TAG:-26.09-py3", "TRITON_TAG:-25.06-py3"))
+    compose.write_text(compose.read_text().replace("TRITON_TAG:-26.11-py3", "TRITON_TAG:-25.06-py3"))
     assert "TRITON_TAG 25.06-py3" in next(audit.triton(servers, None)).text
     assert list(audit.triton(servers, "26.10-py3")) == []
 

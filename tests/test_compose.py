@@ -99,9 +99,11 @@ def test_gpu_service_has_the_config_and_the_engine_for_gpus() -> None:
 
 
 @pytest.mark.parametrize("service", ["triton", "triton-cpu"])
-def test_server_does_not_end_at_a_model_that_fails(service: str) -> None:
-    """Triton's default is to end with the first one."""
-    assert "--exit-on-error=false" in SERVICES[service]["command"]
+def test_server_ends_only_without_its_default_model(service: str) -> None:
+    """Triton's default is to end with the first model that fails."""
+    watchdog, server = " ".join(SERVICES[service]["entrypoint"]).split(" -- ")
+    assert "--default-model=resnet50" in watchdog
+    assert "--exit-on-error=false" in server
 
 
 @each_service

@@ -75,13 +75,19 @@ def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:
         Model name → text of its config, also of the models that the options add.
     """
     models = {name: configs.parse(text) for name, text in rendered.items()}
-    network = "network_torchscript"
-    if options.gpu_engine == "tensorrt":
-        network = next(name for name in map(configs.network_of, ("fp16", PLAIN)) if name in models)
-        for config in models.values():
-            if config.backend == "onnxruntime" and config.instance_group[0].kind != pb.ModelInstanceGroup.KIND_CPU:
+    has_tensorrt = options.gpu_engine == "tensorrt"
+    of_onnx = next(name for name in map(configs.network_of, ("fp16", PLAIN)) if name in models)
+    models[configs.DEFAULT_MODEL].ensemble_scheduling.step[-1].model_name = (
+        of_onnx if has_tensorrt else "network_torchscript"
+    )
+    called = {step.model_name for config in models.values() for step in config.ensemble_scheduling.step}
+    for config in models.values():
+        if config.backend == "onnxruntime" and config.instance_group[0].kind != pb.ModelInstanceGroup.KIND_CPU:
+            if config.name not in called:  # as little memory and time of a start as possible
+                config.instance_group[0].count = 1
+                configs.set_warmup(config, [1])
+            elif has_tensorrt:
                 _accelerate(config, options.engine_cache)
-    models[configs.DEFAULT_MODEL].ensemble_scheduling.step[-1].model_name = network
     if options.preprocessing == "dali":
         added = (_check(models), _dali(models), _ensemble(models))
         models |= {config.name: config for config in added}

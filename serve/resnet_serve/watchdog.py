@@ -47,6 +47,7 @@ ALL_APIS = ("health", "inference", *OPEN_APIS, *CLOSED_APIS)
 UNLOAD_TIMEOUT_S = 15  # after Triton's own limit for running requests: unloading models and ending workers
 
 _PR_SET_PDEATHSIG = 1
+_STOP, _START_FAILED = b".", b"!"  # what is written to the pipe that ends the server
 _LOAD_TIMEOUT_S = 600.0  # a network that is compiled for a GPU takes minutes
 _LOOK_EVERY_S = 0.1  # less than a worker needs to become ready; the load of one that dies before that fails anyway
 _LOOK_AFTER_NEW_PROCESS_S = 1.0  # a new worker is a copy of the server until it executes its own program
@@ -211,6 +212,20 @@ class WorkerWatcher:
             )
 
 
+def _watch_start(api: Api, model: str, stopping: threading.Event, report: Report, request_stop: int) -> None:
+    """End a server that starts without the default model."""
+    while not stopping.wait(_LOOK_EVERY_S):
+        with contextlib.suppress(OSError):  # Triton opens HTTP when each model is loaded or has failed
+            entries = api.request("v2/repository/index", {})
+            if not any(entry["name"] == model and entry.get("state") == "READY" for entry in entries):
+                # An ensemble has no reason of its own, but its network has.
+                reasons = {entry["name"]: entry["reason"].splitlines()[0] for entry in entries if entry.get("reason")}
+                why = [f"{name}: {reason}" for name, reason in reasons.items()]
+                report("; ".join([f"the default model {model} could not be loaded, so the server ends", *why]))
+                os.write(request_stop, _START_FAILED)
+            return
+
+
 def _watch_grpc(server: Server, address: str, timeout_s: float, stopping: threading.Event, report: Report) -> None:
     """Kill a server that listens at the address but does not send the first byte of a connection in time."""
     host, _, port = address.rpartition(":")
@@ -269,25 +284,31 @@ def main() -> int:
         parser.error(TOKEN_RULE)
     stop_requested, request_stop = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(request_stop, b"."))
+        signal.signal(number, lambda *_: os.write(request_stop, _STOP))
     server = _start(
         [*_named_models(args.command), *_restrictions(args.closed_apis, token, no_http=args.no_http)], args.log
     )
-    report = functools.partial(_report, args.log)
-    watcher = WorkerWatcher(server.pid, Api(args.http, token), report)
-    threading.Thread(target=watcher.run, daemon=True).start()
+    report, api = functools.partial(_report, args.log), Api(args.http, token)
+    watcher = WorkerWatcher(server.pid, api, report)
     prefix = f"{args.folder.name}_" if args.folder else _REGION_PREFIX
-    threading.Thread(target=_watch_shared_memory, args=(server, watcher, prefix), daemon=True).start()
+    _in_thread(watcher.run)
+    _in_thread(_watch_shared_memory, server, watcher, prefix)
+    if args.default_model:
+        _in_thread(_watch_start, api, args.default_model, watcher.stopping, report, request_stop)
     if args.grpc:
-        what = (server, args.grpc, args.grpc_timeout_s, watcher.stopping, report)
-        threading.Thread(target=_watch_grpc, args=what, daemon=True).start()
+        _in_thread(_watch_grpc, server, args.grpc, args.grpc_timeout_s, watcher.stopping, report)
     ended = os.pidfd_open(server.pid)
-    select.select([ended, stop_requested, *([sys.stdin] if args.parent_pipe else [])], [], [])
+    events, *_ = select.select([ended, stop_requested, *([sys.stdin] if args.parent_pipe else [])], [], [])
+    start_failed = stop_requested in events and os.read(stop_requested, 1) == _START_FAILED
     watcher.stopping.set()
     code = _end(server, args.exit_timeout_s, may_hang=watcher.has_replaced)
     if args.folder:
         remove(args.folder, shared_memory_only=os.getppid() == parent)
-    return code
+    return code or int(start_failed)
+
+
+def _in_thread(function: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=function, args=arguments, daemon=True).start()
 
 
 def _named_models(command: list[str]) -> list[str]:
@@ -381,6 +402,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="watchdog", description="Run tritonserver and replace workers that die.")
     add = parser.add_argument
     add("--http", default="http://127.0.0.1:8000", metavar="URL", help="Address of Triton's HTTP API")
+    add("--default-model", metavar="MODEL", help="End the server, with exit code 1, if it starts without this model")
     about = "Address of Triton's gRPC port, without TLS; if it accepts no connections, the server is killed"
     add("--grpc", metavar="HOST:PORT", help=about)
     about = "How long a gRPC connection may take (default: %(default)s)"

@@ -34,7 +34,7 @@ TENSORRT_KEYS = {
 
 def adapted(variants: Sequence[str] = VARIANTS, default: str = PLAIN, **options: str) -> dict[str, pb.ModelConfig]:
     """All models of a repository with variants, built for a GPU host."""
-    texts = configs.render_all(ServingOptions(), PREPROCESSING, 1000, variants, default)
+    texts = configs.render_all(ServingOptions(instances=2), PREPROCESSING, 1000, variants, default)
     return {name: configs.parse(text) for name, text in gpu.adapt(texts, gpu.GpuOptions(**options)).items()}
 
 
@@ -73,10 +73,24 @@ def test_serving_has_defaults_for_gpus(monkeypatch: pytest.MonkeyPatch, cpus: in
     assert gpu.serving(given) == given
 
 
+@pytest.mark.parametrize(
+    ("engine", "default", "unused"),
+    [("torchscript", "onnx", {"network_onnx"}), ("tensorrt", "onnx", {"network_onnx"}), ("torchscript", "int8", set())],
+)
+def test_adapt_serves_a_network_without_an_ensemble_with_one_instance(engine: str, default: str, unused: set) -> None:
+    """It can be called, but neither warm-up nor TensorRT's engines delay the start for it."""
+    models = adapted(default=default, gpu_engine=engine)
+    networks = {name: config for name, config in models.items() if config.backend == "onnxruntime"}
+    assert {name for name, config in networks.items() if len(config.model_warmup) == 1} == unused
+    for name in unused:
+        assert networks[name].instance_group[0].count == 1
+        assert not networks[name].HasField("optimization")
+
+
 def test_adapt_adds_tensorrt_to_networks_that_may_run_on_a_gpu() -> None:
     """By known keys, in the precision of the network; TorchScript, Python and what stays on the CPU are left alone."""
     found = {}
-    for name, config in adapted(gpu_engine="tensorrt", engine_cache="/cache").items():
+    for name, config in adapted(default="int8", gpu_engine="tensorrt", engine_cache="/cache").items():
         for accelerator in config.optimization.execution_accelerators.gpu_execution_accelerator:
             assert accelerator.name == "tensorrt"
             assert set(accelerator.parameters) == TENSORRT_KEYS

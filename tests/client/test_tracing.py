@@ -98,9 +98,8 @@ def traced(repository_copy, receiver, images):
     """A server with the flags of the compose file, tracing switched on."""
     for model in ("resnet50", "preprocess", "network_onnx"):
         repository_copy.add(model)
-    flags = [
-        flag for flag in yaml.safe_load(COMPOSE.read_text())["services"]["triton-cpu"]["command"] if "trace" in flag
-    ]
+    compose = yaml.safe_load(COMPOSE.read_text())
+    flags = [flag for flag in compose["services"]["triton-cpu"]["entrypoint"] if "trace" in flag]
     assert "--trace-config=rate=${TRACE_RATE:-0}" in flags
     values = {"${TRACE_LEVEL:-OFF}": "TIMESTAMPS", "${TRACE_RATE:-0}": "0"}
     values["http://otel-collector:4318/v1/traces"] = receiver.url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -99,6 +100,12 @@ class Project:
     def logs(self, service: str) -> str:
         """Return the output of a service."""
         return self.run("logs", "--no-color", "--no-log-prefix", service).stdout
+
+    def kill_worker(self, service: str) -> None:
+        """Kill the process in which `preprocess` runs."""
+        processes = self.docker("top", self.container(service), "-eo", "pid,args")
+        worker, *_ = (int(line.split()[0]) for line in processes.splitlines() if "stub /models/preprocess/" in line)
+        os.kill(worker, signal.SIGKILL)
 
     def remains(self) -> list[str]:
         """Containers, volumes and networks of this name."""

@@ -8,5 +8,6 @@ RUN python requirements.py serve-onnx > requirements.txt \
 COPY stand_in.py ./
 RUN python stand_in.py /opt/backends /usr/local/bin/tritonserver
 RUN install -d -o 1000 /engines
+RUN install -d /opt/nvidia && printf '#!/bin/sh\nexec "$@"\n' > /opt/nvidia/nvidia_entrypoint.sh && chmod 755 /opt/nvidia/nvidia_entrypoint.sh
 ENTRYPOINT []
 USER 1000

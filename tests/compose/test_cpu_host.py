@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import time
@@ -78,9 +76,7 @@ def test_clients_without_the_token_classify_and_read_statistics(
 
 def test_watchdog_replaces_a_dead_worker(served: Project, cat: bytes) -> None:
     """The container keeps running."""
-    processes = served.docker("top", served.container("triton-wheel"), "-eo", "pid,args")
-    (worker,) = [int(line.split()[0]) for line in processes.splitlines() if "stub /models/preprocess/" in line]
-    os.kill(worker, signal.SIGKILL)
+    served.kill_worker("triton-wheel")
     with Client(served.grpc_url, timeout_s=60) as client:
         client.wait_until_ready(60)
         assert client.classify(cat).top.index in CAT_CLASSES

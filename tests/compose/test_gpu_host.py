@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from resnet_client import Client
 
 from . import project
+from .project import Project
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
@@ -38,18 +40,46 @@ def test_gpu_reservation_is_refused_without_a_gpu() -> None:
         assert 'could not select device driver "nvidia"' in done.stdout
 
 
-def test_triton_cpu_serves_with_another_image(cat: bytes) -> None:
-    """With a stand-in for NVIDIA's image, ``triton-cpu``'s own command and healthcheck do their work.
+def test_gpu_service_has_the_gpus_and_their_config() -> None:
+    """As compose reads the file, without any variable."""
+    service = yaml.safe_load(project.Project("config").run("config").stdout)["services"]["triton"]
+    assert service["command"] == ["--model-config-name=gpu"]
+    (devices,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert (devices["driver"], devices["count"]) == ("nvidia", -1)
 
-    The repository is one for GPUs; without one, TensorRT's keys are passed over.
-    """
-    variables = {"GPU_ENGINE": "tensorrt", "MODEL_CONFIG": "gpu", "BUILD_ARGS": "--max-batch-size=4"}
-    with project.project("cpu", FOLDER / "stand-in.yml", **variables) as made:
-        made.run("build", "build", "triton-cpu")
-        made.run("up", "--no-build", "--wait", "--wait-timeout", "600", "build", "triton-cpu")
-        assert "up to date" in made.run("run", "--rm", "--no-deps", "-T", "build").stdout
-        for url in (made.grpc_url, made.http_url):
-            with Client(url) as client:
-                assert client.classify(cat).top.index in CAT_CLASSES
-                assert client.classify(cat, model="resnet50_torchscript").top.index in CAT_CLASSES
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[Project]:
+    """A repository for GPU hosts, and both services with a stand-in for NVIDIA's image and without a GPU."""
+    variables = {"GPU_ENGINE": "tensorrt", "BUILD_ARGS": "--max-batch-size=4"}
+    with project.project("gpu", FOLDER / "stand-in.yml", FOLDER / "no-gpu.yml", **variables) as made:
+        made.run("build", "build", "triton", "triton-cpu")
+        yield made
     assert made.remains() == []
+
+
+@pytest.mark.parametrize("service", ["triton", "triton-cpu"])
+def test_services_behave_alike_with_another_image(built: Project, service: str, cat: bytes) -> None:
+    """Every ensemble answers over both protocols, TensorRT's keys are passed over, and a killed worker is replaced."""
+    built.run("up", "--no-build", "--wait", "--wait-timeout", "600", "build", service)
+    for url in (built.grpc_url, built.http_url):
+        with Client(url) as client:
+            for model in ("resnet50", "resnet50_torchscript", "resnet50_fp16"):
+                assert client.classify(cat, model=model).top.index in CAT_CLASSES
+    built.kill_worker(service)
+    with Client(built.grpc_url, timeout_s=60) as client:
+        client.wait_until_ready(60)
+        assert client.classify(cat).top.index in CAT_CLASSES
+    assert "a worker of preprocess died" in built.logs(service)
+    built.run("stop", service)
+
+
+def test_service_without_its_default_model_ends(built: Project) -> None:
+    """Compose does not wait for the healthcheck: the container ends, and the reason is in its log."""
+    damage = "echo damaged > /models/network_onnx/1/model.onnx"
+    built.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "sh", "build", "-c", damage)
+    done = built.run("up", "--no-build", "--no-deps", "--wait", "--wait-timeout", "300", "triton-cpu", check=False)
+    assert done.returncode != 0
+    assert "the default model resnet50 could not be loaded, so the server ends; network_onnx: " in built.logs(
+        "triton-cpu"
+    )

@@ -140,8 +140,8 @@ def test_network_policy_lets_nothing_out(rendered: dict[str, list[Manifest]], ov
 def test_server_is_nvidias(rendered: dict[str, list[Manifest]], overlay: str) -> None:
     """On networks, not the wheel's older release: the watchdog starts the image's own tritonserver."""
     (server,) = (pod_of(manifest)["containers"][0] for manifest in rendered[overlay] if pod_of(manifest))
-    assert server["args"][:2] == ["--", "tritonserver"]
-    assert "--exit-on-error=false" in server["args"]  # one model that fails does not end the others
+    assert server["args"][:3] == ["--default-model=resnet50", "--", "tritonserver"]
+    assert "--exit-on-error=false" in server["args"]  # another model that fails does not end the server
     assert f"--model-config-name={'gpu' if overlay == 'gpu' else 'local'}" in server["args"]
 
 

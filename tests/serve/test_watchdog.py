@@ -347,21 +347,27 @@ def test_restart_that_cannot_succeed_ends_the_command(serving: Callable, one_mod
         assert "run resnet-build" in running.errors.read_text()
 
 
-def test_watchdog_alone_serves_a_container(one_model: Path, tmp_path: Path) -> None:
-    """As compose runs it: a token of its own, closed APIs, dead workers replaced, SIGTERM passed on, exit code 0."""
+def start_container(folder: Path, repository: Path, *options: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the watchdog and the server as compose does, with output to the file ``printed``; return the URL, too."""
     installed, (http, grpc) = installation.find(), ports.free_ports("127.0.0.1", 2)
-    installed.compose(tmp_path / "backends")
-    url, script = f"http://127.0.0.1:{http}", shutil.copy(watchdog.__file__, tmp_path)
+    installed.compose(folder / "backends")
+    url, script = f"http://127.0.0.1:{http}", shutil.copy(watchdog.__file__, folder)
     environment = {key: value for key, value in installed.environment().items() if key != "RESNET_ADMIN_TOKEN"}
     command = [
-        *(sys.executable, "-I", script, "--http", url, "--", str(installed.binary), "--allow-metrics=false"),
-        *(f"--model-repository={one_model}", f"--backend-directory={tmp_path / 'backends'}"),
-        *("--model-control-mode=explicit", "--load-model=*", f"--http-port={http}", f"--grpc-port={grpc}"),
-        *("--http-address=127.0.0.1", "--grpc-address=127.0.0.1"),
+        *(sys.executable, "-I", script, "--http", url, *options, "--", str(installed.binary), "--allow-metrics=false"),
+        *(f"--model-repository={repository}", f"--backend-directory={folder / 'backends'}"),
+        *("--model-control-mode=explicit", "--load-model=*", "--exit-on-error=false"),
+        *(f"--http-port={http}", f"--grpc-port={grpc}", "--http-address=127.0.0.1", "--grpc-address=127.0.0.1"),
     ]
+    with (folder / "printed").open("w") as stream:
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": stream, "stderr": stream}
+        return subprocess.Popen(command, env=environment, **pipes), url
+
+
+def test_watchdog_alone_serves_a_container(one_model: Path, tmp_path: Path) -> None:
+    """As compose runs it: a token of its own, closed APIs, dead workers replaced, SIGTERM passed on, exit code 0."""
+    container, url = start_container(tmp_path, one_model, "--default-model=preprocess")
     printed = tmp_path / "printed"
-    with printed.open("w") as stream:
-        container = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
     try:
         unauthenticated = Api(url, "a token of another server")
         wait_for(lambda: is_ready(unauthenticated), "it did not start")
@@ -378,6 +384,23 @@ def test_watchdog_alone_serves_a_container(one_model: Path, tmp_path: Path) -> N
     finally:
         container.kill()
         container.wait(WAIT_S)
+
+
+def test_container_without_its_default_model_ends(plain_repository: Path, one_model: Path, tmp_path: Path) -> None:
+    """With exit code 1, and the reason of its network, because Triton gives none for an ensemble."""
+    for model in ("resnet50", "network_onnx"):
+        shutil.copytree(plain_repository / model, one_model / model, ignore=shutil.ignore_patterns("*.onnx"))
+    (one_model / "network_onnx/1/model.onnx").write_bytes(b"damaged")
+    container, _ = start_container(tmp_path, one_model, "--default-model=resnet50")
+    try:
+        assert container.wait(WAIT_S) == 1
+    finally:
+        container.kill()
+        container.wait(WAIT_S)
+    (line,) = (line for line in (tmp_path / "printed").read_text().splitlines() if line.startswith("watchdog: "))
+    expected = "watchdog: the default model resnet50 could not be loaded, so the server ends; network_onnx: "
+    assert line.startswith(expected)
+    assert "model.onnx cannot be loaded" in line.removeprefix(expected)
 
 
 def is_ready(api: Api) -> bool:

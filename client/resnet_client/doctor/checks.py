@@ -32,9 +32,13 @@ _NETWORK_BACKENDS = ("onnxruntime", "pytorch", "openvino", "tensorrt")
 _EMBEDDED_RUNTIME = "model.py"  # the Python backends of resnet-serve, which keep a session for each batch size
 
 
-def not_ready(endpoint: Endpoint, probes: Mapping[str, Probe], *, is_ready: bool) -> Problems:
-    """The server or a model is not ready, or a test image fails."""
-    if not is_ready:
+def not_ready(endpoint: Endpoint, model: str, probes: Mapping[str, Probe], *, is_ready: bool) -> Problems:
+    """The default model or another one is not ready, or a test image fails.
+
+    Triton reports that the server is not ready when any model has failed to load; that is left to version_not_loaded.
+    """
+    default = probes.get(model)
+    if not is_ready and not (default and default.is_ready and isinstance(default.result, Classification)):
         yield str(endpoint), "the server reports that it is not ready"
     for name, probe in probes.items():
         if not probe.is_ready:
@@ -52,12 +56,14 @@ def old_version(endpoint: Endpoint, version: str) -> Problems:
         )
 
 
-def version_not_loaded(index: Collection[Json]) -> Problems:
+def version_not_loaded(index: Collection[Json], *, is_ready: bool) -> Problems:
     """A version in the repository failed to load."""
     for entry in index:
         reason = entry.get("reason", "")
         if entry.get("state") == "UNAVAILABLE" and reason not in ("", "unloaded"):
             yield entry["name"], f"version {entry.get('version') or '(none)'} failed to load: {reason}"
+        elif not is_ready and not entry.get("state"):  # Triton keeps no reason for invalid configs and failed steps
+            yield entry["name"], "it is not loaded; the server's log has the reason"
 
 
 def labels(probes: Mapping[str, Probe], configs: Configs) -> Problems:

@@ -152,7 +152,7 @@ CHECKS = (
         checks.gpu_idle,
         "performance",
         effect="the models run on the CPU, although a GPU has many times the throughput",
-        fix="set KIND_GPU or KIND_AUTO in instance_group",
+        fix="set KIND_GPU or KIND_AUTO in instance_group; NVIDIA's image supports GPUs from compute capability 7.5 on",
     ),
     Check(
         checks.cuda_provider,

@@ -82,7 +82,9 @@ TENSORRT = {"execution_accelerators": {"gpu_execution_accelerator": [{"name": "t
     ("check", "subject", "seen"),
     [
         ("not-ready", "resnet50", snapshot(probes={"resnet50": doctor.Probe(is_ready=False, result=LABELLED)})),
+        ("not-ready", "grpc://127.0.0.1:8001", snapshot(is_ready=False, probes={})),
         ("old-version", "grpc://127.0.0.1:8001", snapshot(version="2.40.0")),
+        ("version-not-loaded", "network_int8", snapshot(is_ready=False, index=({"name": "network_int8"},))),
         ("many-failures", "network_onnx", with_counts("network_onnx", failure_count=400)),
         ("never-batched", "network_onnx", with_counts("network_onnx", **SINGLE)),
         (
@@ -103,6 +105,8 @@ def test_examine_finds_one_fault_once(check, subject, seen):
     "seen",
     [
         snapshot(),
+        snapshot(is_ready=False),  # another model failed to load
+        snapshot(index=({"name": "network_int8"},)),  # not loaded on purpose
         with_counts("preprocess", **SINGLE),  # configured for single requests
         with_counts("network_onnx", success_count=10, failure_count=10),  # too few
         with_counts("network_onnx", batch_sizes={1: 3999}),  # no other request waited

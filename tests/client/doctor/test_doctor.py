@@ -105,7 +105,7 @@ def test_doctor_fails_on_an_unreachable_server(free_port, protocol, run):
 
 
 FAULTS = {
-    "server": ("not-ready", *["open-admin-api"] * 4),
+    "server": ("open-admin-api",) * 4,
     "metrics": ("no-metrics",),
     "preprocess": ("queue-limit",),
     "network_onnx": (
