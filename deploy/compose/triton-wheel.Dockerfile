@@ -1,4 +1,4 @@
-# NVIDIA's tritonserver from a PyPI wheel, for CPUs. EXTRA=serve adds torch, for TorchScript.
+# NVIDIA's tritonserver from a PyPI wheel, for CPUs. EXTRA=serve-torch adds torch, for TorchScript.
 FROM python:3.11-slim AS builder
 WORKDIR /src
 # The folder that is copied below, without pip and sources.
@@ -6,7 +6,7 @@ RUN python -m venv --without-pip /server
 ENV PIP_PYTHON=/server/bin/python PIP_NO_CACHE_DIR=1
 # Dependencies first: they change seldom, and take most of the time and size.
 COPY constraints.txt pyproject.toml deploy/compose/requirements.py ./
-ARG EXTRA=serve-onnx
+ARG EXTRA=serve
 # Then remove packages that the server never imports, workers for other Python versions, and OpenVINO's plugins for other
 # devices and formats.
 RUN python requirements.py ${EXTRA} > requirements.txt \

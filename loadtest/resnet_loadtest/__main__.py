@@ -45,11 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (LoadTestError, OSError) as exc:
         return _fail(exc, EXIT_COULD_NOT_RUN)
     except ModuleNotFoundError as exc:
-        if str(exc.name).startswith("resnet_"):  # a defect of this package, not a missing dependency
+        if exc.name is None or exc.name.startswith("resnet_"):  # a defect of this package, not a missing dependency
             raise
-        return _fail(
-            f"{exc.name} is not installed: pip install '.[loadtest]' in the project's folder", EXIT_COULD_NOT_RUN
-        )
+        return _fail(resnet_command.not_installed(exc.name, "loadtest"), EXIT_COULD_NOT_RUN)
 
 
 def _fail(reason: object, code: int) -> int:

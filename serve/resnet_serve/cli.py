@@ -20,11 +20,11 @@ import resnet_command
 from resnet_client.printing import report, warn
 
 from resnet_serve import access, ports
-from resnet_serve.config import APIS, LOOPBACK, ServerConfig, ServerError
+from resnet_serve.config import APIS, LOOPBACK, NotInstalledError, ServerConfig, ServerError
 from resnet_serve.server import TritonServer
 from resnet_serve.supervisor import StopRequested, Supervisor
 
-EXIT_STOPPED, EXIT_NOT_STARTED = 0, 3
+EXIT_STOPPED, EXIT_USAGE, EXIT_NOT_STARTED = 0, 2, 3
 _EPILOG = """\
 subcommands:
   resnet-serve rollout --help   switch to a new version of a model without failed requests
@@ -33,7 +33,7 @@ subcommands:
 exit codes:
   0  a signal stopped the server
   1  the server exited unexpectedly
-  2  wrong usage
+  2  wrong usage, or the extra serve is not installed
   3  the server could not start
   130  Ctrl-C before the server was ready
 With --exit-after: the exit code of the command of --run, or 130 or 143 if a signal stopped it.
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _serve(args, log)
     except ServerError as exc:
+        code = EXIT_USAGE if isinstance(exc, NotInstalledError) else EXIT_NOT_STARTED
         _warn(str(exc))
     except KeyboardInterrupt:
         code = EXIT_STOPPED

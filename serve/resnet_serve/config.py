@@ -3,6 +3,7 @@
 ::
 
     ServerError             the server cannot be started, has ended, or does not answer
+    ├── NotInstalledError   the extra `serve` is not installed
     └── UnservableError     it cannot start until a person changes something
 """
 
@@ -23,6 +24,10 @@ APIS = (*OPEN_APIS, *CLOSED_APIS)
 
 class ServerError(Exception):
     """The server cannot be started or has ended; the message names the cause and the remedy."""
+
+
+class NotInstalledError(ServerError):
+    """The extra ``serve`` is not installed."""
 
 
 class UnservableError(ServerError):

@@ -33,8 +33,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import resnet_command
+
 from resnet_serve import watchdog
-from resnet_serve.config import ServerError
+from resnet_serve.config import NotInstalledError, ServerError
 
 # Triton's release in the wheel that pyproject.toml pins.
 RELEASE = "2.51 (24.10)"
@@ -107,7 +109,7 @@ def find() -> Installation:
         )
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
-        raise ServerError("tritonserver is not installed here: pip install '.[serve]' in the project's folder")
+        raise NotInstalledError(resnet_command.not_installed("tritonserver", "serve"))
     package = Path(spec.submodule_search_locations[0])
     server = package / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -122,10 +124,7 @@ def find() -> Installation:
 
 def _refuse_broken_numpy() -> None:
     """With numpy 2, models load and then return empty tensors without an error."""
-    try:
-        version = importlib.metadata.version("numpy")
-    except importlib.metadata.PackageNotFoundError:
-        raise ServerError("numpy is missing: pip install '.[serve]' in the project's folder") from None
+    version = importlib.metadata.version("numpy")
     if int(version.split(".")[0]) >= _FIRST_BROKEN_NUMPY:
         raise ServerError(
             f"numpy {version} is installed, but this Triton's Python backend needs numpy 1 (with numpy 2 it returns "

@@ -93,9 +93,9 @@ class TritonServer:
             ServerError: it cannot be started, or a model failed and the default model is not served; the message names
                 cause and remedy, and processes and files are removed.
         """
+        installed = installation.find()
         access.check(self.config)
         models.check(Path(self.config.repository))
-        installed = installation.find()
         installation.remove_abandoned_folders()
         self._folder, self._lock = self._cleanup.enter_context(installation.temporary_folder())
         try:

@@ -72,7 +72,7 @@ class Supervisor:
         self._show_models()
         self._show_failed_models()
         for name, package in models.without_package(config).items():
-            self._report(f"  {name:<22} not served: {package} is not installed (pip install '.[serve]')")
+            self._report(f"  {name:<22} not served: {package} is not installed (pip install {package})")
         self._show_model_config()
         self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
         self._report(f"  {'gRPC':<8} {self._server.grpc_url}{_encryption(config)}")

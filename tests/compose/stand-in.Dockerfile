@@ -3,7 +3,7 @@ ARG BUILD_IMAGE
 FROM ${BUILD_IMAGE}
 USER root
 RUN apt-get update && apt-get install -y --no-install-recommends libpython3.11
-RUN python requirements.py serve-onnx > requirements.txt \
+RUN python requirements.py serve > requirements.txt \
  && pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt
 COPY stand_in.py ./
 RUN python stand_in.py /opt/backends /usr/local/bin/tritonserver

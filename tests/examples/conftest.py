@@ -1,4 +1,4 @@
-"""Examples are run as a reader runs them, in a process of their own, with the test's server in ``RESNET_URL``."""
+"""Examples are run as a reader runs them, in a process of their own, with the server in ``RESNET_URL``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture
-def run_example(server: TritonServer, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run an example; returns how it ended."""
+def run_example(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run an example with a server at a URL; returns how it ended."""
 
-    def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    def run(name: str, *arguments: object, url: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-        environment = {**os.environ, "RESNET_URL": server.grpc_url}
+        environment = {**os.environ, "RESNET_URL": url}
         return subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
         )
@@ -29,11 +29,11 @@ def run_example(server: TritonServer, tmp_path: Path) -> Callable[..., subproces
 
 
 @pytest.fixture
-def example(run_example: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
-    """Run an example that succeeds; returns what it printed."""
+def example(server: TritonServer, run_example: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
+    """Run an example that succeeds, with the test's server; returns what it printed."""
 
-    def run(name: str, *arguments: object) -> str:
-        result = run_example(name, *arguments)
+    def run(name: str, *arguments: object, url: str = server.grpc_url) -> str:
+        result = run_example(name, *arguments, url=url)
         assert result.returncode == 0, result.stderr
         return result.stdout
 

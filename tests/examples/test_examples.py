@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import json
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from resnet_serve import TritonServer
@@ -16,17 +22,20 @@ from resnet_serve import TritonServer
 from .conftest import EXAMPLES
 
 
-def test_similar_images_are_found(example: Callable[..., str], images: dict[str, Path], tmp_path: Path) -> None:
-    """The most similar to a flipped image is the image itself."""
+def test_similar_images_are_found(
+    server: TritonServer, example: Callable[..., str], images: dict[str, Path], tmp_path: Path
+) -> None:
+    """The most similar to a flipped image is the image itself; an image that failed is not listed."""
     folder = tmp_path / "images"
     folder.mkdir()
     for name in ("cat", "coffee", "rocket", "flower"):
         shutil.copy(images[name], folder)
     (folder / "broken.jpg").write_bytes(b"no image")
-    assert "4 images in" in example("similar_images.py", "build", folder, tmp_path / "images.index")
+    embed = [sys.executable, "-m", "resnet_client", "embed", "--url", server.grpc_url, str(folder)]
+    subprocess.run([*embed, "--output", str(tmp_path / "features.npz")], timeout=60, check=False)
     with Image.open(images["coffee"]) as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "flipped.png")
-    lines = example("similar_images.py", "find", tmp_path / "images.index", tmp_path / "flipped.png").splitlines()
+    lines = example("similar_images.py", "features.npz", "flipped.png").splitlines()
     assert len(lines) == 4
     assert Path(lines[0].split("  ")[1]).stem == images["coffee"].stem
     cosines = [float(line.split()[0]) for line in lines]
@@ -34,21 +43,97 @@ def test_similar_images_are_found(example: Callable[..., str], images: dict[str,
     assert 0.8 < cosines[0] <= 1
 
 
-def test_examples_report_errors_in_one_line(
-    run_example: Callable[..., subprocess.CompletedProcess[str]], images: dict[str, Path], tmp_path: Path
+@pytest.fixture
+def inputs(images: dict[str, Path], tmp_path: Path) -> None:
+    """Put right and wrong inputs into the folder where examples run."""
+    shutil.copy(images["cat"], tmp_path / "cat.png")
+    np.savez(tmp_path / "features.npz", images=["cat.png"], features=np.ones((1, 2048), np.float32))
+    (tmp_path / "boxes.csv").write_text("file,left,top,right,bottom\ncat.png,1,2,3,4\n")
+    (tmp_path / "wrong.csv").write_text("image,x,y\ncat.png,1,2\n")
+    for name in ("cat", "dog"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("similar_images.py none.npz cat.png", "none.npz"),
+        ("similar_images.py cat.png cat.png", "cat.png is not a file of: resnet-client embed"),
+        ("similar_images.py features.npz none.png", "none.png: there is no such file"),
+        ("similar_images.py features.npz cat.png", "cannot be reached"),
+        ("fine_tune.py classes/cat", "classes/cat needs two or more subfolders, one per class"),
+        ("fine_tune.py classes --weights random:0", "cannot be reached"),
+        ("detect.py train wrong.csv", "wrong.csv: expected the columns file, left, top, right, bottom"),
+        ("detect.py train boxes.csv", "cannot be reached"),
+        ("detect.py find cat.png", "detector.safetensors"),
+        ("ray_job.py classes out", "cannot be reached"),
+    ],
+)
+def test_example_reports_wrong_input(
+    run_example: Callable[..., subprocess.CompletedProcess[str]], free_port: int, command: str, message: str
 ) -> None:
-    """A server without a backbone, an index of nothing, and no index end in no traceback."""
-    (tmp_path / "empty").mkdir()
-    assert run_example("similar_images.py", "build", tmp_path / "empty", tmp_path / "images.index").returncode == 0
-    for name, arguments, code, message in (
-        ("feature_pyramid.py", (images["cat"],), 1, "build it with resnet-build --backbone"),
-        ("similar_images.py", ("find", "images.index", images["cat"]), 1, "images.index holds no images: build it"),
-        ("similar_images.py", ("find", "none.index", images["cat"]), 1, "No such file or directory: 'none.json'"),
-    ):
-        result = run_example(name, *arguments)
-        assert result.returncode == code
-        assert message in result.stderr
-        assert "Traceback" not in result.stderr
+    """A file, folder or column that is missing or wrong, and a server that does not run, end in one message."""
+    result = run_example(*command.split(), url=f"grpc://127.0.0.1:{free_port}")
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("fine_tune.py classes --weights random:0", "classes: each class needs an image that can be read"),
+        ("detect.py train boxes.csv", "build it with resnet-build --backbone"),
+    ],
+)
+def test_example_reports_what_the_server_lacks(
+    server: TritonServer, run_example: Callable[..., subprocess.CompletedProcess[str]], command: str, message: str
+) -> None:
+    """A server without a backbone, and classes without images, end in one message."""
+    result = run_example(*command.split(), url=server.grpc_url)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_service_classifies_uploads(
+    server: TritonServer, images: dict[str, Path], tmp_path: Path, free_port: int
+) -> None:
+    """Classes for an image, 422 for a file that is not one, 503 without a server; as curl sends and prints them."""
+    (tmp_path / "notes.txt").write_text("no image")
+    with serving(server.grpc_url) as address:
+        classes = upload(address, images["cat"])
+        refused = upload(address, tmp_path / "notes.txt")
+    with serving(f"grpc://127.0.0.1:{free_port}") as address:
+        unavailable = upload(address, images["cat"])
+    assert classes[0] == 200
+    assert next(iter(classes[1])) == "Egyptian cat"
+    assert len(classes[1]) == 5
+    assert (refused[0], unavailable[0]) == (422, 503)
+    assert "are not an image in a known format" in refused[1]["detail"]
+    assert "cannot be reached" in unavailable[1]["detail"]
+
+
+@contextlib.contextmanager
+def serving(url: str) -> Iterator[str]:
+    """Run the FastAPI service on a free port; yields its address."""
+    command = [sys.executable, "-m", "uvicorn", "service:app", "--port", "0"]
+    environment = {**os.environ, "RESNET_URL": url}
+    with subprocess.Popen(command, cwd=EXAMPLES, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield next(found[0] for line in process.stderr if (found := re.search(r"http://[0-9.:]+", line)))
+        finally:
+            process.terminate()
+
+
+def upload(address: str, file: Path) -> tuple[int, Any]:
+    """Status and JSON of an upload by curl."""
+    command = ["curl", "--silent", "--write-out", "\n%{http_code}", "--form", f"image=@{file}", f"{address}/classify"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    body, status = shown.rsplit("\n", 1)
+    return int(status), json.loads(body)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import resnet_command
+
 from resnet_client.bulk.parts import Part, make_parts
 from resnet_client.bulk.sources import Unit
 from resnet_client.client import Client
@@ -50,7 +52,7 @@ def check_ray() -> None:
     try:
         import ray.data  # noqa: F401
     except ImportError as exc:
-        raise ConfigurationError("--engine ray needs the extra: pip install '.[ray]' in the project's folder") from exc
+        raise ConfigurationError(resnet_command.not_installed("ray", "ray")) from exc
 
 
 def make_parts_on_ray(

@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import resnet_command
+
 from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.cli.options import add_in_flight, named, open_client
 from resnet_client.errors import ConfigurationError
@@ -48,9 +50,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     try:
         from resnet_client.bulk.run import Options, run_bulk
     except ImportError as exc:
-        raise ConfigurationError(
-            f"bulk needs the extra: pip install '.[bulk]' in the project's folder ({exc})"
-        ) from exc
+        raise ConfigurationError(resnet_command.not_installed(str(exc.name), "bulk")) from exc
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(Options)}
     given |= {"sources": tuple(options.sources), "output": Path(options.output)}
     given |= {"top_k": None if options.embed else options.top_k}

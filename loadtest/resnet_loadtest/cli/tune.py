@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import shlex
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -118,10 +117,7 @@ def _become_server(arguments: argparse.Namespace, model: str) -> NoReturn:
     """Replace this process by ``resnet-serve``, which runs the command again and stops after it."""
     if arguments.url:
         raise UsageError("--start and --url cannot be used together")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    program = shutil.which("resnet-serve", path=path)
-    if program is None:
-        raise LoadTestError("resnet-serve is missing: pip install '.[serve]' in the project's folder, or use --url")
     command = shlex.join([sys.executable, "-m", "resnet_loadtest", *arguments.argv, _NO_START])
-    server = [program, "--repository", str(arguments.repository), "--port", "0", "--run", command, "--exit-after"]
-    os.execv(program, [*server, "--", "--model-control-mode=explicit", f"--load-model={model}"])  # noqa: S606  # no shell
+    server = [sys.executable, "-m", "resnet_serve", "--port", "0", "--run", command, "--exit-after"]
+    server += ["--repository", str(arguments.repository)]
+    os.execv(sys.executable, [*server, "--", "--model-control-mode=explicit", f"--load-model={model}"])  # noqa: S606  # no shell

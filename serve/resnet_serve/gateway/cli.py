@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import resnet_command
 from resnet_client import ClientConfig, ConfigurationError
 from resnet_client.endpoints import bracketed
 from resnet_client.printing import report, warn
@@ -43,7 +44,7 @@ Without --api-key-file, {KEYS_VARIABLE} can contain API keys, separated by comma
 
 exit codes:
   0  a signal stopped the gateway
-  2  wrong usage
+  2  wrong usage, or the extra gateway is not installed
   3  the gateway could not start
 
 example:
@@ -68,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _serve(args, config, keys, listener)
     except ModuleNotFoundError as exc:
-        package = str(exc.name).partition(".")[0]
-        return _fail(f"{package} is not installed: pip install '.[gateway]' in the project's folder", EXIT_NOT_STARTED)
+        return _fail(resnet_command.not_installed(str(exc.name).partition(".")[0], "gateway"), EXIT_USAGE)
     finally:
         listener.close()
     return EXIT_STOPPED

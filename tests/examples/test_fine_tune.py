@@ -1,4 +1,4 @@
-"""The example that trains ten classes: from images to a served network that knows them."""
+"""From images of ten classes to a served network that names them, with the command that the example prints."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ from resnet_serve import ServerConfig, TritonServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
-
-def test_ten_classes_are_learnt_and_served(server: TritonServer, images: dict[str, Path], tmp_path: Path) -> None:
-    """Five scenes, upright and upside down; the tuned network, built and served, names crops that it has never seen."""
+def test_ten_classes_are_learnt_and_served(
+    example: Callable[..., str], images: dict[str, Path], tmp_path: Path
+) -> None:
+    """Five scenes, upright and upside down; the served network names crops that it has never seen."""
     scenes = {name: images[name] for name in ("cat", "coffee", "rocket", "flower", "china")}
     kinds = [(scene, turn) for scene in scenes for turn in (0, 180)]
     dice = random.Random(1)  # noqa: S311  # the same crops each time
@@ -36,16 +37,13 @@ def test_ten_classes_are_learnt_and_served(server: TritonServer, images: dict[st
         folder.mkdir(parents=True)
         for number in range(8):
             crop(scene, turn).save(folder / f"{number}.jpg")
-    environment = {**os.environ, "RESNET_URL": server.grpc_url}
-    tuned = tmp_path / "mine.safetensors"
-    command = [sys.executable, EXAMPLES / "fine_tune.py", tmp_path / "images", "--weights", "keras-v1", "--out", tuned]
-    subprocess.run(command, env=environment, check=True, timeout=300)
-    build = ["--weights", tuned, "--labels", tuned.with_suffix(".txt"), "--arch", "v1", "--resize", "256"]
-    repository = tmp_path / "repository"
-    command = [sys.executable, "-m", "resnet_build", *build, "--max-batch-size", "2", "--repository", repository]
-    subprocess.run(command, check=True, timeout=300)
+    build, _, serve = example("fine_tune.py", "images", "--weights", "keras-v1").splitlines()[-1].partition(" && ")
+    assert serve == "resnet-serve --port 8010 --repository mine"
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", build], cwd=tmp_path, env=environment, check=True, timeout=300)
     models = ("--model-control-mode=explicit", "--load-model=resnet50")
-    with TritonServer(ServerConfig(repository, port=0, triton_args=models)) as mine, Client(mine.grpc_url) as client:
+    config = ServerConfig(tmp_path / "mine", port=0, triton_args=models)
+    with TritonServer(config) as mine, Client(mine.grpc_url) as client:
         found = [client.classify(crop(*kind)).top.label for kind in kinds]
     right = [label == f"{scene} {turn}" for label, (scene, turn) in zip(found, kinds, strict=True)]
     assert sum(right) >= len(kinds) - 1
