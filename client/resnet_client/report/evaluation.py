@@ -29,7 +29,8 @@ def page(evaluation: Evaluation, class_names: Mapping[str, Sequence[int]], subti
     return Page(
         title=f"Accuracy of {' and '.join(models)}",
         subtitle=f"{subtitle} · {datetime.datetime.now().astimezone().isoformat(timespec='seconds')}",
-        tiles=[*_accuracy_tiles(evaluation.reports), *map(_difference_tile, evaluation.comparisons)],
+        message=" ".join(map(_difference, evaluation.comparisons)),
+        tiles=_tiles(evaluation.reports),
         charts=[
             each for report in evaluation.reports for each in _charts(report, evaluation.calibration(report.model))
         ],
@@ -44,21 +45,23 @@ def page(evaluation: Evaluation, class_names: Mapping[str, Sequence[int]], subti
     )
 
 
-def _accuracy_tiles(reports: Sequence[ModelReport]) -> list[tuple[str, str, str]]:
+def _tiles(reports: Sequence[ModelReport]) -> list[tuple[str, str, str]]:
     def tile(name: str, model: str, share: float, interval: tuple[float, float]) -> tuple[str, str, str]:
         return f"{name}, {model}", f"{share:.2%}", f"95 % interval: {interval[0]:.2%} to {interval[1]:.2%}"
 
-    note = "expected calibration error, 10 bins"
     return [
-        *(tile("top-1", report.model, report.top1, report.top1_interval) for report in reports),
-        *(tile("top-5", report.model, report.top5, report.top5_interval) for report in reports),
-        *((f"calibration error, {report.model}", f"{report.calibration_error:.4f}", note) for report in reports),
+        *(tile("top-1", each.model, each.top1, each.top1_interval) for each in reports),
+        *(tile("top-5", each.model, each.top5, each.top5_interval) for each in reports),
+        *(
+            (f"calibration error, {each.model}", f"{each.calibration_error:.4f}", "expected, 10 bins")
+            for each in reports
+        ),
     ]
 
 
-def _difference_tile(each: Comparison) -> tuple[str, str, str]:
-    name = f"top-1, {each.first} − {each.second}, points"
-    return name, f"{100 * each.difference:+.2f}", f"95 % interval: {_in_points(each.difference_interval)}"
+def _difference(each: Comparison) -> str:
+    name = f"Top-1 of {each.first} minus {each.second}"
+    return f"{name}: {100 * each.difference:+.2f} points (95 % interval: {_in_points(each.difference_interval)})."
 
 
 def _in_points(interval: tuple[float, float]) -> str:
@@ -90,7 +93,7 @@ def _error_bars(bins: Sequence[Bin]) -> Json:
         above.append(high - share)
         below.append(share - low)
     ends = {"array": numbers(above), "arrayminus": numbers(below)}
-    return {"type": "data", "symmetric": False, "color": "--quiet", "thickness": 1.5} | ends
+    return {"type": "data", "symmetric": False, "color": "--ink", "thickness": 1} | ends
 
 
 def _comparisons(comparisons: Sequence[Comparison]) -> Section:
@@ -118,8 +121,7 @@ def _differences(evaluation: Evaluation, compared: Comparison, labels: Mapping[i
         _card(sample, labels, [Bar.of(top, _sign(sample, top), model) for model, top in zip(models, tops, strict=True)])
         for sample, tops in different[:_CARDS]
     ]
-    note = f"The most confident {len(cards)} of {len(different)} images with different top-1 classes."
-    return Section(f"{compared.first} and {compared.second} differ", note, cards=cards)
+    return Section(f"{compared.first} and {compared.second} differ", _first(cards, len(different)), cards=cards)
 
 
 def _mistakes(evaluation: Evaluation, model: str, labels: Mapping[int, str]) -> Section:
@@ -128,7 +130,11 @@ def _mistakes(evaluation: Evaluation, model: str, labels: Mapping[int, str]) -> 
         _card(sample, labels, [Bar.of(found[0], "bad"), *(Bar.of(each, _sign(sample, each, "")) for each in found[1:])])
         for sample, found in mistakes[:_CARDS]
     ]
-    return Section(f"Mistakes of {model}", f"The most confident {len(cards)} of {len(mistakes)}.", cards=cards)
+    return Section(f"Mistakes of {model}", _first(cards, len(mistakes)), cards=cards)
+
+
+def _first(cards: Sequence[Card], total: int) -> str:
+    return f"Shown: {len(cards)} of {total}, the most confident first."
 
 
 def _card(sample: Sample, labels: Mapping[int, str], found: Sequence[Bar]) -> Card:
@@ -153,7 +159,7 @@ def _confused(evaluation: Evaluation, labels: Mapping[int, str]) -> Section:
         | {f"images, {model}": str(count[pair]) for model, count in counts.items()}
         for pair, _ in total.most_common(_PAIRS)
     ]
-    return Section("Most confused classes", f"The first {len(rows)} of {len(total)} pairs.", rows)
+    return Section("Most confused classes", f"Shown: {len(rows)} of {len(total)}.", rows)
 
 
 def _classes(evaluation: Evaluation, labels: Mapping[int, str]) -> Section:
