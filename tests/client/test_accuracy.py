@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 @example((0, 10))
 @example((10, 10))
 def test_wilson_interval_equals_scipys(hits_and_count):
+    """For any share, none and all included."""
     hits, count = hits_and_count
     expected = binomtest(hits, count).proportion_ci(method="wilson")
     assert accuracy.wilson_interval(hits / count, count) == pytest.approx((expected.low, expected.high), abs=1e-4)
@@ -44,5 +45,6 @@ def test_calibration_error_weighs_bins_by_their_images():
 
 
 def test_calibration_puts_certainty_into_the_last_bin():
+    """A probability of 1 is in the last tenth, and no image is no error."""
     assert accuracy.calibration([(1.0, True)])[-1].images == 1
     assert accuracy.calibration_error(accuracy.calibration([])) == 0

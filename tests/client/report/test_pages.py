@@ -45,6 +45,7 @@ def evaluated(server, images, tmp_path_factory):
 
 
 def test_evaluate_report_has_the_numbers_of_the_command(evaluated):
+    """Tiles and tables show what `--json` prints."""
     printed, path = evaluated
     page = path.read_text()
     tiles = {name: (value, note) for name, value, note in TILE.findall(page)}
@@ -70,7 +71,7 @@ def test_evaluate_report_shows_the_mistake(evaluated):
         assert '<img src="data:image/webp;base64,' in card
         assert "true class: tench (0)" in card
         assert 'class="bar bad"' in card
-    assert ["tench (0) → missile (657)", "1", "1"] in rows(page)
+    assert ["tench (0) → drilling platform (540)", "1", "1"] in rows(page)
     assert ["tench (0)", "1", "0.00%", "0.00%"] in rows(page)
     assert ["Egyptian cat (285)", "1", "100.00%", "100.00%"] in rows(page)
 
@@ -138,6 +139,7 @@ def test_classify_html_shows_images_with_their_classes(server, images, tmp_path,
 @pytest.mark.parametrize("package", ["jinja2", "plotly"])
 @pytest.mark.parametrize("command", [["evaluate", "--report"], ["classify", "--html"]])
 def test_command_names_the_missing_extra(command, package, monkeypatch, capsys):
+    """With the command that installs it, before any image is sent."""
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit) as ended:
         main([*command, "page.html", "images"])
@@ -154,6 +156,7 @@ def test_command_refuses_a_page_in_a_missing_folder(tmp_path, capsys):
 
 
 def test_command_does_not_import_the_extra():
+    """The bare client works without jinja2 and plotly."""
     code = "import sys, resnet_client.cli; sys.exit(bool({'jinja2', 'plotly'} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
