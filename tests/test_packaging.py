@@ -97,7 +97,7 @@ def test_pinned_dependencies_have_packages_for_linux_on_arm(tmp_path: Path) -> N
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = [
         text
-        for extra in ("all", "serve", "build", "loadtest", "bulk", "gateway")
+        for extra in ("all", "serve", "build", "loadtest", "bulk", "gateway", "report")
         for text in project["optional-dependencies"][extra]
     ] + project["dependencies"]
     names = {re.split(r"[^\w-]", text)[0] for text in named if "aarch64" not in text} - {"resnet50-triton"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet_client.accuracy import Bin, Comparison, calibration, calibration_error, compare, wilson_interval
 from resnet_client.errors import ConfigurationError
 from resnet_client.images import find, golden
 from resnet_client.results import until_server_fails
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resnet_client.client import Client
+    from resnet_client.results import Prediction
 
 _TOP_K = 5
 _ALL_CLASSES = 1_000_000  # more than any network has, so the server sends all classes
@@ -42,7 +44,10 @@ class ModelReport:
         images: how many were sent.
         failures: image → message, for images that failed.
         top1: share of all images whose class came first, 0 to 1; a failed image is a miss.
+        top1_interval: its 95 % interval.
         top5: share of all images whose class is among the first five, 0 to 1.
+        top5_interval: its 95 % interval.
+        calibration_error: expected calibration error, 0 to 1, of the images that succeeded.
         images_per_s: throughput with ``max_in_flight`` images in flight.
         latency_ms: ``p50``, ``p95`` and ``p99`` of the images that succeeded, in milliseconds.
     """
@@ -51,21 +56,60 @@ class ModelReport:
     images: int
     failures: dict[str, str]
     top1: float
+    top1_interval: tuple[float, float]
     top5: float
+    top5_interval: tuple[float, float]
+    calibration_error: float
     images_per_s: float
     latency_ms: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Reports, and for each pair of models (``"a and b"``) the share of images with the same top-1 class."""
+    """All models on all samples.
 
+    Attributes:
+        samples: the images and their classes.
+        predictions: model → the five most probable classes of each sample; none if the sample failed.
+        reports: one for each model.
+        comparisons: one for each pair of models.
+    """
+
+    samples: Sequence[Sample]
+    predictions: dict[str, list[tuple[Prediction, ...]]]
     reports: list[ModelReport]
-    agreement: dict[str, float]
+    comparisons: list[Comparison]
+
+    def answered(self, model: str) -> list[tuple[Sample, tuple[Prediction, ...]]]:
+        """The samples that succeeded, with their predictions."""
+        return _answered(self.samples, self.predictions[model])
+
+    def mistakes(self, model: str) -> list[tuple[Sample, tuple[Prediction, ...]]]:
+        """The samples whose top-1 class is wrong, with their predictions."""
+        return [(sample, found) for sample, found in self.answered(model) if found[0].index != sample.class_index]
+
+    def calibration(self, model: str) -> list[Bin]:
+        """Probability compared with accuracy, in bins."""
+        return _calibration(self.answered(model))
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested dictionaries and lists, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Reports and comparisons, ready for JSON."""
+        return {name: [dataclasses.asdict(each) for each in getattr(self, name)] for name in ("reports", "comparisons")}
+
+    def rows(self) -> list[dict[str, str]]:
+        """A table with one row per model: column → text."""
+        return [
+            {
+                "model": report.model,
+                "images": str(report.images),
+                "failed": str(len(report.failures)),
+                "top-1": f"{report.top1:.4f}",
+                "top-5": f"{report.top5:.4f}",
+                "images/s": f"{report.images_per_s:.1f}",
+                **{f"{p} ms": f"{report.latency_ms.get(p, float('nan')):.1f}" for p in ("p50", "p95", "p99")},
+            }
+            for report in self.reports
+        ]
 
 
 def evaluate(client: Client, samples: Sequence[Sample], models: Sequence[str], *, max_in_flight: int) -> Evaluation:
@@ -77,10 +121,17 @@ def evaluate(client: Client, samples: Sequence[Sample], models: Sequence[str], *
         models: their names; the client's ``model_version``, if set, applies to each.
         max_in_flight: images in flight at once.
     """
-    results = {model: _measured(client, samples, model, max_in_flight) for model in models}
-    pairs = itertools.combinations(results, 2)
-    agreement = {f"{one} and {other}": _agreement(results[one][1], results[other][1]) for one, other in pairs}
-    return Evaluation([report for report, _ in results.values()], agreement)
+    reports, predictions = [], {}
+    for model in models:
+        report, predictions[model] = _measured(client, samples, model, max_in_flight)
+        reports.append(report)
+    truth = [sample.class_index for sample in samples]
+    top1 = {model: [found[0].index if found else None for found in each] for model, each in predictions.items()}
+    comparisons = [
+        compare(first, second, truth, list(zip(top1[first], top1[second], strict=True)))
+        for first, second in itertools.combinations(top1, 2)
+    ]
+    return Evaluation(samples, predictions, reports, comparisons)
 
 
 def read_samples(
@@ -135,30 +186,40 @@ def class_names(client: Client, model: str | None) -> dict[str, list[int]]:
 
 def _measured(
     client: Client, samples: Sequence[Sample], model: str, max_in_flight: int
-) -> tuple[ModelReport, list[int | None]]:
+) -> tuple[ModelReport, list[tuple[Prediction, ...]]]:
     paths = [sample.path for sample in samples]
     started_s = time.perf_counter()
     version = client.config.model_version
     found = client.classify_many(paths, max_in_flight=max_in_flight, top_k=_TOP_K, model=model, model_version=version)
     outcomes = list(until_server_fails(found))
     elapsed_s = time.perf_counter() - started_s
-    ranked = [[p.index for p in o.result.predictions] if o.ok else [] for o in outcomes]
+    predictions = [o.result.predictions if o.ok else () for o in outcomes]
+    ranked = [[prediction.index for prediction in found] for found in predictions]
+    top1, top5 = (top_k_accuracy(samples, ranked, k) for k in (1, _TOP_K))
     latencies_ms = [outcome.duration_s * 1000 for outcome in outcomes if outcome.ok]
     report = ModelReport(
         model=model,
         images=len(samples),
         failures={str(o.source): str(o.error) for o in outcomes if o.error is not None},
-        top1=top_k_accuracy(samples, ranked, 1),
-        top5=top_k_accuracy(samples, ranked, _TOP_K),
+        top1=top1,
+        top1_interval=wilson_interval(top1, len(samples)),
+        top5=top5,
+        top5_interval=wilson_interval(top5, len(samples)),
+        calibration_error=calibration_error(_calibration(_answered(samples, predictions))),
         images_per_s=len(latencies_ms) / elapsed_s,
         latency_ms={f"p{p}": float(np.percentile(latencies_ms, p)) for p in (50, 95, 99) if latencies_ms},
     )
-    return report, [found[0] if found else None for found in ranked]
+    return report, predictions
 
 
-def _agreement(one: Sequence[int | None], other: Sequence[int | None]) -> float:
-    both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
-    return sum(a == b for a, b in both) / len(both) if both else 0.0
+def _answered(
+    samples: Sequence[Sample], predictions: Sequence[tuple[Prediction, ...]]
+) -> list[tuple[Sample, tuple[Prediction, ...]]]:
+    return [(sample, found) for sample, found in zip(samples, predictions, strict=True) if found]
+
+
+def _calibration(answered: Sequence[tuple[Sample, tuple[Prediction, ...]]]) -> list[Bin]:
+    return calibration([(found[0].probability, found[0].index == sample.class_index) for sample, found in answered])
 
 
 def _by_csv(folder: Path, labels_csv: Path) -> list[Sample]:

@@ -90,7 +90,7 @@ def test_evaluate_counts_hits_misses_and_failures(stub, tmp_path):
         evaluation = evaluate.evaluate(client, samples, ["a", "b"], max_in_flight=2)
     assert evaluation.reports[0].top1 == pytest.approx(1 / 3)
     assert list(evaluation.reports[0].failures) == [str(tmp_path / "missing.png")]
-    assert evaluation.agreement == {"a and b": 1.0}
+    assert [(each.first, each.second, each.agreement) for each in evaluation.comparisons] == [("a", "b", 1.0)]
 
 
 @pytest.fixture(scope="module")

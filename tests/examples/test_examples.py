@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import re
@@ -136,44 +135,10 @@ def upload(address: str, file: Path) -> tuple[int, Any]:
     return int(status), json.loads(body)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_the_notebook_runs(
-    server: TritonServer, images: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All cells, over images of which one has a wrong label."""
-    import nbformat
-    from nbclient import NotebookClient
-
-    with (tmp_path / "labels.csv").open("w", newline="") as table:
-        rows = csv.writer(table)
-        rows.writerow(("file", "class_index"))
-        for name, index in (("cat", 285), ("coffee", 967), ("rocket", 1)):
-            shutil.copy(images[name], tmp_path / f"{name}.png")
-            rows.writerow((f"{name}.png", index))
-    monkeypatch.setenv("RESNET_URL", server.grpc_url)
-    monkeypatch.setenv("IMAGES", str(tmp_path))
-    notebook = nbformat.read(EXAMPLES / "wrong_answers.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = "".join(
-        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []) if cell.outputs
-    )
-    assert re.search(r"[12] of 3 right, 0 not answered", printed)
-    assert re.search(r"rocket\.png +class +1; predicted", printed)
-    assert any("image/png" in output.get("data", {}) for output in notebook.cells[-1].outputs)
-
-
-def test_the_notebook_is_committed_without_outputs() -> None:
-    """What it shows comes from whoever runs it."""
-    import nbformat
-
-    notebook = nbformat.read(EXAMPLES / "wrong_answers.ipynb", as_version=4)
-    assert not [cell for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")]
-
-
 def test_every_example_is_listed() -> None:
     """The page names all of them, and no other."""
     page = (EXAMPLES.parent / "docs/examples.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"\]\(../examples/([\w/]+\.(?:py|ipynb|html))\)", page))
-    kinds = (".py", ".ipynb", ".html")
+    listed = set(re.findall(r"\]\(../examples/([\w/]+\.(?:py|html))\)", page))
+    kinds = (".py", ".html")
     there = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.suffix in kinds}
     assert listed == there

@@ -8,7 +8,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from resnet_client.cli.options import add_images, images, open_client
+from resnet_client.cli.options import add_images, html_file, images, open_client
 from resnet_client.cli.outcomes import OutcomeCount
 from resnet_client.images import describe
 from resnet_client.printing import printable, report, show
@@ -16,8 +16,10 @@ from resnet_client.printing import printable, report, show
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from resnet_client.cli.exit_codes import ExitCode
+    from resnet_client.config import ClientConfig
     from resnet_client.results import Classification, Outcome
 
 NAME = "classify"
@@ -35,6 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", action="store_true", help="Print one JSON object per image, one per line")
     formats.add_argument("--csv", action="store_true", help=f"Print CSV with the columns {', '.join(COLUMNS)}")
+    parser.add_argument(
+        "--html", type=html_file, metavar="FILE", help="Also write an HTML page with thumbnails (extra: report)"
+    )
 
 
 def run(options: argparse.Namespace) -> ExitCode:
@@ -48,8 +53,22 @@ def run(options: argparse.Namespace) -> ExitCode:
             top_k=options.top_k,
             progress=sys.stderr.isatty() and not sys.stdout.isatty(),
         )
-        show(count.watch(outcomes))
+        counted = count.watch(outcomes)
+        show(_paged(counted, client.config, options.html) if options.html else counted)
     return count.finish(options.paths)
+
+
+def _paged(
+    outcomes: Iterator[Outcome[Classification]], config: ClientConfig, path: Path
+) -> Iterator[Outcome[Classification]]:
+    """Pass outcomes on, and write them to a page at the end."""
+    from resnet_client.report.classification import card, page
+
+    cards = []
+    for outcome in outcomes:
+        cards.append(card(outcome))
+        yield outcome
+    page(cards, config.model, config.url).write(path)
 
 
 def _show_json(outcomes: Iterable[Outcome[Classification]]) -> None:

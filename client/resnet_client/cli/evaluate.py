@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_client import evaluate as accuracy
 from resnet_client.cli.exit_codes import ExitCode
-from resnet_client.cli.options import add_in_flight, named, open_client
+from resnet_client.cli.options import add_in_flight, html_file, named, open_client
+from resnet_client.evaluate import class_names, evaluate, read_samples
 from resnet_client.printing import show, warn
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 NAME = "evaluate"
 HELP = "Measure top-1, top-5, latency and how often models have the same top-1 class, on labelled images"
-
-_HEADINGS = ("model", "images", "failed", "top-1", "top-5", "images/s", "p50 ms", "p95 ms", "p99 ms")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,60 +41,61 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="Model to evaluate; repeat to compare models [RESNET_MODEL; default: resnet50]",
     )
     parser.add_argument("--json", action="store_true", help="Print one JSON object")
+    parser.add_argument(
+        "--report",
+        type=html_file,
+        metavar="FILE",
+        help="Also write an HTML page: calibration, classes, mistakes, and where models differ (extra: report)",
+    )
     add_in_flight(parser)
 
 
 def run(options: argparse.Namespace) -> ExitCode:
-    """Evaluate and print."""
+    """Evaluate, print, and write the page."""
     with open_client(options) as client:
         models = list(dict.fromkeys(options.models or [client.config.model]))
-        names = accuracy.class_names(client, models[0])
-        samples = accuracy.read_samples(Path(options.folder), options.labels, names)
+        names = class_names(client, models[0])
+        samples = read_samples(Path(options.folder), options.labels, names)
         for model in models:  # a missing model fails here once, not once per image
             client.metadata(model=model, model_version=client.config.model_version)
-        evaluation = accuracy.evaluate(client, samples, models, max_in_flight=options.max_in_flight)
-    if options.json:
+        evaluation = evaluate(client, samples, models, max_in_flight=options.max_in_flight)
+    _show(evaluation, as_json=options.json)
+    for report in evaluation.reports:
+        for message in report.failures.values():
+            warn(f"resnet-client: {report.model}: {message}")
+    if options.report:
+        from resnet_client.report.evaluation import page
+
+        page(evaluation, names, f"{client.config.url} · {options.folder}").write(options.report)
+    return ExitCode.SOME_FAILED if any(report.failures for report in evaluation.reports) else ExitCode.OK
+
+
+def _show(evaluation: Evaluation, *, as_json: bool) -> None:
+    if as_json:
         show(json.dumps(evaluation.to_dict(), indent=2))
     elif sys.stdout.isatty():
         _show_table(evaluation)
     else:
         _show_lines(evaluation)
-    for report in evaluation.reports:
-        for message in report.failures.values():
-            warn(f"resnet-client: {report.model}: {message}")
-    return ExitCode.SOME_FAILED if any(report.failures for report in evaluation.reports) else ExitCode.OK
-
-
-def _rows(evaluation: Evaluation) -> list[list[str]]:
-    return [
-        [
-            report.model,
-            str(report.images),
-            str(len(report.failures)),
-            f"{report.top1:.4f}",
-            f"{report.top5:.4f}",
-            f"{report.images_per_s:.1f}",
-            *(f"{report.latency_ms.get(name, float('nan')):.1f}" for name in ("p50", "p95", "p99")),
-        ]
-        for report in evaluation.reports
-    ]
 
 
 def _show_lines(evaluation: Evaluation) -> None:
-    for row in [list(_HEADINGS), *_rows(evaluation)]:
+    rows = evaluation.rows()
+    for row in [rows[0], *(row.values() for row in rows)]:
         show("\t".join(row))
-    for pair, share in evaluation.agreement.items():
-        show(f"same top-1 class\t{pair}\t{share:.4f}")
+    for each in evaluation.comparisons:
+        show(f"same top-1 class\t{each.first} and {each.second}\t{each.agreement:.4f}")
 
 
 def _show_table(evaluation: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*_HEADINGS, box=None)
-    for row in _rows(evaluation):
-        table.add_row(*row)
+    rows = evaluation.rows()
+    table = Table(*rows[0], box=None)
+    for row in rows:
+        table.add_row(*row.values())
     console = Console()
     console.print(table)
-    for pair, share in evaluation.agreement.items():
-        console.print(f"same top-1 class, {pair}: {share:.1%}")
+    for each in evaluation.comparisons:
+        console.print(f"same top-1 class, {each.first} and {each.second}: {each.agreement:.1%}")

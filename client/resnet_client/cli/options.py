@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -70,6 +71,19 @@ def named(path: str) -> str:
     if not path:
         raise argparse.ArgumentTypeError("the path is empty; the current folder is '.'")
     return path
+
+
+def html_file(path: str) -> Path:
+    """Refuse a page that cannot be written, before the work begins."""
+    for package in ("jinja2", "plotly"):
+        if importlib.util.find_spec(package) is None:
+            raise argparse.ArgumentTypeError(
+                f"{package} is not installed: pip install '.[report]' in the project's folder"
+            )
+    file = Path(named(path))
+    if not file.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {file.parent}")
+    return file
 
 
 def add_in_flight(parser: argparse.ArgumentParser) -> None:

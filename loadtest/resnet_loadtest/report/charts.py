@@ -1,14 +1,15 @@
-"""Plotly charts of a run and of a search, ready for JSON; colours such as ``--p95`` are those of ``page.css``."""
+"""The charts of a run, of a search and of a comparison."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from resnet_client.report.charts import Json, bars, chart, line, numbers
 
 from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.metrics import Metrics
@@ -17,8 +18,6 @@ from resnet_loadtest.samples import Samples, Status, images_answered, response_s
 from resnet_loadtest.search import Result, Trial
 from resnet_loadtest.server_statistics import Step
 from resnet_loadtest.slo import parse
-
-Json: TypeAlias = dict[str, Any]
 
 _PERCENTS = (50, 95, 99)
 _MAX_DOTS, _MAX_CROSSES = 4000, 1000
@@ -59,7 +58,7 @@ def of_comparison(runs: Mapping[str, Run]) -> list[Json]:
     colours = dict(zip(runs, ("--offered", "--p95"), strict=True))
     percents = np.array([1, *range(5, 100, 5), 96, 97, 98, 99, 99.5, 99.9])
     curves = [
-        _line(name, [percentile(values, percent) for percent in percents], percents, colours[name])
+        line(name, [percentile(values, percent) for percent in percents], percents, colours[name])
         for name, values in latency_ms.items()
         if len(values)
     ]
@@ -67,13 +66,13 @@ def of_comparison(runs: Mapping[str, Run]) -> list[Json]:
     for name, run in runs.items():
         edges, width_s = _seconds(run)
         counts = np.histogram(_ends_s(answered[name]), edges, weights=answered[name]["answered"])[0]
-        rates.append(_line(name, _middles(edges), counts / width_s, colours[name]))
+        rates.append(line(name, _middles(edges), counts / width_s, colours[name]))
     note = "Share of the answered requests that took at most this long. The curve further left is faster."
     zero = {"rangemode": "tozero"}
     scale = _scale(np.concatenate(list(latency_ms.values())))
     return [
-        _chart("Distribution of latencies", note, curves, "response time, ms", "% of the requests", xaxis=scale),
-        _chart("Throughput", "Images answered.", rates, _SECONDS, "per second", xaxis=zero, yaxis=zero),
+        chart("Distribution of latencies", note, curves, "response time, ms", "% of the requests", xaxis=scale),
+        chart("Throughput", "Images answered.", rates, _SECONDS, "per second", xaxis=zero, yaxis=zero),
     ]
 
 
@@ -86,10 +85,10 @@ def of_search(result: Result) -> list[Json]:
     shapes = [_vertical(rate, "--goal") for rate in (result.found or ())[:1]]
     curve = _rate_latency(note, "requests per second", rates, wholes, symbols, shapes=shapes)
     markers = {"size": 10, "symbol": [_symbol(trial) for trial in result.trials]}
-    tried = _line("rate", range(1, len(trials) + 1), [trial.rate for trial in result.trials], "--p95")
+    tried = line("rate", range(1, len(trials) + 1), [trial.rate for trial in result.trials], "--p95")
     tried |= {"mode": "lines+markers", "marker": markers}
     note = "The rates in the order of the trials; each search after the first starts near the previous result."
-    return [curve, _chart("Search", note, [tried], "trial", "requests per second", yaxis={"rangemode": "tozero"})]
+    return [curve, chart("Search", note, [tried], "trial", "requests per second", yaxis={"rangemode": "tozero"})]
 
 
 def _symbol(trial: Trial) -> str:
@@ -105,9 +104,9 @@ def _rate_latency(
         "marker": {"size": 8, "symbol": symbols},
         "text": [f"{part.name}: {part.throughput:.1f} images/s" for part in parts],
     }
-    traces = [_line(f"p{percent}", levels, values[percent], f"--p{percent}") | more for percent in _PERCENTS]
+    traces = [line(f"p{percent}", levels, values[percent], f"--p{percent}") | more for percent in _PERCENTS]
     finite = np.array([value for each in values.values() for value in each if math.isfinite(value)])
-    return _chart("Rate-latency curve", note, traces, unit, "response time, ms", yaxis=_scale(finite), **layout)
+    return chart("Rate-latency curve", note, traces, unit, "response time, ms", yaxis=_scale(finite), **layout)
 
 
 def _latency_over_time(run: Run) -> Json:
@@ -116,26 +115,26 @@ def _latency_over_time(run: Run) -> Json:
     answered, failed = run.samples[is_ok], run.samples[~is_ok]
     latency_ms = response_s(answered) * 1000
     chosen = _spread(len(answered), _MAX_DOTS)
-    dots = _line("one request", answered["intended_s"][chosen], latency_ms[chosen], "--dot")
+    dots = line("one request", answered["intended_s"][chosen], latency_ms[chosen], "--dot")
     traces = [dots | {"type": "scattergl", "mode": "markers", "marker": {"color": "--dot", "size": 5}}]
     count = int(np.clip(len(answered) // _PER_WINDOW, 5, _MAX_WINDOWS))
     edges = np.linspace(0, run.stages[-1].end_s, count + 1)
     windows = np.split(latency_ms, np.searchsorted(answered["intended_s"], edges[1:-1]))
     for percent in _PERCENTS:
         values = [percentile(window, percent) if len(window) else math.nan for window in windows]
-        traces.append(_line(f"p{percent}", _middles(edges), values, f"--p{percent}") | {"connectgaps": True})
+        traces.append(line(f"p{percent}", _middles(edges), values, f"--p{percent}") | {"connectgaps": True})
     if len(failed):
         chosen = _spread(len(failed), _MAX_CROSSES)
         reasons = [Status(int(status)).description for status in failed["status"][chosen]]
         top = latency_ms.max(initial=1.0)
-        crosses = _line("failed", failed["intended_s"][chosen], [top] * len(chosen), "--failed")
+        crosses = line("failed", failed["intended_s"][chosen], [top] * len(chosen), "--failed")
         marker = {"color": "--failed", "symbol": "x", "size": 6}
         more = {"type": "scattergl", "mode": "markers", "marker": marker, "text": reasons, "hoverinfo": "text+x"}
         traces.append(crosses | more)
     note = "Response time of each request. Lines are percentiles of short windows; × marks failures."
     shapes = [_vertical(stage.start_s, "--line") for stage in run.stages[1:]]
     layout = {"yaxis": _scale(latency_ms), "shapes": shapes}
-    return _chart("Latency over time", note, traces, _SECONDS, "response time, ms", **layout)
+    return chart("Latency over time", note, traces, _SECONDS, "response time, ms", **layout)
 
 
 def _distribution(run: Run) -> Json:
@@ -146,7 +145,7 @@ def _distribution(run: Run) -> Json:
 
     def outline(name: str, values: npt.NDArray[np.float64], colour: str, dash: str) -> Json:
         counts = np.histogram(np.minimum(values, top), edges)[0]
-        return _line(name, edges[:-1], counts, colour, shape="hv", dash=dash)
+        return line(name, edges[:-1], counts, colour, shape="hv", dash=dash)
 
     traces = [outline("response time", response_ms, "--p95", "solid") | {"fill": "tozeroy", "fillcolor": "--dot"}]
     note = "The last bar contains all slower requests."
@@ -156,7 +155,7 @@ def _distribution(run: Run) -> Json:
     bounds = [objective.bound * 1000 for objective in parse(run.options.slo) if objective.percent is not None]
     shapes = [_vertical(bound, "--goal") for bound in bounds if bound <= top]
     layout = {"xaxis": {"rangemode": "tozero"}, "shapes": shapes}
-    return _chart("Distribution of latencies", note, traces, "milliseconds", "requests", **layout)
+    return chart("Distribution of latencies", note, traces, "milliseconds", "requests", **layout)
 
 
 def _throughput(run: Run) -> Json:
@@ -166,12 +165,12 @@ def _throughput(run: Run) -> Json:
     traces = []
     for name, colour in (("answered", "--answered"), ("failed", "--failed")):
         rates = np.histogram(ends_s, edges, weights=samples[name])[0] / width_s
-        bars = _bars(f"images {name}", _numbers(_middles(edges)), _numbers(rates), colour)
-        traces.append(bars | {"width": width_s * 0.9})
+        trace = bars(f"images {name}", numbers(_middles(edges)), numbers(rates), colour)
+        traces.append(trace | {"width": width_s * 0.9})
     offered = np.histogram(samples["intended_s"], edges, weights=samples["answered"] + samples["failed"])[0] / width_s
-    traces.append(_line("images offered", _middles(edges), offered, "--offered", shape="hvh"))
+    traces.append(line("images offered", _middles(edges), offered, "--offered", shape="hvh"))
     note = "Where the bars stay below the line, requests queue up."
-    return _chart("Throughput and errors", note, traces, _SECONDS, "per second", barmode="stack")
+    return chart("Throughput and errors", note, traces, _SECONDS, "per second", barmode="stack")
 
 
 def _seconds(run: Run) -> tuple[npt.NDArray[np.float64], float]:
@@ -193,9 +192,9 @@ def _failures(run: Run) -> Json:
     for status, colour in zip(run.whole.failures, itertools.cycle(_REASON_COLOURS), strict=False):
         ended_s = _ends_s(run.samples[run.samples["status"] == status])
         rates = np.histogram(ended_s, edges)[0] / width_s
-        traces.append(_bars(status.description, _numbers(_middles(edges)), _numbers(rates), colour))
+        traces.append(bars(status.description, numbers(_middles(edges)), numbers(rates), colour))
     note = "Failed requests, at the time of the failure."
-    return _chart("Failures by reason", note, traces, _SECONDS, "per second", barmode="stack", showlegend=True)
+    return chart("Failures by reason", note, traces, _SECONDS, "per second", barmode="stack", showlegend=True)
 
 
 def _in_flight(run: Run) -> Json:
@@ -204,12 +203,12 @@ def _in_flight(run: Run) -> Json:
         second = round(each.time_s)
         by_second[second] = by_second.get(second, 0.0) + each.in_flight
     points = sorted((second, value) for second, value in by_second.items() if second >= 0)
-    trace = _line("in flight", [second for second, _ in points], [value for _, value in points], "--p95")
+    trace = line("in flight", [second for second, _ in points], [value for _, value in points], "--p95")
     note = "Grows while more requests arrive than are answered."
     if means := run.in_flight(run.whole):
         note += f" Mean: {means[0]:.1f} counted, {means[1]:.1f} by Little's law."
     trace |= {"fill": "tozeroy", "fillcolor": "--dot"}
-    return _chart("Requests in flight", note, [trace], _SECONDS, "requests", yaxis={"rangemode": "tozero"})
+    return chart("Requests in flight", note, [trace], _SECONDS, "requests", yaxis={"rangemode": "tozero"})
 
 
 def _queue_and_compute(run: Run) -> Json:
@@ -222,7 +221,7 @@ def _queue_and_compute(run: Run) -> Json:
     outside = 0.0 if math.isnan(service_ms) else max(0.0, service_ms - sum(queue) - sum(compute))
     labels = [*(step.model for step in steps), "outside the models"]
     traces = [
-        _bars(name, _numbers(values), labels, colour) | {"orientation": "h"}
+        bars(name, numbers(values), labels, colour) | {"orientation": "h"}
         for name, values, colour in (
             ("queue", [*queue, 0.0], "--queue"),
             ("compute", [*compute, 0.0], "--compute"),
@@ -231,33 +230,33 @@ def _queue_and_compute(run: Run) -> Json:
     ]
     note = "Mean time per request in each model's queue, in each model, and outside all models."
     layout = {"yaxis": {"autorange": "reversed"}, "barmode": "stack"}
-    return _chart("Queue and compute", note, traces, "milliseconds of an average request", "", **layout)
+    return chart("Queue and compute", note, traces, "milliseconds of an average request", "", **layout)
 
 
 def _batch_sizes(run: Run) -> Json:
     """Share of the executed batches by size, for each model in each stage."""
     models = [step.model for step in _computing(run)]
-    bars = [
+    rows = [
         (model, stage.name, steps[model].batch_sizes if model in steps else {})
         for model in models
         for stage, steps in zip(run.stages, run.server.stage_steps, strict=True)
     ]
-    largest = max((size for *_, sizes in bars for size in sizes), default=1)
+    largest = max((size for *_, sizes in rows for size in sizes), default=1)
     edges = [2**power for power in range(max(1, largest - 1).bit_length() + 1)]
     traces = []
     for number, (below, edge) in enumerate(itertools.pairwise([0, *edges])):
-        counts = [sum(n for size, n in sizes.items() if below < size <= edge) for *_, sizes in bars]
-        totals = [sum(sizes.values()) for *_, sizes in bars]
+        counts = [sum(n for size, n in sizes.items() if below < size <= edge) for *_, sizes in rows]
+        totals = [sum(sizes.values()) for *_, sizes in rows]
         shares = [100 * count / (total or 1) for count, total in zip(counts, totals, strict=True)]
-        labels = [[model for model, *_ in bars], [stage for _, stage, _ in bars]]
+        labels = [[model for model, *_ in rows], [stage for _, stage, _ in rows]]
         name = str(edge) if edge - below == 1 else f"{below + 1} to {edge}"
-        trace = _bars(name, _numbers(shares), labels if len(run.stages) > 1 else models, _SIZE_COLOURS[min(number, 5)])
+        trace = bars(name, numbers(shares), labels if len(run.stages) > 1 else models, _SIZE_COLOURS[min(number, 5)])
         traces.append(trace | {"orientation": "h", "hovertext": [f"{count} batches of {name}" for count in counts]})
     note = (
         "By images in a batch. If all have one image even under load, dynamic batching is off or requests never wait."
     )
     layout = {"yaxis": {"autorange": "reversed"}, "barmode": "stack", "showlegend": True}
-    return _chart("Executed batches", note, traces, "% of the batches", "", **layout)
+    return chart("Executed batches", note, traces, "% of the batches", "", **layout)
 
 
 def _machines(run: Run) -> Json:
@@ -269,11 +268,11 @@ def _machines(run: Run) -> Json:
             if name.partition(" ")[0] == metric:
                 points = [(each.time_s, each.values[name]) for each in run.server.readings if name in each.values]
                 values = [factor * value for _, value in points]
-                line = _line(name.replace(metric, label), [time_s for time_s, _ in points], values, colour)
-                traces.append(line | {"yaxis": axis})
+                trace = line(name.replace(metric, label), [time_s for time_s, _ in points], values, colour)
+                traces.append(trace | {"yaxis": axis})
     own = [each for each in run.generator if each.worker == 0]
     cpu = [100 * each.thread_cpu for each in own]
-    traces.append(_line("generator CPU", [each.time_s for each in own], cpu, "--offered"))
+    traces.append(line("generator CPU", [each.time_s for each in own], cpu, "--offered"))
     gigabytes: Json = {"title": {"text": "GB"}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
     gigabytes |= {"showgrid": False, "tickformat": ".1f", "automargin": True}
     note = (
@@ -281,31 +280,16 @@ def _machines(run: Run) -> Json:
         or "From the server's metrics endpoint. Generator CPU: share of one core that its sending thread uses."
     )
     layout = {"yaxis": {"range": [0, 105]}, "yaxis2": gigabytes, "showlegend": True}
-    return _chart("CPU, memory and GPU", note, traces, _SECONDS, "%", **layout)
+    return chart("CPU, memory and GPU", note, traces, _SECONDS, "%", **layout)
 
 
 def _computing(run: Run) -> list[Step]:
     return [step for step in run.server.steps.values() if step.model not in run.server.ensembles]
 
 
-def _chart(title: str, note: str, traces: list[Json], x: str, y: str, **layout: Any) -> Json:
-    for axis, text in (("xaxis", x), ("yaxis", y)):
-        layout[axis] = {"title": {"text": text}} | layout.get(axis, {})
-    return {"title": title, "note": note, "traces": traces, "layout": layout}
-
-
-def _line(name: str, x: Iterable[float], y: Iterable[float], colour: str, **line: str) -> Json:
-    style = {"color": colour, "width": 2, **line}
-    return {"type": "scatter", "mode": "lines", "name": name, "x": _numbers(x), "y": _numbers(y), "line": style}
-
-
-def _bars(name: str, x: Sequence[Any], y: Sequence[Any], colour: str) -> Json:
-    return {"type": "bar", "name": name, "x": x, "y": y, "marker": {"color": colour}}
-
-
 def _vertical(x: float, colour: str) -> Json:
-    line = {"color": colour, "width": 1.5, "dash": "dash"}
-    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
+    style = {"color": colour, "width": 1.5, "dash": "dash"}
+    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": style}
 
 
 def _scale(values: npt.NDArray[np.float64]) -> Json:
@@ -322,8 +306,3 @@ def _spread(count: int, most: int) -> npt.NDArray[np.intp]:
 
 def _middles(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray((edges[:-1] + edges[1:]) / 2)
-
-
-def _numbers(values: Iterable[float]) -> list[float | None]:
-    """Rounded for JSON; what is not finite becomes a gap."""
-    return [round(float(value), 3) if math.isfinite(value) else None for value in values]

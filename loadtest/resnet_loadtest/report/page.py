@@ -1,14 +1,12 @@
-"""The HTML page of a run or a search: one file that works offline, in light and dark mode."""
+"""The HTML page of a run, a search or a comparison."""
 
 from __future__ import annotations
 
-import functools
 import math
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from plotly.offline import get_plotlyjs
+from resnet_client.report.page import Page, Section
 
 from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.compare import Change, Comparison
@@ -24,30 +22,29 @@ def write_run(run: Run, path: Path) -> None:
     options = run.options
     signs = {Verdict.PASS: "good", Verdict.FAIL: "bad"}
     checks = [(signs.get(check.verdict, "warning"), check.message) for check in run.checks]
-    _write(
-        path,
-        options,
+    Page(
         title=f"{options.model}: {options.profile} load, {options.mix}",
         subtitle=f"{options.loop} · {addresses(options)} · {run.server.name} · {run.started}",
         verdict=run.verdict.label,
         message=f"{run.meaning[:1].upper()}{run.meaning[1:]}.",
         findings=checks + [("warning", f"not valid: {finding}") for finding in run.unchecked],
-        bottleneck=run.bottleneck,
+        callout=f"Bottleneck: {run.bottleneck}",
         tiles=_tiles(run.whole),
         charts=charts.of_run(run),
-        tables=[
-            (
+        sections=[
+            Section(
                 "Stages",
                 "From every request. “undefined”: so many requests failed that this percentile does not exist.",
                 summary.stage_rows(run),
             ),
-            (
+            Section(
                 "Inside the server",
                 "From Triton's statistics before and after the run. Times are means per request.",
                 summary.model_rows(run),
             ),
         ],
-    )
+        options=_given(options),
+    ).write(path)
 
 
 def write_search(result: Result, path: Path) -> None:
@@ -61,19 +58,17 @@ def write_search(result: Result, path: Path) -> None:
         tiles.append(("servers", str(result.servers), f"for {result.target_rate:g} requests per second"))
     limits = [trial.run.bottleneck for trial in trials if trial.run.verdict is Verdict.FAIL]
     first = trials[0].run
-    _write(
-        path,
-        options,
+    Page(
         title=f"{options.model}: highest rate, {options.mix}",
         subtitle=f"{options.loop} · {addresses(options)} · {first.server.name} · {first.started}",
         verdict="FOUND" if result.is_proven else Verdict.INVALID.name,
         message=result.message,
-        findings=[],
-        bottleneck=limits[-1] if limits else "",
+        callout=f"Bottleneck: {limits[-1]}" if limits else "",
         tiles=tiles,
         charts=charts.of_search(result),
-        tables=[("Trials", "In the order of the search.", summary.trial_rows(trials))],
-    )
+        sections=[Section("Trials", "In the order of the search.", summary.trial_rows(trials))],
+        options=_given(options),
+    ).write(path)
 
 
 def write_comparison(compared: Comparison, path: Path) -> None:
@@ -87,9 +82,7 @@ def write_comparison(compared: Comparison, path: Path) -> None:
         if ratio.change in words
     ]
     rows = summary.comparison_rows(compared)
-    _write(
-        path,
-        options,
+    Page(
         title=f"{options.model}: two runs, {options.mix}",
         subtitle=" · ".join(
             f"{name}: {run.options.name or ''} {run.server.name} {run.started}" for name, run in runs.items()
@@ -97,26 +90,15 @@ def write_comparison(compared: Comparison, path: Path) -> None:
         verdict=compared.outcome.name,
         message=f"{compared.outcome.value[1][:1].upper()}{compared.outcome.value[1][1:]}.",
         findings=findings + [("warning", f"not valid: {warning}") for warning in compared.warnings],
-        bottleneck="",
         tiles=[(f"{row['metric']}, B/A", row["B/A"], f"{row['A']} → {row['B']}: {row['verdict']}") for row in rows],
         charts=charts.of_comparison(runs),
-        tables=[("Metrics", "B/A with its 95 % interval, from a bootstrap over blocks of time.", rows)],
-    )
+        sections=[Section("Metrics", "B/A with its 95 % interval, from a bootstrap over blocks of time.", rows)],
+        options=_given(options),
+    ).write(path)
 
 
-def _write(path: Path, options: Options, **content: Any) -> None:
-    given = {name: value for name, value in options.to_dict().items() if value is not None}
-    page = _template().render(content, options=given, plotly=get_plotlyjs())
-    path.write_text(page, encoding="utf-8")
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
-    return environment.get_template("page.html")
+def _given(options: Options) -> dict[str, Any]:
+    return {name: value for name, value in options.to_dict().items() if value is not None}
 
 
 def _tiles(whole: Metrics) -> list[tuple[str, str, str]]:

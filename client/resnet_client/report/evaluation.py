@@ -1,0 +1,181 @@
+"""The page of an evaluation: accuracy, calibration, classes, mistakes, and images on which models differ."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+from collections.abc import Mapping, Sequence
+
+from resnet_client.accuracy import Bin, Comparison, wilson_interval
+from resnet_client.evaluate import Evaluation, ModelReport, Sample
+from resnet_client.report.charts import Json, bars, chart, line, numbers
+from resnet_client.report.page import Bar, Card, Page, Section, thumbnail
+from resnet_client.results import Prediction
+
+_CARDS = 20
+_PAIRS = 20
+
+
+def page(evaluation: Evaluation, class_names: Mapping[str, Sequence[int]], subtitle: str) -> Page:
+    """The page of an evaluation.
+
+    Args:
+        evaluation: of one model, or of several that are compared.
+        class_names: label → its indices, of all classes.
+        subtitle: server and images.
+    """
+    labels = {index: f"{label} ({index})" for label, indices in class_names.items() for index in indices}
+    models = [report.model for report in evaluation.reports]
+    return Page(
+        title=f"Accuracy of {' and '.join(models)}",
+        subtitle=f"{subtitle} · {datetime.datetime.now().astimezone().isoformat(timespec='seconds')}",
+        message=" ".join(map(_difference, evaluation.comparisons)),
+        tiles=_tiles(evaluation.reports),
+        charts=[
+            each for report in evaluation.reports for each in _charts(report, evaluation.calibration(report.model))
+        ],
+        sections=[
+            Section("Models", "A failed image counts as wrong.", evaluation.rows()),
+            _comparisons(evaluation.comparisons),
+            *(_differences(evaluation, each, labels) for each in evaluation.comparisons),
+            *(_mistakes(evaluation, model, labels) for model in models),
+            _confused(evaluation, labels),
+            _classes(evaluation, labels),
+        ],
+    )
+
+
+def _tiles(reports: Sequence[ModelReport]) -> list[tuple[str, str, str]]:
+    def tile(name: str, model: str, share: float, interval: tuple[float, float]) -> tuple[str, str, str]:
+        return f"{name}, {model}", f"{share:.2%}", f"95 % interval: {interval[0]:.2%} to {interval[1]:.2%}"
+
+    return [
+        *(tile("top-1", each.model, each.top1, each.top1_interval) for each in reports),
+        *(tile("top-5", each.model, each.top5, each.top5_interval) for each in reports),
+        *(
+            (f"calibration error, {each.model}", f"{each.calibration_error:.4f}", "expected, 10 bins")
+            for each in reports
+        ),
+    ]
+
+
+def _difference(each: Comparison) -> str:
+    name = f"Top-1 of {each.first} minus {each.second}"
+    return f"{name}: {100 * each.difference:+.2f} points (95 % interval: {_in_points(each.difference_interval)})."
+
+
+def _in_points(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
+
+
+def _charts(report: ModelReport, bins: Sequence[Bin]) -> list[Json]:
+    middles = [each.low + 1 / (2 * len(bins)) for each in bins]
+    shares = [each.right / each.images if each.images else None for each in bins]
+    accuracy = bars("accuracy", middles, shares, "--p95")
+    accuracy |= {"error_y": _error_bars(bins), "hovertext": [f"{each.images} images" for each in bins]}
+    diagonal = line("perfect calibration", [0, 1], [0, 1], "--offered", dash="dash")
+    note = "Below the dashed line, the model is overconfident. Whiskers are 95 % intervals."
+    axes = {"xaxis": {"range": [0, 1]}, "yaxis": {"range": [0, 1.02]}}
+    x = "probability of the top-1 class"
+    calibration = chart(f"Calibration of {report.model}", note, [accuracy, diagonal], x, "share that is right", **axes)
+    right = bars("right", middles, [each.right for each in bins], "--answered")
+    wrong = bars("wrong", middles, [each.images - each.right for each in bins], "--failed")
+    layout = {"xaxis": axes["xaxis"], "barmode": "stack"}
+    note = "Images by the probability of their top-1 class."
+    return [calibration, chart(f"Confidence of {report.model}", note, [right, wrong], x, "images", **layout)]
+
+
+def _error_bars(bins: Sequence[Bin]) -> Json:
+    above, below = [], []
+    for each in bins:
+        share = each.right / max(1, each.images)
+        low, high = wilson_interval(share, each.images) if each.images else (share, share)
+        above.append(high - share)
+        below.append(share - low)
+    ends = {"array": numbers(above), "arrayminus": numbers(below)}
+    return {"type": "data", "symmetric": False, "color": "--ink", "thickness": 1} | ends
+
+
+def _comparisons(comparisons: Sequence[Comparison]) -> Section:
+    rows = [
+        {
+            "models": f"{each.first} and {each.second}",
+            "same top-1 class": f"{each.agreement:.4f}",
+            "only the first is right": str(each.only_first_right),
+            "only the second is right": str(each.only_second_right),
+            "difference in top-1, points": f"{100 * each.difference:+.2f}",
+            "95 % interval": _in_points(each.difference_interval),
+            "p (McNemar)": f"{each.p_value:.3f}",
+        }
+        for each in comparisons
+    ]
+    return Section("Comparison", "Paired, image by image. With p above 0.05, the difference may be chance.", rows)
+
+
+def _differences(evaluation: Evaluation, compared: Comparison, labels: Mapping[int, str]) -> Section:
+    models = compared.first, compared.second
+    answers = zip(evaluation.samples, *(evaluation.predictions[model] for model in models), strict=True)
+    different = [(sample, (a[0], b[0])) for sample, a, b in answers if a and b and a[0].index != b[0].index]
+    different.sort(key=lambda pair: -max(top.probability for top in pair[1]))
+    cards = [
+        _card(sample, labels, [Bar.of(top, _sign(sample, top), model) for model, top in zip(models, tops, strict=True)])
+        for sample, tops in different[:_CARDS]
+    ]
+    return Section(f"{compared.first} and {compared.second} differ", _first(cards, len(different)), cards=cards)
+
+
+def _mistakes(evaluation: Evaluation, model: str, labels: Mapping[int, str]) -> Section:
+    mistakes = sorted(evaluation.mistakes(model), key=lambda mistake: -mistake[1][0].probability)
+    cards = [
+        _card(sample, labels, [Bar.of(found[0], "bad"), *(Bar.of(each, _sign(sample, each, "")) for each in found[1:])])
+        for sample, found in mistakes[:_CARDS]
+    ]
+    return Section(f"Mistakes of {model}", _first(cards, len(mistakes)), cards=cards)
+
+
+def _first(cards: Sequence[Card], total: int) -> str:
+    return f"Shown: {len(cards)} of {total}, the most confident first."
+
+
+def _card(sample: Sample, labels: Mapping[int, str], found: Sequence[Bar]) -> Card:
+    return Card(str(sample.path), thumbnail(sample.path), found, note=f"true class: {labels[sample.class_index]}")
+
+
+def _sign(sample: Sample, found: Prediction, wrong: str = "bad") -> str:
+    return "good" if found.index == sample.class_index else wrong
+
+
+def _confused(evaluation: Evaluation, labels: Mapping[int, str]) -> Section:
+    counts = {
+        report.model: collections.Counter(
+            f"{labels[sample.class_index]} → {Bar.of(found[0]).label}"
+            for sample, found in evaluation.mistakes(report.model)
+        )
+        for report in evaluation.reports
+    }
+    total = sum(counts.values(), collections.Counter[str]())
+    rows = [
+        {"true class → predicted class": pair}
+        | {f"images, {model}": str(count[pair]) for model, count in counts.items()}
+        for pair, _ in total.most_common(_PAIRS)
+    ]
+    return Section("Most confused classes", f"Shown: {len(rows)} of {len(total)}.", rows)
+
+
+def _classes(evaluation: Evaluation, labels: Mapping[int, str]) -> Section:
+    images = collections.Counter(sample.class_index for sample in evaluation.samples)
+    right = {
+        report.model: collections.Counter(
+            sample.class_index
+            for sample, found in evaluation.answered(report.model)
+            if found[0].index == sample.class_index
+        )
+        for report in evaluation.reports
+    }
+    worst_first = sorted(images, key=lambda index: sum(each[index] for each in right.values()) / images[index])
+    rows = [
+        {"class": labels[index], "images": str(images[index])}
+        | {f"top-1, {model}": f"{each[index] / images[index]:.2%}" for model, each in right.items()}
+        for index in worst_first
+    ]
+    return Section("Classes", "The least accurate first.", rows)
