@@ -2,7 +2,7 @@
 
     resnet-build --backbone               # then start the server again
     python detect.py train boxes.csv      # columns: file, left, top, right, bottom (pixels); one row per box
-    python detect.py find street.jpg      # left, top, right and bottom of each object, the most certain first
+    python detect.py find street.jpg      # prints the boxes, the most certain first
 
 The backbone stays on the server. A feature pyramid and a region proposal network of torchvision are trained here.
 """
@@ -29,7 +29,8 @@ from torchvision.ops import FeaturePyramidNetwork
 
 MAPS = {"C3": 512, "C4": 1024, "C5": 2048}
 SIDE = 224  # of the images that the network takes
-EPOCHS, BATCH = 20, 8
+SIDES = ("left", "top", "right", "bottom")
+CHANNELS, EPOCHS, BATCH = 64, 12, 8
 
 
 class Detector(nn.Module):
@@ -37,11 +38,22 @@ class Detector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pyramid = FeaturePyramidNetwork(list(MAPS.values()), out_channels=256)
+        self.pyramid = FeaturePyramidNetwork(list(MAPS.values()), out_channels=CHANNELS)
         anchors = AnchorGenerator(sizes=((32, 45), (64, 90), (128, 180)), aspect_ratios=((0.5, 1.0, 2.0),) * 3)
-        head = RPNHead(256, anchors.num_anchors_per_location()[0])
+        head = RPNHead(CHANNELS, anchors.num_anchors_per_location()[0])
         limits = {"training": 100, "testing": 100}
-        self.proposals = RegionProposalNetwork(anchors, head, 0.6, 0.3, 128, 0.5, limits, limits, 0.4, score_thresh=0.5)
+        self.proposals = RegionProposalNetwork(
+            anchors,
+            head,
+            fg_iou_thresh=0.6,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=128,
+            positive_fraction=0.25,
+            pre_nms_top_n=limits,
+            post_nms_top_n=limits,
+            nms_thresh=0.3,
+            score_thresh=0.9,
+        )
 
     def forward(self, maps: list[dict[str, Tensor]], boxes: list[Tensor] | None = None) -> tuple[list[Tensor], Tensor]:
         """Boxes of each image, the most certain first, and in training the loss against the true boxes."""
@@ -66,10 +78,12 @@ def maps_of(client: Client, path: Path) -> tuple[dict[str, Tensor], Tensor]:
 def train(client: Client, table: Path) -> Detector:
     """Train on the boxes of a CSV file; each image is sent once."""
     boxes: dict[Path, list[list[float]]] = {}
-    with table.open(newline="", encoding="utf-8") as rows:
-        for row in csv.DictReader(rows):
-            box = [float(row[side]) for side in ("left", "top", "right", "bottom")]
-            boxes.setdefault(table.parent / row["file"], []).append(box)
+    with table.open(newline="", encoding="utf-8") as stream:
+        rows = csv.DictReader(stream)
+        if not {"file", *SIDES} <= set(rows.fieldnames or ()):
+            sys.exit(f"{table}: expected the columns file, {', '.join(SIDES)}")
+        for row in rows:
+            boxes.setdefault(table.parent / row["file"], []).append([float(row[side]) for side in SIDES])
     images = [(*maps_of(client, path), torch.tensor(each)) for path, each in boxes.items()]
     torch.manual_seed(1)
     detector = Detector()
@@ -96,25 +110,25 @@ def find(client: Client, detector: Detector, image: Path) -> Tensor:
 def main() -> None:
     """Train a detector, or print the boxes of an image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("train", "find"))
-    parser.add_argument("file", type=Path, help="CSV file of boxes, or image")
     parser.add_argument("--detector", default="detector.safetensors", metavar="FILE")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("train").add_argument("boxes", type=Path, metavar="CSV")
+    commands.add_parser("find").add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     options = parser.parse_args()
     try:
         with Client() as client:
             if options.command == "train":
-                save_file(train(client, options.file).state_dict(), options.detector)
+                save_file(train(client, options.boxes).state_dict(), options.detector)
             else:
                 detector = Detector()
                 detector.load_state_dict(load_file(options.detector))
-                for box in find(client, detector, options.file).tolist():
-                    print(*map(round, box))
+                for image in options.images:
+                    for box in find(client, detector, image).tolist():
+                        print(image, *map(round, box))
     except ModelNotFoundError as exc:
         sys.exit(f"{exc}; build it with resnet-build --backbone, and start the server again")
-    except (ResnetClientError, OSError, SafetensorError) as exc:
+    except (ResnetClientError, OSError, SafetensorError, ValueError) as exc:
         sys.exit(str(exc))
-    except (KeyError, ValueError) as exc:
-        sys.exit(f"{options.file}: expected the columns file, left, top, right, bottom ({exc})")
 
 
 if __name__ == "__main__":
