@@ -51,7 +51,7 @@ class Verdict(enum.Enum):
     MEASURED = (0, "valid; no objective was given")
     FAIL = (1, "an objective is not met")
     INVALID = (2, "the results are not valid")
-    UNREACHABLE = (3, "the server is unreachable")
+    UNREACHABLE = (3, "the server is unreachable; the results are those until then")
     WORKER_LOST = (3, "a worker was lost; the results are those until then")
     INTERRUPTED = (130, "the run was interrupted; the results are those until then")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import gevent
+import numpy as np
 from resnet_client import Client, ResnetClientError, ServerError
 from rich.console import Console
 
@@ -19,7 +20,7 @@ from resnet_loadtest import workers
 from resnet_loadtest.analysis import Ending, Run, Verdict
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.options import AUTO_RATE, Options
-from resnet_loadtest.samples import Chunk, merged
+from resnet_loadtest.samples import NEVER_SENT, UNANSWERED, Chunk, merged
 from resnet_loadtest.schedule import Stage, stages, until
 from resnet_loadtest.server_metrics import Observer
 from resnet_loadtest.session import check_server, load_images
@@ -42,7 +43,7 @@ def _ignore(*_: object) -> None:
 
 
 def run(options: Options, watch: Watch = _ignore, record: Record = _ignore) -> Run:
-    """Run a load test, to its end or until Ctrl-C, SIGTERM, or the loss of a worker.
+    """Run a load test, to its end or until Ctrl-C, SIGTERM, or the loss of the server or a worker.
 
     Args:
         options: of the run.
@@ -79,6 +80,7 @@ class _SoFar:
         self._chunks = chunks
         self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self._taken, self._next_s = (0, 0), _RECORD_S
+        self._looked_at, self._answered_s = 0, 0.0
 
     def tick(self, watch: Watch, record: Record, now_s: float, stage: Stage) -> None:
         """Call ``watch``; call ``record`` with what was measured since the last call, if a second has passed."""
@@ -103,6 +105,14 @@ class _SoFar:
         except ResnetClientError as exc:
             ended = ended or Ending("UNREACHABLE", str(exc))
         return self.run(end_s, ended=ended)
+
+    def silence_s(self) -> float:
+        """Seconds since the server last answered a request or returned its statistics."""
+        for chunk in self._chunks[self._looked_at :]:
+            if not np.isin(chunk.samples["status"], (*UNANSWERED, *NEVER_SENT)).all():
+                self._answered_s = time.monotonic()
+        self._looked_at = len(self._chunks)
+        return time.monotonic() - max(self._answered_s, self.observer.answered_s)
 
 
 def complete(options: Options) -> Run:
@@ -184,7 +194,7 @@ def _drive(processes: Workers, so_far: _SoFar, tick: Callable[[float, Stage], No
                     processes.set_users(users)
                 tick(now_s, stage)
                 gevent.sleep(min(_TICK_S, stage.end_s - now_s))
-                ended = _early_end(received, processes, now_s)
+                ended = _early_end(received, processes, so_far, now_s)
             end_s = stage.end_s
             if ended:
                 end_s = max(time.monotonic() - zero_s, stage.start_s + _SHORTEST_S)
@@ -194,12 +204,14 @@ def _drive(processes: Workers, so_far: _SoFar, tick: Callable[[float, Stage], No
     return so_far.concluded(end_s, ended)
 
 
-def _early_end(received: list[int], processes: Workers, now_s: float) -> Ending | None:
+def _early_end(received: list[int], processes: Workers, so_far: _SoFar, now_s: float) -> Ending | None:
     when = f"after {max(0.0, now_s):.0f} s"
     if received:
         return Ending("INTERRUPTED", f"{signal.Signals(received[0]).name} {when}")
     if reason := processes.lost():
         return Ending("WORKER_LOST", f"{reason} {when}")
+    if (silence_s := so_far.silence_s()) > so_far.options.timeout_s:
+        return Ending("UNREACHABLE", f"no response from the server after {max(0.0, now_s - silence_s):.0f} s")
     return None
 
 

@@ -79,6 +79,7 @@ class Observer:
     """Reads the server during one run.
 
     Attributes:
+        answered_s: when it last answered, in seconds of ``time.monotonic()``.
         readings: of its metrics so far.
     """
 
@@ -100,6 +101,7 @@ class Observer:
         server = client.metadata()["server"]
         self._name = f"{server['name']} {server['version']}"
         self._ensembles = frozenset(each.model for each in self._latest if self._is_ensemble(each.model))
+        self.answered_s = time.monotonic()
 
     def read(self, time_s: float) -> None:
         """Read metrics and statistics; if a server does not answer, keep the last ones."""
@@ -142,6 +144,7 @@ class Observer:
     def _read_statistics(self) -> None:
         with contextlib.suppress(ResnetClientError):
             self._latest = self._client.statistics()
+            self.answered_s = time.monotonic()
 
     def _settled(self) -> tuple[ModelStatistics, ...]:
         """Read statistics until they no longer change."""

@@ -1,6 +1,7 @@
 """Runs that end before their time: what was measured is reported, and the exit code gives the reason."""
 
 import json
+import re
 import signal
 import time
 
@@ -75,17 +76,18 @@ def test_killed_run_is_reported_from_its_partial_file(stub, stub_test, long_run,
     assert whole["requests"] / whole["duration_s"] == pytest.approx(50, rel=0.4)
 
 
-def test_dead_server_is_reported(long_run, report):
-    """The requests after its death are failures; the report is marked."""
+def test_dead_server_ends_the_run_with_its_report(long_run, report):
+    """After --timeout-s without a response; the requests after the server's death are failures."""
     with stub_server() as (url, server):
-        process = long_run(url, "--rate", "20", "-t", "5s")
+        process = long_run(url, "--users", "2", "--timeout-s", "2")
         server.kill()
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=30)[0]
     assert process.returncode == 3, output
-    assert "UNREACHABLE: the server is unreachable" in output
+    assert re.search(r"UNREACHABLE: the server is unreachable; .* \(no response from the server after \d+ s\)", output)
     assert "Traceback" not in output
     whole = report()["whole"]
     assert 0 < whole["failures"]["unavailable"] < whole["requests"]
+    assert 2 < whole["duration_s"] < 20
 
 
 def test_dead_worker_ends_the_run_with_the_report_of_the_others(stub, long_run, report):

@@ -24,7 +24,8 @@ RUN_RESULTS = {
     0: "PASS (every objective is met) or MEASURED (a valid run without objectives)",
     1: "FAIL: an objective is not met",
     2: "INVALID: the results are not valid; the summary gives the reasons",
-    3: "the run could not start, lost the server (UNREACHABLE) or a worker (WORKER LOST), or has no report",
+    3: "the run could not start, lost a worker (WORKER LOST) or the server (UNREACHABLE: no response for --timeout-s), "
+    "or has no report",
     130: "INTERRUPTED (Ctrl-C, SIGTERM, or killed); if the run had started, the report has what was measured",
 }
 
