@@ -72,7 +72,7 @@ def _start(environment: Environment, **_: Any) -> None:
         logging.getLogger("locust.resnet").error("%s", exc)  # noqa: TRY400  # a traceback would hide the message
         if environment.web_ui is None and environment.runner is not None:
             environment.process_exit_code = _EXIT_COULD_NOT_RUN
-            environment.runner.quit()
+            gevent.spawn(environment.runner.quit)  # it would kill this greenlet before it has ended the others
         raise gevent.GreenletExit from exc  # ends the start; Locust would log any other exception and go on
 
 

@@ -77,7 +77,7 @@ def test_unusable_host_is_refused_before_the_first_user(stub, locust):
         "nonsense": "invalid server URL 'nonsense': the scheme is missing",
     }
     users = "ClassifyHttp", "ClassifyGrpc"
-    processes = [locust(*HEADLESS, "--host", host, *users, RESNET_URL=stub()) for host in cases]
+    processes = [locust(*HEADLESS, "-t", "20s", "--host", host, *users, RESNET_URL=stub()) for host in cases]
     for process, message in zip(processes, cases.values(), strict=True):
         code, output = finished(process)
         assert (code, requests_in(output)) == (3, (0, 0)), output
