@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from locust.env import Environment
 from PIL import Image, ImageOps
-from resnet_client import Client, ImageSource, ResnetClientError, ServerError, example_images
+from resnet_client import Client, ImageError, ImageSource, ResnetClientError, ServerError, example_images
+from resnet_client.images import encoded as read_image
 from resnet_client.images import find as find_images
 
 from resnet_loadtest.errors import LoadTestError
@@ -137,12 +138,15 @@ def load_images(folder: Path | None) -> list[bytes]:
     """Read the images of a folder and its subfolders, or else those of installed packages, as JPEG.
 
     Raises:
-        LoadTestError: there are none.
+        LoadTestError: there are none, or one cannot be read.
     """
-    if folder is None:
-        encoded = [_as_jpeg(path.read_bytes()) for path in example_images.everyday()]
-    else:
-        encoded = [path.read_bytes() for path in itertools.islice(find_images(folder), _MAX_IMAGES)]
+    try:
+        if folder is None:
+            encoded = [_as_jpeg(path.read_bytes()) for path in example_images.everyday()]
+        else:
+            encoded = [read_image(path) for path in itertools.islice(find_images(folder), _MAX_IMAGES)]
+    except ImageError as exc:
+        raise LoadTestError(f"an image of --images {folder} cannot be read: {exc}") from exc
     if not encoded:
         where = f"in {folder}" if folder else f"installed ({example_images.INSTALL})"
         raise LoadTestError(f"there are no images {where}; set --images to a folder with images")
