@@ -49,7 +49,7 @@ serve: repository  ## Serve on this machine, classify one image, and run until C
 LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
 
 tune: repository  ## Measure threads, instances, batch and queue delay on this machine (options: MODEL, and SLO such as 'p99<=100ms')
-	exec $(BIN)/resnet-loadtest tune --start --model $(MODEL) $(if $(SLO),--slo "$(SLO)")
+	exec env -u RESNET_URL $(BIN)/resnet-loadtest tune --model $(MODEL) $(if $(SLO),--slo "$(SLO)")
 
 loadtest: repository  ## Run a load test of 60 s with an HTML report; starts a server if none runs (PORT=8000)
 	@export RESNET_URL=$${RESNET_URL:-grpc://localhost:$$(($(PORT) + 1))}; \

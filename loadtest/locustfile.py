@@ -22,18 +22,8 @@ from locust.user.task import filter_tasks_by_tags  # noqa: E402
 from resnet_loadtest import options as option_list  # noqa: E402
 from resnet_loadtest.errors import LoadTestError  # noqa: E402
 from resnet_loadtest.session import Session, check_server  # noqa: E402
-from resnet_loadtest.users import (  # noqa: E402, F401  # Locust finds the users here
-    BatchGrpc,
-    BatchHttp,
-    ClassifyGrpc,
-    ClassifyHttp,
-    EmbedGrpc,
-    EmbedHttp,
-    Mixed,
-    PixelsGrpc,
-    PixelsHttp,
-    attach,
-)
+from resnet_loadtest.users import *  # noqa: E402, F403  # Locust finds the users here
+from resnet_loadtest.users import attach  # noqa: E402
 
 if TYPE_CHECKING:
     from locust.argument_parser import LocustArgumentParser
@@ -82,7 +72,7 @@ def _start(environment: Environment, **_: Any) -> None:
         logging.getLogger("locust.resnet").error("%s", exc)  # noqa: TRY400  # a traceback would hide the message
         if environment.web_ui is None and environment.runner is not None:
             environment.process_exit_code = _EXIT_COULD_NOT_RUN
-            environment.runner.quit()
+            gevent.spawn(environment.runner.quit)  # it would kill this greenlet before it has ended the others
         raise gevent.GreenletExit from exc  # ends the start; Locust would log any other exception and go on
 
 
@@ -93,7 +83,7 @@ def _check(environment: Environment, host: str | None) -> option_list.Options:
         LoadTestError: a host is invalid or does not answer.
     """
     given = vars(environment.parsed_options) if environment.parsed_options else {}
-    mix = ",".join(workload.name for user in environment.user_classes for workload in user.workloads)
+    mix = ",".join(workload.name for user in environment.user_classes for workload in user.sends)
     # The web page submits an empty text for an option that is not given.
     chosen = {name: given.get(name) or None for name in _OPTIONS}
     options = option_list.resolve({**chosen, "url": host, "mix": mix})

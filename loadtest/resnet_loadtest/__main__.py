@@ -10,13 +10,13 @@ from typing import NoReturn
 import resnet_command
 from rich.console import Console
 
-from resnet_loadtest.cli import Command, tune
+from resnet_loadtest.cli import Command
 from resnet_loadtest.cli.find_slo import FIND_SLO
 from resnet_loadtest.cli.report import COMPARE, REPORT
 from resnet_loadtest.cli.run import RUN, WORKER
+from resnet_loadtest.cli.tune import TUNE
 from resnet_loadtest.errors import LoadTestError, UsageError
 
-TUNE = Command(tune.NAME, tune.HELP, tune.add_options, tune.run, tune.RESULTS)
 COMMANDS = (RUN, FIND_SLO, TUNE, COMPARE, REPORT, WORKER)
 
 EXIT_COULD_NOT_RUN, EXIT_USAGE = 3, 64
@@ -32,9 +32,7 @@ _FAILURES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
     arguments = resnet_command.with_completion(_parser()).parse_args(argv)
-    arguments.argv = argv  # `tune` runs the command again, with a server
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)

@@ -11,19 +11,19 @@ import numpy as np
 from pydantic import ConfigDict, PlainSerializer, PlainValidator
 
 from resnet_loadtest import bottleneck, metrics
-from resnet_loadtest.metrics import Metrics, busiest_cpu, mean_in_flight, memory_growth
+from resnet_loadtest.metrics import Metrics, busiest_cpu
 from resnet_loadtest.options import Options
 from resnet_loadtest.percentiles import confidence_interval, percentile
 from resnet_loadtest.samples import (
+    UNANSWERED,
     GeneratorMetrics,
     Samples,
     Status,
     decode,
+    durations_s,
     encode,
     images_answered,
-    images_unanswered,
     lateness_s,
-    response_s,
 )
 from resnet_loadtest.schedule import Stage
 from resnet_loadtest.server_metrics import ServerSide
@@ -40,30 +40,29 @@ _LATE_SHARE = 0.1
 
 
 class Verdict(enum.Enum):
-    """The outcome of a run or a stage: exit code and meaning."""
+    """The outcome of a run or a stage.
+
+    Attributes:
+        exit_code: of the command.
+        meaning: for reports.
+    """
 
     PASS = (0, "every objective is met")
     MEASURED = (0, "valid; no objective was given")
     FAIL = (1, "an objective is not met")
     INVALID = (2, "the results are not valid")
-    UNREACHABLE = (3, "the server is unreachable")
+    UNREACHABLE = (3, "the server is unreachable; the results are those until then")
     WORKER_LOST = (3, "a worker was lost; the results are those until then")
     INTERRUPTED = (130, "the run was interrupted; the results are those until then")
+
+    def __init__(self, exit_code: int, meaning: str) -> None:
+        self.exit_code = exit_code
+        self.meaning = meaning
 
     @property
     def label(self) -> str:
         """The name, for reports."""
         return self.name.replace("_", " ")
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code of the command."""
-        return self.value[0]
-
-    @property
-    def meaning(self) -> str:
-        """Text for reports."""
-        return self.value[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,40 +92,9 @@ class Check:
     def message(self) -> str:
         """Text for reports."""
         word = {Verdict.PASS: "met", Verdict.FAIL: "failed", Verdict.INVALID: "undecided"}[self.verdict]
-        few = f"; {self.shortage}" if self.verdict is Verdict.INVALID else ""
+        needed = f"; needs {self.objective.smallest_sample} requests, but there were {self.requests}; "
+        few = f"{needed}increase --duration" if self.verdict is Verdict.INVALID else ""
         return f"{word}: {self.part}: {self.objective.text} ({self.objective.describe(self.measured)}{few})"
-
-    @property
-    def shortage(self) -> str:
-        """How many requests are missing."""
-        needed = self.objective.smallest_sample
-        return f"needs {needed} requests, but there were {self.requests}; increase --duration"
-
-
-class Kind(enum.Enum):
-    """What a finding is about."""
-
-    GENERATOR = "the load generator was too slow"
-    COUNTS = "clients and server do not agree, so no stage is valid"
-    SAMPLE = "there were too few requests"
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """A reason why the results of a stage, or of the whole run, are not valid.
-
-    Attributes:
-        part: the stage, or ``"whole run"``.
-        kind: what it is about.
-        text: for reports.
-    """
-
-    part: str
-    kind: Kind
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.part}: {self.text}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +119,7 @@ class Run:
         started: local time with zone, ISO 8601.
         stages: the load over time.
         samples: every request.
-        generator: what the generator measured about itself, in the order of time.
+        generator: what the generator measured about itself.
         server: what the server reports.
         ended: why it ended early; None if it did not.
     """
@@ -173,77 +141,63 @@ class Run:
 
     @functools.cached_property
     def parts(self) -> tuple[Metrics, ...]:
-        """The metrics of each stage."""
+        """The metrics of each stage; only the whole run if there is one stage."""
+        if len(self.stages) == 1:
+            return (self.whole,)
         return tuple(metrics.of_stage(stage, self.samples) for stage in self.stages)
-
-    @functools.cached_property
-    def evaluated(self) -> tuple[Metrics, ...]:
-        """The parts that must meet the objectives."""
-        return self.shown[:-1] or self.shown if self.options.slo_per == "stage" else (self.whole,)
 
     @functools.cached_property
     def shown(self) -> tuple[Metrics, ...]:
         """The stages and the whole run; only this if there is one stage."""
-        return (*self.parts, self.whole) if len(self.parts) > 1 else (self.whole,)
+        return (*self.parts, self.whole) if len(self.parts) > 1 else self.parts
+
+    @functools.cached_property
+    def evaluated(self) -> tuple[Metrics, ...]:
+        """The parts that must meet the objectives."""
+        return self.parts if self.options.slo_per == "stage" else (self.whole,)
 
     @functools.cached_property
     def checks(self) -> list[Check]:
         """Each objective for each evaluated part."""
         objectives = parse(self.options.slo)
-        parts = self.evaluated
-        return [Check(part.name, each, each.measured(part), part.requests) for part in parts for each in objectives]
+        return [
+            Check(part.name, each, each.measured(part), part.requests) for part in self.evaluated for each in objectives
+        ]
 
     @functools.cached_property
-    def findings(self) -> list[Finding]:
-        """Everything that makes a stage or the whole run INVALID."""
-        found = [Finding(part.name, Kind.GENERATOR, text) for part in self.shown for text in self._slowness(part)]
+    def findings(self) -> list[tuple[str, str]]:
+        """Part and reason, for everything but too few requests that makes a stage or the whole run INVALID."""
+        found = [(part.name, reason) for part in self.shown for reason in self.generator_findings(part)]
         found += [
-            Finding(part.name, Kind.SAMPLE, "no request was scheduled; increase --rate or --duration")
+            (part.name, "no request was scheduled; increase --rate or --duration")
             for part in self.shown
             if not part.requests
         ]
-        if counts := self._disagreement():
-            found.append(Finding(self.whole.name, Kind.COUNTS, counts))
-        return found + [
-            Finding(check.part, Kind.SAMPLE, f"{check.objective.text} {check.shortage}")
-            for check in self.checks
-            if check.verdict is Verdict.INVALID
-        ]
+        return found + ([(self.whole.name, self._disagreement)] if self._disagreement else [])
 
     @property
-    def unchecked(self) -> list[Finding]:
-        """The findings that the message of no check contains."""
-        return [each for each in self.findings if not (each.kind is Kind.SAMPLE and self.checks)]
+    def warnings(self) -> list[str]:
+        """Everything that makes a stage or the whole run INVALID, for reports."""
+        undecided = [check.message for check in self.checks if check.verdict is Verdict.INVALID]
+        return [f"{part}: {reason}" for part, reason in self.findings] + undecided
 
     @property
     def meaning(self) -> str:
         """The meaning of the verdict, for reports."""
         return f"{self.verdict.meaning} ({self.ended.reason})" if self.ended else self.verdict.meaning
 
-    @property
-    def generator_finding(self) -> Finding | None:
-        """Why the load generator was too slow in the run as a whole; None if it was not."""
-        found = [each for each in self.findings if each.kind is Kind.GENERATOR and each.part == self.whole.name]
-        return found[0] if found else None
-
     def verdict_of(self, part: Metrics) -> Verdict:
         """The verdict on a stage or on the whole run."""
-        here = [each for each in self.findings if each.part == part.name or each.kind is Kind.COUNTS]
-        verdicts = {check.verdict for check in self.checks if check.part == part.name}
-        if Verdict.FAIL in verdicts and all(each.kind is Kind.SAMPLE for each in here):
-            return Verdict.FAIL  # by an objective that had enough requests
-        if here:
+        if self._disagreement or any(name == part.name for name, _ in self.findings):
             return Verdict.INVALID
-        return Verdict.PASS if verdicts else Verdict.MEASURED
+        return _deciding({check.verdict for check in self.checks if check.part == part.name})
 
     @functools.cached_property
     def verdict(self) -> Verdict:
         """The outcome; a valid stage that misses its objective decides, whatever the others are."""
         if self.ended:
             return Verdict[self.ended.kind]
-        verdicts = {self.verdict_of(part) for part in self.evaluated}
-        order = (Verdict.FAIL, Verdict.INVALID, Verdict.PASS, Verdict.MEASURED)
-        return next(each for each in order if each in verdicts)
+        return _deciding({self.verdict_of(part) for part in self.evaluated})
 
     @functools.cached_property
     def bottleneck(self) -> str:
@@ -261,7 +215,7 @@ class Run:
             service_s=part.mean_service_s,
             wall_s=wall_s,
             cpu=cpu,
-            generator="" if is_starved else next(iter(self._slowness(part)), ""),
+            generator="" if is_starved else next(iter(self.generator_findings(part)), ""),
         )
         return f"{message} Measured at {part.name}." if len({each.level for each in self.parts}) > 1 else message
 
@@ -270,40 +224,24 @@ class Run:
         """Seconds until the last response, which may be after the end of the last stage."""
         return float(np.nanmax(self.samples["done_s"], initial=self.stages[-1].end_s))
 
-    @property
-    def memory_growth(self) -> float | None:
-        """Growth of the generator's memory after warm-up, as a share."""
-        return memory_growth(self.generator)
-
     def generator_cpu(self, part: Metrics) -> float:
         """CPU share of the busiest sending thread, 0 to 1."""
         return busiest_cpu(self.generator, part.start_s, part.end_s)
 
-    def in_flight(self, part: Metrics) -> tuple[float, float] | None:
-        """Mean requests in flight: as the generator counted them, and by Little's law from the samples.
-
-        The law is used in the form that also holds for changing load: the time that all requests spent in flight in a
-        part of the run, divided by its length. If the two differ, requests were lost or not recorded.
-        """
-        counted = mean_in_flight(self.generator, part.start_s, part.end_s)
-        sent = self.samples[~np.isnan(self.samples["sent_s"])]
-        if counted is None or not len(sent):
-            return None
-        inside = np.minimum(sent["done_s"], part.end_s) - np.maximum(sent["sent_s"], part.start_s)
-        return counted, float(np.maximum(inside, 0.0).sum()) / part.duration_s
-
-    def _slowness(self, part: Metrics) -> list[str]:
+    def generator_findings(self, part: Metrics) -> list[str]:
         """Signs that a part measured the generator instead of the server."""
         found = []
         if (cpu := self.generator_cpu(part)) > _CPU_LIMIT:
             found.append(f"the generator used {cpu:.0%} of its CPU core; increase --processes")
-        return found + (_schedule_warnings(part) if self.options.is_open_loop else [])
+        return found + (_schedule_findings(part) if self.options.is_open_loop else [])
 
+    @functools.cached_property
     def _disagreement(self) -> str:
         """How the counts of clients and server differ; empty if they agree, or if the run ended before all counted."""
         if self.ended:
             return ""
-        answered, unanswered = images_answered(self.samples), images_unanswered(self.samples)
+        answered = images_answered(self.samples)
+        unanswered = int(self.samples["failed"][np.isin(self.samples["status"], UNANSWERED)].sum())
         counted = requests_served(self.server.steps, self.server.entries)
         if counted < answered:
             why = "the server was restarted, or the URL leads to several servers"
@@ -314,21 +252,26 @@ class Run:
         return ""
 
 
-def _schedule_warnings(part: Metrics) -> list[str]:
-    warnings = []
+def _deciding(verdicts: set[Verdict]) -> Verdict:
+    """The verdict on several objectives or stages; one that is not met decides over one that is undecided."""
+    return next((each for each in (Verdict.FAIL, Verdict.INVALID, Verdict.PASS) if each in verdicts), Verdict.MEASURED)
+
+
+def _schedule_findings(part: Metrics) -> list[str]:
+    found = []
     unsent = part.failures.get(Status.UNSENT, 0)
     sent = 1 - unsent / part.requests if part.requests else 1.0
     if sent < _SENT_LIMIT:
-        warnings.append(f"only {sent:.1%} of the scheduled requests were sent; increase --processes")
+        found.append(f"only {sent:.1%} of the scheduled requests were sent; increase --processes")
     # With few requests, one late request is not yet a late percentile: the lower end of its interval decides.
     late = lateness_s(part.samples)
-    response = response_s(part.samples[part.samples["status"] == Status.OK])
+    response = durations_s(part.samples[part.samples["status"] == Status.OK])
     for percent in (50, 99):
         late_s = confidence_interval(late, percent)[0] if len(late) else 0.0
         limit_s = max(_LATE_S, _LATE_SHARE * percentile(response, percent)) if len(response) else _LATE_S
         if late_s > limit_s:
-            warnings.append(
+            found.append(
                 f"requests were sent late: {100 - percent} % by more than {late_s * 1000:.0f} ms (limit "
                 f"{limit_s * 1000:.0f} ms); increase --processes, or use a machine with idle cores"
             )
-    return warnings
+    return found

@@ -5,21 +5,20 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from resnet_loadtest.percentiles import percentile, smallest_sample
-from resnet_loadtest.samples import Status, response_s
+from resnet_loadtest.samples import Status, durations_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy.typing as npt
-
-    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.analysis import Run  # needs pydantic, which the base installation does not have
 
 _MUST_AGREE = ("profile", "mix", "batch", "arrivals", "rate", "users", "duration_s")
+# Name → the percentile it is.
+_METRICS = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "throughput": None}
 _RESAMPLES = 1000
 # Consecutive requests share a queue; blocks of a run keep that dependence.
 _BLOCKS = 30
@@ -65,38 +64,21 @@ class Ratio:
         return self.lower > 0 and self.upper < math.inf and self.ratio > 0
 
 
-# Response times in seconds, images answered, seconds → the metric.
-_Metric: TypeAlias = "Callable[[npt.NDArray[np.float64], int, float], float]"
-
-
-def _percentile(percent: float) -> _Metric:
-    def metric(response: npt.NDArray[np.float64], answered: int, wall_s: float) -> float:
-        del answered, wall_s
-        return percentile(response, percent) if len(response) else math.nan
-
-    return metric
-
-
-def _throughput(response: npt.NDArray[np.float64], answered: int, wall_s: float) -> float:
-    del response
-    return answered / wall_s
-
-
-# Name, how it is computed, the percentile it is, whether more is better.
-_METRICS: tuple[tuple[str, _Metric, float | None, bool], ...] = (
-    ("p50", _percentile(50), 50, False),
-    ("p95", _percentile(95), 95, False),
-    ("p99", _percentile(99), 99, False),
-    ("throughput", _throughput, None, True),
-)
-
-
 class Outcome(enum.Enum):
-    """The verdict on two runs: exit code and meaning."""
+    """The verdict on two runs.
+
+    Attributes:
+        exit_code: of the command.
+        meaning: for reports.
+    """
 
     PASS = (0, "no regression")
     REGRESSION = (1, "B is significantly worse than A, by more than the tolerance")
     INVALID = (2, "the runs cannot be compared")
+
+    def __init__(self, exit_code: int, meaning: str) -> None:
+        self.exit_code = exit_code
+        self.meaning = meaning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +100,11 @@ class Comparison:
         """Why the runs cannot be compared."""
         found = []
         for name, run in (("A", self.first), ("B", self.second)):
-            if run.generator_finding:
-                found.append(f"{name} is limited by its load generator: {run.generator_finding.text}")
+            limits = run.generator_findings(run.whole)[:1]
+            found += [f"{name} is limited by its load generator: {reason}" for reason in limits]
             if run.ended:
                 found.append(f"{name} is not complete: {run.ended.reason}")
-        first, second = self.first.options.to_dict(), self.second.options.to_dict()
+        first, second = vars(self.first.options), vars(self.second.options)
         found += [
             f"A and B have different options: {name} is {first[name]} in A and {second[name]} in B"
             for name in _MUST_AGREE
@@ -135,15 +117,21 @@ class Comparison:
     @property
     def outcome(self) -> Outcome:
         """The verdict."""
-        is_worse = any(ratio.change is Change.WORSE for ratio in self.ratios) or self.has_more_errors
         if self.warnings:
             return Outcome.INVALID
+        is_worse = self.has_more_errors or any(ratio.change is Change.WORSE for ratio in self.ratios)
         return Outcome.REGRESSION if is_worse else Outcome.PASS
 
     @property
     def has_more_errors(self) -> bool:
-        """Whether B has significantly more failures than A."""
-        return error_rates_differ(self.first, self.second)
+        """Whether B has significantly more failures than A (two proportions, one-sided 97.5 %)."""
+        runs = (self.first.samples, self.second.samples)
+        failed, totals = [int((run["status"] != Status.OK).sum()) for run in runs], [len(run) for run in runs]
+        if not all(totals):
+            return False
+        pooled = sum(failed) / sum(totals)
+        spread = math.sqrt(pooled * (1 - pooled) * sum(1 / total for total in totals))
+        return failed[1] / totals[1] - failed[0] / totals[0] > 1.96 * spread > 0
 
 
 def compare(first: Run, second: Run, *, tolerance: float = 0.05, seed: int = 1) -> Comparison:
@@ -156,65 +144,47 @@ def compare(first: Run, second: Run, *, tolerance: float = 0.05, seed: int = 1) 
         seed: of the bootstrap.
     """
     generator = np.random.default_rng(seed)
-    return Comparison(first, second, [_ratio(first, second, metric, tolerance, generator) for metric in _METRICS])
-
-
-def error_rates_differ(first: Run, second: Run) -> bool:
-    """Whether B has significantly more failures than A (two proportions, one-sided 97.5 %)."""
-    counts = [(int((run.samples["status"] != Status.OK).sum()), len(run.samples)) for run in (first, second)]
-    if not all(total for _, total in counts):
-        return False
-    pooled = sum(failed for failed, _ in counts) / sum(total for _, total in counts)
-    spread = math.sqrt(pooled * (1 - pooled) * sum(1 / total for _, total in counts))
-    return counts[1][0] / counts[1][1] - counts[0][0] / counts[0][1] > 1.96 * spread > 0
-
-
-def _ratio(
-    first: Run,
-    second: Run,
-    metric: tuple[str, _Metric, float | None, bool],
-    tolerance: float,
-    generator: np.random.Generator,
-) -> Ratio:
-    name, compute, percent, more_is_better = metric
-    runs = (first, second)
-    values = [compute(response_s(run.samples), run.whole.answered, run.whole.duration_s) for run in runs]
-    resampled = [_bootstrap(run, compute, generator) for run in runs]
+    resamples = [_resamples(run, generator) for run in (first, second)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = resampled[1] / resampled[0]
-    ratio = values[1] / values[0] if values[0] else math.nan
+        ratios = resamples[1] / resamples[0]
+    return Comparison(
+        first, second, [_ratio((first, second), *each, tolerance) for each in zip(_METRICS, ratios.T, strict=True)]
+    )
+
+
+def _ratio(runs: tuple[Run, Run], name: str, ratios: npt.NDArray[np.float64], tolerance: float) -> Ratio:
+    """Compare one metric, given its ratio in each resample."""
+    percent = _METRICS[name]
+    first, second = (run.whole.percentile_s(percent) if percent else run.whole.throughput for run in runs)
     # The ratio is undefined if both percentiles are failures.
     lower, upper = (percentile(np.where(np.isnan(ratios), anything, ratios), bound) for bound, anything in _BOUNDS)
+    found = Ratio(name, first, second, second / first if first else math.nan, lower, upper, Change.UNKNOWN)
     needed = smallest_sample(percent) if percent else 1
-    is_known = all(len(run.samples) >= needed for run in runs) and not math.isnan(ratio)
-    change = _change(lower, upper, tolerance, more_is_better) if is_known else Change.UNKNOWN
-    found = Ratio(name, values[0], values[1], ratio, lower, upper, change)
-    if change is Change.SAME and not found.is_bounded:
-        return dataclasses.replace(found, change=Change.UNKNOWN)
-    return found
-
-
-def _change(lower: float, upper: float, tolerance: float, more_is_better: bool) -> Change:
-    if more_is_better:
+    if min(run.whole.requests for run in runs) < needed or math.isnan(found.ratio):
+        return found
+    if name == "throughput":  # more is better
         lower, upper = 1 / upper if upper else math.inf, 1 / lower if lower else math.inf
+    change = Change.SAME if found.is_bounded else Change.UNKNOWN
     if lower > 1 + tolerance:
-        return Change.WORSE
-    return Change.BETTER if upper < 1 / (1 + tolerance) else Change.SAME
+        change = Change.WORSE
+    elif upper < 1 / (1 + tolerance):
+        change = Change.BETTER
+    return dataclasses.replace(found, change=change)
 
 
-def _bootstrap(run: Run, compute: _Metric, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """The metric of many runs composed of this one's blocks, drawn with replacement."""
+def _resamples(run: Run, generator: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Metrics of many runs composed of this one's blocks, drawn with replacement: shape (resamples, metrics)."""
     wall_s = run.whole.duration_s
     count = min(_BLOCKS, max(_FEWEST_BLOCKS, int(wall_s)))
     edges_s = np.linspace(0, wall_s, count + 1)
-    response = np.split(response_s(run.samples), np.searchsorted(run.samples["intended_s"], edges_s[1:-1]))
+    blocks = np.split(durations_s(run.samples), np.searchsorted(run.samples["intended_s"], edges_s[1:-1]))
     # By the time of the response: an overloaded server answers the last requests after the run.
     in_time = run.samples[run.samples["done_s"] < wall_s]
     answered = np.histogram(in_time["done_s"], edges_s, weights=in_time["answered"])[0]
-    drawn = generator.integers(0, count, (_RESAMPLES, count))
-    return np.array(
-        [
-            compute(np.concatenate([response[i] for i in row]), int(total), wall_s)
-            for row, total in zip(drawn, answered[drawn].sum(axis=1), strict=True)
-        ]
-    )
+    rows = []
+    for drawn in generator.integers(0, count, (_RESAMPLES, count)):
+        response = np.concatenate([blocks[number] for number in drawn])
+        percents = filter(None, _METRICS.values())
+        values = [percentile(response, percent) if len(response) else math.nan for percent in percents]
+        rows.append([*values, answered[drawn].sum() / wall_s])
+    return np.array(rows)

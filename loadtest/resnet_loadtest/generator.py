@@ -1,21 +1,19 @@
 """Generate the load of one process, from loading the images to the last response.
 
-In closed loop, Locust's users send. In open loop, senders send at scheduled times, whether or not earlier requests have
-returned. A sender is a greenlet that exists for the whole run and keeps its HTTP connection. The sender that became
-idle last sends next; if all are busy, a new one is added, up to the limit.
+In closed loop, Locust's users send. In open loop, each request is sent at its scheduled time in a greenlet of its own,
+whether or not earlier requests have returned.
 """
 
 from __future__ import annotations
 
 import gc
-import os
+import itertools
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import gevent
 import gevent.event
-import gevent.queue
+import gevent.pool
 import numpy as np
 import numpy.typing as npt
 from locust.env import Environment
@@ -23,16 +21,15 @@ from resnet_client import Client, ResnetClientError
 
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Chunk, GeneratorMetrics, Status
-from resnet_loadtest.schedule import sending_times, share, stages
-from resnet_loadtest.session import Session
+from resnet_loadtest.schedule import sending_times, stages
+from resnet_loadtest.session import Session, connect
 from resnet_loadtest.users import attach
-from resnet_loadtest.workloads import WORKLOADS, Workload
+from resnet_loadtest.workloads import protocols
 
-_LOOK_S = 0.05
 _REPORT_S = 1.0
 _GRACE_S = 5.0
 _CHANNELS = 8
-_READY_SENDERS = 32
+_READY_CONNECTIONS = 32
 # Requests still unsent this long after the end of the run are dropped.
 _OVERTIME_S = 0.5
 
@@ -44,19 +41,18 @@ class Generator:
         self,
         options: Options,
         environment: Environment,
-        *,
+        report: Callable[[Chunk], None],
         index: int = 0,
         count: int = 1,
-        report: Callable[[Chunk], None],
     ) -> None:
         """Load images and open connections before the measurement.
 
         Args:
             options: of the run.
             environment: Locust's.
+            report: called with a chunk about once a second.
             index: number of this process, from 0.
             count: how many processes there are.
-            report: called with a chunk about once a second.
         """
         self._options = options
         self._report = report
@@ -66,7 +62,7 @@ class Generator:
         attach(environment, self._session)
         self._open_loop: _OpenLoop | None = None
         if options.is_open_loop:
-            times_s = share(sending_times(course, options.arrivals, options.seed), index, count)
+            times_s = sending_times(course, options.arrivals, options.seed)[index::count]
             self._open_loop = _OpenLoop(self._session, times_s, max(1, options.max_in_flight // count))
         self._greenlets: list[gevent.Greenlet] = []
 
@@ -75,7 +71,6 @@ class Generator:
         gc.collect()
         gc.freeze()  # excludes images and modules from garbage collection
         self._session.start_clock(lead_s)
-        self._monitor = _Monitor(self._session)
         self._over = gevent.event.Event()
         self._reporter = gevent.spawn(self._report_often)
         if self._open_loop is not None:
@@ -95,67 +90,26 @@ class Generator:
         self._session.is_stopping = True
         while self._session.in_flight and time.monotonic() < deadline_s:
             gevent.sleep(0.01)
-        self._monitor.stop()
         self._over.set()
         self._reporter.join()  # killing it could lose a chunk
-        self._report_rest()
         gc.unfreeze()
         if self._open_loop is not None:
             self._open_loop.close()
 
     def _report_often(self) -> None:
-        while not self._over.wait(_REPORT_S):
-            self._report_rest()
-
-    def _report_rest(self) -> None:
-        self._report(Chunk(self._session.take(), self._monitor.take()))
-
-
-class _Monitor:
-    """A greenlet that measures its own process: samples often, averages over a second."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._metrics: list[GeneratorMetrics] = []
-        self._greenlet = gevent.spawn(self._work)
-
-    def take(self) -> list[GeneratorMetrics]:
-        """The measurements since the last call."""
-        metrics, self._metrics = self._metrics, []
-        return metrics
-
-    def stop(self) -> None:
-        """End the greenlet."""
-        self._greenlet.kill()
-
-    def _work(self) -> None:
-        while True:
-            start = time.perf_counter(), time.thread_time(), time.process_time()
-            looks: list[int] = []
-            while time.perf_counter() - start[0] < _REPORT_S:
-                gevent.sleep(_LOOK_S)
-                looks.append(self._session.in_flight)
+        is_over = False
+        while not is_over:
+            start = time.perf_counter(), time.thread_time()
+            is_over = self._over.wait(_REPORT_S)
             # All greenlets share one thread; when it is busy, requests are sent late.
-            wall_s = time.perf_counter() - start[0]
-            self._metrics.append(
-                GeneratorMetrics(
-                    worker=self._session.index,
-                    time_s=self._session.now_s(),
-                    thread_cpu=(time.thread_time() - start[1]) / wall_s,
-                    process_cpu=(time.process_time() - start[2]) / wall_s,
-                    rss_bytes=_rss_bytes(),
-                    in_flight=sum(looks) / len(looks),
-                )
-            )
-
-
-def _rss_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+            share = (time.thread_time() - start[1]) / (time.perf_counter() - start[0])
+            metrics = GeneratorMetrics(self._session.index, self._session.now_s(), share)
+            # The last period may be too short for a share.
+            self._report(Chunk(self._session.take(), [] if is_over else [metrics]))
 
 
 class _OpenLoop:
-    """The dispatcher and its senders."""
+    """Sends on a schedule."""
 
     def __init__(self, session: Session, times_s: npt.NDArray[np.float64], cap: int) -> None:
         """Open the connections.
@@ -167,19 +121,17 @@ class _OpenLoop:
         """
         self._session = session
         self._times_s = times_s
-        self._cap = cap
-        self._pools = {
-            protocol: [session.connect(protocol) for _ in range(_CHANNELS if protocol == "grpc" else 1)]
-            for protocol in sorted({WORKLOADS[name].protocol for name in session.mix})
+        self._requests = gevent.pool.Pool(cap)
+        # A client over HTTP has a connection for each request in flight, one over gRPC has a single one.
+        self._clients = {
+            protocol: [connect(session.options, protocol) for _ in range(_CHANNELS if protocol == "grpc" else 1)]
+            for protocol in protocols(session.options.mix)
         }
-        self._idle: list[_Sender] = []
-        self._senders: list[_Sender] = []
-        for _ in range(min(cap, _READY_SENDERS)):
-            self._add_sender(connect_first=True)
-        while len(self._idle) < len(self._senders):
-            if failure := next((sender.failure for sender in self._senders if sender.failure), None):
-                raise failure
-            gevent.sleep(0.01)
+        for clients in self._clients.values():
+            turns = itertools.islice(itertools.cycle(clients), min(cap, _READY_CONNECTIONS))
+            for failure in self._requests.map(_connect, turns):
+                if failure:
+                    raise failure
 
     def run(self, end_s: float) -> None:
         """Send all requests, or those until this greenlet is killed, then wait for all responses.
@@ -190,71 +142,32 @@ class _OpenLoop:
         try:
             self._dispatch(end_s)
         finally:
-            for sender in self._senders:
-                sender.submit(None)
-            gevent.joinall([sender.greenlet for sender in self._senders])
+            self._requests.join()
 
     def _dispatch(self, end_s: float) -> None:
+        turns = {protocol: itertools.cycle(clients) for protocol, clients in self._clients.items()}
         for intended_s in self._times_s.tolist():
             workload = self._session.choose_workload()
             now_s = self._session.now_s()
             gevent.sleep(max(0.0, intended_s - now_s))
             if now_s > end_s + _OVERTIME_S:
                 self._session.record_unsent(intended_s, Status.UNSENT, workload)
-            elif (sender := self._free_sender()) is None:
+            elif self._requests.full():
                 self._session.record_unsent(intended_s, Status.CAPPED, workload)
             else:
-                sender.submit(workload, intended_s)
+                self._requests.spawn(self._session.send, workload, next(turns[workload.protocol]), intended_s)
         gevent.sleep(max(0.0, end_s - self._session.now_s()))
 
     def close(self) -> None:
         """Close the clients."""
-        for pool in self._pools.values():
-            for client in pool:
-                client.close()
-
-    def _free_sender(self) -> _Sender | None:
-        if self._idle:
-            return self._idle.pop()
-        return self._add_sender(connect_first=False) if len(self._senders) < self._cap else None
-
-    def _add_sender(self, *, connect_first: bool) -> _Sender:
-        number = len(self._senders)
-        clients = {protocol: pool[number % len(pool)] for protocol, pool in self._pools.items()}
-        sender = _Sender(self._session, clients, self._idle, connect_first=connect_first)
-        self._senders.append(sender)
-        return sender
+        for client in itertools.chain(*self._clients.values()):
+            client.close()
 
 
-class _Sender:
-    """Sends one request at a time."""
-
-    def __init__(
-        self, session: Session, clients: dict[str, Client], idle: list[_Sender], *, connect_first: bool
-    ) -> None:
-        self._session = session
-        self._clients = clients
-        self._idle = idle
-        self._inbox: gevent.queue.SimpleQueue = gevent.queue.SimpleQueue()
-        self.failure: ResnetClientError | None = None
-        self.greenlet = gevent.spawn(self._work, connect_first)
-
-    def submit(self, workload: Workload | None, intended_s: float = 0.0) -> None:
-        """Send a request now; None ends the sender."""
-        self._inbox.put((workload, intended_s))
-
-    def _work(self, connect_first: bool) -> None:
-        if connect_first:
-            try:
-                for client in self._clients.values():
-                    client.metadata()  # connects without an inference
-            except ResnetClientError as exc:  # the constructor raises it, once for all senders
-                self.failure = exc
-                return
-            self._idle.append(self)
-        while True:
-            workload, intended_s = self._inbox.get()
-            if workload is None:
-                return
-            self._session.send(workload, self._clients[workload.protocol], intended_s)
-            self._idle.append(self)
+def _connect(client: Client) -> ResnetClientError | None:
+    """Connect without an inference; return the failure, which gevent would print if it were raised."""
+    try:
+        client.metadata()
+    except ResnetClientError as exc:
+        return exc
+    return None

@@ -1,16 +1,17 @@
-"""Compute the metrics of a run or a stage from all its samples, and those of the generator.
+"""Compute the metrics of a run or a stage from all its samples.
 
 A failed request has no response time: percentiles that fall among failures are infinite.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from resnet_loadtest.percentiles import confidence_interval, percentile
 from resnet_loadtest.samples import (
@@ -18,15 +19,14 @@ from resnet_loadtest.samples import (
     GeneratorMetrics,
     Samples,
     Status,
+    durations_s,
     images_answered,
+    in_flight,
     lateness_s,
-    response_s,
-    service_s,
 )
 from resnet_loadtest.schedule import Stage
 
 _IN_SECONDS_FROM_MS = 2000.0
-_MINUTE = 60
 
 
 def milliseconds(seconds: float) -> str:
@@ -50,6 +50,7 @@ class Metrics:
         level: offered requests per second (open loop), or users (closed loop), on average.
         samples: the requests that were due in the period.
         answered: images whose response arrived in the period.
+        in_flight: requests in flight, averaged over the period.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Metrics:
     level: float
     samples: Samples
     answered: int
+    in_flight: float
 
     @property
     def duration_s(self) -> float:
@@ -77,8 +79,8 @@ class Metrics:
     @property
     def failures(self) -> dict[Status, int]:
         """Number of failed requests by status."""
-        counts = {status: int(np.sum(self.samples["status"] == status)) for status in Status}
-        return {status: count for status, count in counts.items() if count and status is not Status.OK}
+        counts = np.bincount(self.samples["status"], minlength=len(Status)).tolist()
+        return {status: counts[status] for status in Status if counts[status] and status is not Status.OK}
 
     @property
     def error_rate(self) -> float:
@@ -98,42 +100,36 @@ class Metrics:
     @property
     def mean_s(self) -> float:
         """Mean response time in seconds; infinite if a request failed, NaN without requests."""
-        return float(np.mean(response_s(self.samples))) if self.requests else float("nan")
+        return float(np.mean(durations_s(self.samples))) if self.requests else math.nan
 
     @property
     def mean_service_s(self) -> float:
         """Mean service time of the answered requests, in seconds; NaN without any."""
-        durations = service_s(self.samples)
-        good = durations[np.isfinite(durations)]
-        return float(good.mean()) if len(good) else float("nan")
+        answered = self.samples[self.samples["status"] == Status.OK]
+        return float(durations_s(answered, "service").mean()) if len(answered) else math.nan
 
     @property
     def max_s(self) -> float:
         """Longest response time in seconds; infinite if a request failed."""
-        return float(np.max(response_s(self.samples), initial=0.0))
+        return float(np.max(durations_s(self.samples), initial=0.0))
 
-    def percentile_s(self, percent: float, *, of: str = "response") -> float:
+    def percentile_s(self, percent: float, of: str = "response") -> float:
         """A percentile in seconds; infinite where it falls among failures, NaN without requests.
 
         Args:
             percent: above 0, at most 100.
             of: ``"response"`` counts from the intended sending, ``"service"`` from the actual.
         """
-        values = self._durations_s(of)
-        return percentile(values, percent) if len(values) else float("nan")
+        return percentile(durations_s(self.samples, of), percent) if self.requests else math.nan
 
-    def interval_s(self, percent: float, *, of: str = "response") -> tuple[float, float]:
+    def interval_s(self, percent: float, of: str = "response") -> tuple[float, float]:
         """95 % confidence interval of a percentile, in seconds."""
-        values = self._durations_s(of)
-        return confidence_interval(values, percent) if len(values) else (float("nan"), float("nan"))
+        return confidence_interval(durations_s(self.samples, of), percent) if self.requests else (math.nan, math.nan)
 
     def late_s(self, percent: float) -> float:
         """A percentile of how late requests were sent, in seconds; 0 without any."""
         late = lateness_s(self.samples)
         return percentile(late, percent) if len(late) else 0.0
-
-    def _durations_s(self, of: str) -> npt.NDArray[np.float64]:
-        return service_s(self.samples) if of == "service" else response_s(self.samples)
 
 
 def of_stage(stage: Stage, samples: Samples) -> Metrics:
@@ -149,38 +145,17 @@ def of_run(stages: Sequence[Stage], samples: Samples) -> Metrics:
 
 
 def _between(name: str, start_s: float, end_s: float, level: float, samples: Samples) -> Metrics:
-    intended = samples["intended_s"]
-    due = samples[(intended >= start_s) & (intended < end_s)]
-    done = samples[(samples["done_s"] >= start_s) & (samples["done_s"] < end_s)]
-    return Metrics(name, start_s, end_s, level, due, images_answered(done))
+    due, done = (
+        samples[(samples[column] >= start_s) & (samples[column] < end_s)] for column in ("intended_s", "done_s")
+    )
+    (mean_in_flight,) = in_flight(samples, [start_s, end_s]).tolist()
+    return Metrics(name, start_s, end_s, level, due, images_answered(done), mean_in_flight)
 
 
-def busiest_cpu(generator: Sequence[GeneratorMetrics], start_s: float, end_s: float) -> float:
+def busiest_cpu(generator: Iterable[GeneratorMetrics], start_s: float, end_s: float) -> float:
     """Mean CPU share of the busiest sending thread in that time, 0 to 1."""
-    # A measurement covers the second before it.
-    by_worker = _by_worker(generator, start_s, end_s + 1, "thread_cpu")
-    return max((sum(shares) / len(shares) for shares in by_worker.values()), default=0.0)
-
-
-def mean_in_flight(generator: Sequence[GeneratorMetrics], start_s: float, end_s: float) -> float | None:
-    """Requests in flight in all workers together, averaged over that time; None without a measurement."""
-    by_worker = _by_worker(generator, start_s, end_s, "in_flight")
-    return sum(sum(values) / len(values) for values in by_worker.values()) if by_worker else None
-
-
-def memory_growth(generator: Sequence[GeneratorMetrics], warm_up_share: float = 0.2) -> float | None:
-    """The largest growth of a worker's memory after warm-up, as a share; None for runs under a minute."""
-    by_worker = _by_worker(generator, -math.inf, math.inf, "rss_bytes")
-    long_enough = [memory for memory in by_worker.values() if len(memory) >= _MINUTE]
-    growths = [memory[-1] / memory[int(len(memory) * warm_up_share)] - 1 for memory in long_enough]
-    return max(growths, default=None)
-
-
-def _by_worker(
-    generator: Sequence[GeneratorMetrics], after_s: float, until_s: float, name: str
-) -> dict[int, list[float]]:
-    by_worker: dict[int, list[float]] = {}
+    by_worker: dict[int, list[float]] = collections.defaultdict(list)
     for each in generator:
-        if after_s < each.time_s <= until_s:
-            by_worker.setdefault(each.worker, []).append(getattr(each, name))
-    return by_worker
+        if start_s < each.time_s <= end_s + 1:  # a measurement covers the second before it
+            by_worker[each.worker].append(each.thread_cpu)
+    return max(map(statistics.fmean, by_worker.values()), default=0.0)

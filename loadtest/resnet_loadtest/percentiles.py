@@ -27,8 +27,6 @@ def smallest_sample(percent: float) -> int:
     With fewer, even the largest value seen lies below the true percentile more than once in twenty runs:
     59 for p95, 299 for p99, 2995 for p99.9.
     """
-    if percent >= 100:  # noqa: PLR2004  # per cent; the maximum needs one value
-        return 1
     return max(1, math.ceil(math.log(_RISK) / math.log(percent / 100) - 1e-9))
 
 

@@ -8,10 +8,11 @@ import datetime
 import functools
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import gevent
+import numpy as np
 from resnet_client import Client, ResnetClientError, ServerError
 from rich.console import Console
 
@@ -19,7 +20,7 @@ from resnet_loadtest import workers
 from resnet_loadtest.analysis import Ending, Run, Verdict
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.options import AUTO_RATE, Options
-from resnet_loadtest.samples import Chunk, merged
+from resnet_loadtest.samples import NEVER_SENT, UNANSWERED, Chunk, merged
 from resnet_loadtest.schedule import Stage, stages, until
 from resnet_loadtest.server_metrics import Observer
 from resnet_loadtest.session import check_server, load_images
@@ -37,12 +38,12 @@ _CAPACITY_USERS = 16
 _CAPACITY_S = 8.0
 
 
-def run(
-    options: Options,
-    watch: Watch = lambda _time_s, _stage, _chunks: None,
-    record: Record = lambda _run: None,
-) -> Run:
-    """Run a load test, to its end or until Ctrl-C, SIGTERM or the loss of a worker.
+def _ignore(*_: object) -> None:
+    pass
+
+
+def run(options: Options, watch: Watch = _ignore, record: Record = _ignore) -> Run:
+    """Run a load test, to its end or until Ctrl-C, SIGTERM, or the loss of the server or a worker.
 
     Args:
         options: of the run.
@@ -52,23 +53,18 @@ def run(
     Raises:
         LoadTestError: the load test could not run.
     """
-    options.check()
-    mix = parse_mix(options.mix)
-    chunks: list[Chunk] = []
-    course = stages(options.profile, options.level, options.duration_s)
+    metrics_url = options.check().url_for("metrics")
     try:
         with Client(options.url, model=options.model, timeout_s=options.timeout_s) as client:
             check_server(options)
-            entries = _warm_up(client, options, mix)
+            entries = _warm_up(client, options)
+            chunks: list[Chunk] = []
             processes = workers.create(options, chunks.append)
             try:
                 processes.prepare()
-                observer = Observer(client, options.url_for("metrics"), entries)
-                so_far = _SoFar(options, course, chunks, observer)
-                tick = functools.partial(so_far.tick, watch, record)
-                ended, end_s = _drive(processes, observer, course, options, tick)
-                unreachable = _conclude(observer, chunks)
-                return so_far.run(end_s, ended=ended or unreachable)
+                observer = Observer(client, metrics_url, entries)
+                so_far = _SoFar(options, chunks, observer)
+                return _drive(processes, so_far, functools.partial(so_far.tick, watch, record))
             finally:
                 processes.close()
     except ResnetClientError as exc:
@@ -78,10 +74,13 @@ def run(
 class _SoFar:
     """What a run has measured so far; shown to ``watch`` and, once a second, recorded."""
 
-    def __init__(self, options: Options, course: tuple[Stage, ...], chunks: list[Chunk], observer: Observer) -> None:
-        self._options, self._course, self._chunks, self._observer = options, course, chunks, observer
+    def __init__(self, options: Options, chunks: list[Chunk], observer: Observer) -> None:
+        self.options, self.observer = options, observer
+        self.course = stages(options.profile, options.level, options.duration_s)
+        self._chunks = chunks
         self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self._taken, self._next_s = (0, 0), _RECORD_S
+        self._looked_at, self._answered_s = 0, 0.0
 
     def tick(self, watch: Watch, record: Record, now_s: float, stage: Stage) -> None:
         """Call ``watch``; call ``record`` with what was measured since the last call, if a second has passed."""
@@ -89,23 +88,31 @@ class _SoFar:
         if now_s >= self._next_s:
             self._next_s = now_s + _RECORD_S
             record(self.run(now_s, *self._taken))
-            self._taken = len(self._chunks), self._observer.reading_count
+            self._taken = len(self._chunks), len(self.observer.readings)
 
     def run(self, end_s: float, chunk: int = 0, reading: int = 0, ended: Ending | None = None) -> Run:
         """The run until now, without the chunks and readings before these numbers."""
         chunks = self._chunks[chunk:]
-        server = self._observer.server_side(first_reading=reading)
-        generator = sorted((each for part in chunks for each in part.metrics), key=lambda metrics: metrics.time_s)
+        server = self.observer.server_side(first_reading=reading)
+        generator = [each for part in chunks for each in part.metrics]
         samples = merged(part.samples for part in chunks)
-        return Run(self._options, self._started, until(self._course, end_s), samples, generator, server, ended)
+        return Run(self.options, self._started, until(self.course, end_s), samples, generator, server, ended)
 
+    def concluded(self, end_s: float, ended: Ending | None) -> Run:
+        """The finished run, with the last statistics of the server."""
+        try:
+            self.observer.conclude(merged(chunk.samples for chunk in self._chunks))
+        except ResnetClientError as exc:
+            ended = ended or Ending("UNREACHABLE", str(exc))
+        return self.run(end_s, ended=ended)
 
-def _conclude(observer: Observer, chunks: list[Chunk]) -> Ending | None:
-    try:
-        observer.conclude(merged(chunk.samples for chunk in chunks))
-    except ResnetClientError as exc:
-        return Ending("UNREACHABLE", str(exc))
-    return None
+    def silence_s(self) -> float:
+        """Seconds since the server last answered a request or returned its statistics."""
+        for chunk in self._chunks[self._looked_at :]:
+            if not np.isin(chunk.samples["status"], (*UNANSWERED, *NEVER_SENT)).all():
+                self._answered_s = time.monotonic()
+        self._looked_at = len(self._chunks)
+        return time.monotonic() - max(self._answered_s, self.observer.answered_s)
 
 
 def complete(options: Options) -> Run:
@@ -116,45 +123,35 @@ def complete(options: Options) -> Run:
         KeyboardInterrupt: it was interrupted.
     """
     finished = run(options)
-    if finished.ended and finished.ended.kind == Verdict.INTERRUPTED.name:
+    if finished.verdict is Verdict.INTERRUPTED:
         raise KeyboardInterrupt
     if finished.ended:
         raise LoadTestError(finished.ended.reason)
     return finished
 
 
-def measure_capacity(options: Options) -> float:
-    """Measure the throughput of closed-loop users, in requests per second."""
-    trial = dataclasses.replace(
-        options,
-        rate=None,
-        users=_CAPACITY_USERS,
-        profile="steady",
-        duration_s=_CAPACITY_S,
-        slo="",
-        processes=0,
-        expect_workers=0,
-    )
-    whole = complete(trial).whole
+def with_measured_rate(options: Options, console: Console) -> Options:
+    """Replace the rate ``auto`` by the measured throughput of closed-loop users.
+
+    Raises:
+        LoadTestError: the capacity could not be measured.
+    """
+    if options.rate != AUTO_RATE:
+        return options
+    console.print(f"measuring capacity: {_CAPACITY_USERS} users, {_CAPACITY_S:.0f} s …")
+    local = dataclasses.replace(options, profile="steady", slo="", processes=0, expect_workers=0)
+    whole = complete(dataclasses.replace(local, rate=None, users=_CAPACITY_USERS, duration_s=_CAPACITY_S)).whole
     answered = whole.requests - sum(whole.failures.values())
     if not answered:
         raise LoadTestError(
             "all requests failed while the capacity was measured; check the server with resnet-client doctor"
         )
-    return round(answered / whole.duration_s, 2)
-
-
-def with_measured_rate(options: Options, console: Console) -> Options:
-    """Replace the rate ``auto`` by the measured capacity."""
-    if options.rate != AUTO_RATE:
-        return options
-    console.print(f"measuring capacity: {_CAPACITY_USERS} users, {_CAPACITY_S:.0f} s …")
-    rate = measure_capacity(options)
+    rate = round(answered / whole.duration_s, 2)
     console.print(f"capacity: about {rate:.1f} requests per second", highlight=False)
     return dataclasses.replace(options, rate=rate)
 
 
-def _warm_up(client: Client, options: Options, mix: Iterable[str]) -> dict[str, str]:
+def _warm_up(client: Client, options: Options) -> dict[str, str]:
     """Send every workload for the warm-up time, and until each has succeeded.
 
     Returns model that gets requests → ensemble of which it is a step, if that gets requests too; empty for none.
@@ -163,7 +160,7 @@ def _warm_up(client: Client, options: Options, mix: Iterable[str]) -> dict[str, 
     image = load_images(options.images)[0]
     called: dict[bool, str] = {}
     deadline_s = time.monotonic() + options.warm_up_s
-    kinds = sorted({WORKLOADS[name].sends_pixels for name in mix})
+    kinds = sorted({WORKLOADS[name].sends_pixels for name in parse_mix(options.mix)})
     while True:
         failure = None
         for sends_pixels in kinds:
@@ -173,55 +170,53 @@ def _warm_up(client: Client, options: Options, mix: Iterable[str]) -> dict[str, 
             except ServerError as exc:
                 failure = exc
         if time.monotonic() >= deadline_s:
-            if len(called) == len(kinds):
-                models = set(called.values())
-                ensemble = options.model if options.model in models else ""
-                return {name: ensemble if name != options.model else "" for name in models}
-            raise LoadTestError(f"no request succeeded during the warm-up: {failure}") from failure
+            if len(called) < len(kinds):
+                raise LoadTestError(f"no request succeeded during the warm-up: {failure}") from failure
+            models = set(called.values())
+            ensemble = options.model if options.model in models else ""
+            return {name: ensemble if name != options.model else "" for name in models}
 
 
-def _drive(
-    processes: Workers,
-    observer: Observer,
-    course: tuple[Stage, ...],
-    options: Options,
-    tick: Callable[[float, Stage], None],
-) -> tuple[Ending | None, float]:
-    """Follow the stages; return why the run ended early, and when it ended."""
-    zero_s = time.monotonic() + processes.begin()
-    scraper = gevent.spawn(_scrape, observer, zero_s)
-    users, ended = 0, None
-    with _signals() as received:
-        for stage in course:
-            if stage is not course[0]:
-                observer.end_stage()
+def _drive(processes: Workers, so_far: _SoFar, tick: Callable[[float, Stage], None]) -> Run:
+    """Follow the stages, to the end or until there is a reason to end early."""
+    processes.begin()
+    zero_s = time.monotonic() + workers.LEAD_S
+    scraper = gevent.spawn(_scrape, so_far.observer, zero_s)
+    users, ended, end_s = 0, None, 0.0
+    with collected_signals() as received:
+        for stage in so_far.course:
+            if stage is not so_far.course[0]:
+                so_far.observer.end_stage()
             while not ended and (now_s := time.monotonic() - zero_s) < stage.end_s:
                 wanted = max(1, round(stage.level_at(now_s)))
-                if not options.is_open_loop and wanted != users:
+                if not so_far.options.is_open_loop and wanted != users:
                     users = wanted
                     processes.set_users(users)
                 tick(now_s, stage)
                 gevent.sleep(min(_TICK_S, stage.end_s - now_s))
-                ended = _early_end(received, processes, now_s)
+                ended = _early_end(received, processes, so_far, now_s)
+            end_s = stage.end_s
             if ended:
+                end_s = max(time.monotonic() - zero_s, stage.start_s + _SHORTEST_S)
                 break
-    end_s = max(time.monotonic() - zero_s, stage.start_s + _SHORTEST_S) if ended else stage.end_s
     scraper.kill()
     processes.finish(early=ended is not None)
-    return ended, end_s
+    return so_far.concluded(end_s, ended)
 
 
-def _early_end(received: list[int], processes: Workers, now_s: float) -> Ending | None:
+def _early_end(received: list[int], processes: Workers, so_far: _SoFar, now_s: float) -> Ending | None:
     when = f"after {max(0.0, now_s):.0f} s"
     if received:
         return Ending("INTERRUPTED", f"{signal.Signals(received[0]).name} {when}")
     if reason := processes.lost():
         return Ending("WORKER_LOST", f"{reason} {when}")
+    if (silence_s := so_far.silence_s()) > so_far.options.timeout_s:
+        return Ending("UNREACHABLE", f"no response from the server after {max(0.0, now_s - silence_s):.0f} s")
     return None
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def collected_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM; as exceptions, they would end the greenlet that happens to run."""
     received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)

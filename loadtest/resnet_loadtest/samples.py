@@ -1,4 +1,4 @@
-"""The recorded data: every request, as one table per run, and the generator's metrics of each second."""
+"""The recorded data: every request, as one table per run, and the generator's CPU time of each second."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import enum
 import zlib
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,40 +25,30 @@ SAMPLE = np.dtype(
         ("failed", "<u2"),  # images not answered
     ]
 )
-
-_MAX_ROWS = 100_000_000
+_STARTS = {"response": "intended_s", "service": "sent_s"}
 
 
 class Status(enum.IntEnum):
-    """How a request ended."""
+    """How a request ended: the number in the table, and ``description``, a text for reports."""
 
-    OK = 0
-    OVERLOADED = 1
-    DEADLINE = 2
-    UNAVAILABLE = 3
-    REFUSED = 4
-    SERVER_FAILED = 5
-    INVALID_IMAGE = 6
-    CAPPED = 7
-    UNSENT = 8
+    description: str
 
-    @property
-    def description(self) -> str:
-        """Text for reports."""
-        return _DESCRIPTIONS[self]
+    def __new__(cls, number: int, description: str = "") -> Self:
+        """Make a status; Python does so only for those below."""
+        status = int.__new__(cls, number)
+        status._value_, status.description = number, description
+        return status
 
+    OK = 0, "answered"
+    OVERLOADED = 1, "refused: the server is overloaded"
+    DEADLINE = 2, "timed out"
+    UNAVAILABLE = 3, "no connection"
+    REFUSED = 4, "refused: invalid request"
+    SERVER_FAILED = 5, "the server failed"
+    INVALID_IMAGE = 6, "refused: invalid image"
+    CAPPED = 7, "not sent: too many in flight"
+    UNSENT = 8, "not sent: the generator was late"
 
-_DESCRIPTIONS = {
-    Status.OK: "answered",
-    Status.OVERLOADED: "refused: the server is overloaded",
-    Status.DEADLINE: "timed out",
-    Status.UNAVAILABLE: "no connection",
-    Status.REFUSED: "refused: invalid request",
-    Status.SERVER_FAILED: "the server failed",
-    Status.INVALID_IMAGE: "refused: invalid image",
-    Status.CAPPED: "not sent: too many in flight",
-    Status.UNSENT: "not sent: the generator was late",
-}
 
 # No response arrived, so the server may or may not have counted these.
 UNANSWERED = (Status.DEADLINE, Status.UNAVAILABLE)
@@ -73,17 +63,11 @@ class GeneratorMetrics:
         worker: its number, from 0.
         time_s: seconds since the run began.
         thread_cpu: CPU time of the thread that sends, as a share of the past second, 0 to 1.
-        process_cpu: CPU time of the whole process, gRPC's threads included, as a share; may exceed 1.
-        rss_bytes: memory in use.
-        in_flight: requests in flight, averaged over the past second.
     """
 
     worker: int
     time_s: float
     thread_cpu: float
-    process_cpu: float
-    rss_bytes: int
-    in_flight: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,27 +110,18 @@ def images_answered(samples: Samples) -> int:
     return int(samples["answered"].sum())
 
 
-def images_unanswered(samples: Samples) -> int:
-    """How many images were sent and never answered; the server may or may not have counted them."""
-    return int(samples["failed"][np.isin(samples["status"], UNANSWERED)].sum())
+def durations_s(samples: Samples, of: str = "response") -> npt.NDArray[np.float64]:
+    """Seconds until the response; infinite where the request failed.
 
-
-def response_s(samples: Samples) -> npt.NDArray[np.float64]:
-    """Seconds from the intended sending to the response; infinite where the request failed.
-
-    Returns:
-        float64, shape (requests,), above 0.
-    """
-    return _duration_s(samples, "intended_s")
-
-
-def service_s(samples: Samples) -> npt.NDArray[np.float64]:
-    """Seconds from the actual sending to the response; infinite where the request failed.
+    Args:
+        samples: the requests.
+        of: ``"response"`` counts from the intended sending, ``"service"`` from the actual.
 
     Returns:
         float64, shape (requests,), above 0.
     """
-    return _duration_s(samples, "sent_s")
+    durations: npt.NDArray[np.float64] = samples["done_s"] - samples[_STARTS[of]]
+    return np.where(samples["status"] == Status.OK, durations, np.inf)
 
 
 def lateness_s(samples: Samples) -> npt.NDArray[np.float64]:
@@ -157,6 +132,22 @@ def lateness_s(samples: Samples) -> npt.NDArray[np.float64]:
     """
     late: npt.NDArray[np.float64] = samples["sent_s"] - samples["intended_s"]
     return late[~np.isnan(late)]
+
+
+def in_flight(samples: Samples, edges_s: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Requests in flight, averaged over each period between two edges.
+
+    Args:
+        samples: the requests.
+        edges_s: ascending seconds since the run began, shape (periods + 1,).
+
+    Returns:
+        float64, shape (periods,), 0 or above.
+    """
+    sent = samples[~np.isnan(samples["sent_s"])]
+    service_s = sent["done_s"] - sent["sent_s"]
+    spent_s = [np.clip(edge_s - sent["sent_s"], 0, service_s).sum() for edge_s in np.asarray(edges_s)]
+    return np.asarray(np.diff(spent_s) / np.diff(edges_s))
 
 
 def encode(samples: Samples) -> dict[str, Any]:
@@ -175,26 +166,8 @@ def decode(document: Any) -> Samples:
         ValueError: it is damaged.
     """
     try:
-        rows = min(int(document["rows"]), _MAX_ROWS)
-        size = rows * SAMPLE.itemsize
-        # One byte more than expected at most: little text can expand to gigabytes.
-        content = zlib.decompressobj().decompress(base64.b64decode(document["zlib_base64"]), size + 1)
+        rows, packed = document["rows"], base64.b64decode(document["zlib_base64"])
+        # No more than expected: little text can expand to gigabytes.
+        return np.frombuffer(zlib.decompressobj().decompress(packed, rows * SAMPLE.itemsize), SAMPLE, rows)
     except (LookupError, TypeError, ValueError, OverflowError, zlib.error) as exc:
         raise ValueError(f"the table of samples is damaged: {exc}") from exc
-    if len(content) != size:
-        raise ValueError(f"the table of samples does not have {rows} rows")
-    return np.frombuffer(content, SAMPLE)
-
-
-def are_plausible(samples: Samples, longest_s: float) -> bool:
-    """Whether every status is known, every time possible and up to ``longest_s`` seconds, and the order kept."""
-    intended, sent, done = (samples[name] for name in ("intended_s", "sent_s", "done_s"))
-    unsent = np.isin(samples["status"], NEVER_SENT) & np.isnan(sent) & np.isnan(done)
-    in_order = (intended <= done) & (sent <= done) & (done <= longest_s) & (sent >= 0)
-    known = (samples["status"] <= max(Status)) & (intended >= 0) & (intended <= longest_s)
-    return bool(np.all(known & (in_order | unsent)) and np.all(np.diff(intended) >= 0))
-
-
-def _duration_s(samples: Samples, start: str) -> npt.NDArray[np.float64]:
-    durations: npt.NDArray[np.float64] = samples["done_s"] - samples[start]
-    return np.where(samples["status"] == Status.OK, durations, np.inf)

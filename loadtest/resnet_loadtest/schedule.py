@@ -43,25 +43,13 @@ class Stage:
         return self.start_level + (self.end_level - self.start_level) * min(1.0, max(0.0, share))
 
 
-@dataclasses.dataclass(frozen=True)
-class Profile:
-    """A named shape of the load.
-
-    Attributes:
-        duration_s: default duration in seconds.
-        parts: name, share of the duration, level at start and end as multiples of the requested level.
-    """
-
-    duration_s: float
-    parts: Sequence[tuple[str, float, float, float]]
-
-
+# Default duration in seconds; name, share of the duration, level at start and end as multiples of the requested level.
 PROFILES = {
-    "steady": Profile(60, [("steady", 1.0, 1.0, 1.0)]),
-    "ramp": Profile(60, [(f"ramp {i * 20}-{i * 20 + 20} %", 0.2, i / 5, (i + 1) / 5) for i in range(5)]),
-    "steps": Profile(60, [(f"step {i * 20} %", 0.2, i / 5, i / 5) for i in range(1, 6)]),
-    "spike": Profile(60, [("before", 0.4, 1.0, 1.0), ("spike", 0.2, 3.0, 3.0), ("after", 0.4, 1.0, 1.0)]),
-    "soak": Profile(600, [(f"part {i} of 5", 0.2, 1.0, 1.0) for i in range(1, 6)]),
+    "steady": (60, [("steady", 1.0, 1.0, 1.0)]),
+    "ramp": (60, [(f"ramp {i * 20}-{i * 20 + 20} %", 0.2, i / 5, (i + 1) / 5) for i in range(5)]),
+    "steps": (60, [(f"step {i * 20} %", 0.2, i / 5, i / 5) for i in range(1, 6)]),
+    "spike": (60, [("before", 0.4, 1.0, 1.0), ("spike", 0.2, 3.0, 3.0), ("after", 0.4, 1.0, 1.0)]),
+    "soak": (600, [(f"part {i} of 5", 0.2, 1.0, 1.0) for i in range(1, 6)]),
 }
 
 
@@ -73,11 +61,11 @@ def stages(profile: str, level: float, duration_s: float | None = None) -> tuple
         level: requests per second, or users; only the spike exceeds it, by a factor of three.
         duration_s: of all stages together, in seconds; None for the profile's own.
     """
-    chosen = PROFILES[profile]
-    whole_s = duration_s or chosen.duration_s
+    default_s, parts = PROFILES[profile]
+    whole_s = duration_s or default_s
     result: list[Stage] = []
     start_s = 0.0
-    for name, share, first, last in chosen.parts:
+    for name, share, first, last in parts:
         result.append(Stage(name, start_s, whole_s * share, level * first, level * last))
         start_s += whole_s * share
     return tuple(result)
@@ -111,11 +99,6 @@ def sending_times(stages: Sequence[Stage], arrivals: str, seed: int) -> npt.NDAr
         here = index == number
         times[here] = stage.start_s + _inverse(stage, points[here] - (ends[number] - expected[number]))
     return times
-
-
-def share(times: npt.NDArray[np.float64], index: int, count: int) -> npt.NDArray[np.float64]:
-    """The part of a schedule that worker ``index`` of ``count`` sends; the parts add up to the whole."""
-    return times[index::count]
 
 
 def _unit_points(end: float, arrivals: str, seed: int) -> npt.NDArray[np.float64]:

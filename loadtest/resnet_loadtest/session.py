@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -13,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from locust.env import Environment
 from PIL import Image, ImageOps
-from resnet_client import Client, ImageSource, ResnetClientError, ServerError, example_images
+from resnet_client import Client, ImageError, ImageSource, ResnetClientError, ServerError, example_images
+from resnet_client.images import encoded as read_image
 from resnet_client.images import find as find_images
 
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Row, Samples, Status, table
-from resnet_loadtest.workloads import WORKLOADS, Result, Workload, parse_mix
+from resnet_loadtest.workloads import WORKLOADS, Result, Workload, parse_mix, protocols
 
-_NOT_A_TIME = float("nan")
 _MAX_IMAGES = 1000
 _SIDE = 256
 _JPEG_QUALITY = 90
@@ -41,20 +42,16 @@ class Session:
         self.options = options
         self.environment = environment
         self.index = index
-        self.mix = parse_mix(options.mix)
+        self._mix = parse_mix(options.mix)
         self._encoded = load_images(options.images)
-        sends_pixels = any(WORKLOADS[name].sends_pixels for name in self.mix)
+        sends_pixels = any(WORKLOADS[name].sends_pixels for name in self._mix)
         self._decoded = [_pixels(image) for image in self._encoded] if sends_pixels else []
-        self.random = random.Random(f"{options.seed}/{index}")  # noqa: S311  # chooses images; not for security
+        self._random = random.Random(f"{options.seed}/{index}")  # noqa: S311  # chooses images; not for security
         self.in_flight = 0
         self.is_stopping = False
         self.is_recording = False
         self._zero_s = time.perf_counter()
         self._rows: list[Row] = []
-
-    def connect(self, protocol: str, url: str | None = None) -> Client:
-        """A new client of the server of the options, or of another."""
-        return connect(self.options.at(url or self.options.url), protocol)
 
     def start_clock(self, lead_s: float = 0.0) -> None:
         """Start the clock in ``lead_s`` seconds; from now on requests are recorded."""
@@ -67,11 +64,9 @@ class Session:
 
     def choose_workload(self) -> Workload:
         """Draw a workload of the mix, by weight."""
-        if len(self.mix) == 1:
-            return WORKLOADS[next(iter(self.mix))]
-        return WORKLOADS[self.random.choices(list(self.mix), list(self.mix.values()))[0]]
+        return WORKLOADS[self._random.choices([*self._mix], [*self._mix.values()])[0]]
 
-    def send(self, workload: Workload, client: Client, intended_s: float | None = None) -> Result:
+    def send(self, workload: Workload, client: Client, intended_s: float | None = None) -> None:
         """Send one request, wait for its response and record both.
 
         Args:
@@ -79,7 +74,8 @@ class Session:
             client: the connection to use.
             intended_s: when it was due, in seconds since the run began; None for now.
         """
-        images = self._choose_images(workload)
+        pool: Sequence[ImageSource] = self._decoded if workload.sends_pixels else self._encoded
+        images = self._random.choices(pool, k=workload.images_per_request(self.options.batch))
         self.in_flight += 1
         sent_s = self.now_s()
         try:
@@ -90,30 +86,25 @@ class Session:
         start_s = sent_s if intended_s is None else intended_s
         if self.is_recording:
             self._rows.append((start_s, sent_s, done_s, result.status, result.answered, result.failed))
-        self._notify_locust(workload, done_s - start_s, result.error)
-        return result
+        self._notify_locust(workload, done_s - start_s, result)
 
     def record_unsent(self, intended_s: float, status: Status, workload: Workload) -> None:
         """Record a request that was due and was not sent."""
         images = workload.images_per_request(self.options.batch)
-        self._rows.append((intended_s, _NOT_A_TIME, _NOT_A_TIME, status, 0, images))
+        self._rows.append((intended_s, math.nan, math.nan, status, 0, images))
 
     def take(self) -> Samples:
         """The samples since the last call."""
         rows, self._rows = self._rows, []
         return table(rows)
 
-    def _choose_images(self, workload: Workload) -> list[ImageSource]:
-        pool: Sequence[ImageSource] = self._decoded if workload.sends_pixels else self._encoded
-        return self.random.choices(pool, k=workload.images_per_request(self.options.batch))
-
-    def _notify_locust(self, workload: Workload, duration_s: float, error: Exception | None) -> None:
+    def _notify_locust(self, workload: Workload, duration_s: float, result: Result) -> None:
         self.environment.events.request.fire(  # type: ignore[no-untyped-call]  # Locust's
             request_type=workload.protocol,
             name=workload.operation,
             response_time=duration_s * 1000,
             response_length=0,
-            exception=error,
+            exception=result.error,
             context={},
         )
 
@@ -129,7 +120,7 @@ def check_server(options: Options) -> None:
     Raises:
         LoadTestError: an address does not answer, or does not serve the model.
     """
-    for protocol in sorted({WORKLOADS[name].protocol for name in parse_mix(options.mix)}):
+    for protocol in protocols(options.mix):
         try:
             with connect(options, protocol) as client:
                 if options.wait_s:
@@ -147,12 +138,15 @@ def load_images(folder: Path | None) -> list[bytes]:
     """Read the images of a folder and its subfolders, or else those of installed packages, as JPEG.
 
     Raises:
-        LoadTestError: there are none.
+        LoadTestError: there are none, or one cannot be read.
     """
-    if folder:
-        encoded = [path.read_bytes() for path in itertools.islice(find_images(folder), _MAX_IMAGES)]
-    else:
-        encoded = [_as_jpeg(path.read_bytes()) for path in example_images.everyday()]
+    try:
+        if folder is None:
+            encoded = [_as_jpeg(path.read_bytes()) for path in example_images.everyday()]
+        else:
+            encoded = [read_image(path) for path in itertools.islice(find_images(folder), _MAX_IMAGES)]
+    except ImageError as exc:
+        raise LoadTestError(f"an image of --images {folder} cannot be read: {exc}") from exc
     if not encoded:
         where = f"in {folder}" if folder else f"installed ({example_images.INSTALL})"
         raise LoadTestError(f"there are no images {where}; set --images to a folder with images")

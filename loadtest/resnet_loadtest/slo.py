@@ -14,11 +14,12 @@ from resnet_loadtest.percentiles import smallest_sample
 _EXAMPLES = "p99<=150ms, service_p99<=150ms, mean<=50ms, max<=2s, error_rate<=0.1%, throughput>=15/s"
 
 _CLAUSE = re.compile(
-    r"^\s*(?P<metric>[a-z_]+[0-9.]*)\s*(?P<sign><=|>=|<|>)\s*(?P<number>[0-9.]+)\s*(?P<unit>[a-zµ%/]*)\s*$"
+    r"\s*(?P<name>(?P<service>service_)?p(?P<percent>[0-9]+(\.[0-9]+)?)|mean|max|error_rate|throughput)\s*"
+    r"(?P<sign><=|>=|<|>)\s*(?P<number>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[a-zµ%/]*)\s*"
 )
-_PERCENTILE = re.compile(r"^(?P<service>service_)?p(?P<percent>[0-9]+(\.[0-9]+)?)$")
 _OPERATORS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
 _TIME_UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+_UNITS = {"error_rate": {"%": 0.01, "": 1.0}, "throughput": {"/s": 1.0}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +42,10 @@ class Objective:
 
     def measured(self, metrics: Metrics) -> float:
         """The metric that the objective bounds, in the bound's unit."""
-        if self.metric in ("response", "service"):
-            return metrics.percentile_s(self.percent or 0.0, of=self.metric)
-        known = {
-            "mean": metrics.mean_s,
-            "max": metrics.max_s,
-            "error_rate": metrics.error_rate,
-            "throughput": metrics.throughput,
-        }
-        return known[self.metric]
+        if self.percent is not None:
+            return metrics.percentile_s(self.percent, of=self.metric)
+        name = f"{self.metric}_s" if self.metric in ("mean", "max") else self.metric
+        return float(getattr(metrics, name))
 
     def is_met_by(self, measured: float) -> bool:
         """Whether a measured value is within the bound."""
@@ -85,40 +81,22 @@ def parse(text: str) -> tuple[Objective, ...]:
 
 
 def _clause(text: str) -> Objective:
-    found = _CLAUSE.match(text)
-    if not found:
-        raise _invalid(text, f"expected for example {_EXAMPLES}")
-    metric, percent = _metric(found["metric"], text)
-    bound = _bound(metric, found["number"], found["unit"], text)
-    is_upper = found["sign"].startswith("<")
-    if is_upper == (metric == "throughput"):
-        raise _invalid(text, f"{found['metric']} needs {'>=' if is_upper else '<='}")
-    return Objective(text.strip(), metric, percent, found["sign"], bound)
+    def invalid(reason: str) -> UsageError:
+        return UsageError(f"invalid --slo {text.strip()!r}: {reason}")
 
-
-def _metric(name: str, text: str) -> tuple[str, float | None]:
-    if found := _PERCENTILE.match(name):
-        percent = float(found["percent"])
+    if not (found := _CLAUSE.fullmatch(text)):
+        raise invalid(f"expected for example {_EXAMPLES}")
+    metric, percent, sign = found["name"], None, found["sign"]
+    if found["percent"]:
+        metric, percent = "service" if found["service"] else "response", float(found["percent"])
         if not 0 < percent < 100:  # noqa: PLR2004  # per cent
-            raise _invalid(text, "a percentile must be between 0 and 100; use max for the longest")
-        return "service" if found["service"] else "response", percent
-    if name in ("mean", "max", "error_rate", "throughput"):
-        return name, None
-    raise _invalid(text, f"unknown metric {name}; expected for example {_EXAMPLES}")
-
-
-def _bound(metric: str, number: str, unit: str, text: str) -> float:
-    units = {"error_rate": {"%": 0.01, "": 1.0}, "throughput": {"/s": 1.0}}.get(metric, _TIME_UNITS)
-    if unit not in units:
-        raise _invalid(text, f"the unit must be {' or '.join(unit or 'left out' for unit in units)}")
-    try:
-        bound = float(number) * units[unit]
-    except ValueError:
-        bound = math.inf
-    if not math.isfinite(bound):
-        raise _invalid(text, f"{number} is not a number")
-    return bound
-
-
-def _invalid(text: str, reason: str) -> UsageError:
-    return UsageError(f"invalid --slo {text.strip()!r}: {reason}")
+            raise invalid("a percentile must be between 0 and 100; use max for the longest")
+    units = _UNITS.get(metric, _TIME_UNITS)
+    if found["unit"] not in units:
+        raise invalid(f"the unit must be {' or '.join(unit or 'left out' for unit in units)}")
+    if sign.startswith("<") == (metric == "throughput"):
+        raise invalid(f"{found['name']} needs {'>=' if metric == 'throughput' else '<='}")
+    bound = float(found["number"]) * units[found["unit"]]
+    if math.isinf(bound):
+        raise invalid(f"{found['number']} is too large")
+    return Objective(text.strip(), metric, percent, sign, bound)

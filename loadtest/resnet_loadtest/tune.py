@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import signal
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,35 +46,25 @@ class Plan:
     """The options of a measurement.
 
     Attributes:
-        options: of the load test, for users that send one image per request. With an objective, ``rate`` is the rate
-            at which latencies are compared; None for a share of the present setting's throughput.
+        options: of the load test, for users that send one image per request, with the shortest duration of a
+            measurement. With an objective, ``rate`` is the rate at which latencies are compared; None for a share of
+            the present setting's throughput.
         repository: the model repository that the server serves.
         objective: on the latency; None to compare throughput.
-        users: users of the closed loop.
         rounds: number of rounds, in each of which every candidate is measured once.
-        trial_s: shortest measurement in seconds.
         dry_run: whether to write nothing.
-        command: the arguments of resnet-loadtest.
     """
 
     options: Options
     repository: Path
     objective: Objective | None
-    users: int
     rounds: int
-    trial_s: float
     dry_run: bool
-    command: Sequence[str]
 
-    def closed_loop(self, duration_s: float) -> Options:
+    @property
+    def closed_loop(self) -> Options:
         """The load test's options for a closed loop."""
-        return dataclasses.replace(self.options, rate=None, users=self.users, duration_s=duration_s)
-
-    def at_rate(self, rate: float, duration_s: float) -> Options:
-        """The load test's options for an open loop, with as many requests as the objective needs."""
-        needed = self.objective.smallest_sample if self.objective else 0
-        duration_s = max(duration_s, _SPARE_REQUESTS * needed / rate)
-        return dataclasses.replace(self.options, rate=rate, users=None, duration_s=duration_s)
+        return dataclasses.replace(self.options, rate=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,66 +118,43 @@ def tune(plan: Plan, console: Console) -> int:
     """
     with ModelControl(ClientConfig.resolve({"url": plan.options.url_for("grpc")})) as control:
         served = _served(control, plan.options.model)
-        base_name = GPU if _is_on_gpu(served) else LOCAL
+        groups = [group for config in served.values() for group in config.instance_group]
+        has_gpu = any(group.kind == pb.ModelInstanceGroup.KIND_GPU for group in groups)
+        base_name = GPU if has_gpu else LOCAL
         base = {name: tuned_config.read_base(plan.repository, name, base_name) for name in served}
-        settings = _candidates(*served.values(), has_gpu=_is_on_gpu(served))
+        preprocess, network = served.values()
+        present = Setting.of(preprocess, network)
+        settings = candidates(present, max_batch_size=network.max_batch_size, cores=available_cpus(), has_gpu=has_gpu)
         with _restoring(control, served, console) as load:
             comparison = _compare(plan, settings, load, console)
-    console.print(_table(comparison))
+    _print_table(comparison, console)
     chosen = comparison.chosen
     if not comparison.is_met_by(chosen):
-        _print(
-            console,
-            "no setting meets the objective in its median; no file was written. Lower --rate or relax --slo",
-        )
+        reason = "no setting meets the objective in its median; no file was written. Lower --rate or relax --slo"
+        _print(console, reason)
         return _MISSED
-    if chosen == comparison.present:
-        _print(
-            console,
-            f"keeping the present setting: no other is better in every round and by over {MARGIN:.0%} in the median",
-        )
-    if plan.dry_run:
+    if chosen == present:
+        reason = f"no other is better in every round and by over {MARGIN:.0%} in the median"
+        _print(console, f"keeping the present setting: {reason}; no file was written")
+    elif plan.dry_run:
         _print(console, "no file was written (--dry-run)")
-    elif Setting.of(*(tuned_config.read_next(plan.repository, name) for name in base)) == chosen:
-        _print(console, "the repository already has this setting; no file was written")
     else:
         configs = {name: chosen.applied_to(config) for name, config in base.items()}
-        for path in tuned_config.write(plan.repository, configs, _provenance(plan, comparison), base=base_name):
+        measured = [f"Median (rounds: {plan.rounds}), {comparison.title}:"]
+        measured += [f"  {median:>9}  {setting}  {remark}".rstrip() for setting, median, _, remark in comparison.rows()]
+        for path in tuned_config.write(plan.repository, configs, tuned_config.provenance(measured), base=base_name):
             _print(console, f"wrote {path}")
     return _MET
-
-
-def _provenance(plan: Plan, comparison: Comparison) -> list[str]:
-    measured = [f"Median (rounds: {plan.rounds}), {comparison.title}:"]
-    measured += [f"  {median:>9}  {setting}  {remark}".rstrip() for setting, median, _, remark in comparison.rows()]
-    return tuned_config.provenance(plan.command, measured)
-
-
-def _is_on_gpu(served: Mapping[str, pb.ModelConfig]) -> bool:
-    groups = [group for config in served.values() for group in config.instance_group]
-    return any(group.kind == pb.ModelInstanceGroup.KIND_GPU for group in groups)
 
 
 def _served(control: ModelControl, ensemble: str) -> dict[str, pb.ModelConfig]:
     """Return the configs that the ensemble's two models are served with, ``preprocess`` first."""
     control.index()  # fails early without the admin token
-    steps = control.config(ensemble).get("ensemble_scheduling", {}).get("step", [])
-    found = {
-        step["model_name"]: json_format.ParseDict(control.config(step["model_name"]), pb.ModelConfig())
-        for step in steps
-    }
+    names = [step["model_name"] for step in control.config(ensemble).get("ensemble_scheduling", {}).get("step", [])]
+    found = {name: json_format.ParseDict(control.config(name), pb.ModelConfig()) for name in names}
     if [config.backend in THREADS for config in found.values()] != [False, True]:
         raise UsageError(f"{ensemble} cannot be tuned: it is not an ensemble of preprocess and one network")
     return found
-
-
-def _candidates(preprocess: pb.ModelConfig, network: pb.ModelConfig, *, has_gpu: bool) -> list[Setting]:
-    return candidates(
-        Setting.of(preprocess, network),
-        max_batch_size=network.max_batch_size,
-        cores=available_cpus(),
-        has_gpu=has_gpu,
-    )
 
 
 @contextlib.contextmanager
@@ -208,14 +174,9 @@ def _restoring(
     try:
         yield lambda setting: load({name: setting.applied_to(config) for name, config in served.items()})
     finally:
-        # A second Ctrl-C must not leave a candidate loaded.
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with runner.collected_signals():  # a second Ctrl-C must not leave a candidate loaded
             _print(console, "restoring the configs of the server")
             _restore(load, served)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _restore(load: Callable[[Mapping[str, pb.ModelConfig]], None], served: Mapping[str, pb.ModelConfig]) -> None:
@@ -255,22 +216,23 @@ def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], 
 
 def _load_to_compare(plan: Plan) -> tuple[Options, str]:
     """Measure the present setting; return the options of a measurement and what it measures."""
-    response_s = _measure(plan.closed_loop(plan.trial_s), warm_up_s=0.0)[0].mean_service_s
+    response_s = _measure(plan.closed_loop, warm_up_s=0.0)[0].mean_service_s
     if math.isnan(response_s):
         raise LoadTestError("all requests failed with the present setting; check the server with resnet-client doctor")
-    duration_s = max(plan.trial_s, _RESPONSE_TIMES * response_s)
+    users, duration_s = plan.closed_loop.level, max(plan.options.duration_s or 0.0, _RESPONSE_TIMES * response_s)
     if plan.objective is None:
-        return plan.closed_loop(duration_s), f"images/s with {plan.users} users"
-    rate = plan.options.rate or _RATE_SHARE * plan.users / response_s
-    return plan.at_rate(rate, duration_s), f"{plan.objective.text} at {rate:.1f} requests/s"
+        return dataclasses.replace(plan.closed_loop, duration_s=duration_s), f"images/s with {users:g} users"
+    rate = plan.options.rate or _RATE_SHARE * users / response_s
+    duration_s = max(duration_s, _SPARE_REQUESTS * plan.objective.smallest_sample / rate)
+    open_loop = dataclasses.replace(plan.options, rate=rate, users=None, duration_s=duration_s)
+    return open_loop, f"{plan.objective.text} at {rate:.1f} requests/s"
 
 
 def _measure(options: Options, warm_up_s: float = _WARM_UP_S) -> tuple[Metrics, list[str]]:
     """Return what the load test measured, and a warning if the generator was the bottleneck."""
     run = runner.complete(dataclasses.replace(options, duration_s=warm_up_s + (options.duration_s or 0.0)))
     counted = Stage("counted", warm_up_s, options.duration_s or 0.0, options.level, options.level)
-    finding = run.generator_finding
-    return of_stage(counted, run.samples), [finding.text] if finding else []
+    return of_stage(counted, run.samples), run.generator_findings(run.whole)[:1]
 
 
 def _value(measured: Metrics, plan: Plan) -> float:
@@ -280,14 +242,14 @@ def _value(measured: Metrics, plan: Plan) -> float:
     if measured.error_rate or not measured.requests:
         return measured.throughput
     # Little's law with one request per user in flight. A count of responses would jump by whole batches.
-    return plan.users / measured.mean_service_s
+    return plan.closed_loop.level / measured.mean_service_s
 
 
-def _table(comparison: Comparison) -> Table:
+def _print_table(comparison: Comparison, console: Console) -> None:
     table = Table("setting", "median", "range", "", title=comparison.title, title_justify="left", box=None)
     for row in comparison.rows():
         table.add_row(*row)
-    return table
+    console.print(table)
 
 
 def _print(console: Console, line: str) -> None:

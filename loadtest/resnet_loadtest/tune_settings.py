@@ -86,14 +86,16 @@ def candidates(present: Setting, *, max_batch_size: int, cores: int, has_gpu: bo
     small = min(_SMALL_BATCH, max_batch_size)
     base = change(present, preprocess=max(present.preprocess, cores - 2)) if has_gpu else present
     found = [present, base]
-    for instances in (1, 2, 4) if has_gpu else (1, 2, 4, 8):
-        if has_gpu:
-            found.append(change(base, instances=instances))
-        elif instances == 1:
-            found.append(change(base, instances=1, threads=0, batch=max_batch_size))
-        elif instances <= cores:
-            # With the largest batch, one instance would take all waiting images.
-            found.append(change(base, instances=instances, threads=threads_per_instance(cores, instances), batch=small))
+    if has_gpu:
+        found += [change(base, instances=instances) for instances in (1, 2, 4)]
+    else:
+        found.append(change(base, instances=1, threads=0, batch=max_batch_size))
+        # With the largest batch, one instance would take all waiting images.
+        found += [
+            change(base, instances=instances, threads=threads_per_instance(cores, instances), batch=small)
+            for instances in (2, 4, 8)
+            if instances <= cores
+        ]
     found += [
         change(base, batch=small if base.batch == max_batch_size else max_batch_size),
         change(base, delay_us=0 if base.delay_us else _DELAY_US),

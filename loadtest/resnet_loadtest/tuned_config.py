@@ -11,11 +11,12 @@ import contextlib
 import datetime
 import platform
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from google.protobuf import text_format
-from resnet_client.named_configs import MADE_BY_BUILD, TUNED, config_file, default_name, models_with, named_config
+from resnet_client.named_configs import MADE_BY_BUILD, TUNED, config_file, models_with, named_config
 from resnet_client.preprocessing import available_cpus
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -40,16 +41,6 @@ def read_base(repository: Path, model: str, name: str) -> pb.ModelConfig:
         raise UsageError(f"{exc}; set --repository to the model repository that the server serves") from exc
     if not text.startswith(MADE_BY_BUILD):
         raise UsageError(f"{model} cannot be tuned: resnet-build did not write {path}")
-    return _parse(path, text)
-
-
-def read_next(repository: Path, model: str) -> pb.ModelConfig:
-    """Read the config that the next ``resnet-serve`` uses."""
-    path = config_file(repository, model, default_name(repository))
-    return _parse(path, path.read_text(encoding="utf-8"))
-
-
-def _parse(path: Path, text: str) -> pb.ModelConfig:
     try:
         return text_format.Parse(text.encode(), pb.ModelConfig())
     except text_format.ParseError as exc:
@@ -83,17 +74,12 @@ def _write(path: Path, text: str) -> Path:
     return staged.replace(path)
 
 
-def provenance(command: Sequence[str], measured: Iterable[str]) -> list[str]:
-    """Return the comment lines on the origin of a tuned config.
-
-    Args:
-        command: the arguments of resnet-loadtest.
-        measured: what was measured, one line for each setting.
-    """
+def provenance(measured: Iterable[str]) -> list[str]:
+    """Return the comment lines on the origin of a tuned config, given what was measured: a line for each setting."""
     return [
         f"Written by resnet-loadtest tune. Triton uses it with --model-config-name={TUNED}.",
         f"Date: {datetime.datetime.now().astimezone().date()}",
-        f"Command: {shlex.join(['resnet-loadtest', *command])}",
+        f"Command: {shlex.join(['resnet-loadtest', *sys.argv[1:]])}",
         f"Machine: {_processor()}, {available_cpus()} cores",
         *measured,
     ]

@@ -19,7 +19,7 @@ from locust.exception import StopUser
 from resnet_client import Client
 
 from resnet_loadtest.options import Options, variable
-from resnet_loadtest.session import Session
+from resnet_loadtest.session import Session, connect
 from resnet_loadtest.workloads import WORKLOADS, Workload
 
 _SESSIONS: weakref.WeakKeyDictionary[Environment, Session] = weakref.WeakKeyDictionary()
@@ -31,29 +31,31 @@ def attach(environment: Environment, session: Session) -> None:
 
 
 class ResnetUser(User):
-    """Sends one kind of request, or several in turn, repeatedly; ``host`` is the URL of the server."""
+    """Sends the kind of request of its name, or those in ``sends`` in turn; ``host`` is the URL of the server."""
 
     abstract = True
     host = os.environ.get(variable("url")) or Options.url
     wait_time = constant(0)
-    workloads: ClassVar[tuple[Workload, ...]]
+    sends: ClassVar[tuple[Workload, ...]]
 
     def __init_subclass__(cls) -> None:
         """Give users a task with protocols and operations as its tags."""
         super().__init_subclass__()
-        if "workloads" in vars(cls):
+        if cls.__name__ in WORKLOADS:
+            cls.sends = (WORKLOADS[cls.__name__],)
+        if "sends" in vars(cls):
 
             def send(user: ResnetUser) -> None:
                 user.send()
 
-            tags = {name for workload in cls.workloads for name in (workload.protocol, workload.operation)}
+            tags = {name for workload in cls.sends for name in (workload.protocol, workload.operation)}
             cls.tasks = [tag(*tags)(send)]
 
     def on_start(self) -> None:
         """Open a client for each kind of request, and wait for the start of the run."""
         self.session = _SESSIONS[self.environment]
         self._turns: Iterator[tuple[Workload, Client]] = itertools.cycle(
-            [(workload, self.session.connect(workload.protocol, self.host)) for workload in self.workloads]
+            [(workload, connect(self.session.options.at(self.host), workload.protocol)) for workload in self.sends]
         )
         gevent.sleep(max(0.0, -self.session.now_s()))
 
@@ -66,72 +68,53 @@ class ResnetUser(User):
 
     def on_stop(self) -> None:
         """Close the clients."""
-        for _ in self.workloads:
+        for _ in self.sends:
             next(self._turns)[1].close()
 
 
 class ClassifyGrpc(ResnetUser):
     """Classifies single images over gRPC."""
 
-    workloads = (WORKLOADS["ClassifyGrpc"],)
-
 
 class ClassifyHttp(ResnetUser):
     """Classifies single images over HTTP."""
-
-    workloads = (WORKLOADS["ClassifyHttp"],)
 
 
 class EmbedGrpc(ResnetUser):
     """Computes features over gRPC."""
 
-    workloads = (WORKLOADS["EmbedGrpc"],)
-
 
 class EmbedHttp(ResnetUser):
     """Computes features over HTTP."""
-
-    workloads = (WORKLOADS["EmbedHttp"],)
 
 
 class BatchGrpc(ResnetUser):
     """Classifies several images at once over gRPC."""
 
-    workloads = (WORKLOADS["BatchGrpc"],)
-
 
 class BatchHttp(ResnetUser):
     """Classifies several images at once over HTTP."""
-
-    workloads = (WORKLOADS["BatchHttp"],)
 
 
 class PixelsGrpc(ResnetUser):
     """Sends pixels to the network over gRPC."""
 
-    workloads = (WORKLOADS["PixelsGrpc"],)
-
 
 class PixelsHttp(ResnetUser):
     """Sends pixels to the network over HTTP."""
-
-    workloads = (WORKLOADS["PixelsHttp"],)
 
 
 class Mixed(ResnetUser):
     """Classifies single images over gRPC and HTTP in turn."""
 
-    workloads = (WORKLOADS["ClassifyGrpc"], WORKLOADS["ClassifyHttp"])
+    sends = (WORKLOADS["ClassifyGrpc"], WORKLOADS["ClassifyHttp"])
 
 
-USERS: tuple[type[ResnetUser], ...] = (
-    ClassifyGrpc, ClassifyHttp, EmbedGrpc, EmbedHttp, BatchGrpc, BatchHttp, PixelsGrpc, PixelsHttp,
-)  # fmt: skip
+USERS = {user.__name__: user for user in ResnetUser.__subclasses__()}
 
 
 def weighted(mix: dict[str, int]) -> list[type[ResnetUser]]:
     """The users of a mix, with their weights."""
-    chosen = [user for user in USERS if user.__name__ in mix]
-    for user in chosen:
-        user.weight = mix[user.__name__]
-    return chosen
+    for name, weight in mix.items():
+        USERS[name].weight = weight
+    return [USERS[name] for name in mix]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, TypeAlias
 
 import gevent
 from locust.env import Environment
@@ -23,42 +23,10 @@ from resnet_loadtest.workloads import parse_mix
 _PREPARE, _PREPARED, _BEGIN, _FINISH, _CHUNK, _FINISHED, _FAILED = (
     f"resnet_{word}" for word in ("prepare", "prepared", "begin", "finish", "chunk", "finished", "failed")
 )
-_CONNECT_S = 60.0
-_PREPARE_S = 60.0
+_READY_S = 60.0
 _STOP_S = 30.0
 # Workers receive the message at slightly different times; the start must be in the future for all.
-_LEAD_S = 0.2
-
-
-class Workers(Protocol):
-    """The processes of one run."""
-
-    def prepare(self) -> None:
-        """Load the images and connect, in every process."""
-
-    def begin(self) -> float:
-        """Start the clocks; returns the seconds until they start."""
-
-    def set_users(self, count: int) -> None:
-        """Closed loop: change the number of users."""
-
-    def lost(self) -> str:
-        """Why a process was lost; empty if none was."""
-
-    def finish(self, *, early: bool) -> None:
-        """Wait until every process has its last response and has reported all samples.
-
-        Args:
-            early: send no further requests, although the schedule has some.
-        """
-
-    def close(self) -> None:
-        """End the processes."""
-
-
-def create(options: Options, collect: Callable[[Chunk], None]) -> Workers:
-    """Create the processes of a run."""
-    return WorkerProcesses(options, collect) if options.worker_count else LocalWorker(options, collect)
+LEAD_S = 0.2
 
 
 class LocalWorker:
@@ -67,21 +35,19 @@ class LocalWorker:
     def __init__(self, options: Options, collect: Callable[[Chunk], None]) -> None:
         self._options = options
         self._collect = collect
-        self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))], host=options.url)
-        self._environment.stop_timeout = options.timeout_s
+        self._environment = _environment(options)
         self._runner = self._environment.create_local_runner()
 
     def prepare(self) -> None:
         """Load the images and connect."""
-        self._generator = Generator(self._options, self._environment, report=self._collect)
+        self._generator = Generator(self._options, self._environment, self._collect)
 
-    def begin(self) -> float:
-        """Start the clock."""
-        self._generator.begin(_LEAD_S)
-        return _LEAD_S
+    def begin(self) -> None:
+        """Start the clock in ``LEAD_S`` seconds."""
+        self._generator.begin(LEAD_S)
 
     def set_users(self, count: int) -> None:
-        """Let Locust start or stop users."""
+        """Closed loop: let Locust start or stop users."""
         self._runner.start(count, spawn_rate=self._options.spawn_rate)
 
     def lost(self) -> str:
@@ -89,7 +55,7 @@ class LocalWorker:
         return ""
 
     def finish(self, *, early: bool) -> None:
-        """Wait for the last response."""
+        """Wait for the last response; ``early``: send no further requests, although the schedule has some."""
         self._generator.finish(early=early)
 
     def close(self) -> None:
@@ -104,13 +70,11 @@ class WorkerProcesses:
         self._options = options
         self._collect = collect
         self._done: dict[str, set[str]] = {_PREPARED: set(), _FINISHED: set()}
-        self._failure: str | None = None
+        self._failure = ""
         self._ids: set[str] = set()
         self._received = self._announced = 0
-        self._environment = Environment(user_classes=[*weighted(parse_mix(options.mix))], host=options.url)
-        self._environment.stop_timeout = options.timeout_s
         host = "*" if options.expect_workers else "127.0.0.1"
-        self._runner = self._environment.create_master_runner(host, options.master_port)
+        self._runner = _environment(options).create_master_runner(host, options.master_port)
         self._runner.register_message(_PREPARED, self._on_done)
         self._runner.register_message(_FINISHED, self._on_done)
         self._runner.register_message(_CHUNK, self._on_chunk)
@@ -121,20 +85,19 @@ class WorkerProcesses:
 
     def prepare(self) -> None:
         """Wait for the workers; have each load images and connect."""
-        count = self._options.worker_count
-        self._wait(lambda: self._runner.worker_count >= count, _CONNECT_S, f"{count} workers to connect")
+        count = self._options.processes + self._options.expect_workers
+        self._wait(lambda: self._runner.worker_count >= count, _READY_S, f"{count} workers to connect")
         chosen = sorted(self._runner.clients)[:count]
         self._ids = set(chosen)
         for index, client_id in enumerate(chosen):
             part = {"options": self._options.to_dict(), "index": index, "count": count}
             self._runner.send_message(_PREPARE, part, client_id)
-        self._wait(lambda: len(self._done[_PREPARED]) == count, _PREPARE_S, "the workers to get ready")
+        self._wait(lambda: len(self._done[_PREPARED]) == count, _READY_S, "the workers to get ready")
 
-    def begin(self) -> float:
-        """Start their clocks."""
+    def begin(self) -> None:
+        """Start their clocks in ``LEAD_S`` seconds."""
         for client_id in self._ids:
-            self._runner.send_message(_BEGIN, {"lead_s": _LEAD_S}, client_id)
-        return _LEAD_S
+            self._runner.send_message(_BEGIN, {}, client_id)
 
     def set_users(self, count: int) -> None:
         """Let Locust spread users over the workers."""
@@ -152,8 +115,7 @@ class WorkerProcesses:
         """Wait until each worker that is left has reported all samples; fail if samples were lost on the way."""
         for client_id in self._ids:
             self._runner.send_message(_FINISH, {"early": early}, client_id)
-        wait_s = self._options.timeout_s + _STOP_S
-        self._wait(self._are_finished, wait_s, "the workers to finish", needs_all=False)
+        self._wait(self._are_finished, self._options.timeout_s + _STOP_S, "the workers to finish", needs_all=False)
         if not self.lost() and self._received != self._announced:
             raise LoadTestError(f"the workers sent {self._announced} samples, but {self._received} arrived")
 
@@ -167,19 +129,16 @@ class WorkerProcesses:
                 process.kill()
                 process.wait()
 
-    def _on_done(self, environment: Environment, msg: Message) -> None:
-        del environment
+    def _on_done(self, msg: Message, **_: Any) -> None:
         self._announced += msg.data.get("samples", 0)
         self._done[msg.type].add(msg.node_id)
 
-    def _on_chunk(self, environment: Environment, msg: Message) -> None:
-        del environment
+    def _on_chunk(self, msg: Message, **_: Any) -> None:
         chunk = Chunk.from_message(msg.data)
         self._received += len(chunk.samples)
         self._collect(chunk)
 
-    def _on_failed(self, environment: Environment, msg: Message) -> None:
-        del environment
+    def _on_failed(self, msg: Message, **_: Any) -> None:
         self._failure = str(msg.data["reason"])
 
     def _are_finished(self) -> bool:
@@ -200,14 +159,29 @@ class WorkerProcesses:
             gevent.sleep(0.05)
 
 
+Workers: TypeAlias = LocalWorker | WorkerProcesses
+"""The processes of one run."""
+
+
+def create(options: Options, collect: Callable[[Chunk], None]) -> Workers:
+    """Create the processes of a run."""
+    kind = WorkerProcesses if options.processes or options.expect_workers else LocalWorker
+    return kind(options, collect)
+
+
+def _environment(options: Options) -> Environment:
+    environment = Environment(user_classes=[*weighted(parse_mix(options.mix))], host=options.url)
+    environment.stop_timeout = options.timeout_s
+    return environment
+
+
 class Worker:
     """The process of ``resnet-loadtest worker``: works for the master until it quits."""
 
     def __init__(self, master_host: str, master_port: int) -> None:
         """Connect; raises ``ConnectionError`` if the master does not answer within a minute."""
-        self._environment = Environment(user_classes=[*USERS])
+        self._environment = Environment(user_classes=[*USERS.values()])
         self._runner = self._environment.create_worker_runner(master_host, master_port)
-        self._generator: Generator | None = None
         self._sent = 0
         # `concurrent`, so that a handler that waits does not block Locust's own messages.
         self._runner.register_message(_PREPARE, self._on_prepare, concurrent=True)
@@ -220,31 +194,21 @@ class Worker:
 
     def _on_prepare(self, environment: Environment, msg: Message) -> None:
         options = Options.from_dict(msg.data["options"])
-        index, count = msg.data["index"], msg.data["count"]
         self._sent = 0
         try:
-            self._generator = Generator(options, environment, index=index, count=count, report=self._send)
+            self._generator = Generator(options, environment, self._send, msg.data["index"], msg.data["count"])
         except Exception as exc:  # noqa: BLE001  # the master reports it
             self._runner.send_message(_FAILED, {"reason": f"{type(exc).__name__}: {exc}"})
         else:
             self._runner.send_message(_PREPARED, {})
 
-    def _on_begin(self, environment: Environment, msg: Message) -> None:
-        del environment
-        self._prepared().begin(msg.data["lead_s"])
+    def _on_begin(self, **_: Any) -> None:
+        self._generator.begin(LEAD_S)
 
-    def _on_finish(self, environment: Environment, msg: Message) -> None:
-        del environment
-        self._prepared().finish(early=msg.data["early"])
+    def _on_finish(self, msg: Message, **_: Any) -> None:
+        self._generator.finish(early=msg.data["early"])
         self._runner.send_message(_FINISHED, {"samples": self._sent})
 
     def _send(self, chunk: Chunk) -> None:
         self._sent += len(chunk.samples)
         self._runner.send_message(_CHUNK, chunk.to_message())
-
-    def _prepared(self) -> Generator:
-        if self._generator is None:
-            raise RuntimeError(
-                "the master started the load before this worker was prepared; restart master and workers"
-            )
-        return self._generator

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -13,21 +15,38 @@ from resnet_loadtest.errors import UsageError
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Status
 
-PROTOCOLS = ("grpc", "http")
 _WEIGHT = re.compile(r"[1-9][0-9]{0,5}")
 _MIXED = ("ClassifyGrpc", "ClassifyHttp")
 
 # The first match decides.
-_STATUSES: tuple[tuple[type[Exception], Status], ...] = (
-    (rc.OverloadedError, Status.OVERLOADED),
-    (rc.DeadlineExceededError, Status.DEADLINE),
-    (rc.UnavailableError, Status.UNAVAILABLE),
-    (rc.ClosedError, Status.UNAVAILABLE),
-    (rc.ImageError, Status.INVALID_IMAGE),
-    (rc.RequestError, Status.REFUSED),
-    (rc.ModelNotFoundError, Status.REFUSED),
-    (rc.ResnetClientError, Status.SERVER_FAILED),
-)
+_STATUSES: dict[type[Exception] | tuple[type[Exception], ...], Status] = {
+    rc.OverloadedError: Status.OVERLOADED,
+    rc.DeadlineExceededError: Status.DEADLINE,
+    (rc.UnavailableError, rc.ClosedError): Status.UNAVAILABLE,
+    rc.ImageError: Status.INVALID_IMAGE,
+    (rc.RequestError, rc.ModelNotFoundError): Status.REFUSED,
+    rc.ResnetClientError: Status.SERVER_FAILED,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The result of a request.
+
+    Attributes:
+        answered: images answered.
+        failed: images not answered.
+        error: the first failure; None if there was none.
+    """
+
+    answered: int
+    failed: int
+    error: rc.ResnetClientError | None = None
+
+    @property
+    def status(self) -> Status:
+        """For the samples: that of the first failure."""
+        return next((status for kind, status in _STATUSES.items() if isinstance(self.error, kind)), Status.OK)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +54,17 @@ class Workload:
     """A kind of request.
 
     Attributes:
-        name: also that of its Locust user, such as ``ClassifyGrpc``.
-        protocol: ``"grpc"`` or ``"http"``.
         operation: ``"classify"``, ``"embed"``, ``"batch"`` or ``"pixels"``.
+        protocol: ``"grpc"`` or ``"http"``.
     """
 
-    name: str
-    protocol: str
     operation: str
+    protocol: str
+
+    @property
+    def name(self) -> str:
+        """Also that of its Locust user, such as ``ClassifyGrpc``."""
+        return self.operation.capitalize() + self.protocol.capitalize()
 
     @property
     def sends_pixels(self) -> bool:
@@ -54,42 +76,26 @@ class Workload:
         return batch if self.operation == "batch" else 1
 
     def perform(self, client: Client, images: Sequence[ImageSource]) -> Result:
-        """Send one request and wait for its response; a failure is a result."""
-        if self.operation == "batch":
-            return _batch(client, images)
+        """Send one request and wait for its response; a failure is a result. A batch ends with its last image."""
         try:
+            if self.operation == "batch":
+                outcomes = list(client.classify_many(images, max_in_flight=len(images)))
+                errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+                return Result(len(outcomes) - len(errors), len(errors), errors[0] if errors else None)
             if self.operation == "embed":
                 client.embed(images[0])
             else:
                 client.classify(images[0], preprocessing="client" if self.sends_pixels else "server")
         except rc.ResnetClientError as exc:
-            return Result(status_of(exc), 0, 1, exc)
-        return Result(Status.OK, 1, 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """The result of a request.
-
-    Attributes:
-        status: for the samples.
-        answered: images answered.
-        failed: images not answered.
-        error: the first failure.
-    """
-
-    status: Status
-    answered: int
-    failed: int
-    error: rc.ResnetClientError | None = None
+            return Result(0, len(images), exc)
+        return Result(1, 0)
 
 
 WORKLOADS = {
-    f"{operation.capitalize()}{protocol.capitalize()}": Workload(
-        f"{operation.capitalize()}{protocol.capitalize()}", protocol, operation
+    each.name: each
+    for each in itertools.starmap(
+        Workload, itertools.product(("classify", "embed", "batch", "pixels"), ("grpc", "http"))
     )
-    for operation in ("classify", "embed", "batch", "pixels")
-    for protocol in PROTOCOLS
 }
 
 
@@ -99,16 +105,24 @@ def parse_mix(text: str) -> dict[str, int]:
     Raises:
         UsageError: a user or a weight is invalid.
     """
-    mix: dict[str, int] = {}
+    mix: collections.Counter[str] = collections.Counter()
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")
         names = _MIXED if name == "Mixed" else (name,)
         if not WORKLOADS.keys() >= set(names) or not _WEIGHT.fullmatch(weight or "1"):
             known = ", ".join(WORKLOADS)
             raise UsageError(f"invalid --mix {part.strip()!r}: expected {known} or Mixed, each with =WEIGHT")
-        for each in names:
-            mix[each] = mix.get(each, 0) + int(weight or 1)
+        mix.update(dict.fromkeys(names, int(weight or 1)))
     return mix
+
+
+def protocols(mix: str) -> list[str]:
+    """The protocols of a mix, sorted.
+
+    Raises:
+        UsageError: the mix is invalid.
+    """
+    return sorted({WORKLOADS[name].protocol for name in parse_mix(mix)})
 
 
 def addresses(options: Options) -> str:
@@ -117,21 +131,4 @@ def addresses(options: Options) -> str:
     Raises:
         UsageError: the mix or the server's URL is invalid.
     """
-    protocols = sorted({WORKLOADS[name].protocol for name in parse_mix(options.mix)})
-    return " and ".join(options.url_for(protocol) for protocol in protocols)
-
-
-def status_of(error: Exception) -> Status:
-    """The status for an error of the client."""
-    return next(status for kind, status in _STATUSES if isinstance(error, kind))
-
-
-def _batch(client: Client, images: Sequence[ImageSource]) -> Result:
-    """Send all images at once; the request ends with its last image and has the status of its first failure."""
-    try:
-        outcomes = list(client.classify_many(images, max_in_flight=len(images)))
-    except rc.ResnetClientError as exc:
-        return Result(status_of(exc), 0, len(images), exc)
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    status = status_of(errors[0]) if errors else Status.OK
-    return Result(status, len(outcomes) - len(errors), len(errors), errors[0] if errors else None)
+    return " and ".join(options.url_for(protocol) for protocol in protocols(options.mix))

@@ -7,7 +7,7 @@ import sys
 
 import grpc
 from google.protobuf.json_format import ParseDict
-from stub_server import CLASS, MODEL, PREPROCESSING, Behaviour
+from stub_server import CLASS, CONFIG, MODEL, Behaviour
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 
@@ -32,8 +32,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelConfig(self, _, __):  # noqa: N802
         """With the preprocessing config."""
-        config = {"name": MODEL, "max_batch_size": 8, "parameters": {"preprocessing": {"string_value": PREPROCESSING}}}
-        return ParseDict({"config": config}, service_pb2.ModelConfigResponse())
+        return ParseDict({"config": CONFIG}, service_pb2.ModelConfigResponse())
 
     async def ModelMetadata(self, _, __):  # noqa: N802
         """A name and a version."""

@@ -18,6 +18,7 @@ from aiohttp import web
 
 PREPROCESSING = '{"crop":224,"interpolation":"bilinear","resize":256}'
 MODEL = "resnet50"
+CONFIG = {"name": MODEL, "max_batch_size": 8, "parameters": {"preprocessing": {"string_value": PREPROCESSING}}}
 CLASS = b"\x0a\0\0\x000.5:1:stub"  # its length in four bytes, then the text
 _NANO = 1_000_000_000
 _TIMER_S = 0.0015  # asyncio's timers are whole milliseconds; the rest is waited for actively
@@ -34,6 +35,7 @@ class Behaviour:
         made.add_argument("--fail", type=float, default=0.0, help="share of the requests that fail")
         made.add_argument("--capacity", type=float, default=0.0, help="requests per second; 0 for no limit")
         made.add_argument("--loads-s", type=float, default=0.0, help="for how long every request is refused first")
+        made.add_argument("--cpu", type=float, default=0.1, help="utilization in the metrics")
         made.add_argument("--dies-at", type=int, default=0, help="number of the connection check that ends the process")
         self.options = made.parse_args()
         self.ready_s = time.monotonic() + self.options.loads_s
@@ -67,11 +69,16 @@ class Behaviour:
         success = {"count": self.succeeded, "ns": self.busy_ns}
         zero = {"count": self.succeeded, "ns": 0}
         names = ("queue", "compute_input", "compute_output")
-        durations = {"success": success, "compute_infer": success, "fail": {"count": self.failed, "ns": 0}}
-        batches = [{"batch_size": 1, "compute_infer": success}] if self.succeeded else []
+        compute = {"count": self.succeeded, "ns": self.busy_ns // 2}
+        durations = {"success": success, "compute_infer": compute, "fail": {"count": self.failed, "ns": 0}}
+        batches = [{"batch_size": 1, "compute_infer": compute}] if self.succeeded else []
         model = {"name": MODEL, "version": "1", "inference_count": self.succeeded, "execution_count": self.succeeded}
         model |= {"inference_stats": durations | dict.fromkeys(names, zero), "batch_stats": batches}
         return {"model_stats": [model]}
+
+    async def metrics(self, _):
+        """The page of the metrics endpoint."""
+        return web.Response(text=f"nv_cpu_utilization {self.options.cpu}\n")
 
 
 def application(behaviour):
@@ -92,7 +99,6 @@ def application(behaviour):
 
         return respond
 
-    config = {"name": MODEL, "max_batch_size": 8, "parameters": {"preprocessing": {"string_value": PREPROCESSING}}}
     metadata = {"name": MODEL, "versions": ["1"], "platform": "stub", "inputs": [], "outputs": []}
     checks = itertools.count(1)
 
@@ -108,12 +114,14 @@ def application(behaviour):
         return await handler(request)
 
     app = web.Application(client_max_size=1 << 26, middlewares=[loading])
+
+    app.router.add_get("/metrics", behaviour.metrics)
     app.router.add_get("/v2", fixed(server))
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/{model}/ready"):
         app.router.add_get(path, fixed({}))
     app.router.add_get("/v2/models/stats", fixed(behaviour.statistics))
     app.router.add_get("/v2/models/{model}", fixed(metadata))
-    app.router.add_get("/v2/models/{model}/config", fixed(config))
+    app.router.add_get("/v2/models/{model}/config", fixed(CONFIG))
     app.router.add_post("/v2/models/{model}/infer", infer)
     return app
 

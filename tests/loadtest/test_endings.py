@@ -1,37 +1,28 @@
 """Runs that end before their time: what was measured is reported, and the exit code gives the reason."""
 
 import json
-import resource
+import re
 import signal
 import time
 
 import psutil
 import pytest
-from resnet_loadtest import records
-from resnet_loadtest.samples import merged
 
-from .conftest import loadtest_process, run_of, samples_of
+from .conftest import loadtest_process, small, stub_server
 
 pytestmark = pytest.mark.load
 
 
 @pytest.fixture
-def partial(tmp_path):
-    """The file of a run that has not ended."""
-    return tmp_path / "run.partial"
-
-
-@pytest.fixture
-def long_run(image, tmp_path, partial, free_port):
+def long_run(image, tmp_path, free_port):
     """Start a run of a minute and wait until samples are on the disk; gives its process."""
     processes = []
 
     def start(url, *arguments):
-        few = "--mix", "ClassifyHttp", "--warm-up-s", "0.2", "--images", image.parent, "--url", url
-        few += "--out", tmp_path, "--name", "run", "--master-port", str(free_port), "-t", "60s"
-        process = loadtest_process("run", *few, *arguments)
+        where = ["--url", url, "--out", tmp_path, "--name", "run", "--master-port", str(free_port), "-t", "60s"]
+        process = loadtest_process("run", *small(image), *where, *arguments)
         processes.append(process)
-        deadline_s = time.monotonic() + 40
+        partial, deadline_s = tmp_path / "run.partial", time.monotonic() + 40
         while not (partial.exists() and partial.read_bytes().count(b"\n") > 1):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline_s
@@ -45,21 +36,20 @@ def long_run(image, tmp_path, partial, free_port):
         process.stdout.close()
 
 
-def report_of(tmp_path):
-    """The JSON report."""
-    return json.loads((tmp_path / "run.json").read_text())
+@pytest.fixture
+def report(tmp_path):
+    """Read the JSON report."""
+    return lambda: json.loads((tmp_path / "run.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("number", "load"),
-    [(signal.SIGINT, "--rate 50"), (signal.SIGTERM, "--users 3"), (signal.SIGINT, "--users 4 --processes 2")],
-)
-def test_signal_ends_the_run_with_its_report(stub, long_run, tmp_path, number, load):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_the_run_with_its_report(stub, long_run, report, tmp_path, number):
     """Ctrl-C and SIGTERM; in open and closed loop, with workers; no response is lost."""
+    load = "--rate 50" if number == signal.SIGTERM else "--users 4 --processes 2"
     process = long_run(stub(), *load.split(), "--slo", "p50<=10s")
     process.send_signal(number)
     output = process.communicate(timeout=30)[0]
-    document = report_of(tmp_path)
+    document = report()
     assert process.returncode == 130, output
     assert f"INTERRUPTED: the run was interrupted; the results are those until then ({number.name} after" in output
     assert "met: whole run: p50<=10s" in output
@@ -70,35 +60,37 @@ def test_signal_ends_the_run_with_its_report(stub, long_run, tmp_path, number, l
     assert (tmp_path / "run.html").read_text().count("INTERRUPTED") == 1
 
 
-def test_killed_run_is_reported_from_its_partial_file(stub, stub_test, long_run, tmp_path, partial):
+def test_killed_run_is_reported_from_its_partial_file(stub, stub_test, long_run, report, tmp_path):
     """SIGKILL leaves what was measured; no later run overwrites it; `report` reads it."""
-    url = stub()
+    url, partial = stub(), tmp_path / "run.partial"
     process = long_run(url, "--rate", "50")
     process.kill()
-    process.communicate()
+    process.wait()
     code, output, _ = stub_test("--url", url, "--users", "1")
     assert (code, f"report {partial}" in output) == (64, True), output
-    report = loadtest_process("report", partial)
-    output = report.communicate(timeout=60)[0]
-    assert report.returncode == 130, output
+    with loadtest_process("report", partial) as again:
+        output = again.communicate(timeout=60)[0]
+    assert again.returncode == 130, output
     assert "the load test was killed, or is still running, after" in output
-    whole = report_of(tmp_path)["whole"]
+    whole = report()["whole"]
     assert whole["requests"] / whole["duration_s"] == pytest.approx(50, rel=0.4)
 
 
-def test_dead_server_is_reported(stub, long_run, tmp_path):
-    """The requests after its death are failures; the report is marked."""
-    process = long_run(stub(), "--rate", "20", "-t", "5s")
-    stub.processes[0].kill()
-    output = process.communicate(timeout=60)[0]
+def test_dead_server_ends_the_run_with_its_report(long_run, report):
+    """After --timeout-s without a response; the requests after the server's death are failures."""
+    with stub_server() as (url, server):
+        process = long_run(url, "--users", "2", "--timeout-s", "2")
+        server.kill()
+        output = process.communicate(timeout=30)[0]
     assert process.returncode == 3, output
-    assert "UNREACHABLE: the server is unreachable" in output
+    assert re.search(r"UNREACHABLE: the server is unreachable; .* \(no response from the server after \d+ s\)", output)
     assert "Traceback" not in output
-    whole = report_of(tmp_path)["whole"]
+    whole = report()["whole"]
     assert 0 < whole["failures"]["unavailable"] < whole["requests"]
+    assert 2 < whole["duration_s"] < 20
 
 
-def test_dead_worker_ends_the_run_with_the_report_of_the_others(stub, long_run, tmp_path):
+def test_dead_worker_ends_the_run_with_the_report_of_the_others(stub, long_run, report):
     """One of two workers is killed."""
     process = long_run(stub(), "--rate", "40", "--processes", "2")
     psutil.Process(process.pid).children()[0].kill()
@@ -106,71 +98,42 @@ def test_dead_worker_ends_the_run_with_the_report_of_the_others(stub, long_run, 
     assert process.returncode == 3, output
     assert "WORKER LOST: a worker was lost" in output
     assert "a worker process ended with exit code -9" in output
-    assert {each["worker"] for each in report_of(tmp_path)["raw"]["generator"]} == {0, 1}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--out", "{image}"], "no report can be written to --out"),
-        (["--name", "a/b"], "invalid --name 'a/b': expected the name of a file"),
-    ],
-)
-def test_folder_and_name_are_checked_before_the_run(stub_test, image, arguments, message):
-    """No request is sent: there is not even a server."""
-    code, output, _ = stub_test("--users", "1", *(text.format(image=image) for text in arguments))
-    assert (code, message in output) == (64, True), output
+    assert {each["worker"] for each in report()["raw"]["generator"]} == {0, 1}
 
 
 def test_full_disk_moves_the_report_to_the_temporary_folder(stub, stub_test, tmp_path, monkeypatch):
-    """The page goes to a full device, so all files go elsewhere."""
+    """The page goes to a full device, so all files go elsewhere; before that, the run waits for its server."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
     (tmp_path / "run.html").symlink_to("/dev/full")
-    code, output, _ = stub_test("--url", stub(), "--users", "1", "-t", "1s")
+    code, output, _ = stub_test("--url", stub("--loads-s", "4"), "--wait-s", "30", "--users", "1", "-t", "1s")
     assert code == 0, output
     assert "No space left on device; writing to" in output
     assert {path.suffix for path in tmp_path.glob("elsewhere/*/run.*")} == {".html", ".json", ".xml"}
 
 
-def test_recorder_on_a_full_disk_writes_later_what_it_could_not(partial):
-    """A limit on the size of files stands for the full disk; all samples are read in the end."""
-    parts = [run_of(samples_of([0.01] * 100)), run_of(samples_of([0.02] * 200)), run_of(samples_of([0.03] * 50))]
-    recorder = records.Recorder(partial)
-    recorder.append(parts[0])
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (partial.stat().st_size + 100, limits[1]))
-    try:
-        recorder.append(parts[1])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert len(records.read(partial).samples) == 100
-    recorder.append(parts[2])
-    expected = merged(part.samples for part in parts)
-    assert records.read(partial).samples.tolist() == expected.tolist()
-    recorder.delete()
-
-
-def test_server_that_dies_while_connections_open_gives_one_message(stub, stub_test):
-    """It has answered the first checks."""
-    code, output, _ = stub_test("--url", stub("--dies-at", "10"), "--rate", "50")
-    assert code == 3, output
-    assert "Traceback" not in output
-    assert output.count("\n") == 1, output
-
-
-def test_run_waits_for_a_server_that_is_loading(stub, stub_test):
-    """With --wait-s; without it, the message names the option."""
-    url = stub("--loads-s", "6")
-    code, output, _ = stub_test("--url", url, "--users", "1")
-    assert (code, "if the server is starting, set --wait-s" in output) == (3, True), output
-    code, output, _ = stub_test("--url", url, "--users", "1", "--wait-s", "30", "-t", "1s")
-    assert code == 0, output
-
-
-def test_derived_address_that_does_not_answer_is_named(stub, stub_test):
-    """A gRPC server on a free port, without HTTP at the port before it."""
-    code, output, _ = stub_test("--url", stub(protocol="grpc"), "--users", "1")
-    assert code == 3, output
-    assert "was derived from grpc://127.0.0.1:" in output
-    assert "set --http-url" in output
+def test_run_that_cannot_start_prints_one_message(stub, image, tmp_path, free_port):
+    """It names the cause and the remedy, and leaves no file."""
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "folder").symlink_to(image.parent)
+    nothing, url = f"http://127.0.0.1:{free_port}", stub()
+    cases = [
+        (["--out", image], 64, ["no report can be written to --out"]),
+        (["--name", "a/b"], 64, ["invalid --name 'a/b': expected the name of a file"]),
+        (["--url", nothing], 3, ["cannot be reached", "if the server is starting, set --wait-s"]),
+        (["--url", nothing, "--wait-s", "1"], 3, ["1 s", "cannot be reached"]),
+        (["--url", stub(protocol="grpc")], 3, ["was derived from grpc://127.0.0.1:", "set --http-url"]),
+        (["--url", url, "--images", tmp_path / "none"], 3, ["image of --images", "none: there is no such file"]),
+        (["--url", url, "--images", tmp_path / "linked"], 3, ["a link to a folder, which is not followed"]),
+        (["--url", stub("--dies-at", "10")], 3, ["cannot be reached"]),
+    ]
+    options = [*small(image), "--rate", "50"]
+    processes = [
+        loadtest_process("run", *options, "--out", tmp_path / f"out{number}", *arguments)
+        for number, (arguments, _, _) in enumerate(cases)
+    ]
+    for process, (arguments, code, messages) in zip(processes, cases, strict=True):
+        output = process.communicate(timeout=120)[0]
+        assert (process.returncode, output.count("\n")) == (code, 1), (arguments, output)
+        assert [message for message in messages if message not in output] == [], (arguments, output)
+    assert list(tmp_path.glob("out*/*")) == []

@@ -3,9 +3,9 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import requests
 
 LOCUSTFILE = Path(__file__).resolve().parents[2] / "loadtest/locustfile.py"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+HEADLESS = ("--headless", "--only-summary", "-u", "2", "-r", "10", "-t", "2s")
 NOTHING = "http://127.0.0.1:9"  # no server listens on the discard port
 
 pytestmark = pytest.mark.load
@@ -26,12 +27,10 @@ def locust(image, tmp_path):
     def start(*arguments, locustfile=LOCUSTFILE, **variables):
         command = [sys.executable, "-m", "locust", "-f", locustfile, "--images", image.parent, *arguments]
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("RESNET_", "LOCUST_"))}
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
-            env=environment | {"PYTHONPATH": str(LOCUSTFILE.parent), **variables},
-        )  # fmt: skip
-        processes.append(process)
-        return process
+        environment |= {"PYTHONPATH": str(LOCUSTFILE.parent), **variables}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        processes.append(subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes))
+        return processes[-1]
 
     yield start
     for process in processes:
@@ -39,85 +38,61 @@ def locust(image, tmp_path):
         process.communicate()
 
 
-@pytest.fixture
-def headless(locust):
-    """Run Locust without its page; gives exit code and output."""
-
-    def run(*arguments, **more):
-        process = locust("--headless", "--only-summary", "-u", "2", "-r", "10", "-t", "2s", *arguments, **more)
-        output = process.communicate(timeout=60)[0]
-        return process.returncode, output
-
-    return run
+def finished(process):
+    """Wait for the end; gives exit code and output."""
+    output = process.communicate(timeout=60)[0]
+    return process.returncode, output
 
 
 def requests_in(output):
     """Requests and failures in the line `Aggregated` of Locust's statistics."""
-    found = re.search(r"Aggregated\s+(\d+)\s+(\d+)\(", output)
-    assert found, output
-    return int(found[1]), int(found[2])
+    return tuple(map(int, re.search(r"Aggregated\s+(\d+)\s+(\d+)\(", output).groups()))
 
 
-def test_host_decides_over_every_address_of_the_environment(stub, headless):
-    """RESNET_URL and its other addresses lead nowhere; --host, LOCUST_HOST and the class's host lead to the stub."""
+def test_host_tags_files_and_workers_behave_as_documented(stub, locust, tmp_path):
+    """LOCUST_HOST leads to the stub, RESNET_URL and its other addresses do not; users without a task do not start."""
     elsewhere = {"RESNET_URL": "grpc://127.0.0.1:9", "RESNET_HTTP_URL": NOTHING}
-    url = stub()
-    for arguments, variables in ((["--host", url], {}), ([], {"LOCUST_HOST": url})):
-        code, output = headless(*arguments, "ClassifyHttp", **elsewhere, **variables)
-        assert code == 0, output
-        assert requests_in(output) > (0, 0)
-
-
-def test_host_of_a_class_decides_over_the_environment(stub, headless, tmp_path):
-    """A locustfile of the user's own, with a subclass."""
-    own = tmp_path / "own.py"
-    own.write_text(f"from locustfile import ClassifyHttp\nclass Mine(ClassifyHttp):\n    host = {stub()!r}\n")
-    code, output = headless("Mine", locustfile=f"{LOCUSTFILE},{own}", RESNET_URL=NOTHING)
-    assert (code, "Mine" in output) == (0, True), output
-    assert requests_in(output) > (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("host", "message"),
-    [
-        ("grpc://127.0.0.1:9", "cannot be reached"),
-        ("nonsense", "invalid --url 'nonsense': expected grpc://HOST:8001"),
-    ],
-)
-def test_unusable_host_is_refused_before_the_first_user(stub, headless, host, message):
-    """RESNET_URL would work, but the host does not."""
-    code, output = headless("--host", host, "ClassifyHttp", "ClassifyGrpc", RESNET_URL=stub())
-    assert code == 3
-    assert message in output
-    assert requests_in(output) == (0, 0)
-    assert "Traceback" not in output
-
-
-def test_tags_choose_users(stub, headless):
-    """By protocol and operation; users without a task do not start."""
-    code, output = headless("--tags", "classify", "--exclude-tags", "grpc", RESNET_URL=stub())
+    options = "--tags", "classify", "--exclude-tags", "grpc", "--processes", "2", "--csv", "csv", "--html", "page.html"
+    code, output = finished(locust(*HEADLESS, *options, LOCUST_HOST=stub(), **elsewhere))
     assert code == 0, output
     assert '{"ClassifyHttp": 2}' in output
-
-
-def test_files_workers_and_ctrl_c_behave_as_documented(stub, locust, tmp_path):
-    """Two processes; CSV and HTML; Ctrl-C ends with the statistics."""
-    options = "--headless", "-u", "2", "-r", "10", "--processes", "2", "--csv", "csv", "--html", "page.html"
-    process = locust(*options, "ClassifyHttp", RESNET_URL=stub())
-    for line in process.stdout:
-        if "All users spawned" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=30)[0]
-    assert process.returncode == 0, output
-    assert "Response time percentiles" in output
+    assert requests_in(output) > (0, 0)
     assert (tmp_path / "csv_stats.csv").exists()
     assert (tmp_path / "page.html").exists()
 
 
+def test_host_of_a_class_decides_over_the_environment(stub, locust, tmp_path):
+    """A locustfile of the user's own, with a subclass."""
+    own = tmp_path / "own.py"
+    own.write_text(f"from locustfile import ClassifyHttp\nclass Mine(ClassifyHttp):\n    host = {stub()!r}\n")
+    code, output = finished(locust(*HEADLESS, "Mine", locustfile=f"{LOCUSTFILE},{own}", RESNET_URL=NOTHING))
+    assert (code, "Mine" in output) == (0, True), output
+    assert requests_in(output) > (0, 0)
+
+
+def test_unusable_host_is_refused_before_the_first_user(stub, locust):
+    """RESNET_URL would work, but the host does not."""
+    cases = {
+        "grpc://127.0.0.1:9": "cannot be reached",
+        "nonsense": "invalid server URL 'nonsense': the scheme is missing",
+    }
+    users = "ClassifyHttp", "ClassifyGrpc"
+    processes = [locust(*HEADLESS, "-t", "20s", "--host", host, *users, RESNET_URL=stub()) for host in cases]
+    for process, message in zip(processes, cases.values(), strict=True):
+        code, output = finished(process)
+        assert (code, requests_in(output)) == (3, (0, 0)), output
+        assert message in output
+        assert "Traceback" not in output
+
+
+def total(site):
+    """Locust's own counts over all users."""
+    return requests.get(f"{site}/stats/requests", timeout=20).json()["stats"][-1]
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
 def test_web_page_presets_and_obeys_the_host(stub, locust, free_port):
-    """RESNET_URL is in the field; a wrong host shows its reason, a right one starts; stop, and start again."""
+    """RESNET_URL is in the field; a wrong host shows its reason, a right one starts; stop, reset, and start again."""
     from playwright.sync_api import sync_playwright
 
     url = stub()
@@ -137,9 +112,14 @@ def test_web_page_presets_and_obeys_the_host(stub, locust, free_port):
         field.fill(url)
         tab.locator("button[type=submit]").click()
         tab.get_by_text("classify").first.wait_for()
+        tab.get_by_role("button", name="Stop").click()
+        tab.get_by_role("button", name="New").wait_for()
+        assert total(site)["num_requests"] > total(site)["num_failures"] == 0
+        tab.get_by_role("button", name="Reset").click()
+        deadline_s = time.monotonic() + 20
+        while total(site)["num_requests"]:  # Locust answers from a cache of two seconds
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
         browser.close()
-    requests.post(f"{site}/stop", timeout=20)
-    total = requests.get(f"{site}/stats/requests", timeout=20).json()["stats"][-1]
-    assert total["num_requests"] > total["num_failures"] == 0
     again = {"user_count": 1, "spawn_rate": 1, "host": url}
     assert requests.post(f"{site}/swarm", again, timeout=20).json()["success"]

@@ -1,11 +1,12 @@
 """Whole runs against the real Triton."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from .conftest import loadtest
 
 pytestmark = pytest.mark.load
 
@@ -13,34 +14,31 @@ LOCUSTFILE = Path(__file__).resolve().parents[2] / "loadtest/locustfile.py"
 
 
 @pytest.fixture
-def urls(server):
-    """The options that name the server."""
-    return ["--url", server.grpc_url, "--http-url", server.http_url, "--metrics-url", server.metrics_url]
+def loadtest_at(server, tmp_path):
+    """Run a load test on the server."""
+    urls = "--url", server.grpc_url, "--http-url", server.http_url, "--metrics-url", server.metrics_url
+    return lambda *arguments: loadtest(tmp_path, *urls, *arguments)
 
 
-def steps_of(document):
-    """Model → what it did."""
-    return document["raw"]["server"]["steps"]
-
-
-def test_run_with_two_workers_and_two_protocols_counts_like_the_server(urls, loadtest, free_port):
-    """Every sample of both workers is a response that the ensemble and each of its steps counted."""
-    code, output, document = loadtest(
-        *urls, "--users", "4", "--duration", "4s", "--mix", "Mixed", "--processes", "2", "--master-port", str(free_port)
-    )
-    steps = steps_of(document)
+def test_run_with_two_workers_counts_every_operation_like_the_server(loadtest_at, free_port):
+    """Images, features, batches, and pixels that go past the ensemble, over both protocols; no image is missing."""
+    mix = "Mixed,EmbedHttp,BatchGrpc,PixelsGrpc"
+    workers = ["--processes", "2", "--master-port", str(free_port)]
+    code, output, document = loadtest_at("--users", "5", "-t", "4s", "--mix", mix, "--batch", "3", *workers)
     assert code == 0, output
+    assert document["warnings"] == []
     assert document["whole"]["error_rate"] == 0
-    assert {step["succeeded"] for step in steps.values()} == {document["raw"]["samples"]["rows"]}
-    assert steps.keys() == {"resnet50", "preprocess", "network_onnx"}
+    assert document["raw"]["server"]["steps"].keys() == {"resnet50", "preprocess", "network_onnx"}
     assert {each["worker"] for each in document["raw"]["generator"]} == {0, 1}
 
 
-def test_run_in_open_loop_reports_both_sides(urls, loadtest):
-    """Batches, queue and compute, processor and memory; the objective is met."""
-    code, output, document = loadtest(*urls, "--rate", "3", "--duration", "5s", "--slo", "p50<=20s,error_rate<=0%")
+def test_run_in_open_loop_reports_both_sides(loadtest_at):
+    """Batches, queue and compute, processor and memory; the objective is met; every step counts every image."""
+    code, output, document = loadtest_at("--rate", "3", "-t", "4s", "--slo", "p50<=20s,error_rate<=0%")
     assert (code, document["verdict"]) == (0, "PASS"), output
-    network = steps_of(document)["network_onnx"]
+    steps = document["raw"]["server"]["steps"]
+    assert {step["succeeded"] for step in steps.values()} == {document["raw"]["samples"]["rows"]}
+    network = steps["network_onnx"]
     assert sum(int(size) * count for size, count in network["batch_sizes"].items()) == network["images"]
     assert network["compute_s"] > 0
     readings = document["raw"]["server"]["readings"]
@@ -49,24 +47,11 @@ def test_run_in_open_loop_reports_both_sides(urls, loadtest):
     assert document["bottleneck"]
 
 
-@pytest.mark.parametrize("mix", ["EmbedHttp,BatchGrpc", "PixelsGrpc,ClassifyHttp"])
-def test_run_counts_every_operation_by_images(urls, loadtest, mix):
-    """Features, batches, and pixels that go past the ensemble to its network."""
-    code, output, document = loadtest(*urls, "--users", "2", "--duration", "3s", "--mix", mix, "--batch", "3")
-    assert code == 0, output
-    assert document["whole"]["error_rate"] == 0
-    assert document["warnings"] == []
-
-
-def test_locustfile_runs_headless_and_ends(server, free_port):
+def test_locustfile_runs_headless_and_ends(server):
     """Users are chosen by name; the process ends by itself."""
-    command = [
-        sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "-u", "3", "-r", "3",
-        "-t", "3s", "--host", server.grpc_url, "--http-url", server.http_url, "Mixed", "PixelsGrpc",
-    ]  # fmt: skip
-    environment = os.environ | {"LOCUST_WEB_PORT": str(free_port)}
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
-    output = finished.stdout + finished.stderr
-    assert finished.returncode == 0, output
-    assert "0(0.00%)" in output
-    assert "pixels" in output
+    command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "-u", "3", "-r", "3", "-t", "2s"]
+    command += ["--host", server.grpc_url, "--http-url", server.http_url, "Mixed", "PixelsGrpc"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "0(0.00%)" in finished.stderr
+    assert "pixels" in finished.stderr

@@ -1,5 +1,7 @@
 """What models did between two reads of the statistics."""
 
+import dataclasses
+
 from resnet_client import ModelStatistics
 from resnet_loadtest.server_statistics import difference, requests_served
 
@@ -8,22 +10,11 @@ from .conftest import step_of
 
 def statistics(model, count, batches, version="1"):
     """Counts; each request took 2 ms, 1 ms of it in the queue."""
-    return ModelStatistics(
-        model=model,
-        model_version=version,
-        inference_count=count,
-        execution_count=sum(batches.values()),
-        success_count=count,
-        failure_count=0,
-        success_ns=count * 2_000_000,
-        failure_ns=0,
-        queue_ns=count * 1_000_000,
-        compute_input_ns=0,
-        compute_infer_ns=count * 1_000_000,
-        compute_output_ns=0,
-        busy_ns=sum(batches.values()) * 1_000_000,
-        batch_sizes=batches,
-    )
+    counts = dict.fromkeys((field.name for field in dataclasses.fields(ModelStatistics)), 0)
+    counts |= dict.fromkeys(("inference_count", "success_count"), count)
+    counts |= {"success_ns": 2_000_000 * count, "queue_ns": 1_000_000 * count, "compute_infer_ns": 1_000_000 * count}
+    counts |= {"execution_count": sum(batches.values()), "busy_ns": 1_000_000 * sum(batches.values())}
+    return ModelStatistics(**counts | {"model": model, "model_version": version, "batch_sizes": batches})
 
 
 def test_difference_subtracts_and_adds_versions_up():

@@ -35,21 +35,20 @@ def test_parse_reads_each_clause():
         ("throughput<=5/s", "needs >="),
         ("p0<=1ms", "between 0 and 100"),
         ("p100<=1ms", "use max"),
-        ("speed<=1ms", "unknown metric"),
-        ("p99<=1.2.3ms", "not a number"),
+        ("speed<=1ms", "expected for example"),
         ("error_rate<=1ms", "unit must be"),
+        ("p99<=" + "9" * 400 + "s", "is too large"),
     ],
 )
 def test_parse_refuses_with_a_hint(text, hint):
     """The message quotes the clause and names what is expected."""
-    with pytest.raises(UsageError, match=hint):
+    with pytest.raises(UsageError, match=f"invalid --slo '{text}': .*{hint}"):
         parse(text)
 
 
 @given(CLAUSES)
 @example("p99.99999999999999999<=1ms")
 @example("p0." + "0" * 400 + "1<=1ms")
-@example("p99<=" + "9" * 400 + "s")
 def test_parse_survives_any_text(text):
     """A valid objective has a finite bound and a sample size, and its text gives the same again."""
     try:
@@ -63,36 +62,23 @@ def test_parse_survives_any_text(text):
 
 
 @pytest.mark.parametrize(
-    ("failed", "clause", "value"),
+    ("failed", "clause", "value", "description"),
     [
-        (3, "p95<=1s", 0.01),
-        (3, "p99<=1s", math.inf),
-        (3, "error_rate<=3%", 0.03),
-        (3, "mean<=20ms", math.inf),
-        (3, "max<=1s", math.inf),
-        (0, "mean<=20ms", 0.01),
-        (0, "max<=1s", 0.01),
+        (3, "p95<=1s", 0.01, "measured 10.0 ms"),
+        (3, "p99<=1s", math.inf, "over 1 % of requests failed, so there is no p99"),
+        (3, "error_rate<=3%", 0.03, "measured 3.000%"),
+        (3, "mean<=20ms", math.inf, "a request failed, so there is no mean"),
+        (3, "max<=1s", math.inf, "a request failed, so there is no max"),
+        (0, "mean<=20ms", 0.01, "measured 10.0 ms"),
+        (0, "max<=1s", 0.01, "measured 10.0 ms"),
+        (3, "throughput>=15/s", 97, "measured 97.00/s"),
     ],
 )
-def test_measured_is_infinite_among_failures(failed, clause, value):
-    """100 requests in a second, 10 ms each."""
+def test_measured_is_infinite_among_failures(failed, clause, value, description):
+    """100 requests in a second, 10 ms each; the description gives the value or why there is none."""
     statuses = [Status.SERVER_FAILED] * failed + [Status.OK] * (100 - failed)
-    metrics = of_run(stages("steady", 100, 1.0), samples_of([0.01] * 100, statuses=statuses))
+    samples = samples_of([0.01] * 100, statuses=statuses, spacing_s=0.0099)
     (objective,) = parse(clause)
-    assert objective.measured(metrics) == pytest.approx(value)
-
-
-@pytest.mark.parametrize(
-    ("clause", "measured", "description"),
-    [
-        ("p99<=100ms", 0.25, "measured 250.0 ms"),
-        ("p99<=100ms", math.inf, "over 1 % of requests failed, so there is no p99"),
-        ("mean<=1s", math.inf, "a request failed, so there is no mean"),
-        ("error_rate<=1%", 0.02, "measured 2.000%"),
-        ("throughput>=15/s", 14.5, "measured 14.50/s"),
-    ],
-)
-def test_describe_gives_the_value_or_why_there_is_none(clause, measured, description):
-    """For the terminal, the page and JUnit."""
-    (objective,) = parse(clause)
+    measured = objective.measured(of_run(stages("steady", 100, 1.0), samples))
+    assert measured == pytest.approx(value)
     assert objective.describe(measured) == description

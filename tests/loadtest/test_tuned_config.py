@@ -22,16 +22,15 @@ def repository(tmp_path):
     return tmp_path
 
 
-def test_tuned_config_is_written_whole_and_used_next(repository):
+def test_tuned_config_is_written_whole(repository, monkeypatch):
     """A comment has date, command and machine; below it is the config in text format, and no other file is left."""
     config = tuned_config.read_base(repository, "network_onnx", LOCAL)
-    assert tuned_config.read_next(repository, "network_onnx") == config
     config.instance_group[0].count = 5
-    lines = tuned_config.provenance(["tune", "--slo", "p99<=100ms"], ["images/s:", "  12.0  one"])
+    monkeypatch.setattr("sys.argv", ["resnet-loadtest", "tune", "--slo", "p99<=100ms"])
+    lines = tuned_config.provenance(["images/s:", "  12.0  one"])
     (path,) = tuned_config.write(repository, {"network_onnx": config}, lines, base=LOCAL)
     assert path == named_config(repository, "network_onnx", TUNED)
     assert list(path.parent.iterdir()) == [path]
-    assert tuned_config.read_next(repository, "network_onnx") == config
     text = path.read_text()
     assert "# Command: resnet-loadtest tune --slo 'p99<=100ms'\n" in text
     assert f", {len(os.sched_getaffinity(0))} cores\n" in text
@@ -54,15 +53,11 @@ def test_tuned_config_begins_with_the_local_one_and_copies_it_for_other_models(r
     assert paths[1].read_text().endswith(named_config(repository, "network_torchscript", LOCAL).read_text())
 
 
-def test_models_of_others_are_left_alone(repository):
-    """A config that the build did not write may mean anything."""
+def test_read_base_refuses_other_models_and_repositories(repository):
+    """A config that the build did not write may mean anything; the message names the option."""
     path = repository / "network_onnx/config.pbtxt"
     path.write_text(path.read_text().partition("\n")[2])
     with pytest.raises(UsageError, match="network_onnx cannot be tuned: resnet-build did not write"):
         tuned_config.read_base(repository, "network_onnx", LOCAL)
-
-
-def test_another_repository_is_an_error(repository):
-    """The message names the option."""
     with pytest.raises(UsageError, match=r"other/config\.pbtxt.*set --repository to the model repository"):
         tuned_config.read_base(repository, "other", LOCAL)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
+from resnet_loadtest import enable_gevent
 from resnet_loadtest.errors import UsageError
+from resnet_loadtest.options import Kind
 
 if TYPE_CHECKING:
     from resnet_loadtest.records import Recorder  # needs pydantic, which the base installation does not have
@@ -21,7 +24,8 @@ RUN_RESULTS = {
     0: "PASS (every objective is met) or MEASURED (a valid run without objectives)",
     1: "FAIL: an objective is not met",
     2: "INVALID: the results are not valid; the summary gives the reasons",
-    3: "the run could not start, lost the server (UNREACHABLE) or a worker (WORKER LOST), or has no report",
+    3: "the run could not start, lost a worker (WORKER LOST) or the server (UNREACHABLE: no response for --timeout-s), "
+    "or has no report",
     130: "INTERRUPTED (Ctrl-C, SIGTERM, or killed); if the run had started, the report has what was measured",
 }
 
@@ -42,6 +46,25 @@ class Command(NamedTuple):
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Console], int]
     results: Mapping[int, str]
+
+
+def add_option(parser: argparse.ArgumentParser, flag: str, kind: Kind, default: Any, description: str) -> None:
+    """Add an option that only this command has."""
+
+    def parse(text: str) -> Any:
+        try:
+            return kind.parse(text)
+        except ValueError as exc:
+            raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected {kind.expected}") from exc
+
+    about = description if default is None else f"{description} (default: %(default)s)"
+    parser.add_argument(flag, type=parse, default=default, metavar=kind.metavar, help=about)
+
+
+def prepare_load() -> None:
+    """Patch for gevent, and silence Locust, which logs each user that it starts."""
+    enable_gevent()
+    logging.basicConfig(level=logging.ERROR)
 
 
 def stem(kind: str) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from resnet_loadtest.cli import RUN_RESULTS, Command, write_reports
+from resnet_loadtest.cli import RUN_RESULTS, Command, add_option, write_reports
 from resnet_loadtest.compare import Outcome, compare
+from resnet_loadtest.options import Kind
 
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
@@ -42,13 +43,8 @@ def _add_compare_options(parser: argparse.ArgumentParser) -> None:
     """Add the two runs and the tolerance."""
     parser.add_argument("first", type=Path, metavar="A.json", help="JSON report of the reference run")
     parser.add_argument("second", type=Path, metavar="B.json", help="JSON report of the run to compare")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=5.0,
-        metavar="PERCENT",
-        help="A significant change for the worse by more than this is a regression (default: %(default)s)",
-    )
+    about = "A significant change for the worse by more than this is a regression"
+    add_option(parser, "--tolerance", Kind(float, "PERCENT", "a number"), 5.0, about)
 
 
 def _compare(arguments: argparse.Namespace, console: Console) -> int:
@@ -61,8 +57,8 @@ def _compare(arguments: argparse.Namespace, console: Console) -> int:
     compared = compare(first, second, tolerance=arguments.tolerance / 100)
     print_comparison(compared, console)
     name = f"{arguments.first.stem}-{arguments.second.stem}"
-    write_reports(console, lambda folder: [write_comparison(compared, folder, name)], arguments.second.parent)
-    return int(compared.outcome.value[0])
+    write_reports(console, lambda folder: write_comparison(compared, folder, name), arguments.second.parent)
+    return compared.outcome.exit_code
 
 
 COMPARE = Command(
@@ -70,5 +66,5 @@ COMPARE = Command(
     "Compare two runs and write the page A-B.html next to B.json",
     _add_compare_options,
     _compare,
-    {outcome.value[0]: f"{outcome.name}: {outcome.value[1]}" for outcome in Outcome},
+    {outcome.exit_code: f"{outcome.name}: {outcome.meaning}" for outcome in Outcome},
 )

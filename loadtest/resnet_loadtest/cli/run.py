@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import logging
 
 from rich.console import Console
 
-from resnet_loadtest import enable_gevent
 from resnet_loadtest import options as option_list
-from resnet_loadtest.cli import RUN_RESULTS, Command, recording, stem, write_reports
+from resnet_loadtest.cli import RUN_RESULTS, Command, add_option, prepare_load, recording, stem, write_reports
 from resnet_loadtest.errors import LoadTestError
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     """Run and report; returns the exit code."""
     options = option_list.resolve(vars(arguments)).check()
-    enable_gevent()
-    logging.basicConfig(level=logging.ERROR)  # Locust logs each user that it starts
+    prepare_load()
     from resnet_loadtest import runner
     from resnet_loadtest.report import write_all
     from resnet_loadtest.report.summary import Progress, print_summary
@@ -35,19 +32,13 @@ RUN = Command("run", "Generate load, write reports and give a verdict", option_l
 
 def _add_worker_options(parser: argparse.ArgumentParser) -> None:
     """Add the address of the master."""
-    parser.add_argument(
-        "--master-host", default="127.0.0.1", metavar="HOST", help="Host of the master (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--master-port", type=int, default=5557, metavar="PORT", help="Port of the master (default: %(default)s)"
-    )
+    add_option(parser, "--master-host", option_list.Kind(str, "HOST"), "127.0.0.1", "Host of the master")
+    add_option(parser, "--master-port", option_list.PORT, 5557, "Port of the master")
 
 
-def _work(arguments: argparse.Namespace, console: Console) -> int:
+def _work(arguments: argparse.Namespace, _: Console) -> int:
     """Work until the master quits; returns the exit code."""
-    del console
-    enable_gevent()
-    logging.basicConfig(level=logging.ERROR)
+    prepare_load()
     from resnet_loadtest.workers import Worker
 
     try:

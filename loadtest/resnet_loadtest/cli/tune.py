@@ -4,98 +4,65 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
-import math
 import os
 import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from resnet_loadtest import enable_gevent
+from rich.console import Console
+
 from resnet_loadtest import options as option_list
+from resnet_loadtest.cli import Command, add_option, prepare_load
 from resnet_loadtest.errors import LoadTestError, UsageError
+from resnet_loadtest.options import COUNT, TIMEOUT, Kind
 from resnet_loadtest.slo import Objective, parse
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-NAME = "tune"
-HELP = "Measure settings of an ensemble on this machine and write the best as the model config `tuned`"
-
-RESULTS = {0: "success", 1: "no setting meets --slo"}
-
 _OPTIONS = ("url", "model", "images", "processes")
-_NO_START = "--no-start"
 _LATENCIES = ("response", "service", "mean", "max")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a run that apply, and those of the measurement."""
     option_list.add_to(parser, only=_OPTIONS)
-    parser.add_argument(
-        "--slo", metavar="SLO", help="Minimise this latency instead of maximising throughput, such as p99<=100ms"
-    )
-    parser.add_argument(
-        "--rate",
-        metavar="RATE",
-        help="Requests per second at which --slo is measured (default: 70%% of the throughput of the present setting)",
-    )
-    parser.add_argument(
-        "--repository", type=Path, default=Path("model_repository"), metavar="DIR",
-        help="Model repository that the server serves, on this machine (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--start", action=argparse.BooleanOptionalAction,
-        help="Start a server of the repository for the measurement (default: if --url is not given)",
-    )  # fmt: skip
-    parser.add_argument("--users", type=int, default=16, metavar="N", help="Closed-loop users (default: %(default)s)")
-    parser.add_argument(
-        "--rounds", type=int, default=4, metavar="N", help="Measurements of each setting (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--trial-s", type=float, default=3.0, metavar="SECONDS",
-        help="Minimum duration of one measurement (default: %(default)s)",
-    )  # fmt: skip
+    slo = "Minimise this latency instead of maximising throughput, such as p99<=100ms"
+    rate = "Requests per second at which --slo is measured (default: 70%% of the throughput of the present setting)"
+    repository = "Model repository that the server serves, on this machine"
+    add_option(parser, "--slo", Kind(str, "SLO"), None, slo)
+    add_option(parser, "--rate", Kind(str, "RATE"), None, rate)
+    add_option(parser, "--repository", Kind(Path, "DIR"), Path("model_repository"), repository)
+    add_option(parser, "--users", COUNT, 16, "Closed-loop users")
+    add_option(parser, "--rounds", COUNT, 4, "Measurements of each setting")
+    add_option(parser, "--trial-s", TIMEOUT, 3.0, "Minimum duration of one measurement")
     parser.add_argument("--dry-run", action="store_true", help="Measure and print, but write no files")
 
 
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def _run(arguments: argparse.Namespace, console: Console) -> int:
     """Tune; returns 0, or 1 if no setting meets the objective."""
     options = option_list.resolve(vars(arguments))
     objective = _objective(options.slo)
     if arguments.rate and objective is None:
         raise UsageError("--rate requires --slo")
-    if min(arguments.users, arguments.rounds) < 1 or not 0 < arguments.trial_s < math.inf:
-        raise UsageError("--users, --rounds and --trial-s must be above 0")
-    if arguments.start or (arguments.start is None and not _has_url(arguments)):
-        _become_server(arguments, options.model)
-    enable_gevent()
-    logging.basicConfig(level=logging.ERROR)
+    if not (arguments.url or os.environ.get(option_list.variable("url"))):
+        _become_server(arguments.repository, options.model)
+    prepare_load()
     # It raises KeyboardInterrupt, also during an import, so that the configs of the server are restored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from resnet_client import ResnetClientError
 
     from resnet_loadtest.tune import Plan, tune
 
-    plan = Plan(
-        options=dataclasses.replace(
-            options,
-            mix="ClassifyGrpc",
-            profile="steady",
-            arrivals="poisson",
-            warm_up_s=0.0,
-            rate=None if options.rate == option_list.AUTO_RATE else options.rate,
-        ),
-        repository=arguments.repository,
-        objective=objective,
-        users=arguments.users,
-        rounds=arguments.rounds,
-        trial_s=arguments.trial_s,
-        dry_run=arguments.dry_run,
-        command=[word for word in arguments.argv if word != _NO_START],
+    options = dataclasses.replace(
+        options,
+        mix="ClassifyGrpc",
+        profile="steady",
+        arrivals="poisson",
+        warm_up_s=0.0,
+        duration_s=arguments.trial_s,
+        rate=None if options.rate == option_list.AUTO_RATE else options.rate,
     )
+    plan = Plan(options, arguments.repository, objective, arguments.rounds, arguments.dry_run)
     try:
         return tune(plan, console)
     except ResnetClientError as exc:
@@ -109,15 +76,18 @@ def _objective(text: str) -> Objective | None:
     return found[0] if found else None
 
 
-def _has_url(arguments: argparse.Namespace) -> bool:
-    return bool(arguments.url or os.environ.get(option_list.variable("url")))
-
-
-def _become_server(arguments: argparse.Namespace, model: str) -> NoReturn:
-    """Replace this process by ``resnet-serve``, which runs the command again and stops after it."""
-    if arguments.url:
-        raise UsageError("--start and --url cannot be used together")
-    command = shlex.join([sys.executable, "-m", "resnet_loadtest", *arguments.argv, _NO_START])
+def _become_server(repository: Path, model: str) -> NoReturn:
+    """Replace this process by ``resnet-serve``, which runs the command again with its URL, and stops after it."""
+    command = shlex.join([sys.executable, "-m", "resnet_loadtest", *sys.argv[1:]])
     server = [sys.executable, "-m", "resnet_serve", "--port", "0", "--run", command, "--exit-after"]
-    server += ["--repository", str(arguments.repository)]
-    os.execv(sys.executable, [*server, "--", "--model-control-mode=explicit", f"--load-model={model}"])  # noqa: S606  # no shell
+    server += ["--repository", str(repository), "--", "--model-control-mode=explicit", f"--load-model={model}"]
+    os.execv(sys.executable, server)  # noqa: S606  # no shell
+
+
+TUNE = Command(
+    "tune",
+    "Measure settings of an ensemble on this machine and write the best as the model config `tuned`",
+    _add_options,
+    _run,
+    {0: "success", 1: "no setting meets --slo"},
+)

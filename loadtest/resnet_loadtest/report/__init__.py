@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from resnet_loadtest import records
@@ -13,40 +13,39 @@ from resnet_loadtest.compare import Comparison
 from resnet_loadtest.report import page
 from resnet_loadtest.search import Result
 
-T = TypeVar("T")
-
 
 def write_all(run: Run, folder: Path, stem: str) -> list[Path]:
     """Write HTML, JSON and JUnit XML of a run; returns their paths."""
-    writers = {".json": records.write, ".html": page.write_run, ".xml": _write_junit}
-    return [_written(write, run, folder / f"{stem}{suffix}") for suffix, write in writers.items()]
+    return _write(folder, stem, run, json=records.write, html=page.write_run, xml=_write_junit)
 
 
 def write_search(result: Result, folder: Path, stem: str) -> list[Path]:
     """Write HTML and JSON of a search; returns their paths."""
-    writers = {".json": records.write_search, ".html": page.write_search}
-    return [_written(write, result, folder / f"{stem}{suffix}") for suffix, write in writers.items()]
+    return _write(folder, stem, result, json=records.write_search, html=page.write_search)
 
 
-def write_comparison(compared: Comparison, folder: Path, stem: str) -> Path:
+def write_comparison(compared: Comparison, folder: Path, stem: str) -> list[Path]:
     """Write the HTML page of two runs; returns its path."""
-    return _written(page.write_comparison, compared, folder / f"{stem}.html")
+    return _write(folder, stem, compared, html=page.write_comparison)
 
 
-def _written(write: Callable[[T, Path], None], result: T, path: Path) -> Path:
-    """Write a file, or none if the disk is full."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(folder: Path, stem: str, result: Any, **writers: Callable[[Any, Path], None]) -> list[Path]:
+    """Write a file for each suffix, or none if the disk is full."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{stem}.{suffix}" for suffix in writers]
     try:
-        write(result, path)
+        for write, path in zip(writers.values(), paths, strict=True):
+            write(result, path)
     except OSError:
-        path.unlink(missing_ok=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
         raise
-    return path
+    return paths
 
 
 def _write_junit(run: Run, path: Path) -> None:
     """Each objective is a test case, a failure if not met; so is the validity of the run, an error if not valid."""
-    reasons = [*([run.ended.reason] if run.ended else []), *map(str, run.findings)]
+    reasons = [*([run.ended.reason] if run.ended else []), *run.warnings]
     failed = [check for check in run.checks if check.verdict is not Verdict.PASS]
     counts = {"tests": len(run.checks) + 1, "failures": len(failed), "errors": int(bool(reasons))}
     root = ET.Element("testsuite", {name: str(count) for name, count in counts.items()})

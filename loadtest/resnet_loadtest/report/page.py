@@ -9,7 +9,7 @@ from typing import Any
 from resnet_client.report.page import Page, Section
 
 from resnet_loadtest.analysis import Run, Verdict
-from resnet_loadtest.compare import Change, Comparison
+from resnet_loadtest.compare import Comparison
 from resnet_loadtest.metrics import Metrics, milliseconds
 from resnet_loadtest.options import Options
 from resnet_loadtest.report import charts, summary
@@ -19,82 +19,73 @@ from resnet_loadtest.workloads import addresses
 
 def write_run(run: Run, path: Path) -> None:
     """Write the page of a run."""
-    options = run.options
     signs = {Verdict.PASS: "good", Verdict.FAIL: "bad"}
     checks = [(signs.get(check.verdict, "warning"), check.message) for check in run.checks]
+    stages = "From every request. “undefined”: so many requests failed that this percentile does not exist."
+    inside = "From Triton's statistics before and after the run. Times are means per request."
     Page(
-        title=f"{options.model}: {options.profile} load, {options.mix}",
-        subtitle=f"{options.loop} · {addresses(options)} · {run.server.name} · {run.started}",
+        title=_title(f"{run.options.profile} load", run.options),
+        subtitle=_subtitle(run),
         verdict=run.verdict.label,
-        message=f"{run.meaning[:1].upper()}{run.meaning[1:]}.",
-        findings=checks + [("warning", f"not valid: {finding}") for finding in run.unchecked],
+        message=_sentence(run.meaning),
+        findings=checks + [("warning", f"not valid: {part}: {reason}") for part, reason in run.findings],
         callout=f"Bottleneck: {run.bottleneck}",
         tiles=_tiles(run.whole),
         charts=charts.of_run(run),
         sections=[
-            Section(
-                "Stages",
-                "From every request. “undefined”: so many requests failed that this percentile does not exist.",
-                summary.stage_rows(run),
-            ),
-            Section(
-                "Inside the server",
-                "From Triton's statistics before and after the run. Times are means per request.",
-                summary.model_rows(run),
-            ),
+            Section("Stages", stages, summary.stage_rows(run)),
+            Section("Inside the server", inside, summary.model_rows(run)),
         ],
-        options=_given(options),
+        options=_given(run.options),
     ).write(path)
 
 
 def write_search(result: Result, path: Path) -> None:
     """Write the page of a search for the highest rate."""
-    options, trials = result.options, result.trials
-    tiles = [("trials", str(len(trials)), "one run each")]
+    tiles = [("trials", str(len(result.trials)), "one run each")]
     if result.found:
-        rate = result.found[0]
-        tiles.insert(0, ("highest rate", f"{rate:.2f}/s", result.interval))
-    if result.servers:
-        tiles.append(("servers", str(result.servers), f"for {result.target_rate:g} requests per second"))
-    limits = [trial.run.bottleneck for trial in trials if trial.run.verdict is Verdict.FAIL]
-    first = trials[0].run
+        tiles.insert(0, ("highest rate", f"{result.found[0]:.2f}/s", result.interval))
+    limits = [trial.run.bottleneck for trial in result.trials if trial.run.verdict is Verdict.FAIL]
     Page(
-        title=f"{options.model}: highest rate, {options.mix}",
-        subtitle=f"{options.loop} · {addresses(options)} · {first.server.name} · {first.started}",
+        title=_title("highest rate", result.options),
+        subtitle=_subtitle(result.trials[0].run),
         verdict="FOUND" if result.is_proven else Verdict.INVALID.name,
         message=result.message,
         callout=f"Bottleneck: {limits[-1]}" if limits else "",
         tiles=tiles,
         charts=charts.of_search(result),
-        sections=[Section("Trials", "In the order of the search.", summary.trial_rows(trials))],
-        options=_given(options),
+        sections=[Section("Trials", "In the order of the search.", summary.trial_rows(result.trials))],
+        options=_given(result.options),
     ).write(path)
 
 
 def write_comparison(compared: Comparison, path: Path) -> None:
     """Write the page of two runs."""
     runs = {"A": compared.first, "B": compared.second}
-    options = compared.second.options
-    words = {Change.BETTER: "good", Change.WORSE: "bad"}
-    findings = [
-        (words[ratio.change], f"{ratio.name}: {ratio.change.value}")
-        for ratio in compared.ratios
-        if ratio.change in words
-    ]
     rows = summary.comparison_rows(compared)
     Page(
-        title=f"{options.model}: two runs, {options.mix}",
-        subtitle=" · ".join(
-            f"{name}: {run.options.name or ''} {run.server.name} {run.started}" for name, run in runs.items()
-        ),
+        title=_title("two runs", compared.second.options),
+        subtitle=" · ".join(f"{name}: {run.options.name or ''} {_subtitle(run)}" for name, run in runs.items()),
         verdict=compared.outcome.name,
-        message=f"{compared.outcome.value[1][:1].upper()}{compared.outcome.value[1][1:]}.",
-        findings=findings + [("warning", f"not valid: {warning}") for warning in compared.warnings],
+        message=_sentence(compared.outcome.meaning),
+        findings=[("warning", f"not valid: {warning}") for warning in compared.warnings],
         tiles=[(f"{row['metric']}, B/A", row["B/A"], f"{row['A']} → {row['B']}: {row['verdict']}") for row in rows],
         charts=charts.of_comparison(runs),
         sections=[Section("Metrics", "B/A with its 95 % interval, from a bootstrap over blocks of time.", rows)],
-        options=_given(options),
+        options=_given(compared.second.options),
     ).write(path)
+
+
+def _title(what: str, options: Options) -> str:
+    return f"{options.model}: {what}, {options.mix}"
+
+
+def _subtitle(run: Run) -> str:
+    return f"{run.options.loop} · {addresses(run.options)} · {run.server.name} · {run.started}"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _given(options: Options) -> dict[str, Any]:
@@ -112,11 +103,5 @@ def _tiles(whole: Metrics) -> list[tuple[str, str, str]]:
 
 
 def _percentile_tile(whole: Metrics, percent: float) -> tuple[str, str, str]:
-    low, high = whole.interval_s(percent)
-    explanation = f"95 % interval: {milliseconds(low)} to {milliseconds(high)}"
-    if math.isinf(low):
-        explanation = f"more than {100 - percent:g} % of the requests failed"
-    elif math.isinf(high):
-        reason = "failed requests" if whole.failures else "too few requests"
-        explanation = f"95 % interval: from {milliseconds(low)}, no upper end ({reason})"
-    return f"p{percent:g} response", milliseconds(whole.percentile_s(percent)), explanation
+    low, high = ("∞" if math.isinf(bound) else milliseconds(bound) for bound in whole.interval_s(percent))
+    return f"p{percent:g} response", milliseconds(whole.percentile_s(percent)), f"95 % interval: {low} to {high}"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,10 +15,10 @@ from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.compare import Change, Comparison, Outcome, Ratio
 from resnet_loadtest.metrics import Metrics, milliseconds
 from resnet_loadtest.options import Options
-from resnet_loadtest.samples import Chunk, Status
+from resnet_loadtest.percentiles import percentile
+from resnet_loadtest.samples import Chunk, Status, durations_s
 from resnet_loadtest.schedule import Stage
 from resnet_loadtest.search import Trial
-from resnet_loadtest.server_statistics import Step
 from resnet_loadtest.workloads import addresses
 
 Rows: TypeAlias = list[dict[str, str]]
@@ -26,7 +27,7 @@ Rows: TypeAlias = list[dict[str, str]]
 _COLOURS = {Verdict.PASS: "green", Verdict.MEASURED: "cyan", Verdict.FAIL: "red"}
 _LINE_S = 5.0
 # A terminal is narrower than the page.
-_ON_THE_PAGE_ONLY = {"p99.9", "max", "Little's law", "reasons", "busy"}
+_ON_THE_PAGE_ONLY = {"p99.9", "max", "busy"}
 
 
 class Progress:
@@ -42,14 +43,13 @@ class Progress:
         if now_s < self._next_s:
             return
         self._next_s = now_s + (1.0 if self._console.is_terminal else _LINE_S)
-        recent = chunks[-1].samples if chunks else ()
-        durations = sorted(row["done_s"] - row["intended_s"] for row in recent if row["status"] == Status.OK)
         answered = sum(int((chunk.samples["status"] == Status.OK).sum()) for chunk in chunks)
         failed = sum(len(chunk.samples) for chunk in chunks) - answered
-        median = f"{durations[len(durations) // 2] * 1000:6.1f} ms" if durations else "        -"
+        recent = durations_s(chunks[-1].samples) if chunks else np.empty(0)
+        median = milliseconds(percentile(recent, 50) if len(recent) else math.nan)
         line = (
             f"{max(0, now_s):5.0f} s  {stage.name:<12} {stage.level_at(now_s):7.1f} {self._unit}  "
-            f"answered {answered:6}  failed {failed:4}  median of the last second {median}"
+            f"answered {answered:6}  failed {failed:4}  median of the last second {median:>9}"
         )
         self._console.print(line, end="\r" if self._console.is_terminal else "\n", highlight=False)
 
@@ -65,10 +65,8 @@ def print_summary(run: Run, console: Console) -> None:
     for check in run.checks:
         word, _, rest = check.message.partition(":")
         console.print(Text.assemble("  ", (word, _colour(check.verdict)), f":{rest}"), soft_wrap=True)
-    for finding in run.unchecked:
-        console.print(Text(f"  not valid: {finding}", style="yellow"), soft_wrap=True)
-    if run.memory_growth is not None and run.options.profile == "soak":
-        console.print(Text(f"  growth of generator memory after warm-up: {run.memory_growth:+.1%}"))
+    for part, reason in run.findings:
+        console.print(Text(f"  not valid: {part}: {reason}", style="yellow"), soft_wrap=True)
     console.print(Text(f"  Bottleneck: {run.bottleneck}"), soft_wrap=True)
     verdict = (run.verdict.label, f"bold {_colour(run.verdict)}")
     console.print(Text.assemble(verdict, f": {run.meaning}"), soft_wrap=True)
@@ -80,7 +78,7 @@ def print_comparison(compared: Comparison, console: Console) -> None:
     for warning in compared.warnings:
         console.print(Text(f"  not valid: {warning}", style="yellow"), soft_wrap=True)
     colour = {Outcome.PASS: "green", Outcome.REGRESSION: "red", Outcome.INVALID: "yellow"}[compared.outcome]
-    console.print(Text.assemble((compared.outcome.name, f"bold {colour}"), f": {compared.outcome.value[1]}"))
+    console.print(Text.assemble((compared.outcome.name, f"bold {colour}"), f": {compared.outcome.meaning}"))
 
 
 def _colour(verdict: Verdict) -> str:
@@ -99,12 +97,42 @@ def _table(rows: Rows) -> Table:
 
 def stage_rows(run: Run) -> Rows:
     """Each stage, then the whole run."""
-    return [_stage(run, part) for part in run.shown]
+    level = "offered/s" if run.options.is_open_loop else "users"
+    return [
+        {
+            "stage": part.name,
+            "verdict": run.verdict_of(part).name,
+            level: f"{part.level:.4g}",
+            "requests": str(part.requests),
+            "failed": f"{part.error_rate:.2%}",
+            "images/s": f"{part.throughput:.2f}",
+            **_percentiles(part, 50, 95, 99, 99.9),
+            "max": milliseconds(part.max_s),
+            "service p99": milliseconds(part.percentile_s(99, "service")),
+            "sent late, p99": milliseconds(part.late_s(99)),
+            "in flight": f"{part.in_flight:.1f}",
+            "generator CPU": f"{run.generator_cpu(part):.0%}",
+        }
+        for part in run.shown
+    ]
 
 
 def model_rows(run: Run) -> Rows:
     """Each model's requests and times, from the server's statistics."""
-    return [_model(run, step) for step in run.server.steps.values()]
+    return [
+        {
+            "model": step.model,
+            "answered": str(step.succeeded),
+            "failed": str(step.failed),
+            "batches": str(step.executions),
+            "images per batch": f"{step.mean_batch:.2f}",
+            "queue": milliseconds(step.mean_queue_s),
+            "compute": milliseconds(step.mean_compute_s),
+            "total": milliseconds(step.mean_total_s),
+            "busy": "-" if step.model in run.server.ensembles else f"{step.busy(run.wall_s):.0%}",
+        }
+        for step in run.server.steps.values()
+    ]
 
 
 def trial_rows(trials: Sequence[Trial]) -> Rows:
@@ -125,11 +153,15 @@ def trial_rows(trials: Sequence[Trial]) -> Rows:
 
 def comparison_rows(compared: Comparison) -> Rows:
     """Each metric of two runs with its verdict."""
-    errors = [run.whole.error_rate for run in (compared.first, compared.second)]
-    change = Change.WORSE if compared.has_more_errors else Change.SAME
-    rows = [_ratio(ratio) for ratio in compared.ratios]
-    texts = dict(zip(("A", "B"), (f"{rate:.2%}" for rate in errors), strict=True))
-    return [*rows, {"metric": "failed", **texts, "B/A": "-", "95 % interval": "-", "verdict": change.value}]
+    failed = {
+        "metric": "failed",
+        "A": f"{compared.first.whole.error_rate:.2%}",
+        "B": f"{compared.second.whole.error_rate:.2%}",
+        "B/A": "-",
+        "95 % interval": "-",
+        "verdict": (Change.WORSE if compared.has_more_errors else Change.SAME).value,
+    }
+    return [*map(_ratio, compared.ratios), failed]
 
 
 def _ratio(ratio: Ratio) -> dict[str, str]:
@@ -143,42 +175,6 @@ def _ratio(ratio: Ratio) -> dict[str, str]:
         "B/A": f"{ratio.ratio:.3f}" if ratio.is_bounded else "-",
         "95 % interval": f"{ratio.lower:.3f} to {ratio.upper:.3f}" if ratio.is_bounded else "-",
         "verdict": ratio.change.value,
-    }
-
-
-def _stage(run: Run, part: Metrics) -> dict[str, str]:
-    counted, by_littles_law = run.in_flight(part) or (math.nan, math.nan)
-    is_open = run.options.is_open_loop
-    return {
-        "stage": part.name,
-        "verdict": run.verdict_of(part).name,
-        "offered/s" if is_open else "users": f"{part.level:.1f}" if is_open else f"{max(1, round(part.level))}",
-        "requests": str(part.requests),
-        "failed": f"{part.error_rate:.2%}",
-        "images/s": f"{part.throughput:.2f}",
-        **_percentiles(part, 50, 95, 99, 99.9),
-        "max": milliseconds(part.max_s),
-        "service p99": milliseconds(part.percentile_s(99, of="service")),
-        "sent late, p99": milliseconds(part.late_s(99)),
-        "in flight": f"{counted:.1f}",
-        "Little's law": f"{by_littles_law:.1f}",
-        "generator CPU": f"{run.generator_cpu(part):.0%}",
-    }
-
-
-def _model(run: Run, step: Step) -> dict[str, str]:
-    reasons = run.server.failures.get(step.model, {})
-    return {
-        "model": step.model,
-        "answered": str(step.succeeded),
-        "failed": str(step.failed),
-        "reasons": ", ".join(f"{count} {reason.lower()}" for reason, count in reasons.items()) or "-",
-        "batches": str(step.executions),
-        "images per batch": f"{step.mean_batch:.2f}",
-        "queue": milliseconds(step.mean_queue_s),
-        "compute": milliseconds(step.mean_compute_s),
-        "total": milliseconds(step.mean_total_s),
-        "busy": "-" if step.model in run.server.ensembles else f"{step.busy(run.wall_s):.0%}",
     }
 
 
