@@ -87,7 +87,7 @@ def serve(repository: Path) -> Iterator[Server]:
     """Serve a repository until the block ends."""
     port = processes.free_port(consecutive=3)
     program = str(Path(sys.executable).with_name("resnet-serve"))
-    command = [program, "--repository", str(repository), "--port", str(port)]
+    command = [program, "--repository", str(repository), "--models", "all", "--port", str(port)]
     with processes.serve(command, {}, port) as pid:
         server = Server(pid, port)
         with Client(server.url) as client:

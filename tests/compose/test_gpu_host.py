@@ -43,7 +43,7 @@ def test_triton_cpu_serves_with_another_image(cat: bytes) -> None:
 
     The repository is one for GPUs; without one, TensorRT's keys are passed over.
     """
-    variables = {"GPU_ENGINE": "tensorrt", "MODEL_CONFIG": "gpu", "BUILD_ARGS": "--max-batch-size=4"}
+    variables = {"GPU_ENGINE": "tensorrt", "MODEL_CONFIG": "gpu", "MODELS": "*", "BUILD_ARGS": "--max-batch-size=4"}
     with project.project("cpu", FOLDER / "stand-in.yml", **variables) as made:
         made.run("build", "build", "triton-cpu")
         made.run("up", "--no-build", "--wait", "--wait-timeout", "600", "build", "triton-cpu")

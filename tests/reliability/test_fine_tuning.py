@@ -44,8 +44,7 @@ def test_ten_classes_are_learnt_and_served(server: TritonServer, images: dict[st
     repository = tmp_path / "repository"
     command = [sys.executable, "-m", "resnet_build", *build, "--max-batch-size", "2", "--repository", repository]
     subprocess.run(command, check=True, timeout=300)
-    models = ("--model-control-mode=explicit", "--load-model=resnet50")
-    with TritonServer(ServerConfig(repository, port=0, triton_args=models)) as mine, Client(mine.grpc_url) as client:
+    with TritonServer(ServerConfig(repository, port=0)) as mine, Client(mine.grpc_url) as client:
         found = [client.classify(crop(*kind)).top.label for kind in kinds]
     right = [label == f"{scene} {turn}" for label, (scene, turn) in zip(found, kinds, strict=True)]
     assert sum(right) >= len(kinds) - 1

@@ -123,5 +123,5 @@ def _become_server(arguments: argparse.Namespace, model: str) -> NoReturn:
     if program is None:
         raise LoadTestError("resnet-serve is missing: pip install '.[serve]' in the project's folder, or use --url")
     command = shlex.join([sys.executable, "-m", "resnet_loadtest", *arguments.argv, _NO_START])
-    server = [program, "--repository", str(arguments.repository), "--port", "0", "--run", command, "--exit-after"]
-    os.execv(program, [*server, "--", "--model-control-mode=explicit", f"--load-model={model}"])  # noqa: S606  # no shell
+    server = [program, "--repository", str(arguments.repository), "--port", "0", "--models", model]
+    os.execv(program, [*server, "--run", command, "--exit-after"])  # noqa: S606  # no shell
