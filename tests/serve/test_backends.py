@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -194,6 +195,21 @@ def test_instances_share_the_quota_of_the_container(
     arguments = {"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "1"}
     found = backend.ModelConfig(arguments | {"model_instance_kind": "CPU"}, default_filename="model.onnx")
     assert found.threads("intra_op_thread_count") == threads
+
+
+@pytest.mark.parametrize(("cpus", "streams"), [(1, 1), (2, 2), (64, 2)])
+def test_openvino_has_no_more_streams_than_threads(
+    import_backend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, cpus: int, streams: int
+) -> None:
+    """Two streams divide all CPUs that the server may use; on one there is one."""
+    backend = import_backend("openvino")
+    monkeypatch.setattr(backend, "available_cpus", lambda: cpus)
+    model = backend.TritonPythonModel()
+    model.config = types.SimpleNamespace(
+        threads=lambda _: 0, parameter={"NUM_STREAMS": "2"}.get, number=lambda *_: 2, is_yes=lambda _: False
+    )
+    properties = model._properties(core=None)
+    assert (properties["INFERENCE_NUM_THREADS"], properties["NUM_STREAMS"]) == (cpus, streams)
 
 
 def threads_of_workers(model: Path) -> list[Path]:
