@@ -5,6 +5,7 @@ WEIGHTS ?= auto
 ADVISORIES ?= pypi
 MODEL ?= resnet50
 SLO ?=
+MODELS ?= resnet50
 BENCH ?= full
 
 # The admin token of the server that `make serve` starts, for rollouts.
@@ -42,9 +43,9 @@ $(VENV)/.project: $(VENV)/.dependencies $(SOURCES)
 repository: install  ## Build the model repository, with the fastest network of this machine as default (WEIGHTS=auto)
 	$(BIN)/resnet-build --weights $(WEIGHTS) --default-model auto
 
-serve: repository  ## Serve on this machine, classify one image, and run until Ctrl-C (PORT=8000)
+serve: repository  ## Serve on this machine, classify one image, and run until Ctrl-C (PORT=8000, MODELS=all)
 	@# make sends a signal to its child only, so exec replaces the shell.
-	exec $(BIN)/resnet-serve --port $(PORT) --restart --admin-token-file $(TOKEN) --run "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
+	exec $(BIN)/resnet-serve --port $(PORT) --models $(MODELS) --restart --admin-token-file $(TOKEN) --run "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
 
 LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import psutil
 from resnet_client import AsyncClient
-from resnet_serve import ServerConfig, TritonServer
+from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 
 from benchmarks.images import standard
 
@@ -59,7 +59,7 @@ async def compare(server: str, gateway: str, process: psutil.Process) -> None:
 
 
 if __name__ == "__main__":
-    with TritonServer(ServerConfig(sys.argv[1], port=0)) as running:
+    with TritonServer(ServerConfig(sys.argv[1], models=ALL_MODELS, port=0)) as running:
         command = [sys.executable, "-m", "resnet_serve", "gateway", "--port=0", f"--url={running.grpc_url}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as started:
             address = started.stdout.readline().split()[0] if started.stdout else ""

@@ -87,7 +87,7 @@ def serve(repository: Path, *options: str) -> Iterator[Server]:
     """Serve a repository until the block ends, with further options of resnet-serve."""
     port = processes.free_port(consecutive=3)
     program = str(Path(sys.executable).with_name("resnet-serve"))
-    command = [program, "--repository", str(repository), "--port", str(port), *options]
+    command = [program, "--repository", str(repository), "--models", "all", "--port", str(port), *options]
     with processes.serve(command, {}, port) as pid:
         server = Server(pid, port)
         with Client(server.url) as client:

@@ -22,7 +22,7 @@ from google.protobuf import text_format
 from hypothesis import settings
 from PIL import Image
 from resnet_client.named_configs import config_files, default_name
-from resnet_serve import ServerConfig, TritonServer
+from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 from tritonclient.grpc import model_config_pb2 as pb
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,8 +67,8 @@ def _built(folder: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[TritonServer]:
-    """The real server on free ports, for the whole run."""
-    with TritonServer(ServerConfig(repository, port=0)) as running:
+    """The real server on free ports with all models, for the whole run."""
+    with TritonServer(ServerConfig(repository, models=ALL_MODELS, port=0)) as running:
         yield running
 
 

@@ -24,12 +24,9 @@ PREPROCESSING = ("pillow", "dali")
 
 # A process decodes 64 images in a fifth of a second, so no request waits longer than that for decoding.
 _WAITING_PER_INSTANCE = 64
-# Two instances share the cores equally, so that only one of them waits for a core that decodes an image. An instance
-# that computes alone uses all cores.
-_INSTANCES = {"openvino": 2}
-# With two instances, each takes few images at once and leaves others to its sibling. An instance that took all would
-# compute them on half of the cores, while the sibling finishes later ones first.
-_SHARED_BATCH = 4
+# Images that an OpenVINO network takes at once while more wait, four for each stream: with larger batches, many clients
+# would get their answers at once, and the network would then wait until their next images are decoded.
+_OPENVINO_BATCH = 8
 
 
 def _option(default: int, text: str, *, least: int = 1, most: int) -> int:
@@ -44,8 +41,7 @@ class ServingOptions:
     max_batch_size: int = _option(32, "Largest batch that a model executes", most=1024)
     preferred_batch_size: int = _option(
         0,
-        "How many waiting images a network combines into one batch; 0 (automatic): 4 with several OpenVINO instances, "
-        "otherwise all",
+        f"How many waiting images a network combines into one batch; 0: {_OPENVINO_BATCH} with OpenVINO, else all",
         least=0,
         most=1024,
     )
@@ -63,9 +59,7 @@ class ServingOptions:
         "Refuse new requests while recent requests took longer than this; requests that already wait are answered",
         most=3_600_000,
     )
-    instances: int = _option(
-        0, "Instances of each network, per GPU or on the CPU; 0: two with OpenVINO, else one", least=0, most=64
-    )
+    instances: int = _option(0, "Instances of each network; 0: one on the CPU, two per GPU", least=0, most=64)
     preprocess_instances: int = _option(1, "Processes that decode images; each handles one request at a time", most=256)
     max_image_bytes: int = _option(Limits.max_bytes, "Largest encoded image that is accepted", most=2_147_483_647)
     max_image_pixels: int = _option(
@@ -79,7 +73,7 @@ class ServingOptions:
         most=1_000_000,
     )
     warmup_batch: int = _option(
-        8,
+        2,
         "Warm up each network with this batch size and every smaller power of two before it is ready",
         most=1024,
     )
@@ -110,23 +104,22 @@ class ServingOptions:
         largest = min(self.warmup_batch, self.max_batch_size)
         return sorted({*(1 << exponent for exponent in range(largest.bit_length())), largest})
 
-    def instances_of(self, backend: str) -> int:
-        """Return how many instances a network of a backend has."""
-        count = _INSTANCES.get(backend, 1)
-        return self.instances or (min(count, self.server_cpus) if self.server_cpus else count)
+    @property
+    def cpu_instances(self) -> int:
+        """Number of instances of each network on the CPU."""
+        return self.instances or 1
 
-    def threads_of(self, backend: str) -> int:
-        """Return how many CPU threads each instance of a network of a backend has; 0: the server decides."""
+    @property
+    def instance_threads(self) -> int:
+        """Number of CPU threads of each instance of a network; 0: the server decides."""
         if self.threads or not self.server_cpus:
             return self.threads
-        return threads_per_instance(self.server_cpus, self.instances_of(backend))
+        return threads_per_instance(self.server_cpus, self.cpu_instances)
 
     def preferred_batch_of(self, backend: str) -> int:
         """Return how many images a network of a backend takes at once while more wait."""
-        shares_the_cores = backend in _INSTANCES and self.instances_of(backend) > 1
-        return self.preferred_batch_size or min(
-            _SHARED_BATCH if shares_the_cores else self.max_batch_size, self.max_batch_size
-        )
+        most = _OPENVINO_BATCH if backend == "openvino" else self.max_batch_size
+        return self.preferred_batch_size or min(most, self.max_batch_size)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -146,7 +146,7 @@ class ModelControl:
                 if _NO_MODEL_CONTROL in reason:
                     raise RequestError(
                         f"{self.url} does not load models on request: start it with "
-                        "--model-control-mode=explicit --load-model=* (resnet-serve does)",
+                        "--model-control-mode=explicit --load-model=resnet50 (resnet-serve does)",
                         status=status,
                     ) from exc
                 raise

@@ -85,7 +85,8 @@ _RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
 _MESSAGES: dict[type[Exception], str] = {
     DeadlineExceededError: "{url} did not answer in time ({reason}); increase timeout_s",
     InvalidImageError: "{reason}",
-    ModelNotFoundError: "{url}: {reason}; check model and model_version; `resnet-client models` lists the models",
+    ModelNotFoundError: "{url}: {reason}; check model and model_version; `resnet-client models` "
+    "lists the loaded models, and `resnet-client load MODEL` loads another one",
     OverloadedError: "{url} is overloaded: {reason}",
     RequestError: "{url} refuses the request: {reason}",
     ResponseError: "{url} failed: {reason}; see the server's log",

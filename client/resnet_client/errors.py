@@ -83,7 +83,7 @@ class DeadlineExceededError(ServerError, TimeoutError):
 
 
 class ModelNotFoundError(ServerError):
-    """The server has no such model or version ready; ``resnet-client models`` lists the models."""
+    """The server has no such model or version ready; ``resnet-client load`` loads a model of the repository."""
 
 
 class RequestError(ServerError):

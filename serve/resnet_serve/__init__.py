@@ -13,8 +13,8 @@ versions of a model, :mod:`gateway` serves HTTP and JSON for curl and browsers.
 grpc://127.0.0.1:40123
 """
 
-from resnet_serve.config import ServerConfig, ServerError
+from resnet_serve.config import ALL_MODELS, ServerConfig, ServerError
 from resnet_serve.models import ModelStatus
 from resnet_serve.server import TritonServer
 
-__all__ = ["ModelStatus", "ServerConfig", "ServerError", "TritonServer"]
+__all__ = ["ALL_MODELS", "ModelStatus", "ServerConfig", "ServerError", "TritonServer"]

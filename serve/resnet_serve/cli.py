@@ -17,10 +17,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import resnet_command
+from resnet_client.config import ClientConfig
 from resnet_client.printing import report, warn
 
 from resnet_serve import access, ports
-from resnet_serve.config import APIS, LOOPBACK, NotInstalledError, ServerConfig, ServerError
+from resnet_serve.config import ALL_MODELS, APIS, LOOPBACK, NotInstalledError, ServerConfig, ServerError
 from resnet_serve.server import TritonServer
 from resnet_serve.supervisor import StopRequested, Supervisor
 
@@ -139,8 +140,9 @@ class _Parser(argparse.ArgumentParser):
             )
         if found.no_http and found.unsafe_http_host:
             self.error("--no-http and --unsafe-http-host cannot be used together")
-        if any(flag.startswith("--model-config-name") for flag in found.triton_args):
-            self.error("--model-config-name is an option of resnet-serve: write it before --")
+        for flag, option in (("--model-config-name", "--model-config-name"), ("--load-model", "--models")):
+            if any(given.startswith(flag) for given in found.triton_args):
+                self.error(f"instead of {flag}, use {option} of resnet-serve, before --")
         return found
 
 
@@ -175,6 +177,13 @@ def _add_server(add: Callable[..., object], default: ServerConfig) -> None:
     about = "Model repository to serve (default: model_repository)"
     add("--repository", type=Path, default=default.repository, metavar="DIR", help=about)
     add(
+        "--models",
+        type=_models,
+        metavar="NAMES",
+        help="Models to load, with commas between them; those that an ensemble uses are loaded, too; all: all models "
+        f"(default: {ClientConfig.model} if the repository has it, else all)",
+    )
+    add(
         "--model-config-name",
         type=_model_config_name,
         metavar="NAME",
@@ -183,7 +192,7 @@ def _add_server(add: Callable[..., object], default: ServerConfig) -> None:
     )
     add("--log", type=Path, metavar="FILE", help="Write Triton's log to FILE (default: a temporary file)")
     ready_s, exit_s = default.ready_timeout_s, default.exit_timeout_s
-    about = f"Maximum time for startup, until all models are ready (default: {ready_s:.0f})"
+    about = f"Maximum time for startup, until the models are ready (default: {ready_s:.0f})"
     add("--ready-timeout-s", type=_timeout, default=ready_s, metavar="SECONDS", help=about)
     about = f"Maximum time to wait for running requests when stopping (default: {exit_s})"
     add("--exit-timeout-s", type=_whole_seconds, default=exit_s, metavar="SECONDS", help=about)
@@ -227,6 +236,11 @@ def _apis(text: str) -> tuple[str, ...]:
     if unknown := sorted(set(names) - set(APIS)):
         raise argparse.ArgumentTypeError(f"invalid name {unknown[0]!r}: expected none, all, or {', '.join(APIS)}")
     return names
+
+
+def _models(text: str) -> tuple[str, ...]:
+    """Parse ``all``, or names with commas between them."""
+    return ALL_MODELS if text == "all" else tuple(text.split(","))
 
 
 def _model_config_name(text: str) -> str:

@@ -17,6 +17,7 @@ from resnet_client.endpoints import is_loopback
 from resnet_serve.watchdog import CLOSED_APIS, OPEN_APIS
 
 HTTP_PORT = 8000
+ALL_MODELS = ("*",)
 LOOPBACK = "127.0.0.1"
 # Triton's names of the APIs that can require the admin token. Health and inference never do.
 APIS = (*OPEN_APIS, *CLOSED_APIS)
@@ -40,6 +41,8 @@ class ServerConfig:
 
     Attributes:
         repository: the model repository.
+        models: names of the models to load; Triton also loads the models that an ensemble uses. :data:`ALL_MODELS` for
+            all; None for the default model ``resnet50`` if the repository has it, else for all.
         host: address for gRPC.
         unsafe_http_host: address for HTTP; empty for ``host`` if that is loopback, else 127.0.0.1. The embedded Triton
             has known vulnerabilities over HTTP: anyone who can connect to it can crash the server.
@@ -47,7 +50,7 @@ class ServerConfig:
         no_http: whether HTTP serves the watchdog only: on a free port of loopback, with the token for every request.
         port: HTTP port; gRPC uses the next one and the metrics the one after. 0: three free ports.
         log: file for Triton's log; None for a temporary one, which is removed unless it explains a failure.
-        ready_timeout_s: longest wait for all models to be ready, in seconds.
+        ready_timeout_s: longest wait for the models to be ready, in seconds.
         exit_timeout_s: longest wait for running requests when stopping, in seconds.
         open_apis: which of :data:`APIS` need no admin token. Those that load models or read shared memory can be
             opened on loopback only.
@@ -64,6 +67,7 @@ class ServerConfig:
     """
 
     repository: str | Path
+    models: tuple[str, ...] | None = None
     host: str = LOOPBACK
     unsafe_http_host: str = ""
     metrics_host: str = ""

@@ -75,9 +75,7 @@ def _control(config: ServerConfig) -> list[str]:
     """Let models be loaded at run time, for the watchdog and rollouts, unless the user's flags set another mode."""
     if any(flag.startswith("--model-control-mode") for flag in config.triton_args):
         return []
-    is_chosen = any(flag.startswith("--load-model") for flag in config.triton_args)
-    chosen = () if is_chosen else models.servable(config)
-    return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in chosen)]
+    return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in models.loadable(config))]
 
 
 def _tls(config: ServerConfig) -> list[str]:

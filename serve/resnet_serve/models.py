@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from resnet_client.config import ClientConfig
 from resnet_client.named_configs import config_files, default_name
 
 from resnet_serve import installation
-from resnet_serve.config import ServerConfig, ServerError, UnservableError
+from resnet_serve.config import ALL_MODELS, ServerConfig, ServerError, UnservableError
 from resnet_serve.watchdog import Api
 
 # Backend → the package that it imports, which may be missing here; DALI's is in NVIDIA's image only.
@@ -20,12 +21,13 @@ _BACKEND = re.compile(r'^backend: "(\w+)"', re.MULTILINE)
 _STEP = re.compile(r'^\s+model_name: "([^"]+)"', re.MULTILINE)
 
 
-def check(repository: Path) -> None:
+def check(config: ServerConfig) -> None:
     """Refuse a repository that cannot be served, before the server starts, which takes seconds.
 
     Raises:
         UnservableError: the message names the folder and the remedy.
     """
+    repository = Path(config.repository)
     if not repository.is_dir():
         raise UnservableError(
             f"the model repository {repository} does not exist: run resnet-build, or name another with --repository"
@@ -33,13 +35,22 @@ def check(repository: Path) -> None:
     configs = config_files(repository, "")
     if not configs:
         raise UnservableError(f"{repository} contains no models: run resnet-build --repository {repository}")
-    for name, config in configs.items():
-        if not installation.is_plain(name) and _BACKEND.search(config.read_text(encoding="utf-8")):
+    missing = without_package(config)
+    for name in requested(config):
+        if name not in {*configs, *ALL_MODELS}:
+            raise UnservableError(f"{repository} has no model {name!r}; its models: {', '.join(configs)}")
+        if name in missing:
+            raise UnservableError(
+                f"{name} needs {missing[name]}, which is not installed: pip install {missing[name]}, or choose another "
+                "model with --models"
+            )
+    for name, path in configs.items():
+        if not installation.is_plain(name) and _BACKEND.search(path.read_text(encoding="utf-8")):
             raise UnservableError(
                 f"Triton cannot start the workers of the model {name!r}: rename it to letters, digits and any of . _ -"
             )
-        if not any(path.is_dir() and path.name.isdigit() for path in config.parent.iterdir()):
-            raise UnservableError(f"the model {config.parent} has no version folder: run resnet-build")
+        if not any(entry.is_dir() and entry.name.isdigit() for entry in path.parent.iterdir()):
+            raise UnservableError(f"the model {path.parent} has no version folder: run resnet-build")
 
 
 def model_config_name(config: ServerConfig) -> str:
@@ -67,11 +78,19 @@ def without_package(config: ServerConfig) -> dict[str, str]:
     return dict(sorted((missing | {name: missing[step] for name, step in ensembles.items()}).items()))
 
 
-def servable(config: ServerConfig) -> tuple[str, ...]:
-    """Return what to name to ``--load-model``: ``*``, or the models that can be loaded if some cannot."""
-    missing = without_package(config)
-    if not missing:
-        return ("*",)
+def requested(config: ServerConfig) -> tuple[str, ...]:
+    """Return the names of the models to load, or :data:`ALL_MODELS`."""
+    if config.models is not None:
+        return config.models
+    default = ClientConfig.model
+    return (default,) if default in config_files(Path(config.repository), "") else ALL_MODELS
+
+
+def loadable(config: ServerConfig) -> tuple[str, ...]:
+    """Return the requested models, without those of :data:`ALL_MODELS` that need a missing package."""
+    found = requested(config)
+    if found != ALL_MODELS or not (missing := without_package(config)):
+        return found
     return tuple(model for model in config_files(Path(config.repository), "") if model not in missing)
 
 

@@ -14,7 +14,7 @@ from resnet_client.config import ClientConfig
 from resnet_client.endpoints import bracketed
 
 from resnet_serve import access, diagnosis, flags, installation, models, ports, watchdog
-from resnet_serve.config import LOOPBACK, ServerConfig, ServerError, UnservableError
+from resnet_serve.config import ALL_MODELS, LOOPBACK, ServerConfig, ServerError, UnservableError
 from resnet_serve.models import ModelStatus
 from resnet_serve.watchdog import Api
 
@@ -90,12 +90,12 @@ class TritonServer:
         A model that fails is listed in :attr:`failed_models`.
 
         Raises:
-            ServerError: it cannot be started, or a model failed and the default model is not served; the message names
+            ServerError: it cannot be started, or a model failed and a requested model is not served; the message names
                 cause and remedy, and processes and files are removed.
         """
         installed = installation.find()
         access.check(self.config)
-        models.check(Path(self.config.repository))
+        models.check(self.config)
         installation.remove_abandoned_folders()
         self._folder, self._lock = self._cleanup.enter_context(installation.temporary_folder())
         try:
@@ -127,7 +127,7 @@ class TritonServer:
             UnservableError: it cannot start until a person changes something.
         """
         self._end()
-        models.check(Path(self.config.repository))
+        models.check(self.config)
         self._refuse_taken_ports()
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         try:
@@ -238,13 +238,19 @@ class TritonServer:
                 raise self._start_error(f"the server was not ready within {self.config.ready_timeout_s:.0f} s")
             time.sleep(_POLL_S)
         self.failed_models = self._read_failed_models()
-        if self.failed_models and not self._responds(f"v2/models/{ClientConfig.model}/ready"):
+        if self.failed_models and not all(self._responds(f"v2/models/{name}/ready") for name in self._needed_models):
             raise self._start_error(f"these models could not be loaded: {', '.join(self.failed_models)}")
         # Triton opens the metrics port some milliseconds after it is ready, and never with --allow-metrics=false.
         deadline = time.monotonic() + _METRICS_TIMEOUT_S
         metrics = ports.reachable(self.config.metrics_host), self._ports[2]
         while not ports.accepts(*metrics, timeout_s=_METRICS_TIMEOUT_S) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
+
+    @property
+    def _needed_models(self) -> tuple[str, ...]:
+        """Models without which a start fails: those requested by name, else the default model."""
+        needed = models.requested(self.config)
+        return (ClientConfig.model,) if needed == ALL_MODELS else needed
 
     def _responds(self, path: str) -> bool:
         try:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from resnet_client.named_configs import models_with
+from resnet_client.named_configs import config_files, models_with
 
 from resnet_serve import access, diagnosis, models
 from resnet_serve.config import ServerConfig, ServerError, UnservableError
@@ -71,8 +71,6 @@ class Supervisor:
         self._server.start()
         self._show_models()
         self._show_failed_models()
-        for name, package in models.without_package(config).items():
-            self._report(f"  {name:<22} not served: {package} is not installed (pip install {package})")
         self._show_model_config()
         self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
         self._report(f"  {'gRPC':<8} {self._server.grpc_url}{_encryption(config)}")
@@ -95,8 +93,19 @@ class Supervisor:
             self._report(
                 f"  {model.name:<22} version {versions:<4} {model.backend:<12} {batch:<15} {model.devices}".rstrip()
             )
+        self._show_other_models({model.name for model in served})
         for warning in diagnosis.warnings(served):
             self._warn(f"warning: {warning}")
+
+    def _show_other_models(self, served: set[str]) -> None:
+        config = self._server.config
+        missing = models.without_package(config)
+        for name, package in missing.items():
+            self._report(f"  {name:<22} not served: {package} is not installed (pip install {package})")
+        others = config_files(Path(config.repository), "").keys() - {*served, *missing, *self._server.failed_models}
+        if others:
+            self._report(f"  not loaded: {', '.join(sorted(others))}")
+            self._report("  to load one: resnet-client load NAME (needs the admin token), or start with --models NAME")
 
     def _show_failed_models(self) -> None:
         for name, reason in self._server.failed_models.items():

@@ -138,17 +138,23 @@ class WorkerWatcher:
         self._next_load: dict[str, tuple[float, float]] = {}
 
     def run(self) -> None:
-        """Look when a worker has ended, while a model lacks workers, and after any process has started."""
+        """Look when a worker has ended, while a model lacks workers, and after the server has started a process."""
         known: set[str] = set()
         look_until_s = 0.0
         while not self.stopping.wait(_LOOK_EVERY_S):
             processes = set(os.listdir("/proc"))  # noqa: PTH208  # a tenth of the time of workers_of
-            if self._is_one_starting or not processes <= known:
+            if self._is_one_starting or any(map(self._is_of_server, processes - known)):
                 look_until_s = time.monotonic() + _LOOK_AFTER_NEW_PROCESS_S
             known = processes
             has_ended = any(_served_by(_command_line(worker)) is None for worker in self._workers)
             if has_ended or self._incomplete or time.monotonic() < look_until_s:
                 self.look()
+
+    def _is_of_server(self, process: str) -> bool:
+        """Whether the server is the parent of a process; other programs of a busy machine start processes, too."""
+        with contextlib.suppress(OSError):  # it has ended, or the entry of /proc is not a process
+            return int(Path(f"/proc/{process}/stat").read_text("latin-1").rpartition(")")[2].split()[1]) == self._server
+        return False
 
     def look(self) -> None:
         """Find workers that have ended, and load their models again unless it is too early."""

@@ -48,7 +48,7 @@ def test_render_takes_the_configs_of_the_default_with_other_outputs(
         assert config.max_batch_size == 8
         assert config.parameters["preprocessing"].string_value == PreprocessConfig(resize=232, crop=size).to_json()
     assert network.parameters["intra_op_thread_count"].string_value == "3"
-    assert [warmup.batch_size for warmup in network.model_warmup] == [1, 2, 4, 8]
+    assert [warmup.batch_size for warmup in network.model_warmup] == [1, 2]
     assert max(network.dynamic_batching.preferred_batch_size, default=0) <= network.max_batch_size
     assert [step.model_name for step in ensemble.ensemble_scheduling.step] == ["preprocess", "network_backbone"]
     assert set(ensemble.ensemble_scheduling.step[1].output_map) == {*backbone.MAPS, "MAPS__4"}

@@ -61,7 +61,7 @@ def test_networks_get_the_options() -> None:
     assert config.parameters["intra_op_thread_count"].string_value == "3"
     assert models["network_torchscript"].parameters["INTRA_OP_THREAD_COUNT"].string_value == "3"
     assert "intra_op_thread_count" not in rendered()["network_onnx"].parameters
-    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 2, 4, 8]
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -73,48 +73,36 @@ def test_warmup_batches_are_powers_of_two_and_the_largest(warmup: int, largest: 
 
 
 @pytest.mark.parametrize(
-    ("options", "onnxruntime", "openvino"),
+    ("options", "threads"),
     [
-        ({}, (1, 0), (2, 0)),  # the server divides its CPUs
-        ({"server_cpus": 1}, (1, 1), (1, 1)),
-        ({"server_cpus": 3}, (1, 3), (2, 1)),
-        ({"server_cpus": 64}, (1, 64), (2, 32)),
-        ({"server_cpus": 8, "instances": 4}, (4, 2), (4, 2)),
-        ({"server_cpus": 8, "threads": 3}, (1, 3), (2, 3)),
+        ({}, 0),  # the server divides its CPUs
+        ({"server_cpus": 3}, 3),
+        ({"server_cpus": 1, "instances": 2}, 1),
+        ({"server_cpus": 8, "instances": 4}, 2),
+        ({"server_cpus": 8, "threads": 3}, 3),
     ],
 )
-def test_server_cpus_decide_instances_and_threads(
-    options: dict[str, int], onnxruntime: tuple[int, int], openvino: tuple[int, int]
-) -> None:
-    """Instances, and threads of each; explicit numbers take precedence."""
-    serving = ServingOptions(**options)
-    for backend, expected in (("onnxruntime", onnxruntime), ("openvino", openvino)):
-        assert (serving.instances_of(backend), serving.threads_of(backend)) == expected
+def test_server_cpus_decide_threads(options: dict[str, int], threads: int) -> None:
+    """Those of each instance; an explicit number takes precedence."""
+    assert ServingOptions(**options).instance_threads == threads
 
 
-def test_openvino_has_two_instances_by_default() -> None:
-    """The others have one; how many cores each has is left to the machine that serves."""
-    counts = {
-        name: config.instance_group[0].count
-        for name, config in rendered(variants=["int8", "fp16"]).items()
-        if name.startswith("network_")
-    }
-    assert counts == {"network_onnx": 1, "network_torchscript": 1, "network_int8": 2, "network_fp16": 1}
-    given = rendered(variants=["int8"], instances=1)["network_int8"]
-    assert given.instance_group[0].count == 1
-    assert "INFERENCE_NUM_THREADS" not in rendered(variants=["int8"])["network_int8"].parameters
+def test_openvino_has_two_streams() -> None:
+    """How many cores each has is left to the machine that serves."""
+    parameters = rendered(variants=["int8"])["network_int8"].parameters
+    assert parameters["NUM_STREAMS"].string_value == "2"
+    assert "INFERENCE_NUM_THREADS" not in parameters
 
 
-def test_openvino_leaves_images_to_its_other_instance_by_default() -> None:
-    """An instance takes four at once, or the given number; the others all that wait, which Triton enters itself."""
+def test_openvino_leaves_images_to_its_next_batch_by_default() -> None:
+    """It takes eight at once, or the given number; the others all that wait, which Triton enters itself."""
 
     def preferred(network: str, **options: int) -> list[int]:
         return list(rendered(variants=["int8"], **options)[network].dynamic_batching.preferred_batch_size)
 
-    assert preferred("network_int8") == [4]
+    assert preferred("network_int8") == [8]
     assert preferred("network_onnx") == preferred("network_torchscript") == []
     assert preferred("network_int8", max_batch_size=2) == []
-    assert preferred("network_int8", instances=1) == []
     assert preferred("network_int8", preferred_batch_size=32) == []
     assert preferred("network_onnx", preferred_batch_size=8) == [8]
 

@@ -178,8 +178,9 @@ def test_build_serves_a_fine_tuned_network(build, tmp_path: Path, images: dict[s
     line = "removed tuned config of network_onnx (measured with other options); run `resnet-loadtest tune` again"
     assert line in result.stdout
     assert not tuned.exists()
-    with TritonServer(ServerConfig(repository, port=0)) as server, Client(server.grpc_url) as client:
-        for model in ("resnet50", "resnet50_torchscript"):
+    models = ("resnet50", "resnet50_torchscript")
+    with TritonServer(ServerConfig(repository, models, port=0)) as server, Client(server.grpc_url) as client:
+        for model in models:
             found = client.classify(images["cat"], top_k=20, model=model)
             assert [(entry.index, entry.label) for entry in found.predictions[:2]] == [(7, labels[7]), (8, labels[8])]
             assert len(found.predictions) == 10

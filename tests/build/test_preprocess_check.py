@@ -17,7 +17,7 @@ from resnet_build.repository import Repository
 from resnet_build.serving_options import ServingOptions
 from resnet_build.weights import imagenet_labels
 from resnet_client import Client, preprocessing
-from resnet_serve import ServerConfig, TritonServer
+from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 
 from .dali_pipeline import dali_rows
 
@@ -39,7 +39,7 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     names = ("network_onnx/1/model.onnx", "network_torchscript/1/model.pt")
     artifacts = {name: repository / name for name in names}
     described.publish(artifacts | {"network_fp32/1/model.onnx": artifacts[names[0]]}, {"versions": {}})
-    with TritonServer(ServerConfig(described.root, port=0, model_config_name="gpu")) as server:
+    with TritonServer(ServerConfig(described.root, models=ALL_MODELS, port=0, model_config_name="gpu")) as server:
         yield server
 
 

@@ -102,9 +102,8 @@ def test_variants_are_served(
     (tmp_path / "sitecustomize.py").write_text(LOOK_UPS.format(file=str(file)))
     monkeypatch.syspath_prepend(tmp_path)
     names = ("resnet50", "resnet50_onnx", *(f"resnet50_{name}" for name in RANDOM_VARIANTS))
-    flags = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in names))
     with (
-        TritonServer(ServerConfig(random_repository, port=0, triton_args=flags)) as server,
+        TritonServer(ServerConfig(random_repository, names, port=0)) as server,
         Client(server.grpc_url) as client,
     ):
         assert {model.name: model.backend for model in server.models()}["network_fp32"] == "openvino"

@@ -39,7 +39,13 @@ class Refused(grpc.RpcError):
 @pytest.mark.parametrize(
     ("status", "number", "reason", "expected", "message"),
     [
-        ("NOT_FOUND", "404", "unknown model: 'x'", "ModelNotFoundError", "`resnet-client models` lists the models"),
+        (
+            "NOT_FOUND",
+            "404",
+            "unknown model: 'x'",
+            "ModelNotFoundError",
+            "`resnet-client load MODEL` loads another one",
+        ),
         ("INVALID_ARGUMENT", "400", "requested model 'x' is not available", "ModelNotFoundError", "'x'"),
         ("INVALID_ARGUMENT", "400", "[request id: 7] in ensemble 'r', [image] no", "InvalidImageError", "no"),
         ("INVALID_ARGUMENT", "400", "unexpected inference input 'x', [image] expected", "RequestError", "'x'"),

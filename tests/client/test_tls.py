@@ -36,8 +36,6 @@ def ports(repository, identities):
         "grpc-server-cert": theirs.certificate,
         "grpc-server-key": theirs.key,
         "grpc-root-cert": theirs.authority,
-        "model-control-mode": "explicit",
-        "load-model": "resnet50",
     }
     arguments = tuple(f"--{name}={value}" for name, value in flags.items())
     with TritonServer(ServerConfig(repository, port=0, triton_args=arguments)) as running:

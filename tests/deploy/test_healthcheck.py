@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from resnet_client import Client
-from resnet_serve import ServerConfig, TritonServer
+from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy/compose/healthcheck.py"
 OVERLOADED = "in ensemble 'resnet50', [overload] 64 images are waiting already; retry later"
@@ -95,7 +95,7 @@ def test_server_with_another_model_that_failed_is_healthy(repository_copy: Any) 
         repository_copy.add(model)
     repository_copy.add("network_onnx", "network_2")
     (repository_copy.folder / "network_2/1/model.onnx").unlink()
-    with TritonServer(ServerConfig(repository_copy.folder, port=0)) as server:
+    with TritonServer(ServerConfig(repository_copy.folder, models=ALL_MODELS, port=0)) as server:
         assert list(server.failed_models) == ["network_2"]
         with Client(server.grpc_url) as client:
             assert not client.health().server_ready

@@ -50,8 +50,7 @@ def test_checkpoint_of_another_size_is_built_and_served(images: dict[str, Path],
     assert main([*map(str, command), *options.split(), "--quiet"]) == 0  # up to date
     maps = backbone.maps_of(net, np.asarray(cropped)[None].copy(), Input(SIZE, MEAN, STD))
     models = ("resnet50", "resnet50_torchscript", "resnet50_int8", "resnet50_backbone")
-    flags = ("--model-control-mode=explicit", *(f"--load-model={model}" for model in models))
-    with TritonServer(ServerConfig(repository, port=0, triton_args=flags)) as server, Client(server.grpc_url) as client:
+    with TritonServer(ServerConfig(repository, models, port=0)) as server, Client(server.grpc_url) as client:
         difference = np.abs(pixels_of(server, image) - np.asarray(cropped).astype(int))
         assert difference.max() <= 2
         assert difference.mean() < 0.3

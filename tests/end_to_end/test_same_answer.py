@@ -16,7 +16,7 @@ import tritonclient.grpc as triton
 from PIL import Image
 from resnet_client import Client
 from resnet_client.requests import IMAGE, PIXELS, PROBABILITIES
-from resnet_serve import ServerConfig, TritonServer
+from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 
 if TYPE_CHECKING:
     from conftest import LabelledImage
@@ -85,7 +85,7 @@ class Served:
 @pytest.fixture(scope="module")
 def variants(variant_repository: Path) -> Iterator[TritonServer]:
     """All of them on one server."""
-    with TritonServer(ServerConfig(variant_repository, port=0)) as running:
+    with TritonServer(ServerConfig(variant_repository, models=ALL_MODELS, port=0)) as running:
         yield running
 
 

@@ -46,8 +46,7 @@ def test_detector_finds_objects_in_new_scenes(
         rows.writerows((f"train/{name}", *box) for name, box in scenes(tmp_path / "train", images, 48, seed=1))
     build = [sys.executable, "-m", "resnet_build", "--weights", "keras-v1", "--backbone", "--max-batch-size", "2"]
     subprocess.run([*build, "--repository", str(tmp_path / "repository")], check=True, timeout=300)
-    models = ("--model-control-mode=explicit", "--load-model=resnet50_backbone")
-    with TritonServer(ServerConfig(tmp_path / "repository", port=0, triton_args=models)) as server:
+    with TritonServer(ServerConfig(tmp_path / "repository", ("resnet50_backbone",), port=0)) as server:
         assert "epoch 12" in example("detect.py", "train", "boxes.csv", url=server.grpc_url)
         expected = {f"new/{name}": box for name, box in scenes(tmp_path / "new", images, 10, seed=2)}
         shown = example("detect.py", "find", *expected, url=server.grpc_url).splitlines()

@@ -41,9 +41,7 @@ def test_ten_classes_are_learnt_and_served(
     assert serve == "resnet-serve --port 8010 --repository mine"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(["sh", "-c", build], cwd=tmp_path, env=environment, check=True, timeout=300)
-    models = ("--model-control-mode=explicit", "--load-model=resnet50")
-    config = ServerConfig(tmp_path / "mine", port=0, triton_args=models)
-    with TritonServer(config) as mine, Client(mine.grpc_url) as client:
+    with TritonServer(ServerConfig(tmp_path / "mine", port=0)) as mine, Client(mine.grpc_url) as client:
         found = [client.classify(crop(*kind)).top.label for kind in kinds]
     right = [label == f"{scene} {turn}" for label, (scene, turn) in zip(found, kinds, strict=True)]
     assert sum(right) >= len(kinds) - 1

@@ -39,13 +39,11 @@ def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 @pytest.fixture
 def start_server(repository: Path) -> Iterator[Callable[..., TritonServer]]:
-    """Start a server of the test's own on free ports, serving only the ensemble ``resnet50``; it ends with the test."""
+    """Start a server of the test's own on free ports, by default with ``resnet50`` only; it ends with the test."""
     with contextlib.ExitStack() as running:
 
-        def start(folder: Path = repository, *flags: str, **options: object) -> TritonServer:
-            models = ("--model-control-mode=explicit", "--load-model=resnet50")
-            config = ServerConfig(folder, port=0, triton_args=(*models, *flags), **options)
-            return running.enter_context(TritonServer(config))
+        def start(folder: Path = repository, **options: object) -> TritonServer:
+            return running.enter_context(TritonServer(ServerConfig(folder, port=0, **options)))
 
         yield start
 

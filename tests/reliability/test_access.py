@@ -96,7 +96,6 @@ def locked(request: pytest.FixtureRequest, repository: Path) -> Iterator[TritonS
         port=0,
         open_apis=request.param,
         admin_token=secrets.token_urlsafe(),
-        triton_args=("--load-model=resnet50",),
     )
     with TritonServer(config) as running:
         yield running

@@ -53,8 +53,7 @@ def test_served_maps_are_torchvisions(built: Path, images: dict[str, Path], tmp_
     pixels = crop_pixels(Image.open(images["cat"]).convert("RGB"), preprocess_config)
     eager = load_network(found.architecture, found.state_dict)
     expected = backbone.maps_of(eager, pixels[None].copy())
-    models = ("--model-control-mode=explicit", "--load-model=resnet50_backbone")
-    with TritonServer(ServerConfig(built, port=0, triton_args=models)) as server:
+    with TritonServer(ServerConfig(built, ("resnet50_backbone",), port=0)) as server:
         for url in (server.grpc_url, server.http_url):
             with Client(url) as client:
                 for preprocessing in ("server", "client"):

@@ -50,7 +50,7 @@ def test_twenty_thousand_images_and_five_kills(
 
     The model is the fastest one: the client is tested, and this takes a third of the time.
     """
-    url = start_server(variant_repository, f"--load-model={MODEL}").grpc_url
+    url = start_server(variant_repository, models=(MODEL,)).grpc_url
     whole, broken = tmp_path / "whole.parquet", tmp_path / "broken.parquet"
     process = bulk.start(url, crops, whole, "--model", MODEL)
     memory_mib: list[float] = []

@@ -34,8 +34,7 @@ MEMORY_MIB, CPU_S = 1_536, 15.0
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[TritonServer]:
     """A server with nothing but `preprocess`, whose one worker is watched."""
-    only = ("--model-control-mode=explicit", "--load-model=preprocess")
-    with TritonServer(ServerConfig(repository, port=0, triton_args=only)) as running:
+    with TritonServer(ServerConfig(repository, ("preprocess",), port=0)) as running:
         yield running
 
 

@@ -39,12 +39,8 @@ needs_namespaces = pytest.mark.skipif(
 def servers(repository: Path) -> Iterator[list[TritonServer]]:
     """Three servers with the same ports on three addresses."""
     port = free_ports(HOSTS[0], 1)[0]
-    models = ("--model-control-mode=explicit", "--load-model=resnet50")
     with contextlib.ExitStack() as running:
-        yield [
-            running.enter_context(TritonServer(ServerConfig(repository, host=host, port=port, triton_args=models)))
-            for host in HOSTS
-        ]
+        yield [running.enter_context(TritonServer(ServerConfig(repository, host=host, port=port))) for host in HOSTS]
 
 
 @contextlib.contextmanager

@@ -113,7 +113,7 @@ def test_readiness_is_false_meanwhile(
 def resnet_serve(repository: Path, stderr: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the command on the ensemble ``resnet50``; give its process and its gRPC URL."""
     command = [sys.executable, "-m", "resnet_serve", "--repository", str(repository), "--port", "0"]
-    command += ["--log", str(stderr.with_suffix(".log")), *flags, "--", "--load-model=resnet50"]
+    command += ["--log", str(stderr.with_suffix(".log")), *flags]
     with stderr.open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert process.stdout is not None

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import re
 import shutil
-import subprocess
-import sys
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +20,6 @@ import pytest
 import tritonclient.grpc as triton
 from onnx import TensorProto, helper
 from resnet_serve import ServerConfig, ServerError, TritonServer
-from resnet_serve.backends.sibling_lock import SiblingLock
 from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
@@ -103,13 +99,12 @@ def test_load_refuses_a_damaged_artifact(plain_repository: Path, tmp_path: Path,
         pass
 
 
-def on_openvino(instances: int, **parameters: str) -> Callable[[pb.ModelConfig], None]:
+def on_openvino(**parameters: str) -> Callable[[pb.ModelConfig], None]:
     """Have OpenVINO serve the FP32 network."""
 
     def change(config: pb.ModelConfig) -> None:
         config.backend, config.platform, config.default_model_filename = "openvino", "", "model.onnx"
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
-        config.instance_group[0].count = instances
         for name, value in parameters.items():
             config.parameters[name].string_value = value
 
@@ -123,9 +118,8 @@ KEYS = {"INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "l
 def several(repository_copy: Any) -> Iterator[TritonServer]:
     """Networks with different instances and threads: ``openvino_…`` is the real one, the others are small."""
     folder = repository_copy.folder
-    repository_copy.add("network_onnx", "openvino_1", on_openvino(1, **KEYS))
-    repository_copy.add("network_onnx", "openvino_2", on_openvino(2, **KEYS))
-    repository_copy.add("network_onnx", "openvino_shared", on_openvino(2, INFERENCE_NUM_THREADS="0"))
+    repository_copy.add("network_onnx", "openvino_keys", on_openvino(**KEYS))
+    repository_copy.add("network_onnx", "openvino_streams", on_openvino(NUM_STREAMS="2"))
     add_network(folder, "threads_1", intra_op_thread_count="1")
     add_network(folder, "threads_2", intra_op_thread_count="2")
     add_network(folder, "half_of_the_cores", intra_op_thread_count=str(max(1, CORES // 2)))
@@ -134,9 +128,9 @@ def several(repository_copy: Any) -> Iterator[TritonServer]:
         yield running
 
 
-@pytest.mark.parametrize("model", ["openvino_1", "openvino_2"])
+@pytest.mark.parametrize("model", ["openvino_keys", "openvino_streams"])
 def test_openvino_computes_the_same(server: TritonServer, several: TritonServer, model: str) -> None:
-    """At any batch size, for callers at once as for one alone, and with all of its keys."""
+    """At any batch size, with all of its keys, and with images divided among streams."""
 
     def difference(batch: np.ndarray) -> float:
         got, expected = (
@@ -149,26 +143,15 @@ def test_openvino_computes_the_same(server: TritonServer, several: TritonServer,
         assert max(callers.map(difference, [pixels(count) for count in (1, 3, 2, 1, 5, 1)])) < 1e-3
 
 
-@pytest.mark.skipif(CORES < 2, reason="there is one core")
-@pytest.mark.parametrize(("model", "threads"), [("openvino_shared", 0), ("openvino_2", 1)])
-def test_openvino_instance_alone_has_the_threads_of_all(several: TritonServer, model: str, threads: int) -> None:
-    """While another instance computes, it has its own: as many as it was given, or its part of the cores."""
-    folder = Path(several.config.repository)
-
-    def computing_threads() -> int:
-        before = cpu_ns_of_workers(folder / model)
-        for _ in range(10):
-            infer(several.grpc_url, model, pixels(2), ["FEATURES__1"])
-        after = cpu_ns_of_workers(folder / model)
-        spent = [after[thread] - before.get(thread, 0) for thread in after]
-        return sum(10 * ns > max(spent) for ns in spent)
-
-    with contextlib.closing(SiblingLock(folder)) as sibling:
-        with sibling.computing() as is_alone:
-            assert is_alone
-            # Callers are sent to both instances in turns.
-            assert computing_threads() == 2 * (threads or CORES // 2)
-        assert computing_threads() == 2 * (2 * threads or CORES)
+@pytest.mark.parametrize("images", [1, 2])
+def test_openvino_uses_all_cores_for_one_image_and_for_several(several: TritonServer, images: int) -> None:
+    """One image has all threads; two are divided among the streams, which share the threads."""
+    model = Path(several.config.repository) / "openvino_streams"
+    before = cpu_ns_of_workers(model)
+    for _ in range(10):
+        infer(several.grpc_url, model.name, pixels(images), ["FEATURES__1"])
+    spent = [ns - before.get(thread, 0) for thread, ns in cpu_ns_of_workers(model).items()]
+    assert sum(10 * ns > max(spent) for ns in spent) == images * (CORES // images)
 
 
 def test_threads_are_those_of_the_config(several: TritonServer) -> None:
@@ -212,6 +195,21 @@ def test_instances_share_the_quota_of_the_container(
     arguments = {"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "1"}
     found = backend.ModelConfig(arguments | {"model_instance_kind": "CPU"}, default_filename="model.onnx")
     assert found.threads("intra_op_thread_count") == threads
+
+
+@pytest.mark.parametrize(("cpus", "streams"), [(1, 1), (2, 2), (64, 2)])
+def test_openvino_has_no_more_streams_than_threads(
+    import_backend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, cpus: int, streams: int
+) -> None:
+    """Two streams divide all CPUs that the server may use; on one there is one."""
+    backend = import_backend("openvino")
+    monkeypatch.setattr(backend, "available_cpus", lambda: cpus)
+    model = backend.TritonPythonModel()
+    model.config = types.SimpleNamespace(
+        threads=lambda _: 0, parameter={"NUM_STREAMS": "2"}.get, number=lambda *_: 2, is_yes=lambda _: False
+    )
+    properties = model._properties(core=None)
+    assert (properties["INFERENCE_NUM_THREADS"], properties["NUM_STREAMS"]) == (cpus, streams)
 
 
 def threads_of_workers(model: Path) -> list[Path]:
@@ -281,49 +279,3 @@ def test_session_per_size_opens_the_first_at_once(import_backend: Callable[[str]
     """A network that cannot be opened then fails to load; it does not fail its first request."""
     with pytest.raises(ort.capi.onnxruntime_pybind11_state.NoSuchFile):
         import_backend("onnxruntime").SessionPerSize(lambda: ort.InferenceSession("absent.onnx"))
-
-
-def test_sibling_lock_second_is_not_alone(tmp_path: Path) -> None:
-    """An instance that computes is noticed by others until it has finished, whether it was alone or not."""
-    with contextlib.ExitStack() as opened:
-        first, second, third = (opened.enter_context(contextlib.closing(SiblingLock(tmp_path))) for _ in range(3))
-        with first.computing() as is_alone:
-            assert is_alone
-            with second.computing() as second_is_alone, third.computing() as third_is_alone:
-                assert not second_is_alone
-                assert not third_is_alone
-        with second.computing() as is_alone:
-            assert is_alone
-            with first.computing() as first_is_alone:
-                assert not first_is_alone
-
-
-def test_sibling_lock_need_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some network file systems refuse flock(2): then no instance is alone, and every request is answered."""
-
-    def refuse(_folder: int, _lock: int) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with contextlib.closing(SiblingLock(tmp_path)) as mine, mine.computing() as is_alone:
-        assert not is_alone
-
-
-def test_sibling_lock_forget_a_dead_sibling(tmp_path: Path) -> None:
-    """The kernel takes its lock."""
-    code = (
-        "import sys; from pathlib import Path; from resnet_serve.backends.sibling_lock import SiblingLock\n"
-        "with SiblingLock(Path(sys.argv[1])).computing(): print('computing', flush=True); input()"
-    )
-    sibling = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with sibling, contextlib.closing(SiblingLock(tmp_path)) as mine:
-        assert sibling.stdout is not None
-        assert sibling.stdout.readline() == "computing\n"
-        with mine.computing() as is_alone:
-            assert not is_alone
-        sibling.kill()
-        sibling.wait()
-        with mine.computing() as is_alone:
-            assert is_alone

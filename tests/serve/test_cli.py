@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resnet_client import Client
+from resnet_client import Client, ModelNotFoundError
+from resnet_client.cli import main as resnet_client
 from resnet_serve import ports
 from resnet_serve.cli import config_of, parser
 
@@ -35,7 +36,11 @@ THREADS = len(os.sched_getaffinity(0)) + 1
         ),
         (("--open-apis", "metadata,models"), "argument --open-apis: invalid name 'models': expected none, all, or "),
         (("--model-config-name", "configs/tuned"), "argument --model-config-name: invalid name 'configs/tuned'"),
-        (("--", "--model-config-name=tuned"), "--model-config-name is an option of resnet-serve: write it before --"),
+        (
+            ("--", "--model-config-name=tuned"),
+            "instead of --model-config-name, use --model-config-name of resnet-serve",
+        ),
+        (("--", "--load-model=resnet50"), "instead of --load-model, use --models of resnet-serve, before --"),
         *(
             (("--ready-timeout-s", text), f"argument --ready-timeout-s: invalid value {text!r}")
             for text in ("nan", "0", "x")
@@ -95,6 +100,25 @@ def test_start_prints_a_line_per_model_and_the_urls(running: Running) -> None:
     assert "HTTP request" in running.log.read_text()
 
 
+def test_start_loads_the_default_model_and_lists_the_others(
+    serving: Callable, repository_copy: Any, images: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of them is loaded later, as the message about it advises."""
+    for model in ("resnet50", "preprocess", "network_onnx"):
+        if not (repository_copy.folder / model).exists():
+            repository_copy.add(model)
+    if not (repository_copy.folder / "network").exists():
+        add_network(repository_copy.folder, "network")
+    with serving(repository_copy.folder) as running, Client(running.url("gRPC")) as client:
+        assert client.classify(images["cat"]).model == "resnet50"
+        assert "  not loaded: network" in running.lines
+        with pytest.raises(ModelNotFoundError, match="`resnet-client load MODEL` loads another one"):
+            client.metadata(model="network")
+        assert resnet_client(["load", "network", "--url", running.url("gRPC")]) == 0
+        assert capsys.readouterr().out == "network\tloaded\n"
+        assert client.metadata(model="network")["model"]["name"] == "network"
+
+
 def test_start_warns_of_limits_of_the_host(running: Running) -> None:
     """More threads than cores; serving goes on."""
     assert f"resnet-serve: warning: network uses {THREADS} threads" in running.errors.read_text()
@@ -123,7 +147,7 @@ def test_start_prints_why_models_failed_and_serves_the_others(
     (broken / "network_onnx_2/1/model.onnx").unlink()
     shutil.copytree(broken / "network_onnx", broken / "network_3")
     (broken / "network_3/config.pbtxt").write_text("nonsense")
-    with serving(broken) as running, Client(running.url("gRPC")) as client:
+    with serving(broken, "--models", "all") as running, Client(running.url("gRPC")) as client:
         client.classify(images["cat"])
         printed = "\n".join(running.lines)
         listed = [line.split()[0] for line in running.lines if re.search(" version | failed: ", line)]
@@ -158,9 +182,8 @@ def test_sigterm_lets_running_requests_finish(
     for model in ("resnet50", "preprocess", "network_onnx"):
         if not (repository_copy.folder / model).exists():
             repository_copy.add(model)
-    chosen = ("--model-control-mode=explicit", "--load-model=resnet50")
     with (
-        serving(repository_copy.folder, "--", *chosen) as running,
+        serving(repository_copy.folder) as running,
         Client(running.url("gRPC"), max_attempts=1) as client,
     ):
         outcomes = client.classify_many([images["cat"]] * 32, max_in_flight=32)

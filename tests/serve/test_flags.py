@@ -15,7 +15,7 @@ CONTROL = "--model-control-mode=explicit"
     ("config", "expected"),
     [
         (ServerConfig(REPOSITORY), [CONTROL, "--load-model=*"]),
-        (ServerConfig(REPOSITORY, triton_args=("--load-model=resnet50",)), [CONTROL, "--load-model=resnet50"]),
+        (ServerConfig(REPOSITORY, ("a", "b")), [CONTROL, "--load-model=a", "--load-model=b"]),
         (ServerConfig(REPOSITORY, triton_args=("--model-control-mode=none",)), ["--model-control-mode=none"]),
         (
             ServerConfig(REPOSITORY, model_config_name="tuned"),

@@ -96,6 +96,7 @@ def test_server_ignores_folders_that_are_no_models(one_model: Path) -> None:
     ("options", "message"),
     [
         ({"repository": "nowhere"}, "the model repository .*nowhere does not exist: run resnet-build"),
+        ({"models": ("resnet50",)}, "has no model 'resnet50'; its models: preprocess"),
         ({"repository": "."}, "has no version folder: run resnet-build"),
         ({"log": "missing/triton.log"}, "missing/triton.log cannot be written: No such file"),
         ({"host": "nonsense.invalid"}, "cannot listen on nonsense.invalid"),

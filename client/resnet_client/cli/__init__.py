@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-_COMMANDS = (classify, embed, bulk, server.Health, server.Models, server.Metadata, evaluate, doctor)
+_COMMANDS = (classify, embed, bulk, server.Health, server.Models, server.Load, server.Metadata, evaluate, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

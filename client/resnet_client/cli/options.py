@@ -44,7 +44,7 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
             formatter_class=shape,
             conflict_handler="resolve",  # `evaluate` has a --model of its own
         )
-        if command.NAME != "models":  # it lists all
+        if command.NAME not in {"models", "load"}:  # not about one model that answers requests
             _add_client_options(subparser, [field for field in fields if field.name in _MODEL_OPTIONS])
         command.add_options(subparser)
         group = subparser.add_argument_group("server and TLS")
@@ -104,10 +104,15 @@ def images(paths: Iterable[str]) -> Iterator[str | Path | BinaryIO]:
             yield path
 
 
+def client_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The given options that are fields of ``ClientConfig``."""
+    names = {field.name for field in dataclasses.fields(ClientConfig)}
+    return {name: value for name, value in vars(options).items() if name in names}
+
+
 def open_client(options: argparse.Namespace) -> Client:
     """A client with the given options; the others come from the environment and the defaults."""
-    names = {field.name for field in dataclasses.fields(ClientConfig)}
-    return Client(**{name: value for name, value in vars(options).items() if name in names})
+    return Client(**client_options(options))
 
 
 def _add_client_options(group: argparse._ActionsContainer, fields: Iterable[dataclasses.Field[Any]]) -> None:

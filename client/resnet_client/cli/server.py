@@ -1,4 +1,4 @@
-"""``resnet-client health``, ``models`` and ``metadata``."""
+"""``resnet-client health``, ``models``, ``load`` and ``metadata``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import json
 
 from resnet_client.cli.exit_codes import ExitCode, code_of
-from resnet_client.cli.options import open_client
-from resnet_client.config import check_timeout
+from resnet_client.cli.options import client_options, open_client
+from resnet_client.config import ClientConfig, check_timeout
 from resnet_client.printing import show, warn
 
 
@@ -74,6 +74,30 @@ class Models:
                 if options.json
                 else f"{model.model}\tversion {model.model_version}\t{model.inference_count} images"
             )
+        return ExitCode.OK
+
+
+class Load:
+    """``resnet-client load``."""
+
+    NAME = "load"
+    HELP = "Load models of the repository that the server has not loaded; requires the admin token"
+
+    @staticmethod
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        """Add the models."""
+        about = "Model, such as resnet50_torchscript; those that an ensemble uses are loaded, too"
+        parser.add_argument("models", nargs="+", metavar="MODEL", help=about)
+
+    @staticmethod
+    def run(options: argparse.Namespace) -> ExitCode:
+        """Load one model after another, and print a line for each."""
+        from resnet_client.admin import ModelControl
+
+        with ModelControl(ClientConfig.resolve(client_options(options))) as control:
+            for model in options.models:
+                control.load(model)
+                show(f"{model}\tloaded")
         return ExitCode.OK
 
 

@@ -80,7 +80,7 @@ def _become_server(repository: Path, model: str) -> NoReturn:
     """Replace this process by ``resnet-serve``, which runs the command again with its URL, and stops after it."""
     command = shlex.join([sys.executable, "-m", "resnet_loadtest", *sys.argv[1:]])
     server = [sys.executable, "-m", "resnet_serve", "--port", "0", "--run", command, "--exit-after"]
-    server += ["--repository", str(repository), "--", "--model-control-mode=explicit", f"--load-model={model}"]
+    server += ["--repository", str(repository), "--models", model]
     os.execv(sys.executable, server)  # noqa: S606  # no shell
 
 

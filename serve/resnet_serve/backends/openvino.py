@@ -3,12 +3,12 @@
 It reads the same keys of ``config.pbtxt``: ``INFERENCE_NUM_THREADS``, ``NUM_STREAMS``, ``PERFORMANCE_HINT``,
 ``HINT_BF16``, ``CPU_EXTENSION_PATH`` and ``default_model_filename``. The C++ backend executes batches of
 ``max_batch_size`` only, and pads smaller ones with ``ENABLE_BATCH_PADDING``. This one executes every batch at its own
-size and ignores that key. Both serve ``KIND_CPU`` only. If only one of several instances computes, it uses the threads
-of all.
+size and ignores that key. Both serve ``KIND_CPU`` only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -17,7 +17,6 @@ import triton_python_backend_utils as pb_utils
 from resnet_client.preprocessing import available_cpus
 
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
-from resnet_serve.backends.sibling_lock import SiblingLock
 
 # Without telemetry, which would write below HOME and look up a host of Google.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # so that its import fails
@@ -25,11 +24,17 @@ import openvino as ov  # noqa: E402
 
 _DEVICE = "CPU"
 _THREADS = "INFERENCE_NUM_THREADS"
-_STREAMS = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.streams.Num.NUMA}
+_STREAMS = "NUM_STREAMS"
+_STREAM_NAMES = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.streams.Num.NUMA}
 
 
 class TritonPythonModel(NetworkBackend):
-    """Has two inference requests: one with the threads of this instance, one with the threads of all instances."""
+    """Divides the images of a batch equally among streams; the images that remain use all threads, one after another.
+
+    Each stream computes its images on its own threads. Under load this is faster than all threads for one batch, where
+    the others wait, layer after layer, for the thread whose core also decodes an image. All streams share one copy of
+    the weights, and the request with all threads has another.
+    """
 
     default_filename = "model.xml"
 
@@ -40,33 +45,25 @@ class TritonPythonModel(NetworkBackend):
         core = ov.Core()
         if extension := self.config.parameter("CPU_EXTENSION_PATH", ""):
             core.add_extension(extension)
-        cores = available_cpus()
-        threads = self.config.threads(_THREADS)
-        threads_alone = min(self.config.number(_THREADS, 0) * self.config.instances or cores, cores)
+        model, properties = core.read_model(self.config.artifact), self._properties(core)
+        self._request = core.compile_model(model, _DEVICE, {**properties, _STREAMS: 1}).create_infer_request()
+        self._streams: list[ov.InferRequest] = []
+        if self.config.batches and properties[_STREAMS] != 1:
+            compiled = core.compile_model(model, _DEVICE, properties)
+            self._streams = [compiled.create_infer_request() for _ in range(compiled.get_property(_STREAMS))]
 
-        model = core.read_model(self.config.artifact)
-
-        def request(threads: int) -> ov.InferRequest:
-            return core.compile_model(model, _DEVICE, self._properties(core, threads)).create_infer_request()
-
-        self._request = self._request_alone = request(threads)
-        self._cores = None
-        if self.config.instances > 1 and threads_alone > threads:
-            self._request_alone = request(threads_alone)
-            self._cores = SiblingLock(self.config.repository)
-
-    def _properties(self, core: ov.Core, threads: int) -> dict[str, Any]:
-        # Without pinning, because several instances or servers would pin their threads to the same cores.
+    def _properties(self, core: ov.Core) -> dict[str, Any]:
+        threads = self.config.threads(_THREADS) or available_cpus()
+        streams = self.config.parameter(_STREAMS, "1").lower()
         properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._precision(core),
+            # Without pinning, because several instances or servers would pin their threads to the same cores.
             "ENABLE_CPU_PINNING": False,
+            _THREADS: threads,
+            _STREAMS: _STREAM_NAMES.get(streams) or min(self.config.number(_STREAMS, 1), threads),
         }
-        if threads:
-            properties[_THREADS] = threads
         if hint := self.config.parameter("PERFORMANCE_HINT", ""):
             properties["PERFORMANCE_HINT"] = hint.upper()
-        if streams := self.config.parameter("NUM_STREAMS", "").lower():
-            properties["NUM_STREAMS"] = _STREAMS.get(streams) or self.config.number("NUM_STREAMS", 1)
         return properties
 
     def _precision(self, core: ov.Core) -> ov.Type:
@@ -80,21 +77,26 @@ class TritonPythonModel(NetworkBackend):
 
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run one batch without copying its inputs; the outputs are valid until the next run."""
-        if self._cores is None:
-            return _infer(self._request, inputs, outputs)
-        with self._cores.computing() as is_alone:
-            return _infer(self._request_alone if is_alone else self._request, inputs, outputs)
+        share = len(next(iter(inputs.values()))) // len(self._streams) if self._streams else 0
+        divided = share * len(self._streams)
+        parts = [(request, slice(share * n, share * (n + 1))) for n, request in enumerate(self._streams)]
+        results = _infer(parts, inputs, outputs) if divided else []
+        if not divided or divided < len(next(iter(inputs.values()))):
+            results += _infer([(self._request, slice(divided, None))], inputs, outputs)
+        if len(results) == 1:
+            return results[0]
+        return {name: np.concatenate([result[name] for result in results]) for name in outputs}
 
-    def finalize(self) -> None:
-        """Close the shared folder; Triton calls this when it unloads the model."""
-        if self._cores is not None:
-            self._cores.close()
 
-
-def _infer(request: ov.InferRequest, inputs: Arrays, outputs: list[str]) -> Arrays:
-    # OpenVINO reads the arrays in place and keeps no reference, so this variable keeps them alive.
-    held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-    for name, array in held.items():
-        request.set_tensor(name, ov.Tensor(array, shared_memory=True))
-    request.infer()
-    return {name: request.get_tensor(name).data for name in outputs}
+def _infer(parts: list[tuple[ov.InferRequest, slice]], inputs: Arrays, outputs: list[str]) -> list[Arrays]:
+    """Compute parts of a batch at the same time; the results are valid until the next call."""
+    # OpenVINO reads the arrays in place and keeps no reference, so this list keeps them alive.
+    held = []
+    with contextlib.ExitStack() as running:
+        for request, rows in parts:
+            held.append({name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()})
+            for name, array in held[-1].items():
+                request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+            request.start_async()
+            running.callback(request.wait)  # also if another part fails
+    return [{name: request.get_tensor(name).data for name in outputs} for request, _ in parts]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from resnet_client.__main__ import main
-from resnet_serve import ServerConfig, TritonServer
+from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 from resnet_serve.config import APIS
 from tritonclient import http as triton
 
@@ -156,7 +156,7 @@ def faulty(repository_copy):
         repository_copy.add(model, name, change)
     replace(folder / "resnet50/labels.txt", lambda labels: "\n".join(labels.splitlines()[:990]) + "\n")
     replace(folder / "broken_step/1/model.py", lambda _: RAISES)
-    config = ServerConfig(folder, port=0, open_apis=APIS, triton_args=("--allow-metrics=false",))
+    config = ServerConfig(folder, models=ALL_MODELS, port=0, open_apis=APIS, triton_args=("--allow-metrics=false",))
     with TritonServer(config) as server:
         load_damaged_version(server, folder)
         yield server

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,15 @@ def test_available_cpus_are_limited_by_the_smallest_quota(
     (tmp_path / "memberships").write_text(memberships)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
     assert available_cpus(tmp_path, tmp_path / "memberships") == limit
+
+
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="taskset is not installed")
+def test_available_cpus_are_limited_by_taskset() -> None:
+    """As ``taskset``, a scheduler or a container's cpuset restricts a process."""
+    allowed = min(os.sched_getaffinity(0))
+    code = "from resnet_client.preprocessing import available_cpus; print(available_cpus())"
+    command = ["taskset", "--cpu-list", str(allowed), sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout == "1\n"
 
 
 @pytest.mark.parametrize("instances", [1, 2, 4, 8])
