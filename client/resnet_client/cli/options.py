@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import resnet_command
+
 from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.client import Client
 from resnet_client.config import ClientConfig, environment_name
@@ -77,9 +79,7 @@ def html_file(path: str) -> Path:
     """Refuse a page that cannot be written, before the work begins."""
     for package in ("jinja2", "plotly"):
         if importlib.util.find_spec(package) is None:
-            raise argparse.ArgumentTypeError(
-                f"{package} is not installed: pip install '.[report]' in the project's folder"
-            )
+            raise argparse.ArgumentTypeError(resnet_command.not_installed(package, "report"))
     file = Path(named(path))
     if not file.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {file.parent}")
