@@ -29,7 +29,7 @@ _STREAM_NAMES = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.s
 
 
 class TritonPythonModel(NetworkBackend):
-    """Divides the images of a batch equally among streams; the images that remain use all threads, one after another.
+    """Divides the images of a batch equally among streams; what remains, or a single image, uses all threads.
 
     Each stream computes its images on its own threads. Under load this is faster than all threads for one batch, where
     the others wait, layer after layer, for the thread whose core also decodes an image. All streams share one copy of
