@@ -1,6 +1,7 @@
 """Train a detector for one kind of object on feature maps that the server computes, and find objects with it.
 
-    resnet-build --backbone               # then start the server again
+    resnet-build --backbone
+    resnet-client load resnet50_backbone  # into the running server
     python detect.py train boxes.csv      # columns: file, left, top, right, bottom (pixels); one row per box
     python detect.py find street.jpg      # prints the boxes, the most certain first
 
@@ -126,7 +127,7 @@ def main() -> None:
                     for box in find(client, detector, image).tolist():
                         print(image, *map(round, box))
     except ModelNotFoundError as exc:
-        sys.exit(f"{exc}; build it with resnet-build --backbone, and start the server again")
+        sys.exit(f"{exc}; build it with resnet-build --backbone")
     except (ResnetClientError, OSError, SafetensorError, ValueError) as exc:
         sys.exit(str(exc))
 
