@@ -18,7 +18,7 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: .bench-repository help install repository serve docs tune loadtest test test-load test-reliability test-slow test-compose lint audit dist system-packages bench bench-report format lock clean
+.PHONY: .bench-repository help install repository serve docs screenshots tune loadtest test test-load test-reliability test-slow test-compose lint audit dist system-packages bench bench-report format lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -49,6 +49,9 @@ serve: repository  ## Serve on this machine, classify one image, and run until C
 	exec $(BIN)/resnet-serve --port $(PORT) --models $(MODELS) --restart --admin-token-file $(TOKEN) --run "$(BIN)/resnet-client classify --top-k 1 '$(CAT)'"
 
 LOADTEST = $(BIN)/resnet-loadtest run --profile steps --rate auto --duration 60s
+
+screenshots: repository  ## Make the screenshots of README.md with a short load test and headless Chromium
+	exec $(BIN)/resnet-serve --port 0 --run "$(BIN)/python docs/screenshots.py" --exit-after
 
 tune: repository  ## Measure threads, instances, batch and queue delay on this machine (options: MODEL, and SLO such as 'p99<=100ms')
 	exec env -u RESNET_URL $(BIN)/resnet-loadtest tune --model $(MODEL) $(if $(SLO),--slo "$(SLO)")
