@@ -18,7 +18,7 @@ SOURCES := pyproject.toml $(shell find build serve client loadtest model_reposit
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
-.PHONY: .bench-repository help install repository serve docs screenshots tune loadtest test test-load test-reliability test-slow test-compose lint audit dist system-packages bench bench-report format lock clean
+.PHONY: .bench-repository help install repository serve docs screenshots tune loadtest test test-load test-reliability test-slow test-compose lint audit dist system-packages bench bench-report bench-compare format lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -113,26 +113,36 @@ $(VENV)-bench/.ready: benchmarks/requirements.txt $(VENV)/.project
 	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
 	@touch $@
 
-# A longer queue, so that 64 clients at once are not refused.
+# NVIDIA's load generator: later wheels of tritonclient do not contain it.
+$(VENV)-bench/perf_analyzer/.ready: | $(VENV)-bench/.ready
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) tritonclient==2.51.0 nvidia-cuda-runtime-cu12==12.6.77
+	cd $(@D) && apt-get download --quiet=2 libb64-0d && dpkg --extract libb64-0d_*.deb .
+	@touch $@
+
 .bench-repository: install
-	$(BIN)/resnet-build --weights $(WEIGHTS) --variant int8 --variant bf16 --variant fp32 --default-model auto --queue-size 256 \
-	  --repository .bench-repository
+	$(BIN)/resnet-build --weights $(WEIGHTS) --variant int8 --variant bf16 --variant fp32 --repository .bench-repository
 
-bench: .bench-repository $(VENV)-bench/.ready  ## Compare the server with other servers, on a quiet machine (BENCH=quick: shorter)
+bench: .bench-repository $(VENV)-bench/.ready $(VENV)-bench/perf_analyzer/.ready  ## Measure on a quiet machine, and write docs/performance.md (BENCH=quick: short, without the page)
 	$(BIN)/python -m benchmarks run --length $(BENCH)
+	$(if $(filter full,$(BENCH)),$(BIN)/python -m benchmarks report)
 
-bench-report: $(VENV)-bench/.ready  ## Write the tables of docs/performance.md from the results of make bench
-	$(VENV)-bench/bin/python -m benchmarks.report
+bench-report: install  ## Write docs/performance.md again from the results of make bench
+	$(BIN)/python -m benchmarks report
+
+bench-compare: install  ## Compare the results of make bench with those of the last release
+	$(BIN)/python -m benchmarks compare
 
 format: install  ## Format the sources
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-lock:  ## Pin all dependencies again in constraints.txt
+lock:  ## Pin all dependencies again, also those of the benchmark's other servers
 	$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --unsafe-package resnet50-triton --unsafe-package pip --unsafe-package setuptools --upgrade --output-file constraints.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --unsafe-package pip --unsafe-package setuptools --upgrade --output-file benchmarks/requirements.txt benchmarks/requirements.in
 
 clean:  ## Remove environments, caches and artifacts; downloads stay in the user's cache
-	rm -rf $(VENV) $(VENV)-bench .test-repository .test-repository-variants .bench-repository benchmarks/results dist site
+	rm -rf $(VENV) $(VENV)-bench .test-repository .test-repository-variants .bench-repository benchmarks/results.json dist site
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	git clean -dfqX model_repository

@@ -1,8 +1,8 @@
-"""Benchmark the server against the ceiling of the machine and against other servers (peers).
+"""Measure the server against one process without a server, and against other servers (peers); and the load test.
 
-``python -m benchmarks run`` measures and writes ``benchmarks/results/*.json``; ``python -m benchmarks.report``
-writes tables and charts of ``docs/performance.md`` from these. :mod:`benchmarks.gpu` and
-:mod:`benchmarks.preprocessing` measure the numbers of the pages of these names.
+``python -m benchmarks run`` measures and writes ``benchmarks/results.json``; ``report`` writes
+``docs/performance.md`` from it, and ``compare`` compares it with the last release. :mod:`benchmarks.gpu` measures the
+numbers of ``docs/gpu.md``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,5 @@ import resnet_build  # noqa: F401  # turns off the telemetry of ONNX Runtime and
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
-
-BENCH_BIN = ROOT / ".venv-bench/bin"
-"""Programs in the environment of the peers."""
 
 CORES = len(os.sched_getaffinity(0))

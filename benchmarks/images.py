@@ -27,14 +27,14 @@ def standard(count: int = 32) -> list[bytes]:
     return [_encoded(_crop(originals[n % len(originals)], rng).resize(STANDARD_SIZE)) for n in range(count)]
 
 
-def of_megapixels(megapixels: float, count: int = 4) -> list[bytes]:
+def of_megapixels(megapixels: float, count: int = 4, *, progressive: bool = False) -> list[bytes]:
     """Make JPEGs of one size, aspect 4:3, with the noise of a sensor."""
     originals = _originals()
     rng = np.random.default_rng(_SEED)
     height = round((megapixels * 1e6 / _ASPECT) ** 0.5)
     size = (round(height * _ASPECT), height)
     crops = (_crop(originals[n % len(originals)], rng) for n in range(count))
-    return [_encoded(_noisy(crop.resize(size, Image.Resampling.BICUBIC), rng)) for crop in crops]
+    return [_encoded(_noisy(crop.resize(size, Image.Resampling.BICUBIC), rng), progressive) for crop in crops]
 
 
 def random_pixels(count: int, size: int) -> npt.NDArray[np.uint8]:
@@ -72,7 +72,7 @@ def _noisy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8))
 
 
-def _encoded(image: Image.Image) -> bytes:
+def _encoded(image: Image.Image, progressive: bool = False) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_QUALITY)
+    image.save(buffer, "JPEG", quality=_QUALITY, progressive=progressive)
     return buffer.getvalue()

@@ -1,8 +1,7 @@
-"""The networks that are compared: a file of the repository and the engine that executes it."""
+"""The variants of the network that are measured, and the engines that execute their files."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,60 +13,25 @@ Pixels = npt.NDArray[np.uint8]
 # uint8 pixels of shape (N, size, size, 3) → probabilities of shape (N, classes).
 Run = Callable[[Pixels], npt.NDArray[np.float32]]
 
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network in the engine that serves it.
-
-    Attributes:
-        served: name of the model in the repository, whose file it is.
-        engine: ``onnxruntime`` or ``openvino``.
-    """
-
-    served: str
-    engine: str
-
-    def file(self, repository: Path) -> Path:
-        """Its ONNX file."""
-        return repository / self.served / "1/model.onnx"
-
-
-SECOND_ENGINE = " on OpenVINO"
-NETWORKS = {
-    "FP32": Network("network_onnx", "onnxruntime"),
-    "INT8": Network("network_int8", "onnxruntime"),
-    "FP32 on OpenVINO": Network("network_fp32", "openvino"),
-    "INT8 on OpenVINO": Network("network_int8", "openvino"),
-    "BF16 on OpenVINO": Network("network_bf16", "openvino"),
+VARIANTS = {
+    "onnx": "FP32, ONNX Runtime",
+    "fp32": "FP32, OpenVINO",
+    "bf16": "BF16, OpenVINO",
+    "int8": "INT8, OpenVINO",
 }
+"""Network and engine by the name that ``resnet-build`` uses."""
 
 
-def of_repository(repository: Path) -> dict[str, Network]:
-    """The networks whose files exist."""
-    return {name: network for name, network in NETWORKS.items() if network.file(repository).exists()}
+def open_network(variant: str, file: Path, threads: int) -> Run:
+    """Open a network with this number of threads, in its engine."""
+    return _onnx_runtime(file, threads) if variant == "onnx" else _openvino(variant, file, threads)
 
 
-def name_of(served: str, engine: str) -> str:
-    """The name of a served model in the benchmark.
-
-    Raises:
-        KeyError: it is not compared.
-    """
-    return {(network.served, network.engine): name for name, network in NETWORKS.items()}[served, engine]
-
-
-def open_network(name: str, file: Path, threads: int, *, spin: bool) -> Run:
-    """Open a network with this number of threads; ``spin``: whether idle threads of ONNX Runtime spin."""
-    engine = NETWORKS[name].engine
-    return _openvino(name, file, threads) if engine == "openvino" else _onnx_runtime(file, threads, spin=spin)
-
-
-def _onnx_runtime(file: Path, threads: int, *, spin: bool) -> Run:
+def _onnx_runtime(file: Path, threads: int) -> Run:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
     def run(pixels: Pixels) -> npt.NDArray[np.float32]:
@@ -77,11 +41,11 @@ def _onnx_runtime(file: Path, threads: int, *, spin: bool) -> Run:
     return run
 
 
-def _openvino(name: str, file: Path, threads: int) -> Run:
+def _openvino(variant: str, file: Path, threads: int) -> Run:
     import openvino as ov
 
     properties: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": ov.Type.bf16 if name.startswith("BF16") else ov.Type.f32,
+        "INFERENCE_PRECISION_HINT": ov.Type.bf16 if variant == "bf16" else ov.Type.f32,
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         # With pinning, the threads of several networks would share the first core.

@@ -1,77 +1,99 @@
 """Compare the load test with NVIDIA's perf_analyzer, an independent load generator.
 
-Both call the same server in turns: closed loop, over gRPC, the same concurrency and the same model. To install the
-program on Debian, and run both::
-
-    pip download tritonclient==2.51.0 nvidia-cuda-runtime-cu12 --no-deps -d perf
-    (cd perf && for wheel in *.whl; do unzip -qo $wheel; done)
-    sudo apt-get install libb64-0d
-    chmod +x perf/tritonclient-*.data/data/bin/perf_analyzer
-    export LD_LIBRARY_PATH=$PWD/perf/nvidia/cuda_runtime/lib
-    python -m benchmarks.perf_analyzer perf/tritonclient-*.data/data/bin/perf_analyzer --mix ClassifyGrpc
+Both call the same server in turns: closed loop with one user, over gRPC, the same model and images. `make bench`
+installs perf_analyzer.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
-import csv
 import json
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from resnet_client import Client
+from resnet_loadtest import records as loadtest_records
+from resnet_loadtest.server_statistics import difference
+from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 
-from benchmarks import images
-from benchmarks.results import Summary
+from benchmarks import ROOT, images
+from benchmarks.repository import Repository
+from benchmarks.results import Record, progress
 
-_MIXES = ("PixelsGrpc", "ClassifyGrpc")
+FOLDER = ROOT / ".venv-bench/perf_analyzer"
+"""The program and its libraries."""
 
-
-class Turn(NamedTuple):
-    """What one generator measured in one turn."""
-
-    throughput: float
-    p50_ms: float
-    requests: int
+_MIXES = {"images": "ClassifyGrpc", "pixels": "PixelsGrpc"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Take turns, print a line for each quantity; return the exit code."""
-    args = _parser().parse_args(arguments)
-    with tempfile.TemporaryDirectory() as name:
+Times = npt.NDArray[np.float64]
+"""When each request was sent and answered, in seconds: shape (requests, 2)."""
+
+
+def run(repository: Repository, *, rounds: int, seconds: float) -> list[Record]:
+    """Measure ``resnet50`` with images, and its network with pixels, for ``seconds`` a turn.
+
+    Returns:
+        For both, each round and generator: ``images_per_s``, ``p50_ms``, and ``outside_ms``, the mean time of a request
+        outside Triton.
+    """
+    records = []
+    with (
+        TritonServer(ServerConfig(repository.path, ALL_MODELS, port=0)) as server,
+        Client(server.grpc_url) as client,
+        tempfile.TemporaryDirectory(prefix="benchmark-") as name,
+    ):
         folder = Path(name)
-        model = _prepare(args, folder)
-        ours: list[Turn] = []
-        theirs: list[Turn] = []
-        for _ in range(args.rounds):
-            ours.append(_our_turn(args, folder))
-            theirs.append(_their_turn(args, folder, model, ours[-1].requests))
-    sys.stdout.write("\tours\tperf_analyzer\tours of theirs\n")
-    for quantity in ("throughput", "p50_ms"):
-        mine, other = ([getattr(turn, quantity) for turn in turns] for turns in (ours, theirs))
-        # Ratios of consecutive turns, so that changes in speed of the machine between rounds cancel out.
-        ratios = Summary.of(one / two for one, two in zip(mine, other, strict=True))
-        sys.stdout.write(f"{quantity}\t{Summary.of(mine).text()}\t{Summary.of(other).text()}\t{ratios.text(3)}\n")
-    return 0
+        for sent, mix in _MIXES.items():
+            model = _prepare(client, sent, folder)
+            for turn in range(rounds):
+                before = client.statistics()
+                ours = _load_test(server, mix, seconds, folder)
+                between = client.statistics()
+                theirs = _perf_analyzer(server, model, len(ours), folder)
+                after = client.statistics()
+                for generator, times, first, last in (
+                    ("load test", ours, before, between),
+                    ("perf_analyzer", theirs, between, after),
+                ):
+                    what = {"generator": generator, "sent": sent}
+                    found = measured(times, difference(first, last)[model].mean_total_s)
+                    progress("load generators", what, found)
+                    records.append({**what, "round": turn, **found})
+    return records
 
 
-def _prepare(args: argparse.Namespace, folder: Path) -> str:
+def measured(times: Times, in_triton_s: float) -> Record:
+    """Evaluate both in the same way: perf_analyzer's own throughput counts whole measurement intervals.
+
+    Args:
+        times: of each request.
+        in_triton_s: mean time of a request in Triton.
+    """
+    sent_s, answered_s = times.T
+    latency_s = answered_s - sent_s
+    return {
+        "images_per_s": (len(times) - 1) / float(answered_s[-1] - answered_s[0]),
+        "p50_ms": 1e3 * float(np.median(latency_s)),
+        "outside_ms": 1e3 * (float(latency_s.mean()) - in_triton_s),
+    }
+
+
+def _prepare(client: Client, sent: str, folder: Path) -> str:
     """Write the requests of both; return the name of the model that gets them."""
     jpegs = images.standard()
     for number, jpeg in enumerate(jpegs):
         (folder / f"{number}.jpg").write_bytes(jpeg)
-    sends_pixels = args.mix == "PixelsGrpc"
-    with Client(args.url, model=args.model) as client:
-        model = client.classify(jpegs[0], preprocessing="client" if sends_pixels else "server").model
-        if sends_pixels:  # a network's time does not depend on the values
-            data = [_tensor("PIXELS__0", one.tobytes(), [*one.shape]) for one in images.pixels_of(client, model, 8)]
-        else:
-            data = [_tensor("IMAGE", len(jpeg).to_bytes(4, "little") + jpeg, [1]) for jpeg in jpegs]
+    model = client.classify(jpegs[0], preprocessing="client" if sent == "pixels" else "server").model
+    if sent == "pixels":  # a network's time does not depend on the values
+        data = [_tensor("PIXELS__0", one.tobytes(), [*one.shape]) for one in images.pixels_of(client, model, 8)]
+    else:
+        data = [_tensor("IMAGE", len(jpeg).to_bytes(4, "little") + jpeg, [1]) for jpeg in jpegs]
     (folder / "data.json").write_text(json.dumps({"data": data}), encoding="ascii")
     return model
 
@@ -80,38 +102,25 @@ def _tensor(name: str, content: bytes, shape: list[int]) -> dict[str, object]:
     return {name: {"content": {"b64": base64.b64encode(content).decode()}, "shape": shape}}
 
 
-def _our_turn(args: argparse.Namespace, folder: Path) -> Turn:
-    command = [sys.executable, "-m", "resnet_loadtest", "run", "--url", args.url, "--model", args.model]
-    command += ["--mix", args.mix, "--users", str(args.users), "--duration", f"{args.turn_s}s"]
+def _load_test(server: TritonServer, mix: str, seconds: float, folder: Path) -> Times:
+    command = [sys.executable, "-m", "resnet_loadtest", "run", "--url", server.grpc_url, "--mix", mix, "--users", "1"]
+    command += ["--http-url", server.http_url, "--metrics-url", server.metrics_url, "--duration", f"{seconds}s"]
     command += ["--images", str(folder), "--out", str(folder), "--name", "ours"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    whole = json.loads((folder / "ours.json").read_text(encoding="utf-8"))["whole"]
-    return Turn(whole["throughput_per_s"], 1e3 * whole["service_s"]["p50"]["value"], whole["requests"])
+    samples = loadtest_records.read(folder / "ours.json").samples
+    return np.stack([samples["sent_s"], samples["done_s"]], axis=1)
 
 
-def _their_turn(args: argparse.Namespace, folder: Path, model: str, requests: int) -> Turn:
-    report = folder / "theirs.csv"
-    command = [args.program, "-m", model, "-b", "1", "-i", "grpc", "-u", args.url.partition("://")[2]]
-    command += ["--concurrency-range", str(args.users), "--input-data", folder / "data.json", "-f", report]
-    # As many requests as the load test had; time windows would exclude requests at their edges.
-    command += ["--request-count", str(requests)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
-    with report.open(encoding="utf-8", newline="") as stream:
-        row = next(csv.DictReader(stream))
-    return Turn(float(row["Inferences/Second"]), float(row["p50 latency"]) / 1e3, requests)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.perf_analyzer", description=__doc__)
-    parser.add_argument("program", type=Path, help="Path of perf_analyzer")
-    parser.add_argument("--url", default="grpc://localhost:8001", help="Server URL (default: %(default)s)")
-    parser.add_argument("--model", default="resnet50", help="Ensemble (default: %(default)s)")
-    parser.add_argument("--mix", choices=_MIXES, default=_MIXES[0], help="Pixels or encoded images (default: pixels)")
-    parser.add_argument("--users", type=int, default=1, help="Concurrent requests (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=10, help="Turns of each (default: %(default)s)")
-    parser.add_argument("--turn-s", type=float, default=5.0, help="Duration of a turn (default: %(default)s)")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _perf_analyzer(server: TritonServer, model: str, requests: int, folder: Path) -> Times:
+    exported = folder / "theirs.json"
+    exported.unlink(missing_ok=True)  # it refuses to overwrite a file
+    command = [str(FOLDER / "bin/perf_analyzer"), "-m", model, "-b", "1", "-i", "grpc", "--concurrency-range", "1"]
+    command += ["-u", server.grpc_url.partition("://")[2], "--input-data", str(folder / "data.json")]
+    command += ["--profile-export-file", str(exported), "--request-count", str(requests)]
+    libraries = [str(path.parent) for path in FOLDER.rglob("lib*.so.*")]
+    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment, timeout=300)
+    # The file also has the images, as bytes that are not text.
+    content = json.loads(exported.read_text(encoding="utf-8", errors="replace"), strict=False)
+    found = content["experiments"][0]["requests"]
+    return np.array([(each["timestamp"], each["response_timestamps"][-1]) for each in found]) / 1e9

@@ -9,26 +9,35 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
-_POLL_S = 0.1
-_READY_S = 200.0  # a GPU is warmed up with many batch sizes
+_POLL_S = 0.05
+_READY_S = 120.0
 _TERMINATE_S = 5.0
 _TAIL = 3000
 _PORT_ATTEMPTS = 100
 
 
+class Started(NamedTuple):
+    """A running server: its process id, and the seconds from its start to its first response."""
+
+    pid: int
+    start_s: float
+
+
 @contextlib.contextmanager
-def serve(command: Sequence[str], environment: Mapping[str, str], port: int) -> Iterator[int]:
-    """Run a server during the block; yields its process id once it listens on the port.
+def serve(command: Sequence[str], environment: Mapping[str, str], request: Callable[[], object]) -> Iterator[Started]:
+    """Run a server during the block, which begins when ``request`` raises no ``OSError`` or ``EOFError`` any more.
 
     Raises:
         SystemExit: it exits, or is not ready in time; the message has the end of its log.
     """
     with tempfile.NamedTemporaryFile(prefix="benchmark-", suffix=".log") as log:
+        began_s = time.monotonic()
         process = subprocess.Popen(
             command,
             env={**os.environ, **environment},
@@ -38,10 +47,12 @@ def serve(command: Sequence[str], environment: Mapping[str, str], port: int) -> 
             start_new_session=True,
         )
         try:
-            _wait(process, port, Path(log.name))
-            yield process.pid
-        except OSError as exc:
-            raise SystemExit(f"{command}: {exc}\n{_tail(Path(log.name))}") from exc
+            try:
+                _wait(process, request, began_s + _READY_S)
+            except OSError as exc:
+                tail = Path(log.name).read_text(encoding="utf-8", errors="replace")[-_TAIL:]
+                raise SystemExit(f"{' '.join(command)}: {exc}\n{tail}") from exc
+            yield Started(process.pid, time.monotonic() - began_s)
         finally:
             _stop(process)
 
@@ -61,17 +72,6 @@ def free_port(consecutive: int = 1) -> int:
                 first = first or probe.getsockname()[1]
             return first
     raise OSError(f"no {consecutive} adjacent ports are free")
-
-
-def cpu_seconds(pid: int) -> dict[str, float]:
-    """CPU time of a process and its descendants, in seconds, by command line."""
-    spent: dict[str, float] = {}
-    for process in _family(pid):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            times = process.cpu_times()
-            name = " ".join(process.cmdline())
-            spent[name] = spent.get(name, 0.0) + times.user + times.system
-    return spent
 
 
 def pause(pid: int) -> None:
@@ -110,18 +110,18 @@ def _family(pid: int) -> list[psutil.Process]:
     return sorted(found, key=lambda process: process.pid)
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _READY_S
+def _wait(process: subprocess.Popen[bytes], request: Callable[[], object], deadline_s: float) -> None:
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        try:
+            request()
+        except (OSError, EOFError) as exc:
+            if process.poll() is not None:
+                raise OSError(f"it exited with {process.returncode}") from exc
+            if time.monotonic() > deadline_s:
+                raise OSError(f"not ready after {_READY_S:g} s: {exc}") from exc
+            time.sleep(_POLL_S)
+        else:
             return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"{process.args!r} was not ready (exit code {process.returncode}):\n{_tail(log)}")
-        time.sleep(_POLL_S)
-
-
-def _tail(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

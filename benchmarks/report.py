@@ -1,177 +1,178 @@
-"""Write the tables and charts of docs/performance.md: ``.venv-bench/bin/python -m benchmarks.report``.
-
-This environment has matplotlib.
-"""
+"""Write ``docs/performance.md`` and its charts from the results: all text is in ``templates/``."""
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Callable
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from benchmarks import ROOT
-from benchmarks.results import Comparison, read
-from benchmarks.tables import TABLES
+from benchmarks.networks import VARIANTS
+from benchmarks.programs import PEER_VARIANTS, PEERS, Peer
+from benchmarks.results import IN_PROCESS, MAIN, Key, Measurements, Record, Summary
 
-# Keep text as text, and make the files reproducible.
-mpl.rcParams.update(
-    {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "resnet50-triton",
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "figure.figsize": (8, 4),
-    }
-)
+Rows = list[list[str]]
 
-# Titles of charts by their place in the page.
-_TITLES = {
-    "comparison": "Throughput with 16 callers",
-    "callers": "Throughput and latency by callers",
-    "sizes": "Core-milliseconds by size",
-    "batches": "Time by batch",
-}
-DOCS = ROOT / "docs"
-
-_OURS, _CEILING, _PEER = "#2a7f3f", "#444444", "#8aa4c8"
+_OURS, _OTHER = "#2a7f3f", "#8aa4c8"
+_PROTOCOLS = ("gRPC", "HTTP")
+GENERATED = ("images", "pixels")
+"""What the load generators send."""
 
 
-def draw(folder: Path) -> list[Path]:
-    """Draw all charts into a folder; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for name, chart in _CHARTS.items():
-        figure = chart()
-        path = folder / f"{name}.svg"
-        figure.savefig(path, bbox_inches="tight", metadata={"Date": None, "Creator": None})
-        plt.close(figure)
-        # Matplotlib writes trailing spaces.
-        lines = path.read_text(encoding="utf-8").splitlines()
-        path.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
-        drawn.append(path)
-    return drawn
-
-
-def _comparison() -> plt.Figure:
-    """Bars of throughput with the range of the rounds, and the ceiling as a line, network by network on one scale."""
-    found = Comparison()
-    served = {network: [n for n in found.candidates(network) if n != "ceiling"][::-1] for network in found.networks()}
-    figure, axes = plt.subplots(
-        len(served),
-        1,
-        figsize=(8, 8),
-        sharex=True,
-        squeeze=False,
-        height_ratios=[len(names) + 1 for names in served.values()],
+def write(results: Record, docs: Path) -> None:
+    """Write the page and its charts into the folder of the documentation."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=select_autoescape(("svg",)),
     )
-    for axis, (network, names) in zip(axes[:, 0], served.items(), strict=True):
-        rates = [found.summary(name, network, 16, "throughput") for name in names]
-        spread = [[rate.median - rate.low for rate in rates], [rate.high - rate.median for rate in rates]]
-        colours = [_OURS if name.startswith("resnet50") else _PEER for name in names]
-        axis.barh(names, [rate.median for rate in rates], xerr=spread, color=colours, error_kw={"elinewidth": 1})
-        ceiling = found.summary("ceiling", network, 16, "throughput").median
-        axis.axvline(ceiling, color=_CEILING, linestyle="--", linewidth=1)
-        axis.set_title(f"{network} (dashed: no server, {ceiling:.0f}/s)", fontsize=10, loc="left")
-        axis.grid(axis="y", visible=False)
-    axes[-1, 0].set_xlabel("images per second, 16 callers")
-    figure.tight_layout()
-    return figure
-
-
-def _callers() -> plt.Figure:
-    """Throughput and median latency over the number of callers, gRPC."""
-    records = [record for record in read("callers")["records"] if record["protocol"] == "grpc"]
-    figure, (rate, latency) = plt.subplots(1, 2, figsize=(10, 4))
-    for model in dict.fromkeys(record["candidate"] for record in records):
-        mine = [record for record in records if record["candidate"] == model]
-        counts = [record["callers"] for record in mine]
-        style = "--" if model.startswith("network_") else "-"
-        rate.plot(counts, [record["throughput"] for record in mine], style, marker="o", markersize=3, label=model)
-        latency.plot(counts, [record["p50_ms"] for record in mine], style, marker="o", markersize=3, label=model)
-    for axis, label in ((rate, "images per second"), (latency, "median latency, ms")):
-        _logarithmic(axis, [record["callers"] for record in records])
-        axis.set_xlabel("callers")
-        axis.set_ylabel(label)
-        axis.set_ylim(bottom=0)
-    figure.tight_layout()
-    figure.legend(*rate.get_legend_handles_labels(), fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=6)
-    return figure
-
-
-def _sizes() -> plt.Figure:
-    """Core-milliseconds of an image over its size."""
-    records = read("sizes")["records"]
-    figure, axis = plt.subplots()
-    sizes = [record["megapixels"] for record in records]
-    for part, label in (("preprocess", "preprocess"), ("triton", "tritonserver")):
-        axis.plot(sizes, [record["core_ms"].get(part, 0) for record in records], marker="o", markersize=3, label=label)
-    network = [max(ms for name, ms in record["core_ms"].items() if name.startswith("network_")) for record in records]
-    axis.plot(sizes, network, marker="o", markersize=3, label="network (INT8)")
-    axis.plot(sizes, [record["decode_ms"] for record in records], "--", color=_CEILING, label="decoding alone")
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    axis.minorticks_off()
-    axis.set_xlabel("megapixels")
-    axis.set_ylabel("core-milliseconds per image")
-    axis.legend(fontsize=8)
-    return figure
-
-
-def _batches() -> plt.Figure:
-    """Time per image over the batch, network alone."""
-    records = read("batches")["records"]
-    figure, axis = plt.subplots()
-    for network in dict.fromkeys(record["network"] for record in records):
-        mine = [record for record in records if record["network"] == network]
-        counts = [record["batch"] for record in mine]
-        axis.plot(counts, [record["clock_ms"] for record in mine], marker="o", markersize=3, label=network)
-    _logarithmic(axis, [record["batch"] for record in records])
-    axis.set_ylim(bottom=0)
-    axis.set_xlabel("batch")
-    axis.set_ylabel("milliseconds per image, all cores")
-    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
-    return figure
-
-
-_CHARTS: dict[str, Callable[[], plt.Figure]] = {
-    "comparison": _comparison,
-    "callers": _callers,
-    "sizes": _sizes,
-    "batches": _batches,
-}
-
-
-def _logarithmic(axis: Axes, ticks: list[int]) -> None:
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(sorted(set(ticks)), [str(tick) for tick in sorted(set(ticks))])
-
-
-def main() -> int:
-    """Replace the text between the markers ``<!-- NAME -->`` and ``<!-- end -->``."""
-    page = DOCS / "performance.md"
-    text = page.read_text(encoding="utf-8")
-    for name, make in TABLES.items():
-        places = list(re.finditer(rf"<!-- {name} -->\n(.*?)<!-- end -->", text, flags=re.DOTALL))
-        if len(places) != 1:
-            raise SystemExit(f"{page} has {len(places)} places for {name}")
-        start, end = places[0].span(1)
-        chart = f"![{_TITLES[name]}](performance/{name}.svg)\n\n" if name in _TITLES else ""
-        text = f"{text[:start]}{chart}{make()}\n{text[end:]}"
-    page.write_text(text, encoding="utf-8")
-    for path in (page, *draw(DOCS / "performance")):
+    page = Page(results)
+    written = {docs / "performance.md": environment.get_template("performance.md").render(results, page=page)}
+    for name, groups in (("variants", page.variant_bars()), ("servers", page.server_bars())):
+        longest = max(value for group in groups for value in (group["limit"], *(bar["high"] for bar in group["bars"])))
+        chart = environment.get_template("bars.svg").render(groups=groups, longest=longest)
+        written[docs / f"performance/{name}.svg"] = chart
+    for path, text in written.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
         print(f"wrote {path}")
-    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+class Page:
+    """The tables and charts of the page."""
+
+    def __init__(self, results: Record) -> None:
+        self._results = results
+        self._measured = Measurements(results["servers"]["measurements"])
+        self._starts = {(start["name"], start["variant"]): start for start in results["servers"]["starts"]}
+        self._ours = {variant: name for name, variant, protocol in self._measured.keys if protocol == "gRPC"}
+
+    def variants(self) -> Rows:
+        """Each variant in process and over both protocols, with 16 callers and with one."""
+        rows = []
+        for variant, name in self._ours.items():
+            row = [f"`{name}`", VARIANTS[variant]]
+            for callers, quantity in MAIN:
+                limit = (IN_PROCESS, variant, "")
+                row.append(f"{self._measured.median(limit, callers, quantity):.1f}")
+                for key in ((name, variant, protocol) for protocol in _PROTOCOLS):
+                    ratio = self._measured.ratio(key, [limit], callers, quantity)
+                    row.append(f"{self._measured.median(key, callers, quantity):.1f} ({ratio.median:.2f})")
+            rows.append(row)
+        return rows
+
+    def accuracy(self) -> Rows:
+        """Each variant's accuracy, start and memory."""
+        accuracy = {record["variant"]: record for record in self._results["accuracy"]}
+        rows = []
+        for variant, name in self._ours.items():
+            found = accuracy.get(variant)
+            shares = [f"{found['top1']:.1%}", f"{found['same']:.1%}"] if found else ["-", "-"]
+            rows.append([f"`{name}`", *shares, *self._start(name, variant)])
+        return rows
+
+    def servers(self) -> Rows:
+        """All servers, with the networks that all of them serve."""
+        rows = []
+        for title, protocol, peer in self._compared():
+            row = [title]
+            for variant in PEER_VARIANTS:
+                key = (peer.name if peer else self._ours[variant], variant, protocol)
+                for callers, quantity in MAIN:
+                    row.append(f"{self._measured.median(key, callers, quantity):.1f}")
+            rows.append([*row, *self._start(*key[:2])])
+        return rows
+
+    def ratios_to_best_peer(self, variant: str) -> list[str]:
+        """Throughput and p50 of this server over HTTP as ratios to the best other server of each round."""
+        peers = [(peer.name, variant, "HTTP") for peer in PEERS if (peer.name, variant) in self._starts]
+        return [self._measured.ratio((self._ours[variant], variant, "HTTP"), peers, *each).text() for each in MAIN]
+
+    def interfaces(self) -> Rows:
+        """``AsyncClient`` and the gateway, compared with gRPC."""
+        name = self._ours["int8"]
+        grpc = (name, "int8", "gRPC")
+        rows = []
+        for title, key in (("`AsyncClient`", (name, "int8", "AsyncClient")), ("gateway", ("gateway", "int8", "HTTP"))):
+            ratios = [self._measured.ratio(key, [grpc], *each).text() for each in MAIN]
+            more_ms = self._measured.median(key, 1, "p50_ms") - self._measured.median(grpc, 1, "p50_ms")
+            rows.append([title, *ratios, f"{more_ms:.1f}"])
+        return rows
+
+    def generators(self) -> Rows:
+        """The load test compared with perf_analyzer."""
+        rows = []
+        for sent in GENERATED:
+            turns = generator_turns(self._results, sent)
+            p50, outside = (
+                [f"{statistics.median(turn[quantity] for turn in each):.1f}" for each in turns]
+                for quantity in ("p50_ms", "outside_ms")
+            )
+            ratios = [generator_ratio(self._results, sent, quantity).text(3) for _, quantity in MAIN]
+            rows.append([sent, *ratios, ", ".join(p50), ", ".join(outside)])
+        return rows
+
+    def decoding(self) -> Rows:
+        """The cost of an image by size and format."""
+        cells: dict[str, list[str]] = {}
+        for record in self._results["decoding"]:
+            row = cells.setdefault(f"{record['megapixels']:g}", [])
+            row += [f"{record['kilobytes']:.0f}", f"{record['ms']:.1f}"]
+        return [[size, *row] for size, row in cells.items()]
+
+    def variant_bars(self) -> list[Record]:
+        """Throughput of each variant over both protocols, and its limit."""
+        return [
+            {
+                "title": VARIANTS[variant],
+                "limit": self._measured.median((IN_PROCESS, variant, ""), 16, "images_per_s"),
+                "bars": [self._bar(f"{name}, {protocol}", (name, variant, protocol)) for protocol in _PROTOCOLS],
+            }
+            for variant, name in self._ours.items()
+        ]
+
+    def server_bars(self) -> list[Record]:
+        """Throughput of all servers with the fastest network that all serve, the fastest first."""
+        variant = PEER_VARIANTS[-1]
+        bars = [
+            self._bar(title, (peer.name if peer else self._ours[variant], variant, protocol))
+            for title, protocol, peer in self._compared()
+        ]
+        limit = self._measured.median((IN_PROCESS, variant, ""), 16, "images_per_s")
+        ordered = sorted(bars, key=lambda bar: -float(bar["value"]))
+        return [{"title": VARIANTS[variant], "limit": limit, "bars": ordered}]
+
+    def _compared(self) -> list[tuple[str, str, Peer | None]]:
+        """Title, protocol and peer of each server; this one has no peer."""
+        versions = self._results["machine"]["peers"]
+        ours = [(f"this server, {protocol}", protocol, None) for protocol in _PROTOCOLS]
+        peers = [peer for peer in PEERS if (peer.name, PEER_VARIANTS[0]) in self._starts]
+        return [*ours, *((f"{peer.name} {versions[peer.package]}", "HTTP", peer) for peer in peers)]
+
+    def _start(self, name: str, variant: str) -> list[str]:
+        start = self._starts[name, variant]
+        return [f"{start['start_s']:.1f}", f"{start['memory_mib']:.0f}"]
+
+    def _bar(self, title: str, key: Key) -> Record:
+        rates = Summary.of(self._measured.rounds(key, 16, "images_per_s"))
+        colour = _OURS if key[0].startswith("resnet50") else _OTHER
+        return {"title": title, "value": rates.median, "low": rates.low, "high": rates.high, "colour": colour}
+
+
+def generator_turns(results: Record, sent: str) -> tuple[list[Record], list[Record]]:
+    """The turns of the load test and those of perf_analyzer."""
+    ours, theirs = (
+        [each for each in results["load_generators"] if (each["generator"], each["sent"]) == (generator, sent)]
+        for generator in ("load test", "perf_analyzer")
+    )
+    return ours, theirs
+
+
+def generator_ratio(results: Record, sent: str, quantity: str) -> Summary:
+    """The load test compared with perf_analyzer in consecutive turns."""
+    turns: Sequence[tuple[Record, Record]] = list(zip(*generator_turns(results, sent), strict=True))
+    return Summary.of(ours[quantity] / theirs[quantity] for ours, theirs in turns)

@@ -1,7 +1,4 @@
-"""The files of the benchmark: results, and the best settings.
-
-``python -m benchmarks run`` and ``sweep`` write ``results/*.json``; ``python -m benchmarks.report`` reads them.
-"""
+"""The files of the benchmark: ``results.json``, and the best settings of the peers in ``settings.json``."""
 
 from __future__ import annotations
 
@@ -12,97 +9,88 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable, Iterable
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import BENCH_BIN, CORES, ROOT
+from benchmarks import CORES, ROOT
 
-RESULTS = Path(__file__).with_name("results")
+RESULTS = Path(__file__).with_name("results.json")
 SETTINGS = Path(__file__).with_name("settings.json")
+IN_PROCESS = "in process"
 
 Record = dict[str, Any]
+# Name of the server, its network, protocol.
+Key = tuple[str, str, str]
 
-_TOOLS = ("onnxruntime", "numpy", "pillow", "torch", "nvidia-pytriton")
-_PEERS = ("litserve", "bentoml", "mosec", "fastapi", "nvidia-pytriton", "onnxruntime", "pillow", "torch")
-# CPU features that affect the results.
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+MAIN = ((16, "images_per_s"), (1, "p50_ms"))
+"""The main quantities, each with the number of callers for which it is shown."""
 
-
-def write(section: str, content: dict[str, Any]) -> None:
-    """Write one file of results, with the machine that they were measured on."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{section}.json"
-    path.write_text(json.dumps({"machine": _machine(), **content}, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {path}")
+_PACKAGES = ("onnxruntime", "openvino", "nvidia-pytriton", "numpy", "pillow")
 
 
-def read(section: str) -> dict[str, Any]:
-    """One file of results.
+def machine() -> Record:
+    """Processor, versions, commit and date."""
+    from resnet_build.variants import processor
 
-    Raises:
-        SystemExit: the section was not measured yet.
-    """
-    path = RESULTS / f"{section}.json"
-    if not path.exists():
-        raise SystemExit(f"{path} does not exist: run python -m benchmarks run --only {section}")
-    return _load(path)
-
-
-def swept() -> list[Record]:
-    """The records of all sweeps; none before the first."""
-    records: list[Record] = _load(RESULTS / "sweep.json").get("records", [])
-    return records
-
-
-def best_settings(candidate: str, network: str) -> dict[str, Any]:
-    """The best settings of a peer or the ceiling; for a network that was not tried, those of INT8.
-
-    Raises:
-        SystemExit: there are no settings.
-    """
-    try:
-        found: dict[str, Any] = _load(SETTINGS)[candidate].get(network) or _load(SETTINGS)[candidate]["INT8"]
-    except KeyError:
-        raise SystemExit(f"no settings for {candidate}, {network}: run python -m benchmarks sweep") from None
-    return found
-
-
-def keep_settings(candidate: str, network: str, settings: dict[str, Any]) -> None:
-    """Write the best settings to ``settings.json``."""
-    known = _load(SETTINGS)
-    known.setdefault(candidate, {})[network] = settings
-    SETTINGS.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _load(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return content
-
-
-def _machine() -> dict[str, Any]:
-    """Processor, cores, memory, versions, commit and date."""
-    information = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    fields = dict(line.split(":", 1) for line in information.splitlines() if ":" in line)
-    entries = {key.strip(): value.strip() for key, value in fields.items()}
-    code = f"from importlib.metadata import version; print(*(version(n) for n in {_PEERS!r}))"
+    pinned = Path(__file__).with_name("requirements.txt").read_text(encoding="utf-8").splitlines()
     return {
-        "processor": entries.get("model name", platform.processor()),
-        "family": f"family {entries.get('cpu family')}, model {entries.get('model')}",
-        "instructions": [flag for flag in _FLAGS if flag in entries.get("flags", "").split()],
+        "processor": processor(),
         "cores": CORES,
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _TOOLS},
-        "peers": dict(zip(_PEERS, _output(str(BENCH_BIN / "python"), "-c", code).split(), strict=False)),
-        "commit": _output("git", "rev-parse", "--short", "HEAD"),
+        "version": version("resnet50-triton"),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "peers": dict(line.split("==") for line in pinned),
+        "commit": _git("describe", "--always", "--dirty", "--abbrev=10"),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     }
 
 
-def _output(*command: str) -> str:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+def read(path: Path) -> Record:
+    """Read a file of results.
+
+    Raises:
+        SystemExit: it does not exist.
+    """
+    if not path.exists():
+        raise SystemExit(f"{path} does not exist: run make bench")
+    content: Record = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def write(content: Record, path: Path) -> None:
+    """Write a file of results or settings."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def best_settings(name: str, variant: str) -> dict[str, Any]:
+    """The best settings of a peer or of the limit.
+
+    Raises:
+        SystemExit: there are none for this number of cores.
+    """
+    settings = read(SETTINGS)
+    if name != IN_PROCESS and settings["cores"] != CORES:
+        raise SystemExit(f"{SETTINGS} is for {settings['cores']} cores, not {CORES}: run python -m benchmarks sweep")
+    found: dict[str, Any] = settings[name][variant]
+    return found
+
+
+def progress(step: str, what: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
+    """Print what was measured to standard error."""
+    shown = [str(value) for value in what.values() if value]
+    shown += [f"{key} {value:.1f}" if isinstance(value, float) else f"{value}" for key, value in measured.items()]
+    print(f"{time.strftime('%X')}  {step}: {', '.join(shown)}", file=sys.stderr)
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,64 +107,35 @@ class Summary:
         known = list(values)
         return cls(statistics.median(known), min(known), max(known))
 
-    def text(self, digits: int = 1) -> str:
-        """Such as ``23.4 [22.9, 23.8]``."""
+    def text(self, digits: int = 2) -> str:
+        """Such as ``0.93 [0.91, 0.96]``."""
         return f"{self.median:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
-class Comparison:
-    """The comparison: all rounds of all candidates."""
+class Measurements:
+    """All rounds of all servers."""
 
-    def __init__(self) -> None:
-        content = read("comparison")
-        self.records: list[Record] = content["records"]
-        self.checks: list[Record] = content["checks"]
-        self.machine: dict[str, Any] = content["machine"]
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = sorted(records, key=lambda record: int(record["round"]))
+        keys = ((record["name"], record["variant"], record["protocol"]) for record in records)
+        self.keys: list[Key] = list(dict.fromkeys(keys))
 
-    def networks(self) -> list[str]:
-        """In the order in which they were measured."""
-        return list(dict.fromkeys(record["network"] for record in self.records))
-
-    def candidates(self, network: str) -> list[str]:
-        """The candidates of a network, the ceiling first, then by throughput."""
-        names = {record["candidate"] for record in self.records if record["network"] == network}
-
-        def order(name: str) -> tuple[bool, float]:
-            return name != "ceiling", -self.summary(name, network, 16, "throughput").median
-
-        return sorted(names, key=order)
-
-    def rounds(self, candidate: str, network: str, callers: int) -> list[Record]:
-        """The records of a candidate, round by round."""
+    def rounds(self, key: Key, callers: int, quantity: str) -> list[float]:
+        """The values of a quantity, round by round."""
         return [
-            record
-            for record in self.records
-            if (record["candidate"], record["network"], record["callers"]) == (candidate, network, callers)
+            record[quantity]
+            for record in self._records
+            if (record["name"], record["variant"], record["protocol"], record["callers"]) == (*key, callers)
         ]
 
-    def summary(self, candidate: str, network: str, callers: int, key: str) -> Summary:
-        """One quantity over all rounds."""
-        return Summary.of(record[key] for record in self.rounds(candidate, network, callers))
+    def median(self, key: Key, callers: int, quantity: str) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.rounds(key, callers, quantity))
 
-    def ratio(self, ours: tuple[str, str], theirs: Iterable[tuple[str, str]], callers: int, key: str) -> Summary:
-        """Ratio of this server to the best of the others, in each round; candidates are given with their network."""
-        best: Callable[[Iterable[float]], float] = max if key == "throughput" else min
-        others = [self.rounds(name, network, callers) for name, network in theirs]
-        rounds = self.rounds(*ours, callers)
-        return Summary.of(mine[key] / best(other[turn][key] for other in others) for turn, mine in enumerate(rounds))
-
-    def ensemble(self, network: str) -> str:
-        """The ensemble of this server with this network; empty if there is none."""
-        return next((name.split(",")[0] for name in self.candidates(network) if name.startswith("resnet50")), "")
-
-    def network_of(self, ensemble: str) -> str:
-        """The network of an ensemble."""
-        return next(str(record["network"]) for record in self.records if record["candidate"].startswith(f"{ensemble},"))
-
-    def peers(self, network: str) -> list[tuple[str, str]]:
-        """The peers: all except the ceiling and this server."""
-        return [
-            (name, network)
-            for name in self.candidates(network)
-            if name != "ceiling" and not name.startswith("resnet50")
-        ]
+    def ratio(self, key: Key, others: Sequence[Key], callers: int, quantity: str) -> Summary:
+        """Ratio to the best of the others in each round."""
+        best = max if quantity == "images_per_s" else min
+        theirs = zip(*(self.rounds(other, callers, quantity) for other in others), strict=True)
+        return Summary.of(
+            mine / best(values) for mine, values in zip(self.rounds(key, callers, quantity), theirs, strict=True)
+        )

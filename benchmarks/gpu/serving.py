@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from resnet_client import Client
+from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 
-from benchmarks import ROOT, images
+from benchmarks import ROOT, images, processes
 from benchmarks.closed_loop import Sample, measure
 from benchmarks.gpu import Measurement, Settings, listed
 from benchmarks.senders import HttpSender, over_http
-from benchmarks.server import serve
 
 _NETWORK = "network_torchscript"
 # No divisor of the number of sizes, so that each caller sends all of them.
@@ -54,9 +54,10 @@ def _port(settings: Settings) -> Iterator[int]:
     if settings.port:
         yield settings.port
         return
-    options = ("--model-config-name", "gpu") if settings.device == "cuda" else ()
-    with serve(settings.repository, *options) as server:
-        yield server.port
+    port = processes.free_port(consecutive=3)
+    config_name = "gpu" if settings.device == "cuda" else None
+    with TritonServer(ServerConfig(settings.repository, ALL_MODELS, port=port, model_config_name=config_name)):
+        yield port
 
 
 def _fixed(settings: Settings) -> int:

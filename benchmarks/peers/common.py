@@ -1,4 +1,4 @@
-"""Code that the peers share: preprocessing with Pillow, and the network in its engine, by default ONNX Runtime.
+"""Code that the peers share: preprocessing with Pillow, and the network in its engine.
 
 It uses only the network's file of this project.
 """
@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmarks.networks import NETWORKS, open_network
+from benchmarks.networks import open_network
 
 TOP = 5
 
-# Set by the benchmark: the network's name and file, its preprocessing config, the port, and the tuned settings.
-NETWORK = os.environ["BENCH_NETWORK"]
-MODEL = Path(os.environ["BENCH_MODEL"])
+# Set by the benchmark: the network and its file, its preprocessing config, the port, and the tuned settings.
+VARIANT = os.environ["BENCH_VARIANT"]
+FILE = Path(os.environ["BENCH_FILE"])
 _PREPROCESSING = json.loads(os.environ["BENCH_PREPROCESSING"])
 RESIZE, CROP = _PREPROCESSING["resize"], _PREPROCESSING["crop"]
 INTERPOLATION = Image.Resampling[_PREPROCESSING["interpolation"].upper()]
@@ -55,9 +55,9 @@ class Network:
     """The network in its engine, on the configured number of threads."""
 
     def __init__(self) -> None:
-        self._run = open_network(NETWORK, MODEL, SETTINGS["threads"], spin=True)
+        self._run = open_network(VARIANT, FILE, SETTINGS["threads"])
         # An OpenVINO request supports one call at a time; an ONNX Runtime session any number.
-        self._turn = threading.Lock() if NETWORKS[NETWORK].engine == "openvino" else contextlib.nullcontext()
+        self._turn = contextlib.nullcontext() if VARIANT == "onnx" else threading.Lock()
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities of shape (N, 1000) for pixels of shape (N, CROP, CROP, 3)."""

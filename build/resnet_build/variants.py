@@ -40,8 +40,7 @@ class _Variant:
     Attributes:
         method: for the manifest.
         convert: makes it; its arguments are the FP32 artifact, the file to write, and calibration images.
-        bounds: required accuracy. By the measurements in docs/performance.md, a broken variant is far below it and a
-            correct one well above.
+        bounds: required accuracy: a broken variant is far below it, and a correct one well above.
         images: number of images to evaluate on; None for all.
     """
 

@@ -60,20 +60,6 @@ def test_measure_sends_the_images_in_turns() -> None:
     assert counts.min() >= counts.max() - CALLERS
 
 
-def test_measure_calls_back_at_both_ends() -> None:
-    """The servers' CPU time is read at both ends of the measured time, once each."""
-    looks: list[str] = []
-    measure(
-        Batching(),
-        callers=CALLERS,
-        seconds=0.05,
-        warm_s=0.05,
-        start=lambda: looks.append("start"),
-        end=lambda: looks.append("end"),
-    )
-    assert looks == ["start", "end"]
-
-
 class Echo(BaseHTTPRequestHandler):
     """Responds with the body; refuses a body of `no`."""
 

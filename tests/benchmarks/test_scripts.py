@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from resnet_serve import TritonServer
 
 from benchmarks import senders
@@ -73,16 +73,15 @@ def test_gpu_measurements_use_a_running_server(server: TritonServer) -> None:
 
 
 @pytest.mark.load
-def test_preprocessing_is_timed_and_compared(repository: Path, images: dict[str, Path], tmp_path: Path) -> None:
-    """A row for each format and way, and pixels near torchvision's; the network agrees."""
-    for name in ("cat", "coffee"):
-        Image.open(images[name]).convert("RGB").save(tmp_path / f"{name}.jpg")
-    common = ["--images", tmp_path, "--every", 1, "--size", "0.2"]
-    _, _, *timed = rows(run("preprocessing", "speed", *common, "--rounds", 1).stdout, "|")
-    assert [(row[1], row[3]) for row in timed] == [
-        (form, way) for form in ("baseline", "progressive") for way in ("as served", "whole image")
-    ]
-    assert all(float(row[5]) < 1 for row in timed)
-    network = repository / "network_onnx/1/model.onnx"
-    _, _, (*_, count, same, _, _) = rows(run("preprocessing", "agreement", *common, "--network", network).stdout, "|")
-    assert (count, same) == ("2", "100.0%")
+def test_run_measures_this_server_and_its_limit(repository: Path) -> None:
+    """With one server and shortened, `make bench` prints what the page is made of."""
+    command = ["-m", "benchmarks", "run", "--length", "quick", "--repository", str(repository)]
+    command += ["--only", "servers", "decoding", "--servers", "resnet50"]
+    ended = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, timeout=240, check=True)
+    measured = json.loads(ended.stdout)
+    names = [(each["name"], each["protocol"], each["callers"]) for each in measured["servers"]["measurements"]]
+    ways = [("in process", ""), ("resnet50", "HTTP"), ("resnet50", "gRPC")]
+    assert names == [(name, protocol, callers) for name, protocol in ways for callers in (16, 1)]
+    assert all(each["images_per_s"] > 0 and each["p50_ms"] > 0 for each in measured["servers"]["measurements"])
+    assert measured["servers"]["starts"][0]["memory_mib"] > 100
+    assert len(measured["decoding"]) == 10

@@ -10,7 +10,7 @@ from .resampling import INTERPOLATIONS
 
 _LARGEST = 8192  # pixels
 # Least ratio of a reduced JPEG to the resized image. A larger ratio gives pixels closer to those of the whole image; a
-# smaller one makes more images cheap (measured in docs/performance.md).
+# smaller one makes more images cheap.
 _MARGIN = 4
 
 

@@ -1,4 +1,4 @@
-"""LitServe and ONNX Runtime: requests batched into worker processes, which decode and run the network."""
+"""LitServe: requests batched into worker processes, which decode and run the network."""
 
 # No postponed annotations, because LitServe and FastAPI read the annotations at runtime.
 from concurrent.futures import ThreadPoolExecutor
@@ -46,5 +46,7 @@ class Classifier(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Classifier(max_batch_size=SETTINGS["batch"], batch_timeout=SETTINGS["wait_ms"] / 1e3, api_path="/classify")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=SETTINGS["workers"], timeout=False)
+    server = litserve.LitServer(
+        api, accelerator="cpu", workers_per_device=SETTINGS["workers"], timeout=False, fast_queue=True
+    )
     server.run(host="127.0.0.1", port=PORT, generate_client_file=False, log_level="warning")

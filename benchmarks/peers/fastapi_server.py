@@ -1,4 +1,4 @@
-"""FastAPI and ONNX Runtime: one request, one execution, in FastAPI's thread pool, on several workers."""
+"""FastAPI: one request, one execution, in FastAPI's thread pool, on several workers."""
 
 from __future__ import annotations
 
@@ -37,4 +37,4 @@ def _answer(jpeg: bytes) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    uvicorn.run("benchmarks.peers.fastapi_onnx:app", port=PORT, workers=SETTINGS["workers"], log_level="warning")
+    uvicorn.run("benchmarks.peers.fastapi_server:app", port=PORT, workers=SETTINGS["workers"], log_level="warning")

@@ -1,4 +1,4 @@
-"""PyTriton and ONNX Runtime: Triton with Python functions bound to it, batched by Triton."""
+"""PyTriton: Triton with Python functions bound to it, batched by Triton."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
 from benchmarks.peers.common import PORT, SETTINGS, TOP, Network, prepare
-from benchmarks.processes import free_port
 
 
 class Classifier:
@@ -32,7 +31,7 @@ class Classifier:
 
 def main() -> None:
     """Serve."""
-    config = TritonConfig(http_port=PORT, grpc_port=free_port(), metrics_port=free_port())
+    config = TritonConfig(http_port=PORT, grpc_port=PORT + 1, metrics_port=PORT + 2)
     with Triton(config=config) as triton:
         triton.bind(
             model_name="classify",

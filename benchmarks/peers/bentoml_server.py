@@ -1,4 +1,4 @@
-"""BentoML and ONNX Runtime: adaptive batching, images as PIL images, as in BentoML's own ResNet example."""
+"""BentoML: adaptive batching, images as PIL images, as in BentoML's own ResNet example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mosec and ONNX Runtime: decoding and network as two stages, each with its own processes."""
+"""mosec: decoding and network as two stages, each with its own processes."""
 
 from __future__ import annotations
 
