@@ -81,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
     _add_weights_options(parser.add_argument_group("weights"))
     _add_accuracy_options(
         parser.add_argument_group(
-            "accuracy", "Measure the built network on labelled images, and write nothing if it is worse than expected."
+            "accuracy",
+            "Measure the built network on labelled images, and write nothing if it is worse than expected. "
+            "--default-model auto compares networks on them.",
         )
     )
     _add_variant_options(
@@ -193,8 +195,9 @@ def _add_variant_options(group: argparse._ArgumentGroup) -> None:
         "--default-model",
         choices=DEFAULT_MODELS,
         help="Network that the ensemble resnet50 uses: onnx (FP32 in ONNX Runtime), a CPU variant (OpenVINO), or auto: "
-        "the fastest CPU network on this machine whose top-1 class equals that of FP32 on 99%% of images, or onnx if "
-        "it has a GPU (default: as in the previous build, or onnx in the first)",
+        "the fastest CPU network on this machine that keeps 99%% of FP32's top-1 on --accuracy-images, or, without "
+        "them, has its top-1 class on 99%% of crops; onnx if the machine has a GPU (default: as in the previous build, "
+        "or onnx in the first)",
     )
     group.add_argument(
         "--calibration-images",

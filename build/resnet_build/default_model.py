@@ -1,8 +1,8 @@
-"""Chooses the network of the default model `resnet50`: the fastest one within a bound on accuracy.
+"""Chooses the network of the default model `resnet50`: the fastest one within the :mod:`bound` on accuracy.
 
-A variant qualifies if its top-1 class equals that of the FP32 network on 99 % of the evaluation images. The build
-chooses the one with the most images per second on this machine, prints the choice, and records all numbers in the
-manifest. On a machine with a GPU it chooses the FP32 network, whose config is KIND_AUTO.
+The build chooses the network with the most images per second on this machine, prints the choice, and records all
+numbers in the manifest. On a machine with a GPU it chooses the FP32 network, whose config is KIND_AUTO. A variant that
+is requested by name needs only the accuracy of every variant.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from resnet_build import BuildError
+from resnet_build import UsageError, bound
+from resnet_build.bound import Accuracy
 from resnet_build.configs import DEFAULT_MODEL, network_of
 from resnet_build.network import Network, Pixels
 from resnet_build.serving_options import AUTO, OPENVINO_VARIANTS, PLAIN
-from resnet_build.validate import Fidelity
-from resnet_build.variants import Built, has_bfloat16, open_network, processor
+from resnet_build.variants import has_bfloat16, processor
 
-_LEAST_AGREEMENT = 0.99
 # A typical batch of the dynamic batcher with several callers.
-_BATCH = 8
+BATCH = 8
 _ROUNDS = 5
 
 
@@ -37,10 +36,13 @@ class Request:
         requested: ``auto``, ``onnx``, or a variant.
         previous: ``onnx`` or the variant that an earlier build chose; it stays if it is still within the bound. None
             to choose again.
+        is_proven: whether the earlier build measured top-1 of the same weights on labelled images, so that the bound
+            needs no other proof.
     """
 
     requested: str
     previous: str | None = None
+    is_proven: bool = False
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -48,6 +50,24 @@ class Request:
         if self.requested == AUTO and self.previous is None:
             return () if torch.cuda.is_available() else ("int8", "bf16" if has_bfloat16() else "fp32")
         return tuple(name for name in OPENVINO_VARIANTS if name == (self.previous or self.requested))
+
+    @property
+    def has_bound(self) -> bool:
+        """Whether the accuracy of the candidates decides."""
+        return self.requested == AUTO and bool(self.candidates) and not self.is_proven
+
+    def check_samples(self, count: int) -> None:
+        """Refuse too few labelled images.
+
+        Raises:
+            UsageError: the bound would depend on chance.
+        """
+        if self.has_bound and count < bound.FEWEST_LABELLED:
+            raise UsageError(
+                f"--default-model auto compares top-1 on at least {bound.FEWEST_LABELLED:,} labelled images, and "
+                f"--accuracy-images has {count:,}: on fewer, chance alone can cost one percent. Add images, or request "
+                "a network by name, such as --default-model onnx"
+            )
 
 
 def recorded(manifest: Mapping[str, Any]) -> tuple[str, str]:
@@ -57,17 +77,20 @@ def recorded(manifest: Mapping[str, Any]) -> tuple[str, str]:
     return entry.get("requested", PLAIN), network.removeprefix(network_of(""))
 
 
-def request(manifest: Mapping[str, Any], option: str | None, *, again: bool) -> Request:
+def request(manifest: Mapping[str, Any], option: str | None, *, again: bool, weights: str = "") -> Request:
     """Return the request of a build; a choice of ``auto`` is kept, unless the build must choose again.
 
     Args:
         manifest: of the repository.
         option: ``--default-model``; None for what was requested before.
-        again: ``--force``.
+        again: ``--force``, or labelled images are given.
+        weights: SHA-256 of the weights.
     """
     before, variant = recorded(manifest)
     requested = option or before
-    return Request(requested, None if again or (requested, before) != (AUTO, AUTO) else variant)
+    if again or (requested, before) != (AUTO, AUTO):
+        return Request(requested)
+    return Request(requested, variant, manifest["default_model"].get("labelled_weights") == weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,46 +111,41 @@ class Decision:
         return f"default model: {DEFAULT_MODEL} → {network_of(self.variant)} ({self.reason})"
 
 
-def decide(request: Request, source: Path, made: Mapping[str, Built], pixels: Pixels | None) -> Decision:
-    """Choose among the FP32 network and the variants that were built.
+def decide(
+    request: Request, networks: Mapping[str, Network], accuracies: Mapping[str, Accuracy], batch: Pixels
+) -> Decision:
+    """Choose among the FP32 network and the candidates that were built.
 
     Args:
         request: what was requested.
-        source: the FP32 ONNX artifact.
-        made: the variants, each with its fidelity.
-        pixels: images to measure speed with, uint8, shape (N, size, size, 3); None if no variant was built.
-
-    Raises:
-        BuildError: the requested variant is not within the bound.
+        networks: ``onnx`` and the candidates, opened.
+        accuracies: those of the candidates, if the request has a bound.
+        batch: images to measure speed with, uint8, shape (N, size, size, 3).
     """
-    found = {name: made[name] for name in request.candidates if name in made}
-    close = {name: built for name, built in found.items() if built.fidelity.agreement >= _LEAST_AGREEMENT}
+    close = {name for name, found in accuracies.items() if found.is_enough and _is_repeatable(networks[name], batch)}
     speeds: dict[str, float] = {}
     if request.requested != AUTO:
         variant = request.requested
         # Without a request, the manifest also records FP32.
         reason = "the FP32 network; --default-model selects another" if variant == PLAIN else "as requested"
-        if variant != PLAIN and variant not in close:
-            raise BuildError(
-                f"{DEFAULT_MODEL} cannot use {network_of(variant)}: {_closeness(found[variant].fidelity)}, and at "
-                f"least {_LEAST_AGREEMENT:.0%} is required; nothing was written. To serve it under its own name, use "
-                f"--variant {variant}"
-            )
-    elif request.previous in {PLAIN, *close}:
+    elif request.previous in {PLAIN, *(networks if request.is_proven else close)}:
         variant, reason = str(request.previous), "chosen by an earlier build; --force chooses again"
-    elif close and pixels is not None:
-        networks = {PLAIN: open_network(PLAIN, source)} | {name: built.network for name, built in close.items()}
-        speeds = measure(networks, pixels[:_BATCH])
+    elif close:
+        speeds = measure({name: networks[name] for name in (PLAIN, *sorted(close))}, batch)
         variant = max(speeds, key=lambda name: speeds[name])
         numbers = ", ".join(f"{network_of(name)} {speed:.1f}" for name, speed in speeds.items())
-        reason = f"images/s at batch {_BATCH}: {numbers}"
+        reason = f"images/s at batch {BATCH}: {numbers}"
     elif torch.cuda.is_available():
         variant, reason = PLAIN, "this machine has a GPU"
     else:
-        variant, reason = PLAIN, f"no variant has the same top-1 on {_LEAST_AGREEMENT:.0%} of the images"
-    if variant in found:
-        reason += f"; {_closeness(found[variant].fidelity)}"
-    return Decision(variant, reason, _record(request.requested, variant, found, speeds))
+        variant, reason = PLAIN, "no variant is within the bound and independent of the batch size"
+    return Decision(variant, reason, _record(request.requested, variant, accuracies, speeds))
+
+
+def _is_repeatable(network: Network, batch: Pixels) -> bool:
+    """Whether images get the same answers, equal to the bit, alone and in a batch."""
+    together = network(batch)[0]
+    return all(np.array_equal(network(batch[i : i + 1])[0][0], together[i]) for i in range(len(batch)))
 
 
 def measure(networks: Mapping[str, Network], batch: Pixels) -> dict[str, float]:
@@ -143,18 +161,13 @@ def measure(networks: Mapping[str, Network], batch: Pixels) -> dict[str, float]:
     return {name: len(batch) / statistics.median(seconds) for name, seconds in times.items()}
 
 
-def _closeness(fidelity: Fidelity) -> str:
-    return f"same top-1 as FP32 on {fidelity.agreement:.1%} of {fidelity.images} images"
-
-
-def _record(requested: str, variant: str, found: Mapping[str, Built], speeds: Mapping[str, float]) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "requested": requested,
-        "network": network_of(variant),
-        "least_agreement": _LEAST_AGREEMENT,
-        "agreement": {network_of(name): built.fidelity.agreement for name, built in found.items()},
-    }
+def _record(
+    requested: str, variant: str, accuracies: Mapping[str, Accuracy], speeds: Mapping[str, float]
+) -> dict[str, Any]:
+    record: dict[str, Any] = {"requested": requested, "network": network_of(variant), "least_share": bound.LEAST_SHARE}
+    if accuracies:
+        record["accuracy"] = {network_of(name): dataclasses.asdict(found) for name, found in accuracies.items()}
     if speeds:
         record["images_per_s"] = {network_of(name): round(speed, 1) for name, speed in speeds.items()}
-        record["measured_on"] = {"processor": processor(), "batch": _BATCH}
+        record["measured_on"] = {"processor": processor(), "batch": BATCH}
     return record

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,13 @@ from resnet_build.network import Pixels
 # More images do not change the ranges, and each costs two executions of the network.
 CALIBRATION_COUNT = 64
 EVALUATION_COUNT = 64
+# The bound is decided on one block or several.
+_BLOCKS, _BLOCK = 15, 100
 _FEWEST = 8
 _SEED = 20150512
 _SMALLEST_AREA = 0.15
+# As much as preprocessing leaves of an image.
+_LARGE_AREA = 0.5
 _LARGEST_ASPECT = 4 / 3
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
@@ -41,10 +48,12 @@ def sample(count: int, size: int) -> Pixels:
     return np.stack([_random_crop(images[index % len(images)], size, rng) for index in range(count)])
 
 
-def _random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Pixels:
+def _random_crop(
+    image: Image.Image, size: int, rng: np.random.Generator, smallest_area: float = _SMALLEST_AREA
+) -> Pixels:
     """Crop as training does for augmentation: random area and aspect ratio, mirrored half of the time."""
     width, height = image.size
-    area = width * height * rng.uniform(_SMALLEST_AREA, 1)
+    area = width * height * rng.uniform(smallest_area, 1)
     aspect = np.exp(rng.uniform(-np.log(_LARGEST_ASPECT), np.log(_LARGEST_ASPECT)))
     w, h = min(width, int((area * aspect) ** 0.5)), min(height, int((area / aspect) ** 0.5))
     x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
@@ -62,16 +71,27 @@ class CalibrationSet:
         calibration: the ranges of the activations are measured on these.
         evaluation: a variant is compared with the FP32 network on these: other images of a folder, or other crops of
             the bundled images.
+        files: images for further crops, none of a folder's used for calibration.
     """
 
     source: str
     calibration: Pixels
     evaluation: Pixels
+    files: Sequence[Path]
 
     @property
     def sha256(self) -> str:
         """Hex SHA-256 of all pixels."""
         return hashlib.sha256(self.calibration.tobytes() + self.evaluation.tobytes()).hexdigest()
+
+    def blocks(self) -> Iterator[Pixels]:
+        """Yield blocks of different crops, of at least half of an image, the same ones every time."""
+        decoded = functools.lru_cache(maxsize=16)(lambda path: decode(path.read_bytes()))
+        rng = np.random.default_rng(_SEED)
+        files, size = itertools.cycle(self.files), self.evaluation.shape[1]
+        for _ in range(_BLOCKS):
+            some = itertools.islice(files, _BLOCK)
+            yield np.stack([_random_crop(decoded(path), size, rng, _LARGE_AREA) for path in some])
 
 
 def calibration_set(folder: Path | None, preprocess_config: PreprocessConfig) -> CalibrationSet:
@@ -88,7 +108,7 @@ def calibration_set(folder: Path | None, preprocess_config: PreprocessConfig) ->
         return _of_folder(folder, preprocess_config)
     crops = sample(CALIBRATION_COUNT + EVALUATION_COUNT, preprocess_config.crop)
     source = "crops of the images that scikit-image and scikit-learn bundle"
-    return CalibrationSet(source, crops[:CALIBRATION_COUNT], crops[CALIBRATION_COUNT:])
+    return CalibrationSet(source, crops[:CALIBRATION_COUNT], crops[CALIBRATION_COUNT:], example_images.everyday())
 
 
 def calibration_files(folder: Path) -> list[Path]:
@@ -114,7 +134,7 @@ def _of_folder(folder: Path, preprocess_config: PreprocessConfig) -> Calibration
     step = max(1.0, len(paths) / (CALIBRATION_COUNT + EVALUATION_COUNT))
     chosen = [paths[int(index * step)] for index in range(int(len(paths) / step))]
     pixels = np.stack([prepared(path, preprocess_config, "calibration") for path in chosen])
-    return CalibrationSet(f"{len(chosen)} images of {folder.resolve()}", pixels[::2], pixels[1::2])
+    return CalibrationSet(f"{len(chosen)} images of {folder.resolve()}", pixels[::2], pixels[1::2], chosen[1::2])
 
 
 def prepared(path: Path, preprocess_config: PreprocessConfig, purpose: str) -> Pixels:

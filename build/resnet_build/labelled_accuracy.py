@@ -1,4 +1,4 @@
-"""Measures top-1 of the built network on labelled images.
+"""Measures top-1 of the built networks on labelled images.
 
 The tensors of a checkpoint do not show everything: networks with dilation, anti-aliasing, another pooling or other
 strides have the same names and shapes, and compute something else.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from resnet_client.errors import ConfigurationError
-from resnet_client.evaluate import Sample, read_samples, top_k_accuracy
+from resnet_client.evaluate import Sample, read_samples
 from resnet_client.preprocessing import PreprocessConfig
 
 from resnet_build import BuildError, UsageError
+from resnet_build.bound import Flags
 from resnet_build.images import prepared
 from resnet_build.network import Network
 
@@ -59,21 +60,38 @@ class Request:
             raise UsageError(f"--accuracy-images: {exc}") from exc
 
 
-def check(network: Network, samples: Sequence[Sample], preprocess_config: PreprocessConfig, least: float) -> float:
-    """Return top-1 of an opened network, 0 to 1.
+def measure(
+    networks: Mapping[str, Network], samples: Sequence[Sample], preprocess_config: PreprocessConfig
+) -> dict[str, Flags]:
+    """Return name of each opened network → for each image whether its top-1 class is correct, shape (N,).
 
     Raises:
-        BuildError: it is below ``least``, or an image cannot be read.
+        BuildError: an image cannot be read.
     """
-    ranked: list[list[int]] = []
+    classes = np.array([sample.class_index for sample in samples])
+    found: dict[str, list[int]] = {name: [] for name in networks}
     for start in range(0, len(samples), _BATCH):
         batch = samples[start : start + _BATCH]
         pixels = np.stack([prepared(sample.path, preprocess_config, "labelled") for sample in batch])
-        ranked += network(pixels)[0].argmax(axis=1)[:, None].tolist()
-    top1 = top_k_accuracy(samples, ranked, 1)
+        for name, network in networks.items():
+            found[name] += network(pixels)[0].argmax(axis=1).tolist()
+    return {name: np.array(indices) == classes for name, indices in found.items()}
+
+
+def check(right: Flags, least: float) -> float:
+    """Return top-1 of the network that will be served, 0 to 1.
+
+    Args:
+        right: for each image whether its top-1 class is correct.
+        least: top-1 that is required.
+
+    Raises:
+        BuildError: it is below ``least``.
+    """
+    top1 = float(right.mean())
     if top1 < least:
         raise BuildError(
-            f"top-1 on {len(samples)} images is {top1:.1%}, below --min-accuracy {least:g}; nothing was written. If it "
+            f"top-1 on {len(right)} images is {top1:.1%}, below --min-accuracy {least:g}; nothing was written. If it "
             "was better in training, check --arch, --image-size, --resize, --interpolation, --mean, --std and "
             "the order of --labels; or the "
             "network has dilation, anti-aliasing or another pooling, which a checkpoint does not show"

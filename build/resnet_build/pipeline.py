@@ -17,6 +17,7 @@ from resnet_build import (
     Report,
     UsageError,
     backbone,
+    bound,
     configs,
     default_model,
     export_onnx,
@@ -115,12 +116,17 @@ def build(options: BuildOptions, report: Report) -> bool:
             raise LateInterrupt from exc
 
 
+def _again(options: BuildOptions) -> bool:
+    """Whether to choose the default model again, even if an earlier build did."""
+    return options.force or options.accuracy is not None
+
+
 def _check(options: BuildOptions) -> None:
     check(options.weights, options.file_options)
     if options.accuracy and not options.accuracy.images.is_dir():
         raise UsageError(f"the folder {options.accuracy.images} of --accuracy-images does not exist")
     if options.calibration_images:
-        request = default_model.request(manifest.read(options.repository), options.default, again=options.force)
+        request = default_model.request(manifest.read(options.repository), options.default, again=_again(options))
         if "int8" not in {*options.all_variants, *request.candidates}:
             raise UsageError("--calibration-images requires --variant int8, or --default-model int8 or auto")
         images.calibration_files(options.calibration_images)
@@ -135,8 +141,10 @@ def _build(options: BuildOptions, report: Report) -> bool:
         report(f"{options.repository} is up to date ({found.name}); --force builds it again")
         return False
     _refuse_mixture(options, record, found)
-    request = default_model.request(record, options.default, again=options.force)
+    request = default_model.request(record, options.default, again=_again(options), weights=found.sha256)
     names = _variants_to_make(inputs, request)
+    if samples:
+        request.check_samples(len(samples))
     # Before the export, which takes much longer, so that a missing image is reported early.
     calibration = (
         images.calibration_set(_path(inputs["calibration_images"]), found.preprocess_config) if names else None
@@ -145,12 +153,20 @@ def _build(options: BuildOptions, report: Report) -> bool:
         exported, differences = _export_and_validate(found, options.serving.max_batch_size, Path(folder), report)
         source = exported["network_onnx"]
         made = variants.build(names, source, calibration, Path(folder), report) if calibration else {}
-        decision = default_model.decide(request, source, made, calibration.evaluation if calibration else None)
+        networks = {PLAIN: open_network(PLAIN, source)}
+        networks |= {name: made[name].network for name in request.candidates if name in made}
+        right = labelled_accuracy.measure(networks, samples, found.preprocess_config) if samples else {}
+        accuracies = {}
+        if calibration and request.has_bound:
+            accuracies = bound.by_top1(right) if samples else bound.by_agreement(networks, calibration.blocks())
+        for name, accuracy in accuracies.items():
+            report(f"{configs.network_of(name)}: {accuracy}")
+        batch = images.sample(default_model.BATCH, found.preprocess_config.crop)
+        decision = default_model.decide(request, networks, accuracies, batch)
         report(str(decision))
         top1 = None
         if options.accuracy:
-            network = made[decision.variant].network if decision.variant in made else open_network(PLAIN, source)
-            top1 = labelled_accuracy.check(network, samples, found.preprocess_config, options.accuracy.least)
+            top1 = labelled_accuracy.check(right[decision.variant], options.accuracy.least)
             report(f"accuracy of {configs.network_of(decision.variant)}: top-1 {top1:.1%} on {len(samples)} images")
         # Candidates for the default model that were not chosen are left out.
         made = {name: built for name, built in made.items() if name in {*inputs["variants"], decision.variant}}
@@ -164,6 +180,8 @@ def _build(options: BuildOptions, report: Report) -> bool:
         record["gpu"] = dataclasses.asdict(gpu.chosen(record, options.gpu))
         # A decision that is kept also keeps the numbers that it was based on.
         record["default_model"] = (record["default_model"] if request.previous else {}) | decision.record
+        if samples:
+            record["default_model"]["labelled_weights"] = found.sha256
         record["versions"][str(options.model_version)] = {
             "inputs": inputs | {"variants": list(made)},
             "built_at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),

@@ -173,7 +173,7 @@ def check_variant(name: str, got: Outputs, expected: Outputs, bounds: Bounds) ->
 def compare(got: Outputs, expected: Outputs) -> Fidelity:
     """Compare probabilities, shape (N, classes), and features, shape (N, 2048), with those of the FP32 network."""
     (probabilities, features), (true_probabilities, true_features) = got, expected
-    probabilities, true_probabilities = _of_two_classes(probabilities), _of_two_classes(true_probabilities)
+    probabilities, true_probabilities = of_two_classes(probabilities), of_two_classes(true_probabilities)
     ranked = np.sort(true_probabilities, axis=1)
     clear = ranked[:, -1] - ranked[:, -2] >= CLEAR_LEAD
     same = probabilities.argmax(axis=1) == true_probabilities.argmax(axis=1)
@@ -188,7 +188,7 @@ def compare(got: Outputs, expected: Outputs) -> Fidelity:
     )
 
 
-def _of_two_classes(probabilities: Floats) -> Floats:
+def of_two_classes(probabilities: Floats) -> Floats:
     """Put the probability of no before that of yes, if a network has this one only."""
     return np.hstack([1 - probabilities, probabilities]) if probabilities.shape[1] == 1 else probabilities
 

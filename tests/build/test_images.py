@@ -43,6 +43,19 @@ def test_calibration_set_spreads_over_a_folder(tmp_path: Path, monkeypatch: pyte
     assert found.source == f"8 images of {tmp_path.resolve()}"
 
 
+def test_blocks_are_different_crops(tmp_path: Path) -> None:
+    """The same ones every time, of images that are not used for calibration."""
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(0, 128, (80, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels + 128 * (number % 2)).save(tmp_path / f"{number}.png")
+    found = images.calibration_set(tmp_path, PreprocessConfig(resize=16, crop=16))
+    first, *others = found.blocks()
+    assert (len(others), first.shape, first.dtype) == (14, (100, 16, 16, 3), np.uint8)
+    assert len({crop.tobytes() for block in (first, *others) for crop in block}) == 1500
+    assert first.min() >= 128 > found.calibration.max()
+    np.testing.assert_array_equal(first, next(found.blocks()))
+
+
 def test_calibration_set_refuses_bad_folders(tmp_path: Path) -> None:
     """The error names the folder, the number of images, or the file that is not one."""
     with pytest.raises(BuildError, match="does not exist"):

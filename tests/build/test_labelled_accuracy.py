@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from resnet_build import BuildError, UsageError, labelled_accuracy
-from resnet_build.network import ServedNetwork, load_network, runner
+from resnet_build.network import ServedNetwork, load_network, make_resnet50, runner
 from resnet_build.weights import FileOptions, default_cache, load
 from resnet_client.evaluate import Sample
 from resnet_client.preprocessing import PreprocessConfig
@@ -32,14 +33,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_check_returns_top1(folder: Path) -> None:
-    """The share of the images whose class comes first; the labels have the client's format."""
+def test_measure_finds_the_images_that_a_network_classifies_correctly(folder: Path) -> None:
+    """By the class that comes first, for each network; the labels have the client's format."""
     samples = labelled_accuracy.Request(folder, folder / "labels.csv").samples(COLOURS)
-    assert labelled_accuracy.check(reddest, samples, SMALL, least=1) == 1
     samples = [*samples[:9], *(Sample(sample.path, (sample.class_index + 1) % 3) for sample in samples[9:])]
-    assert labelled_accuracy.check(reddest, samples, SMALL, least=0.75) == 0.75
+    found = labelled_accuracy.measure(
+        {"reddest": reddest, "red": lambda pixels: [np.eye(3)[[0] * len(pixels)]]}, samples, SMALL
+    )
+    assert found["reddest"].tolist() == [True] * 9 + [False] * 3
+    assert found["red"].tolist() == [True, False, False] * 3 + [False, False, True]
+
+
+def test_check_refuses_a_lower_top1() -> None:
+    """The message has both numbers."""
+    right = np.arange(12) < 9
+    assert labelled_accuracy.check(right, least=0.75) == 0.75
     with pytest.raises(BuildError, match=r"top-1 on 12 images is 75.0%, below --min-accuracy 0.8; nothing was written"):
-        labelled_accuracy.check(reddest, samples, SMALL, least=0.8)
+        labelled_accuracy.check(right, least=0.8)
 
 
 def test_samples_reads_one_folder_per_class_without_a_file(folder: Path) -> None:
@@ -59,14 +69,27 @@ def test_samples_refuses_labels_that_do_not_fit(folder: Path, labels: list[str],
         labelled_accuracy.Request(folder, folder / "labels.csv").samples(labels)
 
 
-def test_build_measures_the_network_and_writes_nothing_below_the_bound(build, folder: Path) -> None:
-    """Two classes for the same image are right once; the default bound is one half."""
-    (folder / "labels.csv").write_text("file,class_index\n0.png,0\n0.png,1\n0.png,2\n")
-    options = ("--accuracy-images", folder, "--accuracy-labels", folder / "labels.csv")
-    failed = build(folder / "repository", *options)
+def test_build_compares_top1_and_writes_nothing_below_the_bound(build, folder: Path) -> None:
+    """INT8 keeps all of FP32's top-1; both answer one class only, which 400 of 1000 labels are."""
+    net = make_resnet50("v1.5", 3)
+    with torch.no_grad():
+        net.fc.weight.zero_()
+        net.fc.bias.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    torch.save(net.state_dict(), folder / "net.pth")
+    (folder / "labels.txt").write_text("\n".join(COLOURS))
+    rows = [f"{number % 12}.png,{2 if number < 400 else 1}" for number in range(1000)]
+    (folder / "labels.csv").write_text("\n".join(["file,class_index", *rows]))
+    network = ("--weights", folder / "net.pth", "--labels", folder / "labels.txt", "--image-size", "32")
+    labelled = ("--accuracy-images", folder, "--accuracy-labels", folder / "labels.csv")
+    failed = build(folder / "repository", *network, "--default-model", "auto", *labelled)
+    assert "network_int8: share of FP32's top-1 on 1000 images: 100.00%, at least 99.59%" in failed.stdout
+    assert "resnet-build: top-1 on 1000 images is 40.0%, below --min-accuracy 0.5; nothing was written" in failed.stderr
     assert failed.returncode == 1
-    assert "on 3 images is" in failed.stderr
     assert not (folder / "repository/manifest.json").exists()
+    (folder / "labels.csv").write_text("\n".join(["file,class_index", *rows[:999]]))
+    refused = build(folder / "repository", *network, "--default-model", "auto", *labelled)
+    assert refused.returncode == 2
+    assert "compares top-1 on at least 1,000 labelled images, and --accuracy-images has 999" in refused.stderr
 
 
 @pytest.mark.timeout(300)
@@ -74,7 +97,8 @@ def test_check_finds_a_network_that_has_the_same_tensors(imagenet_sample) -> Non
     """With the other strides, real weights lose so much that the bound shows it."""
     found = load("keras-v1", cache=default_cache(), file_options=FileOptions(), report=lambda _: None)
     samples = [Sample(image.path, image.class_index) for image in imagenet_sample[::4]]
-    right, other = (runner(ServedNetwork(load_network(arch, found.state_dict))) for arch in ("v1", "v1.5"))
-    assert labelled_accuracy.check(right, samples, found.preprocess_config, least=0.86) > 0.86
+    networks = {arch: runner(ServedNetwork(load_network(arch, found.state_dict))) for arch in ("v1", "v1.5")}
+    right = labelled_accuracy.measure(networks, samples, found.preprocess_config)
+    assert labelled_accuracy.check(right["v1"], least=0.86) > 0.86
     with pytest.raises(BuildError, match="dilation, anti-aliasing or another pooling"):
-        labelled_accuracy.check(other, samples, found.preprocess_config, least=0.86)
+        labelled_accuracy.check(right["v1.5"], least=0.86)
