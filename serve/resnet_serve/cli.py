@@ -82,6 +82,7 @@ def _serve(args: argparse.Namespace, log: Path) -> int:
         supervisor.start()
         # Until then, Ctrl-C raises KeyboardInterrupt as in every command.
         signal.signal(signal.SIGINT, _request_stop)
+        supervisor.show()
         if args.run:
             code = supervisor.run(args.run)
             if args.exit_after:

@@ -60,15 +60,18 @@ class Supervisor:
         self._down: str | None = None
 
     def start(self) -> None:
-        """Start the server; show its models and addresses.
+        """Start the server.
 
         Raises:
             ServerError: it cannot be started.
         """
         self._started_s = time.monotonic()
-        config = self._server.config
-        self._report(f"starting tritonserver on {config.repository} …")
+        self._report(f"starting tritonserver on {self._server.config.repository} …")
         self._server.start()
+
+    def show(self) -> None:
+        """Print the models and addresses of the server."""
+        config = self._server.config
         self._show_models()
         self._show_failed_models()
         self._show_model_config()
