@@ -69,7 +69,7 @@ test: install  ## Run the tests, with the real server
 
 system-packages:  ## Install promtool and nginx, without which tests are skipped (Debian, as root)
 	@{ command -v promtool && command -v nginx; } >/dev/null || \
-	{ [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends prometheus nginx-light; } >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends prometheus nginx-light; } >/dev/null || \
 	echo "prometheus and nginx-light were not installed (needs root and apt-get): their tests will be skipped" >&2
 
 test-load: install  ## Test the load test with stubs of known behaviour, and with the real server
