@@ -51,7 +51,7 @@ def test_gpu_service_has_the_gpus_and_their_config() -> None:
 @pytest.fixture(scope="module")
 def built() -> Iterator[Project]:
     """A repository for GPU hosts, and both services with a stand-in for NVIDIA's image and without a GPU."""
-    variables = {"GPU_ENGINE": "tensorrt", "BUILD_ARGS": "--max-batch-size=4"}
+    variables = {"GPU_ENGINE": "tensorrt", "MODELS": "*", "BUILD_ARGS": "--max-batch-size=4"}
     with project.project("gpu", FOLDER / "stand-in.yml", FOLDER / "no-gpu.yml", **variables) as made:
         made.run("build", "build", "triton", "triton-cpu")
         yield made
