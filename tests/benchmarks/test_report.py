@@ -63,7 +63,7 @@ def test_page_without_labelled_images_has_no_accuracy(results: dict[str, Any], t
 
 
 def test_charts_have_a_bar_for_each_server(docs: Path) -> None:
-    """The longest bar is the fastest server, within the picture."""
+    """The longest bar is the fastest server, within the image."""
     texts = [element.text for element in ET.parse(docs / "performance/servers.svg").iter() if element.text]  # noqa: S314  # written above
     titles = ["this server, gRPC", "this server, HTTP", "LitServe 0.2.19", "mosec 0.9.8"]
     assert [text for text in texts if text in titles] == titles
