@@ -7,6 +7,7 @@ import dataclasses
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +34,9 @@ settings.register_profile("quick", max_examples=60, deadline=None, derandomize=T
 settings.register_profile("deep", max_examples=600, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
+
+# Shells start background jobs with SIGINT ignored, and commands that tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One token for every server and every client of the run, in this process and below it, as an operator would
 # have it; test_access.py has neither.
