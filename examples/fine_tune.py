@@ -3,12 +3,13 @@
 ``images/`` has one folder per class. A running server (`make serve`) computes the features, so that only the last layer
 is trained, which takes seconds without a GPU:
 
-    python fine_tune.py images/
+    python examples/fine_tune.py images/
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import shlex
 import sys
 from pathlib import Path
@@ -23,21 +24,22 @@ from torch import nn
 HELD_OUT = 5  # every fifth image measures the accuracy
 
 
-def features_of(folder: Path, names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features (images, 2048) and class numbers of the images in a folder per class; broken images are skipped."""
+def features_of(folder: Path, names: list[str]) -> tuple[list[Path], torch.Tensor, torch.Tensor]:
+    """Paths, features (images, 2048) and class numbers of the images in a folder per class, without broken images."""
     images = {path: number for number, name in enumerate(names) for path in sorted((folder / name).iterdir())}
-    features, classes = [], []
+    paths, features, classes = [], [], []
     with Client() as client:
         client.wait_until_ready(timeout_s=5)
         for outcome in client.embed_many(images, progress=True):
             if outcome.ok:
+                paths.append(outcome.source)
                 features.append(torch.from_numpy(outcome.result))
                 classes.append(images[outcome.source])
             else:
                 print(f"skipped: {outcome.error}", file=sys.stderr)
     if len(set(classes)) < len(names):
         sys.exit(f"{folder}: each class needs an image that can be read")
-    return torch.stack(features), torch.tensor(classes)
+    return paths, torch.stack(features), torch.tensor(classes)
 
 
 def train(features: torch.Tensor, classes: torch.Tensor, count: int) -> nn.Linear:
@@ -62,6 +64,14 @@ def write(weights: Weights, head: nn.Linear, names: list[str], out: Path) -> lis
     return [*files, "--arch", weights.architecture, "--resize", str(weights.preprocess_config.resize)]
 
 
+def write_labels(path: Path, folder: Path, images: list[Path], classes: list[int]) -> None:
+    """Write the classes of images below a folder as ``resnet-build`` and ``resnet-client evaluate`` read them."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "class_index"])
+        rows.writerows((image.relative_to(folder), number) for image, number in zip(images, classes, strict=True))
+
+
 def main() -> None:
     """Train, measure, write, print the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,16 +83,19 @@ def main() -> None:
         names = sorted(path.name for path in options.folder.iterdir() if path.is_dir())
         if len(names) <= 1:
             sys.exit(f"{options.folder} needs two or more subfolders, one per class")
+        paths, features, classes = features_of(options.folder, names)
         weights = load(options.weights, cache=default_cache(), file_options=FileOptions(), report=print)
-        features, classes = features_of(options.folder, names)
         held_out = torch.arange(len(classes)) % HELD_OUT == 0
         head = train(features[~held_out], classes[~held_out], len(names))
         right = (head(features[held_out]).argmax(1) == classes[held_out]).float().mean()
         build = write(weights, head, names, options.out)
+        labels = options.out.with_suffix(".csv")
+        write_labels(labels, options.folder, paths[::HELD_OUT], classes[held_out].tolist())
     except (ResnetClientError, BuildError, OSError) as exc:
         sys.exit(str(exc))
     print(f"{len(names)} classes, {len(classes)} images, {right:.0%} of the {held_out.sum()} held-out images are right")
-    build += ["--accuracy-images", str(options.folder), "--repository", str(options.out.with_suffix(""))]
+    build += ["--accuracy-images", str(options.folder), "--accuracy-labels", str(labels)]
+    build += ["--repository", str(options.out.with_suffix(""))]
     print(f"resnet-build {shlex.join(build)} && resnet-serve --port 8010 --repository {shlex.quote(build[-1])}")
 
 
