@@ -17,7 +17,7 @@ from benchmarks.repository import Repository
 from benchmarks.results import RESULTS, machine, read, write
 
 # Rounds, and seconds of each measurement.
-_LENGTHS = {"full": (3, 2.0), "quick": (1, 0.5)}
+_LENGTHS = {"full": (5, 2.0), "quick": (1, 0.5)}
 _BUSY_PERCENT = 10
 
 
@@ -26,7 +26,7 @@ def _run(args: argparse.Namespace) -> int:
     repository = Repository(args.repository)
     rounds, seconds = _LENGTHS[args.length]
     sections: dict[str, Callable[[], Any]] = {
-        "load_generators": lambda: perf_analyzer.run(repository, rounds=rounds, seconds=2 * seconds),
+        "load_generators": lambda: perf_analyzer.run(repository, rounds=rounds, seconds=4 * seconds),
         "accuracy": lambda: accuracy.run(repository),
         "decoding": lambda: decoding.run(repository),
         "servers": lambda: servers.run(repository, rounds=rounds, seconds=seconds, names=args.servers),

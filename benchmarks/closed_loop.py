@@ -13,7 +13,9 @@ import numpy as np
 
 Send = Callable[[int], Awaitable[bytes]]
 
-_WARM_S = 0.5
+WARM_S = 0.5
+"""Seconds of calling before a measurement."""
+
 # A server that takes longer for a response is not measured.
 _TIMEOUT_S = 60.0
 
@@ -51,7 +53,7 @@ def measure(
     *,
     callers: int,
     seconds: float,
-    warm_s: float = _WARM_S,
+    warm_s: float = WARM_S,
     end: Callable[[], None] = lambda: None,
 ) -> Sample:
     """Measure for some seconds.

@@ -27,7 +27,7 @@ def standard(count: int = 32) -> list[bytes]:
     return [_encoded(_crop(originals[n % len(originals)], rng).resize(STANDARD_SIZE)) for n in range(count)]
 
 
-def of_megapixels(megapixels: float, count: int = 4, *, progressive: bool = False) -> list[bytes]:
+def of_megapixels(megapixels: float, count: int = 2, *, progressive: bool = False) -> list[bytes]:
     """Make JPEGs of one size, aspect 4:3, with the noise of a sensor."""
     originals = _originals()
     rng = np.random.default_rng(_SEED)

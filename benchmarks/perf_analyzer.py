@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from resnet_loadtest.server_statistics import difference
 from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 
 from benchmarks import ROOT, images
+from benchmarks.report import generator_ratio
 from benchmarks.repository import Repository
-from benchmarks.results import Record, progress
+from benchmarks.results import MAIN, Record, progress
 
 FOLDER = ROOT / ".venv-bench/perf_analyzer"
 """The program and its libraries."""
@@ -42,7 +44,7 @@ def run(repository: Repository, *, rounds: int, seconds: float) -> list[Record]:
         For both, each round and generator: ``images_per_s``, ``p50_ms``, and ``outside_ms``, the mean time of a request
         outside Triton.
     """
-    records = []
+    records: list[Record] = []
     with (
         TritonServer(ServerConfig(repository.path, ALL_MODELS, port=0)) as server,
         Client(server.grpc_url) as client,
@@ -51,21 +53,27 @@ def run(repository: Repository, *, rounds: int, seconds: float) -> list[Record]:
         folder = Path(name)
         for sent, mix in _MIXES.items():
             model = _prepare(client, sent, folder)
+            ours, theirs = partial(_load_test, server, mix, folder), partial(_perf_analyzer, server, model, folder)
+            warm_up = len(ours(seconds / 4))
+            theirs(warm_up)
+            # perf_analyzer sends a number of requests, about as many as the load test.
+            turns = {"load test": partial(ours, seconds), "perf_analyzer": partial(theirs, 4 * warm_up)}
             for turn in range(rounds):
-                before = client.statistics()
-                ours = _load_test(server, mix, seconds, folder)
-                between = client.statistics()
-                theirs = _perf_analyzer(server, model, len(ours), folder)
-                after = client.statistics()
-                for generator, times, first, last in (
-                    ("load test", ours, before, between),
-                    ("perf_analyzer", theirs, between, after),
-                ):
+                for generator in sorted(turns, reverse=turn % 2 == 1):
                     what = {"generator": generator, "sent": sent}
-                    found = measured(times, difference(first, last)[model].mean_total_s)
-                    progress("load generators", what, found)
+                    before = client.statistics()
+                    times = turns[generator]()
+                    found = measured(times, difference(before, client.statistics())[model].mean_total_s)
+                    progress(f"round {turn + 1} of {rounds}", what, found)
                     records.append({**what, "round": turn, **found})
+            _print_ratios(records, sent)
     return records
+
+
+def _print_ratios(records: list[Record], sent: str) -> None:
+    results = {"load_generators": records}
+    ratios = {quantity: generator_ratio(results, sent, quantity).text(3) for _, quantity in MAIN}
+    progress("load test compared with perf_analyzer", {"sent": sent}, ratios)
 
 
 def measured(times: Times, in_triton_s: float) -> Record:
@@ -102,16 +110,16 @@ def _tensor(name: str, content: bytes, shape: list[int]) -> dict[str, object]:
     return {name: {"content": {"b64": base64.b64encode(content).decode()}, "shape": shape}}
 
 
-def _load_test(server: TritonServer, mix: str, seconds: float, folder: Path) -> Times:
+def _load_test(server: TritonServer, mix: str, folder: Path, seconds: float) -> Times:
     command = [sys.executable, "-m", "resnet_loadtest", "run", "--url", server.grpc_url, "--mix", mix, "--users", "1"]
     command += ["--http-url", server.http_url, "--metrics-url", server.metrics_url, "--duration", f"{seconds}s"]
-    command += ["--images", str(folder), "--out", str(folder), "--name", "ours"]
+    command += ["--images", str(folder), "--out", str(folder), "--name", "ours", "--warm-up-s", "0"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     samples = loadtest_records.read(folder / "ours.json").samples
     return np.stack([samples["sent_s"], samples["done_s"]], axis=1)
 
 
-def _perf_analyzer(server: TritonServer, model: str, requests: int, folder: Path) -> Times:
+def _perf_analyzer(server: TritonServer, model: str, folder: Path, requests: int) -> Times:
     exported = folder / "theirs.json"
     exported.unlink(missing_ok=True)  # it refuses to overwrite a file
     command = [str(FOLDER / "bin/perf_analyzer"), "-m", model, "-b", "1", "-i", "grpc", "--concurrency-range", "1"]

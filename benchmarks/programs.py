@@ -111,7 +111,7 @@ class Peer:
     request: Callable[[bytes], bytes] = lambda jpeg: post("/classify", jpeg)
     top1: Callable[[bytes], int] = _first_class
 
-    def program(self, repository: Repository, variant: str, settings: Settings, jpegs: list[bytes]) -> Program:
+    def program(self, repository: Repository, settings: Settings, jpegs: list[bytes]) -> Program:
         """The server with these settings, on a free port.
 
         Raises:
@@ -125,8 +125,8 @@ class Peer:
             service = f"benchmarks.peers.{self.module}:Classifier"
             command = [str(BENCH_BIN / "bentoml"), "serve", service, "--host", "127.0.0.1", "--port", str(port)]
         environment = {
-            "BENCH_VARIANT": variant,
-            "BENCH_FILE": str(repository.file(variant)),
+            "BENCH_VARIANT": PEER_VARIANT,
+            "BENCH_FILE": str(repository.file(PEER_VARIANT)),
             "BENCH_PREPROCESSING": repository.preprocess_config.to_json(),
             "BENCH_PORT": str(port),
             "BENCH_SETTINGS": json.dumps(dict(settings)),
@@ -138,7 +138,7 @@ class Peer:
             "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
         }
         sender = senders.HttpSender(port, [self.request(jpeg) for jpeg in jpegs])
-        return Program(self.name, variant, command, environment, {"HTTP": (sender, self.top1)}, is_paused=True)
+        return Program(self.name, PEER_VARIANT, command, environment, {"HTTP": (sender, self.top1)}, is_paused=True)
 
 
 def _multipart(jpeg: bytes) -> bytes:
@@ -158,8 +158,8 @@ def _pytriton(jpeg: bytes) -> bytes:
     return triton_post("/v2/models/classify/infer", tensor, wanted)
 
 
-PEER_VARIANTS = ("onnx", "int8")
-"""The networks that the peers serve: FP32, and the fastest one."""
+PEER_VARIANT = "int8"
+"""The network that the peers serve: with the fastest one, servers differ most."""
 
 PEERS = (
     Peer("LitServe", "litserve", "litserve_server", _BATCHING),

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from benchmarks.networks import VARIANTS
-from benchmarks.programs import PEER_VARIANTS, PEERS, Peer
+from benchmarks.programs import PEER_VARIANT, PEERS
 from benchmarks.results import IN_PROCESS, MAIN, Key, Measurements, Record, Summary
 
 Rows = list[list[str]]
@@ -76,21 +76,16 @@ class Page:
         return rows
 
     def servers(self) -> Rows:
-        """All servers, with the networks that all of them serve."""
-        rows = []
-        for title, protocol, peer in self._compared():
-            row = [title]
-            for variant in PEER_VARIANTS:
-                key = (peer.name if peer else self._ours[variant], variant, protocol)
-                for callers, quantity in MAIN:
-                    row.append(f"{self._measured.median(key, callers, quantity):.1f}")
-            rows.append([*row, *self._start(*key[:2])])
-        return rows
+        """All servers, with the network that all of them serve."""
+        return [
+            [title, *(f"{self._measured.median(key, *each):.1f}" for each in MAIN), *self._start(*key[:2])]
+            for title, key in self._compared().items()
+        ]
 
-    def ratios_to_best_peer(self, variant: str) -> list[str]:
+    def ratios_to_best_peer(self) -> list[str]:
         """Throughput and p50 of this server over HTTP as ratios to the best other server of each round."""
-        peers = [(peer.name, variant, "HTTP") for peer in PEERS if (peer.name, variant) in self._starts]
-        return [self._measured.ratio((self._ours[variant], variant, "HTTP"), peers, *each).text() for each in MAIN]
+        _, ours, *peers = self._compared().values()
+        return [self._measured.ratio(ours, peers, *each).text() for each in MAIN]
 
     def interfaces(self) -> Rows:
         """``AsyncClient`` and the gateway, compared with gRPC."""
@@ -136,22 +131,19 @@ class Page:
         ]
 
     def server_bars(self) -> list[Record]:
-        """Throughput of all servers with the fastest network that all serve, the fastest first."""
-        variant = PEER_VARIANTS[-1]
-        bars = [
-            self._bar(title, (peer.name if peer else self._ours[variant], variant, protocol))
-            for title, protocol, peer in self._compared()
-        ]
-        limit = self._measured.median((IN_PROCESS, variant, ""), 16, "images_per_s")
+        """Throughput of all servers, the fastest first."""
+        bars = [self._bar(title, key) for title, key in self._compared().items()]
+        limit = self._measured.median((IN_PROCESS, PEER_VARIANT, ""), 16, "images_per_s")
         ordered = sorted(bars, key=lambda bar: -float(bar["value"]))
-        return [{"title": VARIANTS[variant], "limit": limit, "bars": ordered}]
+        return [{"title": VARIANTS[PEER_VARIANT], "limit": limit, "bars": ordered}]
 
-    def _compared(self) -> list[tuple[str, str, Peer | None]]:
-        """Title, protocol and peer of each server; this one has no peer."""
+    def _compared(self) -> dict[str, Key]:
+        """Title → measurements of this server over each protocol, then of the others."""
         versions = self._results["machine"]["peers"]
-        ours = [(f"this server, {protocol}", protocol, None) for protocol in _PROTOCOLS]
-        peers = [peer for peer in PEERS if (peer.name, PEER_VARIANTS[0]) in self._starts]
-        return [*ours, *((f"{peer.name} {versions[peer.package]}", "HTTP", peer) for peer in peers)]
+        name = self._ours[PEER_VARIANT]
+        ours = {f"this server, {protocol}": (name, PEER_VARIANT, protocol) for protocol in _PROTOCOLS}
+        peers = [peer for peer in PEERS if (peer.name, PEER_VARIANT) in self._starts]
+        return ours | {f"{peer.name} {versions[peer.package]}": (peer.name, PEER_VARIANT, "HTTP") for peer in peers}
 
     def _start(self, name: str, variant: str) -> list[str]:
         start = self._starts[name, variant]

@@ -85,7 +85,7 @@ def best_settings(name: str, variant: str) -> dict[str, Any]:
 def progress(step: str, what: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
     """Print what was measured to standard error."""
     shown = [str(value) for value in what.values() if value]
-    shown += [f"{key} {value:.1f}" if isinstance(value, float) else f"{value}" for key, value in measured.items()]
+    shown += [f"{key} {value:.1f}" if isinstance(value, float) else f"{key} {value}" for key, value in measured.items()]
     print(f"{time.strftime('%X')}  {step}: {', '.join(shown)}", file=sys.stderr)
 
 

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from resnet_client.preprocessing import prepare
 
 from benchmarks import CORES, ROOT, images, processes
-from benchmarks.closed_loop import Sender, measure, responses
+from benchmarks.closed_loop import WARM_S, Sender, measure, responses
 from benchmarks.networks import open_network
-from benchmarks.programs import PEER_VARIANTS, PEERS, Program, ours
+from benchmarks.programs import PEER_VARIANT, PEERS, Program, ours
 from benchmarks.repository import Repository
 from benchmarks.results import IN_PROCESS, Record, best_settings, progress
 
@@ -48,7 +48,7 @@ class Candidate:
 
 
 def run(repository: Repository, *, rounds: int, seconds: float, names: Sequence[str] = ()) -> dict[str, list[Record]]:
-    """Measure each candidate ``rounds`` times for ``seconds`` with 16 callers, and half of it with one.
+    """Measure each candidate ``rounds`` times for ``seconds`` with 16 callers, and a third of it with one.
 
     Returns:
         ``measurements``, one for each candidate, round and number of callers; and ``starts``, one for each server.
@@ -64,7 +64,7 @@ def run(repository: Repository, *, rounds: int, seconds: float, names: Sequence[
             for candidate, callers in itertools.product(candidates[first:] + candidates[:first], _CALLERS):
                 what = {"name": candidate.name, "variant": candidate.variant, "protocol": candidate.protocol}
                 with _failing(what):
-                    measured = candidate.measure(callers, seconds if callers > 1 else seconds / 2)
+                    measured = candidate.measure(callers, seconds if callers > 1 else seconds / 3)
                 progress(f"round {turn + 1} of {rounds}", {**what, "callers": callers}, measured)
                 measurements.append({**what, "callers": callers, "round": turn, **measured})
     return {"measurements": measurements, "starts": starts}
@@ -85,16 +85,17 @@ def started(
             served, start = stack.enter_context(serve(program, classes))
             candidates += served
             starts.append(start)
-        yield candidates, starts
+        # Those of one network follow each other: the speed of a machine changes within minutes.
+        yield sorted(candidates, key=lambda each: repository.variants.index(each.variant)), starts
 
 
 def _programs(repository: Repository, jpegs: list[bytes], names: Sequence[str]) -> list[Program]:
     found = []
     for variant in repository.variants:
         found += ours(repository, variant, jpegs)
-    wanted = [peer for peer in PEERS if not names or peer.name in names]
-    for peer, variant in itertools.product(wanted, filter(repository.variants.__contains__, PEER_VARIANTS)):
-        found.append(peer.program(repository, variant, best_settings(peer.name, variant), jpegs))
+    if PEER_VARIANT in repository.variants:
+        wanted = [peer for peer in PEERS if not names or peer.name in names]
+        found += [peer.program(repository, best_settings(peer.name, PEER_VARIANT), jpegs) for peer in wanted]
     return [program for program in found if not names or program.name in names]
 
 
@@ -152,7 +153,9 @@ def _measured(paused_pid: int | None, sender: Sender, callers: int, seconds: flo
         processes.resume(paused_pid)
         # Otherwise the first of several workers to resume would accept all connections.
         time.sleep(_AWAKE_S)
-    sample = measure(sender, callers=callers, seconds=seconds)
+    # One caller is measured after 16 have warmed the server up.
+    warm_s = WARM_S if callers > 1 else 0.0
+    sample = measure(sender, callers=callers, seconds=seconds, warm_s=warm_s)
     if paused_pid:
         processes.pause(paused_pid)
     return {"images_per_s": sample.throughput, "p50_ms": sample.percentile_ms(50)}

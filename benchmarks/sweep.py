@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from benchmarks import CORES, images, servers
-from benchmarks.programs import PEER_VARIANTS, PEERS, Peer, Settings
+from benchmarks.programs import PEER_VARIANT, PEERS, Peer, Settings
 from benchmarks.repository import Repository
 from benchmarks.results import IN_PROCESS, SETTINGS, Record, progress, read, write
 
@@ -23,7 +23,7 @@ def run(repository: Repository, *, seconds: float, names: Sequence[str]) -> None
     def measured(variant: str, peer: Peer | None, settings: Settings) -> Record:
         with contextlib.ExitStack() as stack:
             if peer:
-                program = peer.program(repository, variant, settings, jpegs)
+                program = peer.program(repository, settings, jpegs)
                 (candidate,), _ = stack.enter_context(servers.serve(program, classes))
             else:
                 candidate = stack.enter_context(servers.in_process(repository, variant, settings["batch"]))
@@ -53,5 +53,5 @@ def best(tried: Sequence[tuple[Record, Settings]]) -> Settings:
 def _grids(variants: Sequence[str]) -> Iterator[tuple[str, str, Peer | None, Sequence[Settings]]]:
     for variant in variants:
         yield variant, IN_PROCESS, None, _BATCHES
-        if variant in PEER_VARIANTS:
+        if variant == PEER_VARIANT:
             yield from ((variant, peer.name, peer, peer.grid) for peer in PEERS)

@@ -17,9 +17,7 @@ RATES = {
     ("resnet50_int8", "int8", "gRPC"): (95.0, 99.0),
     ("resnet50_int8", "int8", "AsyncClient"): (94.0, 99.0),
     ("gateway", "int8", "HTTP"): (80.0, 88.0),
-    ("mosec", "onnx", "HTTP"): (25.0, 20.0),
     ("mosec", "int8", "HTTP"): (60.0, 40.0),
-    ("LitServe", "onnx", "HTTP"): (24.0, 24.0),
     ("LitServe", "int8", "HTTP"): (45.0, 80.0),
 }
 
