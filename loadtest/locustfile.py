@@ -83,7 +83,7 @@ def _check(environment: Environment, host: str | None) -> option_list.Options:
         LoadTestError: a host is invalid or does not answer.
     """
     given = vars(environment.parsed_options) if environment.parsed_options else {}
-    mix = ",".join(workload.name for user in environment.user_classes for workload in user.sends)
+    mix = ",".join(user.workload.name for user in environment.user_classes)
     # The web page submits an empty text for an option that is not given.
     chosen = {name: given.get(name) or None for name in _OPTIONS}
     options = option_list.resolve({**chosen, "url": host, "mix": mix})

@@ -109,7 +109,7 @@ class Options:
         "ClassifyGrpc",
         Kind(str, "USERS"),
         "Locust user classes with optional weights, such as ClassifyGrpc=3,EmbedHttp=1. A name is a task (Classify, "
-        "Embed, Batch, or Pixels, which the client crops) and a protocol (Grpc, Http). Mixed is both of Classify",
+        "Embed, Batch, or Pixels, which the client crops) and a protocol (Grpc, Http)",
     )
     batch: int = _option(8, COUNT, "Images per request of Batch… users")
     images: Path | None = _option(None, _FOLDER, "Folder with images (default: images from installed packages)")  # noqa: RUF009  # a field

@@ -6,17 +6,14 @@ exiting.
 
 from __future__ import annotations
 
-import itertools
 import os
 import weakref
-from collections.abc import Iterator
 from typing import ClassVar
 
 import gevent
 from locust import User, constant, tag
 from locust.env import Environment
 from locust.exception import StopUser
-from resnet_client import Client
 
 from resnet_loadtest.options import Options, variable
 from resnet_loadtest.session import Session, connect
@@ -31,45 +28,39 @@ def attach(environment: Environment, session: Session) -> None:
 
 
 class ResnetUser(User):
-    """Sends the kind of request of its name, or those in ``sends`` in turn; ``host`` is the URL of the server."""
+    """Sends the kind of request of its name; ``host`` is the URL of the server."""
 
     abstract = True
     host = os.environ.get(variable("url")) or Options.url
     wait_time = constant(0)
-    sends: ClassVar[tuple[Workload, ...]]
+    workload: ClassVar[Workload]
 
     def __init_subclass__(cls) -> None:
-        """Give users a task with protocols and operations as its tags."""
+        """Give users a task with protocol and operation as its tags; subclasses of users inherit it."""
         super().__init_subclass__()
         if cls.__name__ in WORKLOADS:
-            cls.sends = (WORKLOADS[cls.__name__],)
-        if "sends" in vars(cls):
+            cls.workload = WORKLOADS[cls.__name__]
 
             def send(user: ResnetUser) -> None:
                 user.send()
 
-            tags = {name for workload in cls.sends for name in (workload.protocol, workload.operation)}
-            cls.tasks = [tag(*tags)(send)]
+            cls.tasks = [tag(cls.workload.protocol, cls.workload.operation)(send)]
 
     def on_start(self) -> None:
-        """Open a client for each kind of request, and wait for the start of the run."""
+        """Open a client, and wait for the start of the run."""
         self.session = _SESSIONS[self.environment]
-        self._turns: Iterator[tuple[Workload, Client]] = itertools.cycle(
-            [(workload, connect(self.session.options.at(self.host), workload.protocol)) for workload in self.sends]
-        )
+        self._client = connect(self.session.options.at(self.host), self.workload.protocol)
         gevent.sleep(max(0.0, -self.session.now_s()))
 
     def send(self) -> None:
         """Send one request."""
         if self.session.is_stopping:
             raise StopUser
-        workload, client = next(self._turns)
-        self.session.send(workload, client)
+        self.session.send(self.workload, self._client)
 
     def on_stop(self) -> None:
-        """Close the clients."""
-        for _ in self.sends:
-            next(self._turns)[1].close()
+        """Close the client."""
+        self._client.close()
 
 
 class ClassifyGrpc(ResnetUser):
@@ -102,12 +93,6 @@ class PixelsGrpc(ResnetUser):
 
 class PixelsHttp(ResnetUser):
     """Sends pixels to the network over HTTP."""
-
-
-class Mixed(ResnetUser):
-    """Classifies single images over gRPC and HTTP in turn."""
-
-    sends = (WORKLOADS["ClassifyGrpc"], WORKLOADS["ClassifyHttp"])
 
 
 USERS = {user.__name__: user for user in ResnetUser.__subclasses__()}

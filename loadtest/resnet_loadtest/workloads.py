@@ -16,7 +16,6 @@ from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Status
 
 _WEIGHT = re.compile(r"[1-9][0-9]{0,5}")
-_MIXED = ("ClassifyGrpc", "ClassifyHttp")
 
 # The first match decides.
 _STATUSES: dict[type[Exception] | tuple[type[Exception], ...], Status] = {
@@ -100,7 +99,7 @@ WORKLOADS = {
 
 
 def parse_mix(text: str) -> dict[str, int]:
-    """Read ``ClassifyGrpc=3,ClassifyHttp``: users and their weights; ``Mixed`` is both protocols.
+    """Read ``ClassifyGrpc=3,ClassifyHttp``: users and their weights.
 
     Raises:
         UsageError: a user or a weight is invalid.
@@ -108,11 +107,10 @@ def parse_mix(text: str) -> dict[str, int]:
     mix: collections.Counter[str] = collections.Counter()
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")
-        names = _MIXED if name == "Mixed" else (name,)
-        if not WORKLOADS.keys() >= set(names) or not _WEIGHT.fullmatch(weight or "1"):
+        if name not in WORKLOADS or not _WEIGHT.fullmatch(weight or "1"):
             known = ", ".join(WORKLOADS)
-            raise UsageError(f"invalid --mix {part.strip()!r}: expected {known} or Mixed, each with =WEIGHT")
-        mix.update(dict.fromkeys(names, int(weight or 1)))
+            raise UsageError(f"invalid --mix {part.strip()!r}: expected {known}, each with =WEIGHT")
+        mix[name] += int(weight or 1)
     return mix
 
 

@@ -22,7 +22,7 @@ def loadtest_at(server, tmp_path):
 
 def test_run_with_two_workers_counts_every_operation_like_the_server(loadtest_at, free_port):
     """Images, features, batches, and pixels that go past the ensemble, over both protocols; no image is missing."""
-    mix = "Mixed,EmbedHttp,BatchGrpc,PixelsGrpc"
+    mix = "ClassifyGrpc,ClassifyHttp,EmbedHttp,BatchGrpc,PixelsGrpc"
     workers = ["--processes", "2", "--master-port", str(free_port)]
     code, output, document = loadtest_at("--users", "5", "-t", "4s", "--mix", mix, "--batch", "3", *workers)
     assert code == 0, output
@@ -50,7 +50,7 @@ def test_run_in_open_loop_reports_both_sides(loadtest_at):
 def test_locustfile_runs_headless_and_ends(server):
     """Users are chosen by name; the process ends by itself."""
     command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "-u", "3", "-r", "3", "-t", "2s"]
-    command += ["--host", server.grpc_url, "--http-url", server.http_url, "Mixed", "PixelsGrpc"]
+    command += ["--host", server.grpc_url, "--http-url", server.http_url, "ClassifyHttp", "PixelsGrpc"]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert finished.returncode == 0, finished.stderr
     assert "0(0.00%)" in finished.stderr
