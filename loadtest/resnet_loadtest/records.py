@@ -6,9 +6,7 @@ place of the first error.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +22,6 @@ from resnet_loadtest.search import Result, Trial
 PARTIAL_SUFFIX = ".partial"
 _RUN, _SEARCH = "resnet-loadtest/4", "resnet-loadtest-search/3"
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
-# Control characters, escaped or not: they can change a terminal, and XML cannot contain them.
-_CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\(?:u00[01]|u007f|u00[89]|[bfr])|\x7f|\xc2[\x80-\x9f]", re.IGNORECASE)
 
 _ADAPTER = TypeAdapter(Run)
 
@@ -71,10 +67,7 @@ def read(path: Path) -> Run:
 
 
 class Recorder:
-    """Appends to a file what a run measures, so that a killed run can be reported: one JSON object a line.
-
-    While the disk is full, the lines wait in memory.
-    """
+    """Appends to a file what a run measures, so that a killed run can be reported: one JSON object a line."""
 
     def __init__(self, path: Path) -> None:
         """Create the file and its folder.
@@ -86,26 +79,19 @@ class Recorder:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._file = path.open("xb", buffering=0)
+            self._file = path.open("xb")
         except FileExistsError as exc:
             raise UsageError(
                 f"{path} exists: a run of this name was killed or is still running; `resnet-loadtest report {path}` "
                 "reports it. Delete the file, or choose another --name"
             ) from exc
-        self._size, self._pending = 0, b""
+        self.is_empty = True
 
     def append(self, run: Run) -> None:
         """Write what was measured since the last call."""
-        self._pending += to_json({"schema": _RUN, "raw": _ADAPTER.dump_python(run, mode="json")}) + b"\n"
-        with contextlib.suppress(OSError):  # the next call writes the lines again
-            self._file.seek(self._size)
-            if self._file.write(self._pending) == len(self._pending):
-                self._size, self._pending = self._file.tell(), b""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the file contains nothing that could be reported."""
-        return not self._size
+        self._file.write(to_json({"schema": _RUN, "raw": _ADAPTER.dump_python(run, mode="json")}) + b"\n")
+        self._file.flush()
+        self.is_empty = False
 
     def delete(self) -> None:
         """Delete the file, because there is a report or nothing was measured."""
@@ -115,8 +101,6 @@ class Recorder:
 
 def _parsed(content: bytes, *, is_partial: bool) -> Run:
     """A run, or the one that a :class:`Recorder` wrote in parts."""
-    if _CONTROL.search(content):
-        raise UsageError("a name contains control characters")
     if not is_partial:
         return _File.model_validate_json(content).raw
     # The last line may be incomplete.

@@ -72,7 +72,6 @@ class WorkerProcesses:
         self._done: dict[str, set[str]] = {_PREPARED: set(), _FINISHED: set()}
         self._failure = ""
         self._ids: set[str] = set()
-        self._received = self._announced = 0
         host = "*" if options.expect_workers else "127.0.0.1"
         self._runner = _environment(options).create_master_runner(host, options.master_port)
         self._runner.register_message(_PREPARED, self._on_done)
@@ -112,12 +111,10 @@ class WorkerProcesses:
         return f"the worker {min(lost)} no longer answers" if lost else ""
 
     def finish(self, *, early: bool) -> None:
-        """Wait until each worker that is left has reported all samples; fail if samples were lost on the way."""
+        """Wait until each worker that is left has reported all samples."""
         for client_id in self._ids:
             self._runner.send_message(_FINISH, {"early": early}, client_id)
         self._wait(self._are_finished, self._options.timeout_s + _STOP_S, "the workers to finish", needs_all=False)
-        if not self.lost() and self._received != self._announced:
-            raise LoadTestError(f"the workers sent {self._announced} samples, but {self._received} arrived")
 
     def close(self) -> None:
         """Stop the workers."""
@@ -130,13 +127,10 @@ class WorkerProcesses:
                 process.wait()
 
     def _on_done(self, msg: Message, **_: Any) -> None:
-        self._announced += msg.data.get("samples", 0)
         self._done[msg.type].add(msg.node_id)
 
     def _on_chunk(self, msg: Message, **_: Any) -> None:
-        chunk = Chunk.from_message(msg.data)
-        self._received += len(chunk.samples)
-        self._collect(chunk)
+        self._collect(Chunk.from_message(msg.data))
 
     def _on_failed(self, msg: Message, **_: Any) -> None:
         self._failure = str(msg.data["reason"])
@@ -182,7 +176,6 @@ class Worker:
         """Connect; raises ``ConnectionError`` if the master does not answer within a minute."""
         self._environment = Environment(user_classes=[*USERS.values()])
         self._runner = self._environment.create_worker_runner(master_host, master_port)
-        self._sent = 0
         # `concurrent`, so that a handler that waits does not block Locust's own messages.
         self._runner.register_message(_PREPARE, self._on_prepare, concurrent=True)
         self._runner.register_message(_BEGIN, self._on_begin)
@@ -194,9 +187,8 @@ class Worker:
 
     def _on_prepare(self, environment: Environment, msg: Message) -> None:
         options = Options.from_dict(msg.data["options"])
-        self._sent = 0
         try:
-            self._generator = Generator(options, environment, self._send, msg.data["index"], msg.data["count"])
+            self._generator = Generator(options, environment, self._report, msg.data["index"], msg.data["count"])
         except Exception as exc:  # noqa: BLE001  # the master reports it
             self._runner.send_message(_FAILED, {"reason": f"{type(exc).__name__}: {exc}"})
         else:
@@ -207,8 +199,7 @@ class Worker:
 
     def _on_finish(self, msg: Message, **_: Any) -> None:
         self._generator.finish(early=msg.data["early"])
-        self._runner.send_message(_FINISHED, {"samples": self._sent})
+        self._runner.send_message(_FINISHED, {})
 
-    def _send(self, chunk: Chunk) -> None:
-        self._sent += len(chunk.samples)
+    def _report(self, chunk: Chunk) -> None:
         self._runner.send_message(_CHUNK, chunk.to_message())
