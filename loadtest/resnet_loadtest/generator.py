@@ -17,7 +17,6 @@ import gevent.pool
 import numpy as np
 import numpy.typing as npt
 from locust.env import Environment
-from resnet_client import Client, ResnetClientError
 
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Chunk, GeneratorMetrics, Status
@@ -29,7 +28,6 @@ from resnet_loadtest.workloads import protocols
 _REPORT_S = 1.0
 _GRACE_S = 5.0
 _CHANNELS = 8
-_READY_CONNECTIONS = 32
 # Requests still unsent this long after the end of the run are dropped.
 _OVERTIME_S = 0.5
 
@@ -122,16 +120,13 @@ class _OpenLoop:
         self._session = session
         self._times_s = times_s
         self._requests = gevent.pool.Pool(cap)
-        # A client over HTTP has a connection for each request in flight, one over gRPC has a single one.
+        # A client over HTTP has a connection for each request in flight, one over gRPC a single one.
         self._clients = {
             protocol: [connect(session.options, protocol) for _ in range(_CHANNELS if protocol == "grpc" else 1)]
             for protocol in protocols(session.options.mix)
         }
-        for clients in self._clients.values():
-            turns = itertools.islice(itertools.cycle(clients), min(cap, _READY_CONNECTIONS))
-            for failure in self._requests.map(_connect, turns):
-                if failure:
-                    raise failure
+        for client in itertools.chain(*self._clients.values()):
+            client.metadata()  # connects
 
     def run(self, end_s: float) -> None:
         """Send all requests, or those until this greenlet is killed, then wait for all responses.
@@ -162,12 +157,3 @@ class _OpenLoop:
         """Close the clients."""
         for client in itertools.chain(*self._clients.values()):
             client.close()
-
-
-def _connect(client: Client) -> ResnetClientError | None:
-    """Connect without an inference; return the failure, which gevent would print if it were raised."""
-    try:
-        client.metadata()
-    except ResnetClientError as exc:
-        return exc
-    return None

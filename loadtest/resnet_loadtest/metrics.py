@@ -148,8 +148,7 @@ def _between(name: str, start_s: float, end_s: float, level: float, samples: Sam
     due, done = (
         samples[(samples[column] >= start_s) & (samples[column] < end_s)] for column in ("intended_s", "done_s")
     )
-    (mean_in_flight,) = in_flight(samples, [start_s, end_s]).tolist()
-    return Metrics(name, start_s, end_s, level, due, images_answered(done), mean_in_flight)
+    return Metrics(name, start_s, end_s, level, due, images_answered(done), in_flight(samples, start_s, end_s))
 
 
 def busiest_cpu(generator: Iterable[GeneratorMetrics], start_s: float, end_s: float) -> float:

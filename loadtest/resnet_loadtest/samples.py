@@ -134,20 +134,11 @@ def lateness_s(samples: Samples) -> npt.NDArray[np.float64]:
     return late[~np.isnan(late)]
 
 
-def in_flight(samples: Samples, edges_s: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Requests in flight, averaged over each period between two edges.
-
-    Args:
-        samples: the requests.
-        edges_s: ascending seconds since the run began, shape (periods + 1,).
-
-    Returns:
-        float64, shape (periods,), 0 or above.
-    """
+def in_flight(samples: Samples, start_s: float, end_s: float) -> float:
+    """Requests in flight, averaged over a period, in seconds since the run began."""
     sent = samples[~np.isnan(samples["sent_s"])]
-    service_s = sent["done_s"] - sent["sent_s"]
-    spent_s = [np.clip(edge_s - sent["sent_s"], 0, service_s).sum() for edge_s in np.asarray(edges_s)]
-    return np.asarray(np.diff(spent_s) / np.diff(edges_s))
+    spent_s = np.clip(sent["done_s"], start_s, end_s) - np.clip(sent["sent_s"], start_s, end_s)
+    return float(spent_s.sum()) / (end_s - start_s)
 
 
 def encode(samples: Samples) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import re
 
 from resnet_loadtest.errors import UsageError
@@ -15,9 +14,8 @@ _EXAMPLES = "p99<=150ms, service_p99<=150ms, mean<=50ms, max<=2s, error_rate<=0.
 
 _CLAUSE = re.compile(
     r"\s*(?P<name>(?P<service>service_)?p(?P<percent>[0-9]+(\.[0-9]+)?)|mean|max|error_rate|throughput)\s*"
-    r"(?P<sign><=|>=|<|>)\s*(?P<number>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[a-zµ%/]*)\s*"
+    r"(?P<sign><=|>=)\s*(?P<number>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[a-zµ%/]*)\s*"
 )
-_OPERATORS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
 _TIME_UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 _UNITS = {"error_rate": {"%": 0.01, "": 1.0}, "throughput": {"/s": 1.0}}
 
@@ -30,14 +28,12 @@ class Objective:
         text: as given.
         metric: ``response``, ``service``, ``mean``, ``max``, ``error_rate`` or ``throughput``.
         percent: of a percentile; None for the others.
-        sign: ``<=``, ``<``, ``>=`` or ``>``.
         bound: in seconds, as a share from 0 to 1, or images per second.
     """
 
     text: str
     metric: str
     percent: float | None
-    sign: str
     bound: float
 
     def measured(self, metrics: Metrics) -> float:
@@ -48,8 +44,8 @@ class Objective:
         return float(getattr(metrics, name))
 
     def is_met_by(self, measured: float) -> bool:
-        """Whether a measured value is within the bound."""
-        return bool(_OPERATORS[self.sign](measured, self.bound))
+        """Whether a measured value is within the bound: throughput at least, others at most."""
+        return measured >= self.bound if self.metric == "throughput" else measured <= self.bound
 
     @property
     def smallest_sample(self) -> int:
@@ -86,7 +82,7 @@ def _clause(text: str) -> Objective:
 
     if not (found := _CLAUSE.fullmatch(text)):
         raise invalid(f"expected for example {_EXAMPLES}")
-    metric, percent, sign = found["name"], None, found["sign"]
+    metric, percent = found["name"], None
     if found["percent"]:
         metric, percent = "service" if found["service"] else "response", float(found["percent"])
         if not 0 < percent < 100:  # noqa: PLR2004  # per cent
@@ -94,9 +90,9 @@ def _clause(text: str) -> Objective:
     units = _UNITS.get(metric, _TIME_UNITS)
     if found["unit"] not in units:
         raise invalid(f"the unit must be {' or '.join(unit or 'left out' for unit in units)}")
-    if sign.startswith("<") == (metric == "throughput"):
-        raise invalid(f"{found['name']} needs {'>=' if metric == 'throughput' else '<='}")
+    if found["sign"] != (sign := ">=" if metric == "throughput" else "<="):
+        raise invalid(f"{found['name']} needs {sign}")
     bound = float(found["number"]) * units[found["unit"]]
     if math.isinf(bound):
         raise invalid(f"{found['number']} is too large")
-    return Objective(text.strip(), metric, percent, sign, bound)
+    return Objective(text.strip(), metric, percent, bound)

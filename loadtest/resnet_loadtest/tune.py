@@ -19,7 +19,6 @@ from resnet_client.admin import ModelControl
 from resnet_client.named_configs import GPU, LOCAL, THREADS
 from resnet_client.preprocessing import available_cpus
 from rich.console import Console
-from rich.table import Table
 from tritonclient.grpc import model_config_pb2 as pb
 
 from resnet_loadtest import runner, tuned_config
@@ -100,12 +99,13 @@ class Comparison:
         """Format a value."""
         return f"{value:.1f}" if self.objective is None else self.objective.show(value)
 
-    def rows(self) -> Iterator[tuple[str, str, str, str]]:
-        """Yield setting, median, range and remark of each setting."""
+    def lines(self) -> Iterator[str]:
+        """Yield a title, then median and range of each setting."""
+        yield f"Median (range), {self.title}:"
         for setting, values in self.rounds.items():
             remark = "chosen" if setting == self.chosen else "present" if setting == self.present else ""
             median, least, most = (self.show(value) for value in (statistics.median(values), min(values), max(values)))
-            yield str(setting), median, f"{least} to {most}", remark
+            yield f"  {median:>9} ({least} to {most})  {setting}  {remark}".rstrip()
 
 
 def tune(plan: Plan, console: Console) -> int:
@@ -127,7 +127,8 @@ def tune(plan: Plan, console: Console) -> int:
         settings = candidates(present, max_batch_size=network.max_batch_size, cores=available_cpus(), has_gpu=has_gpu)
         with _restoring(control, served, console) as load:
             comparison = _compare(plan, settings, load, console)
-    _print_table(comparison, console)
+    for line in comparison.lines():
+        _print(console, line)
     chosen = comparison.chosen
     if not comparison.is_met_by(chosen):
         reason = "no setting meets the objective in its median; no file was written. Lower --rate or relax --slo"
@@ -140,9 +141,8 @@ def tune(plan: Plan, console: Console) -> int:
         _print(console, "no file was written (--dry-run)")
     else:
         configs = {name: chosen.applied_to(config) for name, config in base.items()}
-        measured = [f"Median (rounds: {plan.rounds}), {comparison.title}:"]
-        measured += [f"  {median:>9}  {setting}  {remark}".rstrip() for setting, median, _, remark in comparison.rows()]
-        for path in tuned_config.write(plan.repository, configs, tuned_config.provenance(measured), base=base_name):
+        comment = tuned_config.provenance(comparison.lines())
+        for path in tuned_config.write(plan.repository, configs, comment, base=base_name):
             _print(console, f"wrote {path}")
     return _MET
 
@@ -176,18 +176,10 @@ def _restoring(
     finally:
         with runner.collected_signals():  # a second Ctrl-C must not leave a candidate loaded
             _print(console, "restoring the configs of the server")
-            _restore(load, served)
-
-
-def _restore(load: Callable[[Mapping[str, pb.ModelConfig]], None], served: Mapping[str, pb.ModelConfig]) -> None:
-    failures = []
-    for name, config in served.items():
-        try:
-            load({name: config})
-        except ResnetClientError as exc:
-            failures.append(f"{name} still has the setting of a measurement ({exc})")
-    if failures:
-        raise LoadTestError(f"{'; '.join(failures)}: restart the server")
+            try:
+                load(served)
+            except ResnetClientError as exc:
+                raise LoadTestError(f"restart the server: it may have the setting of a measurement ({exc})") from exc
 
 
 def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], None], console: Console) -> Comparison:
@@ -243,13 +235,6 @@ def _value(measured: Metrics, plan: Plan) -> float:
         return measured.throughput
     # Little's law with one request per user in flight. A count of responses would jump by whole batches.
     return plan.closed_loop.level / measured.mean_service_s
-
-
-def _print_table(comparison: Comparison, console: Console) -> None:
-    table = Table("setting", "median", "range", "", title=comparison.title, title_justify="left", box=None)
-    for row in comparison.rows():
-        table.add_row(*row)
-    console.print(table)
 
 
 def _print(console: Console, line: str) -> None:

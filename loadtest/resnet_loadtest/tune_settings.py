@@ -101,13 +101,7 @@ def candidates(present: Setting, *, max_batch_size: int, cores: int, has_gpu: bo
         change(base, delay_us=0 if base.delay_us else _DELAY_US),
         change(present, preprocess=min(2 * present.preprocess, cores)),
     ]
-    distinct: dict[Setting, Setting] = {}
-    for setting in found:
-        # 0 threads means all cores, divided among the instances.
-        distinct.setdefault(
-            change(setting, threads=setting.threads or threads_per_instance(cores, setting.instances)), setting
-        )
-    return list(distinct.values())
+    return list(dict.fromkeys(found))
 
 
 def choose(rounds: Mapping[Setting, Sequence[float]], present: Setting, *, lower_is_better: bool) -> Setting:

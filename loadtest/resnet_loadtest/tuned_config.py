@@ -7,7 +7,6 @@ Models without this file use their ``config.pbtxt``, so a model that was not tun
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import platform
 import shlex
@@ -50,7 +49,7 @@ def read_base(repository: Path, model: str, name: str) -> pb.ModelConfig:
 def write(
     repository: Path, configs: Mapping[str, pb.ModelConfig], provenance: Iterable[str], *, base: str
 ) -> list[Path]:
-    """Write the tuned configs of models, each file atomically; return their paths.
+    """Write the tuned configs of models; return their paths.
 
     Args:
         repository: the model repository.
@@ -64,14 +63,11 @@ def write(
         if model not in texts and not named_config(repository, model, TUNED).exists():
             copied = named_config(repository, model, base).read_text(encoding="utf-8")
             texts[model] = f"# Copy of {base}.pbtxt: Triton takes one name for all models.\n{copied}"
-    return [_write(named_config(repository, model, TUNED), text) for model, text in texts.items()]
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    staged = path.with_suffix(".tmp")
-    staged.write_text(text, encoding="utf-8")
-    return staged.replace(path)
+    paths = [named_config(repository, model, TUNED) for model in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return paths
 
 
 def provenance(measured: Iterable[str]) -> list[str]:
@@ -80,15 +76,6 @@ def provenance(measured: Iterable[str]) -> list[str]:
         f"Written by resnet-loadtest tune. Triton uses it with --model-config-name={TUNED}.",
         f"Date: {datetime.datetime.now().astimezone().date()}",
         f"Command: {shlex.join(['resnet-loadtest', *sys.argv[1:]])}",
-        f"Machine: {_processor()}, {available_cpus()} cores",
+        f"Machine: {platform.machine()}, {available_cpus()} cores",
         *measured,
     ]
-
-
-def _processor() -> str:
-    """Model name of the processor."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

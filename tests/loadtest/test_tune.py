@@ -148,7 +148,7 @@ def test_tune_starts_a_server_and_the_next_one_uses_what_it_wrote(slow, tmp_path
     assert models_with(own, TUNED) == ["network_onnx", "preprocess"]
     text = named_config(own, "network_onnx", TUNED).read_text()
     assert "# Command: resnet-loadtest tune --repository" in text
-    assert "# Median (rounds: 1), p50<=20s at 2.0 requests/s:" in text
+    assert "# Median (range), p50<=20s at 2.0 requests/s:" in text
     tuned = text_format.Parse(text, pb.ModelConfig())
     assert tuned.dynamic_batching.max_queue_delay_microseconds == 0
     tuned.dynamic_batching.max_queue_delay_microseconds = DELAY_US

@@ -14,7 +14,7 @@ from resnet_client.report.charts import Json, bars, chart, line, numbers
 from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.metrics import Metrics
 from resnet_loadtest.percentiles import percentile
-from resnet_loadtest.samples import Samples, Status, durations_s, images_answered, in_flight
+from resnet_loadtest.samples import Samples, Status, durations_s, images_answered
 from resnet_loadtest.search import Result
 from resnet_loadtest.server_statistics import Step
 from resnet_loadtest.slo import parse
@@ -42,7 +42,7 @@ _MACHINE = {
 
 def of_run(run: Run) -> list[Json]:
     """All charts of a run."""
-    charts = [_latency_over_time(run), _distribution(run), _throughput(run), _in_flight(run)]
+    charts = [_latency_over_time(run), _distribution(run), _throughput(run)]
     charts += [_queue_and_compute(run), _batch_sizes(run), _machines(run)]
     levels = [part.level for part in run.parts]
     if len(set(levels)) > 1:
@@ -118,23 +118,15 @@ def _latency_over_time(run: Run) -> Json:
 
 
 def _distribution(run: Run) -> Json:
-    answered = _answered(run.samples)
-    response_ms, service_ms = (durations_s(answered, of) * 1000 for of in ("response", "service"))
+    response_ms = durations_s(_answered(run.samples)) * 1000
     top = 1.02 * (percentile(response_ms, 99.8) if len(response_ms) else 1.0)
     edges = np.linspace(0, top, _BINS + 1)
-
-    def outline(name: str, values: _Array, colour: str, dash: str) -> Json:
-        counts = np.histogram(np.minimum(values, top), edges)[0]
-        return line(name, edges[:-1], counts, colour, shape="hv", dash=dash)
-
-    traces = [outline("response time", response_ms, "--p95", "solid") | {"fill": "tozeroy", "fillcolor": "--dot"}]
-    note = "The last bar contains all slower requests."
-    if run.options.is_open_loop:
-        traces.append(outline("service time", service_ms, "--queue", "dot"))
-        note = f"Response time counts from the scheduled time, service time from the actual send. {note}"
+    counts = np.histogram(np.minimum(response_ms, top), edges)[0]
+    trace = line("response time", edges[:-1], counts, "--p95", shape="hv") | {"fill": "tozeroy", "fillcolor": "--dot"}
     bounds = [objective.bound * 1000 for objective in parse(run.options.slo) if objective.percent is not None]
     layout = {"xaxis": _FROM_ZERO, "shapes": [_vertical(bound, "--goal") for bound in bounds if bound <= top]}
-    return chart("Distribution of latencies", note, traces, "milliseconds", "requests", **layout)
+    note = "The last bar contains all slower requests. Dashed: objectives."
+    return chart("Distribution of latencies", note, [trace], "response time, ms", "requests", **layout)
 
 
 def _throughput(run: Run) -> Json:
@@ -152,14 +144,6 @@ def _throughput(run: Run) -> Json:
     traces.append(line("offered", middles, offered, "--offered", shape="hvh"))
     note = "Images. Where the bars stay below the line, requests queue up. Failures are at the time of the failure."
     return chart("Throughput and failures", note, traces, _SECONDS, "per second", barmode="stack", showlegend=True)
-
-
-def _in_flight(run: Run) -> Json:
-    edges = _edges_s(run)
-    trace = line("in flight", _middles(edges), in_flight(run.samples, edges), "--p95")
-    trace |= {"fill": "tozeroy", "fillcolor": "--dot"}
-    note = f"Grows while more requests arrive than are answered. Mean: {run.whole.in_flight:.1f}."
-    return chart("Requests in flight", note, [trace], _SECONDS, "requests", yaxis=_FROM_ZERO)
 
 
 def _queue_and_compute(run: Run) -> Json:
