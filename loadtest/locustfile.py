@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from locust.env import Environment
     from locust.web import WebUI
 
-_OPTIONS = ("grpc_url", "http_url", "model", "batch", "images", "seed", "timeout_s", "wait_s")
+_OPTIONS = ("grpc_url", "http_url", "model", "images", "seed", "timeout_s", "wait_s")
 _EXIT_COULD_NOT_RUN = 3
 
 

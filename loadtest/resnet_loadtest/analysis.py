@@ -19,10 +19,10 @@ from resnet_loadtest.samples import (
     GeneratorMetrics,
     Samples,
     Status,
+    answered,
     decode,
     durations_s,
     encode,
-    images_answered,
     lateness_s,
 )
 from resnet_loadtest.schedule import Stage
@@ -240,15 +240,15 @@ class Run:
         """How the counts of clients and server differ; empty if they agree, or if the run ended before all counted."""
         if self.ended:
             return ""
-        answered = images_answered(self.samples)
-        unanswered = int(self.samples["failed"][np.isin(self.samples["status"], UNANSWERED)].sum())
+        received = len(answered(self.samples))
+        unanswered = int(np.isin(self.samples["status"], UNANSWERED).sum())
         counted = requests_served(self.server.steps, self.server.entries)
-        if counted < answered:
+        if counted < received:
             why = "the server was restarted, or the URL leads to several servers"
-            return f"the clients received {answered} responses, but the server counted only {counted}: {why}"
-        if counted > answered + unanswered and not self.options.shared_server:
+            return f"the clients received {received} responses, but the server counted only {counted}: {why}"
+        if counted > received + unanswered and not self.options.shared_server:
             why = "other clients call it (accept them with --shared-server), or responses were lost"
-            return f"the server counted {counted} responses, but the clients received {answered}: {why}"
+            return f"the server counted {counted} responses, but the clients received {received}: {why}"
         return ""
 
 
@@ -265,7 +265,7 @@ def _schedule_findings(part: Metrics) -> list[str]:
         found.append(f"only {sent:.1%} of the scheduled requests were sent; increase --processes")
     # With few requests, one late request is not yet a late percentile: the lower end of its interval decides.
     late = lateness_s(part.samples)
-    response = durations_s(part.samples[part.samples["status"] == Status.OK])
+    response = durations_s(answered(part.samples))
     for percent in (50, 99):
         late_s = confidence_interval(late, percent)[0] if len(late) else 0.0
         limit_s = max(_LATE_S, _LATE_SHARE * percentile(response, percent)) if len(response) else _LATE_S

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from resnet_loadtest.percentiles import percentile, smallest_sample
-from resnet_loadtest.samples import Status, durations_s
+from resnet_loadtest.samples import Status, answered, durations_s
 
 if TYPE_CHECKING:
     from resnet_loadtest.analysis import Run  # needs pydantic, which the base installation does not have
 
-_MUST_AGREE = ("profile", "mix", "batch", "arrivals", "rate", "users", "duration_s")
+_MUST_AGREE = ("profile", "mix", "arrivals", "rate", "users", "duration_s")
 # Name → the percentile it is.
 _METRICS = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "throughput": None}
 _RESAMPLES = 1000
@@ -179,12 +179,12 @@ def _resamples(run: Run, generator: np.random.Generator) -> npt.NDArray[np.float
     edges_s = np.linspace(0, wall_s, count + 1)
     blocks = np.split(durations_s(run.samples), np.searchsorted(run.samples["intended_s"], edges_s[1:-1]))
     # By the time of the response: an overloaded server answers the last requests after the run.
-    in_time = run.samples[run.samples["done_s"] < wall_s]
-    answered = np.histogram(in_time["done_s"], edges_s, weights=in_time["answered"])[0]
+    done_s = answered(run.samples)["done_s"]
+    counts = np.histogram(done_s[done_s < wall_s], edges_s)[0]
     rows = []
     for drawn in generator.integers(0, count, (_RESAMPLES, count)):
         response = np.concatenate([blocks[number] for number in drawn])
         percents = filter(None, _METRICS.values())
         values = [percentile(response, percent) if len(response) else math.nan for percent in percents]
-        rows.append([*values, answered[drawn].sum() / wall_s])
+        rows.append([*values, counts[drawn].sum() / wall_s])
     return np.array(rows)

@@ -142,14 +142,14 @@ class _OpenLoop:
     def _dispatch(self, end_s: float) -> None:
         turns = {protocol: itertools.cycle(clients) for protocol, clients in self._clients.items()}
         for intended_s in self._times_s.tolist():
-            workload = self._session.choose_workload()
             now_s = self._session.now_s()
             gevent.sleep(max(0.0, intended_s - now_s))
             if now_s > end_s + _OVERTIME_S:
-                self._session.record_unsent(intended_s, Status.UNSENT, workload)
+                self._session.record_unsent(intended_s, Status.UNSENT)
             elif self._requests.full():
-                self._session.record_unsent(intended_s, Status.CAPPED, workload)
+                self._session.record_unsent(intended_s, Status.CAPPED)
             else:
+                workload = self._session.choose_workload()
                 self._requests.spawn(self._session.send, workload, next(turns[workload.protocol]), intended_s)
         gevent.sleep(max(0.0, end_s - self._session.now_s()))
 

@@ -19,8 +19,8 @@ from resnet_loadtest.samples import (
     GeneratorMetrics,
     Samples,
     Status,
+    answered,
     durations_s,
-    images_answered,
     in_flight,
     lateness_s,
 )
@@ -105,8 +105,8 @@ class Metrics:
     @property
     def mean_service_s(self) -> float:
         """Mean service time of the answered requests, in seconds; NaN without any."""
-        answered = self.samples[self.samples["status"] == Status.OK]
-        return float(durations_s(answered, "service").mean()) if len(answered) else math.nan
+        service_s = durations_s(answered(self.samples), "service")
+        return float(service_s.mean()) if len(service_s) else math.nan
 
     @property
     def max_s(self) -> float:
@@ -148,7 +148,7 @@ def _between(name: str, start_s: float, end_s: float, level: float, samples: Sam
     due, done = (
         samples[(samples[column] >= start_s) & (samples[column] < end_s)] for column in ("intended_s", "done_s")
     )
-    return Metrics(name, start_s, end_s, level, due, images_answered(done), in_flight(samples, start_s, end_s))
+    return Metrics(name, start_s, end_s, level, due, len(answered(done)), in_flight(samples, start_s, end_s))
 
 
 def busiest_cpu(generator: Iterable[GeneratorMetrics], start_s: float, end_s: float) -> float:

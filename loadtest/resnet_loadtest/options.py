@@ -109,9 +109,8 @@ class Options:
         "ClassifyGrpc",
         Kind(str, "USERS"),
         "Locust user classes with optional weights, such as ClassifyGrpc=3,EmbedHttp=1. A name is a task (Classify, "
-        "Embed, Batch, or Pixels, which the client crops) and a protocol (Grpc, Http)",
+        "Embed, or Pixels, which the client crops) and a protocol (Grpc, Http)",
     )
-    batch: int = _option(8, COUNT, "Images per request of Batch… users")
     images: Path | None = _option(None, _FOLDER, "Folder with images (default: images from installed packages)")  # noqa: RUF009  # a field
     profile: str = _option(
         "steady", _choice(PROFILES), "Load over time: constant, rising, in steps, with a peak, or long"

@@ -20,7 +20,7 @@ from resnet_loadtest.samples import merged
 from resnet_loadtest.search import Result, Trial
 
 PARTIAL_SUFFIX = ".partial"
-_RUN, _SEARCH = "resnet-loadtest/4", "resnet-loadtest-search/3"
+_RUN, _SEARCH = "resnet-loadtest/5", "resnet-loadtest-search/3"
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 
 _ADAPTER = TypeAdapter(Run)
@@ -29,7 +29,7 @@ _ADAPTER = TypeAdapter(Run)
 class _File(BaseModel):
     """The part of a file that is read; metrics are computed again from the samples."""
 
-    schema_name: Literal["resnet-loadtest/4"] = Field(alias="schema")
+    schema_name: Literal["resnet-loadtest/5"] = Field(alias="schema")
     raw: Run
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Samples: TypeAlias = npt.NDArray[np.void]
-Row: TypeAlias = tuple[float, float, float, int, int, int]
+Row: TypeAlias = tuple[float, float, float, int]
 
 SAMPLE = np.dtype(
     [
@@ -21,8 +21,6 @@ SAMPLE = np.dtype(
         ("sent_s", "<f8"),  # when it was sent; NaN if it was not
         ("done_s", "<f8"),  # when it succeeded or failed; NaN if it was not sent
         ("status", "u1"),
-        ("answered", "<u2"),  # images answered
-        ("failed", "<u2"),  # images not answered
     ]
 )
 _STARTS = {"response": "intended_s", "service": "sent_s"}
@@ -94,7 +92,7 @@ class Chunk:
 
 
 def table(rows: Iterable[Row]) -> Samples:
-    """Rows of (intended_s, sent_s, done_s, status, answered, failed) as a table."""
+    """Rows of (intended_s, sent_s, done_s, status) as a table."""
     return np.array(list(rows), dtype=SAMPLE)
 
 
@@ -105,9 +103,10 @@ def merged(tables: Iterable[Samples]) -> Samples:
     return ordered
 
 
-def images_answered(samples: Samples) -> int:
-    """How many images the clients received a response for, those after the end of the run included."""
-    return int(samples["answered"].sum())
+def answered(samples: Samples) -> Samples:
+    """The requests that were answered, those after the end of the run included."""
+    found: Samples = samples[samples["status"] == Status.OK]
+    return found
 
 
 def durations_s(samples: Samples, of: str = "response") -> npt.NDArray[np.float64]:

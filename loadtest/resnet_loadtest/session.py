@@ -21,7 +21,7 @@ from resnet_client.images import find as find_images
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.options import Options
 from resnet_loadtest.samples import Row, Samples, Status, table
-from resnet_loadtest.workloads import WORKLOADS, Result, Workload, parse_mix, protocols
+from resnet_loadtest.workloads import WORKLOADS, Workload, parse_mix, protocols, status_of
 
 _MAX_IMAGES = 1000
 _SIDE = 256
@@ -75,38 +75,34 @@ class Session:
             intended_s: when it was due, in seconds since the run began; None for now.
         """
         pool: Sequence[ImageSource] = self._decoded if workload.sends_pixels else self._encoded
-        images = self._random.choices(pool, k=workload.images_per_request(self.options.batch))
+        image = self._random.choice(pool)
         self.in_flight += 1
         sent_s = self.now_s()
         try:
-            result = workload.perform(client, images)
+            error = workload.perform(client, image)
             done_s = self.now_s()
         finally:
             self.in_flight -= 1
         start_s = sent_s if intended_s is None else intended_s
         if self.is_recording:
-            self._rows.append((start_s, sent_s, done_s, result.status, result.answered, result.failed))
-        self._notify_locust(workload, done_s - start_s, result)
+            self._rows.append((start_s, sent_s, done_s, status_of(error)))
+        self.environment.events.request.fire(  # type: ignore[no-untyped-call]  # Locust's
+            request_type=workload.protocol,
+            name=workload.operation,
+            response_time=(done_s - start_s) * 1000,
+            response_length=0,
+            exception=error,
+            context={},
+        )
 
-    def record_unsent(self, intended_s: float, status: Status, workload: Workload) -> None:
+    def record_unsent(self, intended_s: float, status: Status) -> None:
         """Record a request that was due and was not sent."""
-        images = workload.images_per_request(self.options.batch)
-        self._rows.append((intended_s, math.nan, math.nan, status, 0, images))
+        self._rows.append((intended_s, math.nan, math.nan, status))
 
     def take(self) -> Samples:
         """The samples since the last call."""
         rows, self._rows = self._rows, []
         return table(rows)
-
-    def _notify_locust(self, workload: Workload, duration_s: float, result: Result) -> None:
-        self.environment.events.request.fire(  # type: ignore[no-untyped-call]  # Locust's
-            request_type=workload.protocol,
-            name=workload.operation,
-            response_time=duration_s * 1000,
-            response_length=0,
-            exception=result.error,
-            context={},
-        )
 
 
 def connect(options: Options, protocol: str) -> Client:

@@ -79,14 +79,6 @@ class EmbedHttp(ResnetUser):
     """Computes features over HTTP."""
 
 
-class BatchGrpc(ResnetUser):
-    """Classifies several images at once over gRPC."""
-
-
-class BatchHttp(ResnetUser):
-    """Classifies several images at once over HTTP."""
-
-
 class PixelsGrpc(ResnetUser):
     """Sends pixels to the network over gRPC."""
 

@@ -1,4 +1,4 @@
-"""The kinds of requests: protocol, method of the client and number of images."""
+"""The kinds of requests: protocol and method of the client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import itertools
 import re
-from collections.abc import Sequence
 
 import resnet_client as rc
 from resnet_client import Client, ImageSource
@@ -28,24 +27,9 @@ _STATUSES: dict[type[Exception] | tuple[type[Exception], ...], Status] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """The result of a request.
-
-    Attributes:
-        answered: images answered.
-        failed: images not answered.
-        error: the first failure; None if there was none.
-    """
-
-    answered: int
-    failed: int
-    error: rc.ResnetClientError | None = None
-
-    @property
-    def status(self) -> Status:
-        """For the samples: that of the first failure."""
-        return next((status for kind, status in _STATUSES.items() if isinstance(self.error, kind)), Status.OK)
+def status_of(error: Exception | None) -> Status:
+    """How a request ended, for the samples."""
+    return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), Status.OK)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +37,7 @@ class Workload:
     """A kind of request.
 
     Attributes:
-        operation: ``"classify"``, ``"embed"``, ``"batch"`` or ``"pixels"``.
+        operation: ``"classify"``, ``"embed"`` or ``"pixels"``.
         protocol: ``"grpc"`` or ``"http"``.
     """
 
@@ -70,31 +54,21 @@ class Workload:
         """Whether the client crops images, so that the network is called without ``preprocess``."""
         return self.operation == "pixels"
 
-    def images_per_request(self, batch: int) -> int:
-        """How many images one request holds."""
-        return batch if self.operation == "batch" else 1
-
-    def perform(self, client: Client, images: Sequence[ImageSource]) -> Result:
-        """Send one request and wait for its response; a failure is a result. A batch ends with its last image."""
+    def perform(self, client: Client, image: ImageSource) -> rc.ResnetClientError | None:
+        """Send one request and wait for its response; return the failure, if it failed."""
         try:
-            if self.operation == "batch":
-                outcomes = list(client.classify_many(images, max_in_flight=len(images)))
-                errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-                return Result(len(outcomes) - len(errors), len(errors), errors[0] if errors else None)
             if self.operation == "embed":
-                client.embed(images[0])
+                client.embed(image)
             else:
-                client.classify(images[0], preprocessing="client" if self.sends_pixels else "server")
+                client.classify(image, preprocessing="client" if self.sends_pixels else "server")
         except rc.ResnetClientError as exc:
-            return Result(0, len(images), exc)
-        return Result(1, 0)
+            return exc
+        return None
 
 
 WORKLOADS = {
     each.name: each
-    for each in itertools.starmap(
-        Workload, itertools.product(("classify", "embed", "batch", "pixels"), ("grpc", "http"))
-    )
+    for each in itertools.starmap(Workload, itertools.product(("classify", "embed", "pixels"), ("grpc", "http")))
 }
 
 

@@ -85,7 +85,7 @@ def test_one_late_request_of_a_stage_does_not_spoil_the_run():
     samples["sent_s"][5:7] += 0.05
     samples["done_s"][5:7] += 0.05
     samples["status"][-35:] = Status.OVERLOADED
-    steps = {"resnet50": step_of("resnet50", 595)}
+    steps = {"resnet50": step_of("resnet50", 560)}
     found = run_of(samples, options=options("error_rate<=1%", profile="steps"), steps=steps)
     assert found.warnings == []
     assert found.verdict is Verdict.FAIL

@@ -21,10 +21,10 @@ def loadtest_at(server, tmp_path):
 
 
 def test_run_with_two_workers_counts_every_operation_like_the_server(loadtest_at, free_port):
-    """Images, features, batches, and pixels that go past the ensemble, over both protocols; no image is missing."""
-    mix = "ClassifyGrpc,ClassifyHttp,EmbedHttp,BatchGrpc,PixelsGrpc"
+    """Images, features, and pixels that go past the ensemble, over both protocols; no image is missing."""
+    mix = "ClassifyGrpc,ClassifyHttp,EmbedHttp,PixelsGrpc"
     workers = ["--processes", "2", "--master-port", str(free_port)]
-    code, output, document = loadtest_at("--users", "5", "-t", "4s", "--mix", mix, "--batch", "3", *workers)
+    code, output, document = loadtest_at("--users", "4", "-t", "4s", "--mix", mix, *workers)
     assert code == 0, output
     assert document["warnings"] == []
     assert document["whole"]["error_rate"] == 0

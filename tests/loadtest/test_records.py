@@ -57,8 +57,8 @@ def test_read_returns_what_write_wrote(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"schema": "resnet-loadtest/2"}', "schema: Input should be 'resnet-loadtest/4'"),
-        (b'{"schema": "resnet-loadtest-search/2"}', "schema: Input should be 'resnet-loadtest/4'"),
+        (b'{"schema": "resnet-loadtest/2"}', "schema: Input should be 'resnet-loadtest/5'"),
+        (b'{"schema": "resnet-loadtest-search/2"}', "schema: Input should be 'resnet-loadtest/5'"),
         *((content, "") for content in (b"", b"\xff", b"{", b"[]", b"null", b"[" * 100_000, b"9" * 5000)),
     ],
     ids=range(9),

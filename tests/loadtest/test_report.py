@@ -43,7 +43,7 @@ def test_write_all_leaves_three_files(run, tmp_path):
 
 def test_reports_of_a_hostile_and_invalid_run(tmp_path):
     """Names are escaped in text, attributes and charts; JUnit has an error; the address shown is that of the mix."""
-    names = {"model": HOSTILE, "name": HOSTILE, "mix": "BatchHttp", "url": "grpc://far:8001"}
+    names = {"model": HOSTILE, "name": HOSTILE, "mix": "EmbedHttp", "url": "grpc://far:8001"}
     options = Options(rate=100.0, duration_s=10.0, **names)
     run = run_of(samples_of([0.01] * 500, late_s=1.0), options=options, steps={HOSTILE: step_of(HOSTILE, 500)})
     console = Console(record=True, width=400, file=io.StringIO())

@@ -30,5 +30,5 @@ def test_parse_mix_reads_known_users_or_lists_them(text):
 
 def test_addresses_are_those_of_the_mix():
     """Not the one given, if its protocol is not used."""
-    assert addresses(Options(url="grpc://a:8001", mix="BatchHttp")) == "http://a:8000"
+    assert addresses(Options(url="grpc://a:8001", mix="EmbedHttp")) == "http://a:8000"
     assert addresses(Options(url="http://a:8000", mix="ClassifyGrpc,EmbedHttp")) == "grpc://a:8001 and http://a:8000"

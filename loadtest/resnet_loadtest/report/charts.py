@@ -14,7 +14,7 @@ from resnet_client.report.charts import Json, bars, chart, line, numbers
 from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.metrics import Metrics
 from resnet_loadtest.percentiles import percentile
-from resnet_loadtest.samples import Samples, Status, durations_s, images_answered
+from resnet_loadtest.samples import Samples, Status, answered, durations_s
 from resnet_loadtest.search import Result
 from resnet_loadtest.server_statistics import Step
 from resnet_loadtest.slo import parse
@@ -57,7 +57,7 @@ def of_comparison(runs: Mapping[str, Run]) -> list[Json]:
     percents = np.array([1, *range(5, 100, 5), 96, 97, 98, 99, 99.5, 99.9])
     curves, all_ms = [], []
     for (name, run), colour in zip(runs.items(), ("--offered", "--p95"), strict=True):
-        all_ms.append(durations_s(_answered(run.samples)) * 1000)
+        all_ms.append(durations_s(answered(run.samples)) * 1000)
         if len(all_ms[-1]):
             curves.append(line(name, [percentile(all_ms[-1], percent) for percent in percents], percents, colour))
     note = "Share of the answered requests that took at most this long. The curve further left is faster."
@@ -92,15 +92,15 @@ def _rate_latency(
 
 def _latency_over_time(run: Run) -> Json:
     """Each response as a dot, percentiles of short windows as lines, failures as crosses at the top."""
-    answered, failed = _answered(run.samples), run.samples[run.samples["status"] != Status.OK]
-    latency_ms = durations_s(answered) * 1000
-    chosen = _spread(len(answered), _MAX_DOTS)
+    good, failed = answered(run.samples), run.samples[run.samples["status"] != Status.OK]
+    latency_ms = durations_s(good) * 1000
+    chosen = _spread(len(good), _MAX_DOTS)
     marker: Json = {"color": "--dot", "size": 5}
     dots = {"type": "scattergl", "mode": "markers", "marker": marker}
-    traces = [line("one request", answered["intended_s"][chosen], latency_ms[chosen], "--dot") | dots]
-    count = int(np.clip(len(answered) // _PER_WINDOW, 5, _MAX_WINDOWS))
+    traces = [line("one request", good["intended_s"][chosen], latency_ms[chosen], "--dot") | dots]
+    count = int(np.clip(len(good) // _PER_WINDOW, 5, _MAX_WINDOWS))
     edges = np.linspace(0, run.stages[-1].end_s, count + 1)
-    windows = np.split(latency_ms, np.searchsorted(answered["intended_s"], edges[1:-1]))
+    windows = np.split(latency_ms, np.searchsorted(good["intended_s"], edges[1:-1]))
     for percent in _PERCENTS:
         values = [percentile(window, percent) if len(window) else math.nan for window in windows]
         traces.append(line(f"p{percent}", _middles(edges), values, f"--p{percent}") | {"connectgaps": True})
@@ -118,7 +118,7 @@ def _latency_over_time(run: Run) -> Json:
 
 
 def _distribution(run: Run) -> Json:
-    response_ms = durations_s(_answered(run.samples)) * 1000
+    response_ms = durations_s(answered(run.samples)) * 1000
     top = 1.02 * (percentile(response_ms, 99.8) if len(response_ms) else 1.0)
     edges = np.linspace(0, top, _BINS + 1)
     counts = np.histogram(np.minimum(response_ms, top), edges)[0]
@@ -133,14 +133,13 @@ def _throughput(run: Run) -> Json:
     """Images answered, images failed by reason, and images offered."""
     samples, edges = run.samples, _edges_s(run)
     middles, width_s = _middles(edges), edges[1] - edges[0]
-    parts = [("answered", _per_second(samples, "answered", edges), "--answered")]
+    parts = [("answered", _per_second(answered(samples), edges), "--answered")]
     for status, colour in zip(run.whole.failures, itertools.cycle(_REASON_COLOURS), strict=False):
-        failed = samples[samples["status"] == status]
-        parts.append((status.description, _per_second(failed, "failed", edges), colour))
+        parts.append((status.description, _per_second(samples[samples["status"] == status], edges), colour))
     traces = [
         bars(name, numbers(middles), numbers(rates), colour) | {"width": width_s * 0.9} for name, rates, colour in parts
     ]
-    offered = np.histogram(samples["intended_s"], edges, weights=samples["answered"] + samples["failed"])[0] / width_s
+    offered = np.histogram(samples["intended_s"], edges)[0] / width_s
     traces.append(line("offered", middles, offered, "--offered", shape="hvh"))
     note = "Images. Where the bars stay below the line, requests queue up. Failures are at the time of the failure."
     return chart("Throughput and failures", note, traces, _SECONDS, "per second", barmode="stack", showlegend=True)
@@ -148,11 +147,10 @@ def _throughput(run: Run) -> Json:
 
 def _queue_and_compute(run: Run) -> Json:
     """Time of an average request by model, in queue and compute."""
-    answered = images_answered(run.samples)
     rows = [
         (step.model, step.mean_queue_s * share_ms, step.mean_compute_s * share_ms, 0.0)
         for step in _computing(run)
-        for share_ms in [1000 * step.share_of(answered)]
+        for share_ms in [1000 * step.share_of(len(answered(run.samples)))]
     ]
     inside_ms = sum(queue + compute for _, queue, compute, _ in rows)
     # 0 if there is no service time, which is NaN then.
@@ -216,21 +214,16 @@ def _computing(run: Run) -> list[Step]:
     return [step for step in run.server.steps.values() if step.model not in run.server.ensembles]
 
 
-def _answered(samples: Samples) -> Samples:
-    answered: Samples = samples[samples["status"] == Status.OK]
-    return answered
-
-
 def _edges_s(run: Run) -> _Array:
     """Edges of periods of about a second, at most sixty."""
     end_s = run.stages[-1].end_s
     return np.linspace(0, end_s, round(min(60, max(1, end_s))) + 1)
 
 
-def _per_second(samples: Samples, images: str, edges_s: _Array) -> _Array:
-    """Images per second in each period, at the time of the response; a request not sent failed when it was due."""
+def _per_second(samples: Samples, edges_s: _Array) -> _Array:
+    """Requests per second in each period, at the time of the response; one that was not sent failed when it was due."""
     ends_s = np.where(np.isnan(samples["done_s"]), samples["intended_s"], samples["done_s"])
-    return np.asarray(np.histogram(ends_s, edges_s, weights=samples[images])[0] / np.diff(edges_s))
+    return np.asarray(np.histogram(ends_s, edges_s)[0] / np.diff(edges_s))
 
 
 def _vertical(x: float, colour: str) -> Json:
