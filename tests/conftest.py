@@ -130,12 +130,14 @@ class RepositoryCopy:
         """Copy a model, under another name if one is given, and change its configuration."""
         target = self.folder / (name or model)
         shutil.copytree(self._source / model, target, copy_function=_link, ignore=lambda *_: {"config.pbtxt"})
-        config = text_format.Parse((self._source / model / "config.pbtxt").read_text(), pb.ModelConfig())
+        text = (self._source / model / "config.pbtxt").read_text()
+        config = text_format.Parse(text, pb.ModelConfig())
         config.name = target.name
         del config.model_warmup[:]
         if change is not None:
             change(config)
-        (target / "config.pbtxt").write_text(text_format.MessageToString(config))
+        origin, _, _ = text.partition("\n")  # a comment, without which tune refuses the config
+        (target / "config.pbtxt").write_text(f"{origin}\n{text_format.MessageToString(config)}")
 
 
 def _link(source: str, target: str) -> None:

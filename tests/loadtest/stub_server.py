@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
-import os
 import sys
 import time
 
@@ -36,7 +34,6 @@ class Behaviour:
         made.add_argument("--capacity", type=float, default=0.0, help="requests per second; 0 for no limit")
         made.add_argument("--loads-s", type=float, default=0.0, help="for how long every request is refused first")
         made.add_argument("--cpu", type=float, default=0.1, help="utilization in the metrics")
-        made.add_argument("--dies-at", type=int, default=0, help="number of the connection check that ends the process")
         self.options = made.parse_args()
         self.ready_s = time.monotonic() + self.options.loads_s
         self.requests = self.succeeded = self.failed = self.busy_ns = 0
@@ -100,12 +97,6 @@ def application(behaviour):
         return respond
 
     metadata = {"name": MODEL, "versions": ["1"], "platform": "stub", "inputs": [], "outputs": []}
-    checks = itertools.count(1)
-
-    def server():
-        if next(checks) == behaviour.options.dies_at:
-            os._exit(1)
-        return {"name": "stub", "version": "1", "extensions": []}
 
     @web.middleware
     async def loading(request, handler):
@@ -116,7 +107,7 @@ def application(behaviour):
     app = web.Application(client_max_size=1 << 26, middlewares=[loading])
 
     app.router.add_get("/metrics", behaviour.metrics)
-    app.router.add_get("/v2", fixed(server))
+    app.router.add_get("/v2", fixed({"name": "stub", "version": "1", "extensions": []}))
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/{model}/ready"):
         app.router.add_get(path, fixed({}))
     app.router.add_get("/v2/models/stats", fixed(behaviour.statistics))

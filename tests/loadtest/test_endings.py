@@ -123,7 +123,6 @@ def test_run_that_cannot_start_prints_one_message(stub, image, tmp_path, free_po
         (["--url", stub(protocol="grpc")], 3, ["was derived from grpc://127.0.0.1:", "set --http-url"]),
         (["--url", url, "--images", tmp_path / "none"], 3, ["image of --images", "none: there is no such file"]),
         (["--url", url, "--images", tmp_path / "linked"], 3, ["a link to a folder, which is not followed"]),
-        (["--url", stub("--dies-at", "10")], 3, ["cannot be reached"]),
     ]
     options = [*small(image), "--rate", "50"]
     processes = [

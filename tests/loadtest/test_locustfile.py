@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -85,14 +84,9 @@ def test_unusable_host_is_refused_before_the_first_user(stub, locust):
         assert "Traceback" not in output
 
 
-def total(site):
-    """Locust's own counts over all users."""
-    return requests.get(f"{site}/stats/requests", timeout=20).json()["stats"][-1]
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
 def test_web_page_presets_and_obeys_the_host(stub, locust, free_port):
-    """RESNET_URL is in the field; a wrong host shows its reason, a right one starts; stop, reset, and start again."""
+    """RESNET_URL is in the field; a wrong host shows its reason, a right one starts and stops."""
     from playwright.sync_api import sync_playwright
 
     url = stub()
@@ -114,12 +108,6 @@ def test_web_page_presets_and_obeys_the_host(stub, locust, free_port):
         tab.get_by_text("classify").first.wait_for()
         tab.get_by_role("button", name="Stop").click()
         tab.get_by_role("button", name="New").wait_for()
-        assert total(site)["num_requests"] > total(site)["num_failures"] == 0
-        tab.get_by_role("button", name="Reset").click()
-        deadline_s = time.monotonic() + 20
-        while total(site)["num_requests"]:  # Locust answers from a cache of two seconds
-            assert time.monotonic() < deadline_s
-            time.sleep(0.1)
         browser.close()
-    again = {"user_count": 1, "spawn_rate": 1, "host": url}
-    assert requests.post(f"{site}/swarm", again, timeout=20).json()["success"]
+    total = requests.get(f"{site}/stats/requests", timeout=20).json()["stats"][-1]
+    assert total["num_requests"] > total["num_failures"] == 0

@@ -2,16 +2,12 @@
 
 import argparse
 import dataclasses
-import math
 import re
 
 import pytest
-from hypothesis import assume, example, given
-from hypothesis import strategies as st
 from resnet_loadtest.__main__ import main
 from resnet_loadtest.errors import UsageError
 from resnet_loadtest.options import AUTO_RATE, Options, add_to, resolve, variable
-from strategies import near
 
 FIELDS = [field.name for field in dataclasses.fields(Options)]
 
@@ -54,6 +50,10 @@ def test_add_to_declares_every_field_with_its_variable():
         ("duration_s", "0", "a duration (90s or 10m)"),
         ("profile", "wave", "steady, ramp, steps, spike or soak"),
         ("users", "0", "a whole number, 1 or more"),
+        ("duration_s", "9" * 400, "a duration (90s or 10m)"),
+        ("spawn_rate", "nan", "a number above 0"),
+        ("warm_up_s", "-1", "seconds, 0 or more"),
+        ("seed", "9" * 5000, "a whole number, 0 or more"),
     ],
 )
 def test_resolve_reads_values_or_names_source_and_expectation(name, text, value):
@@ -65,22 +65,6 @@ def test_resolve_reads_values_or_names_source_and_expectation(name, text, value)
                 resolve(*arguments)
         else:
             assert getattr(resolve(*arguments), name) == value
-
-
-@given(st.sampled_from(FIELDS), near("20", "/s", "s", "m", "h", ".", "auto", "yes", "-", "e", "poisson", "_", " "))
-@example("duration_s", "9" * 400)
-@example("spawn_rate", "nan")
-@example("warm_up_s", "-1")
-@example("seed", "9" * 5000)
-def test_resolve_survives_any_text(name, text):
-    """It gives options of finite numbers, or a message."""
-    assume(not text.startswith("dns:"))  # would ask a name server
-    try:
-        options = resolve({name: text}, {})
-    except UsageError:
-        return
-    numbers = [value for value in vars(options).values() if isinstance(value, float) and value != options.rate]
-    assert all(0 <= value < math.inf for value in numbers)
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,9 @@ def test_read_returns_what_write_wrote(folder):
     ("content", "message"),
     [
         (b'{"schema": "resnet-loadtest/2"}', "schema: Input should be 'resnet-loadtest/5'"),
-        (b'{"schema": "resnet-loadtest-search/2"}', "schema: Input should be 'resnet-loadtest/5'"),
-        *((content, "") for content in (b"", b"\xff", b"{", b"[]", b"null", b"[" * 100_000, b"9" * 5000)),
+        (b"\xff", ""),
+        (b"[]", ""),
     ],
-    ids=range(9),
 )
 def test_read_refuses_other_files(tmp_path, content, message):
     """Those of another version before it looks at the rest, which may differ; all with a message."""
@@ -77,11 +76,8 @@ def test_read_refuses_other_files(tmp_path, content, message):
     ("name", "value", "message"),
     [
         ("options.url", 5, "raw.options.url: Input should be a valid string"),
-        ("options.seed", "1", "raw.options.seed: Input should be a valid integer"),
         ("options.extra", 1, "raw.options.extra: Unexpected keyword argument"),
-        ("samples", 3, "raw.samples: Value error, the table of samples is damaged"),
         ("samples.rows", 10**15, "raw.samples: Value error, the table of samples is damaged"),
-        ("samples.zlib_base64", "eJw=", "raw.samples: Value error, the table of samples is damaged"),
         ("samples.zlib_base64", "AAAA", "raw.samples: Value error, the table of samples is damaged"),
         ("server.steps.resnet50.batch_sizes", {"x": 1}, "raw.server.steps.resnet50.batch_sizes.x"),
     ],

@@ -31,23 +31,19 @@ loadtest()
 """
 
 
+def wait_for_batches(config):
+    """Change a config so that the network's batches wait."""
+    config.max_batch_size = 4
+    if config.name == "network_onnx":
+        config.dynamic_batching.max_queue_delay_microseconds = DELAY_US
+
+
 @pytest.fixture(scope="module")
-def slow(plain_repository, tmp_path_factory):
+def slow(repository_copy):
     """A repository whose network lets batches wait."""
-    folder = tmp_path_factory.mktemp("tune") / "repository"
     for model in MODELS:
-        shutil.copytree(
-            plain_repository / model, folder / model, copy_function=os.link, ignore=lambda *_: {"config.pbtxt"}
-        )
-        text = (plain_repository / model / "config.pbtxt").read_text()
-        config = text_format.Parse(text, pb.ModelConfig())
-        del config.model_warmup[:]
-        config.max_batch_size = 4
-        if model == "network_onnx":
-            config.dynamic_batching.max_queue_delay_microseconds = DELAY_US
-        changed = f"{text.partition(chr(10))[0]}\n{text_format.MessageToString(config)}"
-        (folder / model / "config.pbtxt").write_text(changed)
-    return folder
+        repository_copy.add(model, change=wait_for_batches)
+    return repository_copy.folder
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +53,14 @@ def slow_server(slow):
         yield server
 
 
-@pytest.fixture
-def environment(slow_server):
-    """The variables that lead to that server."""
+def variables(server):
+    """The variables that lead to a server."""
     return {
         **os.environ,
-        "RESNET_URL": slow_server.grpc_url,
-        "RESNET_HTTP_URL": slow_server.http_url,
-        "RESNET_METRICS_URL": slow_server.metrics_url,
-        "RESNET_ADMIN_TOKEN": slow_server.admin_token,
+        "RESNET_URL": server.grpc_url,
+        "RESNET_HTTP_URL": server.http_url,
+        "RESNET_METRICS_URL": server.metrics_url,
+        "RESNET_ADMIN_TOKEN": server.admin_token,
     }
 
 
@@ -90,11 +85,25 @@ def served(server):
         return {model: control.config(model) for model in MODELS}
 
 
+def test_what_prevents_a_measurement_is_one_message(repository, server):
+    """No server, no token, no ensemble, no latency."""
+    cases = [
+        ({"RESNET_URL": "grpc://127.0.0.1:1"}, 3, "grpc://127.0.0.1:1 cannot be reached"),
+        ({"RESNET_ADMIN_TOKEN": ""}, 3, "it requires the admin token"),
+        ({"RESNET_MODEL": "network_onnx"}, 64, "network_onnx cannot be tuned: it is not an ensemble"),
+        ({"RESNET_LOADTEST_SLO": "throughput>=5/s"}, 64, "expected one objective on the latency"),
+    ]
+    processes = [start(repository, variables(server) | changed) for changed, _, _ in cases]
+    for process, (_, code, complaint) in zip(processes, cases, strict=True):
+        returned, output = ended(process)
+        assert (returned, output.count("\n"), complaint in output) == (code, 1, True), output
+
+
 @pytest.mark.load
-def test_objective_that_no_setting_meets_changes_nothing(slow, slow_server, environment):
+def test_objective_that_no_setting_meets_changes_nothing(slow, slow_server):
     """The exit code is 1. Without a rate, it is a share of what the present setting answers."""
     before = served(slow_server)
-    code, output = ended(start(slow, environment, "--rounds", "1", "--slo", "p50<=1ms"))
+    code, output = ended(start(slow, variables(slow_server), "--rounds", "1", "--slo", "p50<=1ms"))
     assert code == 1, output
     assert re.search(r"^\d settings, 1 x .*: p50<=1ms at [0-9.]+ requests/s$", output, re.MULTILINE), output
     assert "no setting meets the objective in its median; no file was written" in output
@@ -102,10 +111,11 @@ def test_objective_that_no_setting_meets_changes_nothing(slow, slow_server, envi
     assert served(slow_server) == before
 
 
-def test_ctrl_c_restores_the_configs_and_writes_nothing(slow, slow_server, environment):
+@pytest.mark.load
+def test_ctrl_c_restores_the_configs_and_writes_nothing(slow, slow_server):
     """While a candidate is loaded: exit code 130, and the server has the configs that it had."""
     before, deadline_s = served(slow_server), time.monotonic() + 60
-    with start(slow, environment, "--rounds", "99") as process:
+    with start(slow, variables(slow_server), "--rounds", "99") as process:
         try:
             while served(slow_server) == before:
                 assert time.monotonic() < deadline_s
@@ -118,20 +128,6 @@ def test_ctrl_c_restores_the_configs_and_writes_nothing(slow, slow_server, envir
     assert "images/s with 2 users" in output
     assert served(slow_server) == before
     assert models_with(slow, TUNED) == []
-
-
-def test_what_prevents_a_measurement_is_one_message(slow, environment):
-    """No server, no token, no ensemble, no latency."""
-    cases = [
-        ({"RESNET_URL": "grpc://127.0.0.1:1"}, 3, "grpc://127.0.0.1:1 cannot be reached"),
-        ({"RESNET_ADMIN_TOKEN": ""}, 3, "it requires the admin token"),
-        ({"RESNET_MODEL": "network_onnx"}, 64, "network_onnx cannot be tuned: it is not an ensemble"),
-        ({"RESNET_LOADTEST_SLO": "throughput>=5/s"}, 64, "expected one objective on the latency"),
-    ]
-    processes = [start(slow, environment | variables) for variables, _, _ in cases]
-    for process, (_, code, complaint) in zip(processes, cases, strict=True):
-        returned, output = ended(process)
-        assert (returned, output.count("\n"), complaint in output) == (code, 1, True), output
 
 
 @pytest.mark.load

@@ -65,41 +65,15 @@ def test_candidates_on_a_gpu():
     assert [setting.preprocess for setting in found[1:-1]] == [14] * (len(found) - 2)
 
 
-@given(
-    st.builds(
-        Setting, st.integers(1, 9), st.integers(0, 9), st.integers(1, 32), st.integers(0, 5000), st.integers(1, 9)
-    ),
-    st.integers(1, 256),
-    st.booleans(),
-)
-def test_candidates_are_few_and_distinct(present, cores, has_gpu):
-    """The present setting is the first; none needs larger batches than a request may have, or more threads than cores.
-
-    No number of threads means all cores, divided, so the same number is not measured again.
-    """
-    found = candidates(present, max_batch_size=32, cores=cores, has_gpu=has_gpu)
-    assert found[0] == present
-    assert len(found) == len(set(found)) <= 8
-    assert max(setting.batch for setting in found) <= 32
-    others = [setting for setting in found if setting.instances != present.instances]
-    assert has_gpu or all(setting.instances * setting.threads <= cores for setting in others)
-    if not present.threads and cores >= present.instances:
-        assert dataclasses.replace(present, threads=cores // present.instances) not in found
-
-
 @pytest.mark.parametrize(
     ("present", "other", "lower_is_better", "wins"),
     [
         ([10, 10, 10, 10], [11, 12, 11, 12], False, True),
         ([10, 10, 10, 10], [10.2, 10.2, 10.2, 10.2], False, False),  # ahead, but by less than the margin
         ([10, 10, 10, 10], [20, 20, 20, 9], False, False),  # not in every round
-        ([10, 10, 10, 10], [9, 9, 9, 9], False, False),
         ([10, 10, 10, 10], [0, 0, 0, 0], False, False),
-        ([0], [0], False, False),
         ([0.2], [0.1], True, True),
-        ([0.1], [0.2], True, False),
         ([math.inf], [0.1], True, True),  # requests failed
-        ([0.1], [math.inf], True, False),
         ([math.inf], [math.inf], True, False),
     ],
 )

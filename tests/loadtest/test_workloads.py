@@ -1,10 +1,9 @@
 """Mixes of workloads, and the addresses that they call."""
 
-from hypothesis import example, given
+import pytest
 from resnet_loadtest.errors import UsageError
 from resnet_loadtest.options import Options
-from resnet_loadtest.workloads import WORKLOADS, addresses, parse_mix
-from strategies import near
+from resnet_loadtest.workloads import addresses, parse_mix
 
 
 def test_parse_mix_reads_weights():
@@ -12,20 +11,11 @@ def test_parse_mix_reads_weights():
     assert parse_mix("ClassifyGrpc=2, EmbedHttp,ClassifyGrpc") == {"ClassifyGrpc": 3, "EmbedHttp": 1}
 
 
-@given(near(*WORKLOADS, "=", ",", " "))
-@example("")
-@example("ClassifyGrpc=0")
-@example("ClassifyGrpc=" + "9" * 5000)
-@example("ClassifyGrpc=²")
-def test_parse_mix_reads_known_users_or_lists_them(text):
-    """A valid mix has known users, each with a weight."""
-    try:
-        mix = parse_mix(text)
-    except UsageError as exc:
-        assert "expected ClassifyGrpc" in str(exc)  # noqa: PT017  # most texts are refused
-    else:
-        assert mix.keys() <= WORKLOADS.keys()
-        assert parse_mix(",".join(f"{name}={weight}" for name, weight in mix.items())) == mix
+@pytest.mark.parametrize("text", ["", "Classify", "ClassifyGrpc=0", "ClassifyGrpc=" + "9" * 5000, "ClassifyGrpc=²"])
+def test_parse_mix_refuses_others_with_the_known_users(text):
+    """An unknown user, or a weight that is not a small whole number."""
+    with pytest.raises(UsageError, match="expected ClassifyGrpc, "):
+        parse_mix(text)
 
 
 def test_addresses_are_those_of_the_mix():
