@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import functools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -63,8 +62,7 @@ def run(options: Options, watch: Watch = _ignore, record: Record = _ignore) -> R
             try:
                 processes.prepare()
                 observer = Observer(client, metrics_url, entries)
-                so_far = _SoFar(options, chunks, observer)
-                return _drive(processes, so_far, functools.partial(so_far.tick, watch, record))
+                return _drive(processes, _SoFar(options, chunks, observer, watch, record))
             finally:
                 processes.close()
     except ResnetClientError as exc:
@@ -74,20 +72,21 @@ def run(options: Options, watch: Watch = _ignore, record: Record = _ignore) -> R
 class _SoFar:
     """What a run has measured so far; shown to ``watch`` and, once a second, recorded."""
 
-    def __init__(self, options: Options, chunks: list[Chunk], observer: Observer) -> None:
+    def __init__(self, options: Options, chunks: list[Chunk], observer: Observer, watch: Watch, record: Record) -> None:
         self.options, self.observer = options, observer
+        self._watch, self._record = watch, record
         self.course = stages(options.profile, options.level, options.duration_s)
         self._chunks = chunks
         self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         self._taken, self._next_s = (0, 0), _RECORD_S
         self._looked_at, self._answered_s = 0, 0.0
 
-    def tick(self, watch: Watch, record: Record, now_s: float, stage: Stage) -> None:
+    def tick(self, now_s: float, stage: Stage) -> None:
         """Call ``watch``; call ``record`` with what was measured since the last call, if a second has passed."""
-        watch(now_s, stage, self._chunks)
+        self._watch(now_s, stage, self._chunks)
         if now_s >= self._next_s:
             self._next_s = now_s + _RECORD_S
-            record(self.run(now_s, *self._taken))
+            self._record(self.run(now_s, *self._taken))
             self._taken = len(self._chunks), len(self.observer.readings)
 
     def run(self, end_s: float, chunk: int = 0, reading: int = 0, ended: Ending | None = None) -> Run:
@@ -177,7 +176,7 @@ def _warm_up(client: Client, options: Options) -> dict[str, str]:
             return {name: ensemble if name != options.model else "" for name in models}
 
 
-def _drive(processes: Workers, so_far: _SoFar, tick: Callable[[float, Stage], None]) -> Run:
+def _drive(processes: Workers, so_far: _SoFar) -> Run:
     """Follow the stages, to the end or until there is a reason to end early."""
     processes.begin()
     zero_s = time.monotonic() + workers.LEAD_S
@@ -192,7 +191,7 @@ def _drive(processes: Workers, so_far: _SoFar, tick: Callable[[float, Stage], No
                 if not so_far.options.is_open_loop and wanted != users:
                     users = wanted
                     processes.set_users(users)
-                tick(now_s, stage)
+                so_far.tick(now_s, stage)
                 gevent.sleep(min(_TICK_S, stage.end_s - now_s))
                 ended = _early_end(received, processes, so_far, now_s)
             end_s = stage.end_s

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from resnet_loadtest import samples
 from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.compare import Change, Comparison, Outcome, Ratio
 from resnet_loadtest.metrics import Metrics, milliseconds
 from resnet_loadtest.options import Options
-from resnet_loadtest.percentiles import percentile
-from resnet_loadtest.samples import Chunk, Status, durations_s
+from resnet_loadtest.samples import Chunk
 from resnet_loadtest.schedule import Stage
 from resnet_loadtest.search import Trial
 from resnet_loadtest.workloads import addresses
@@ -43,14 +41,10 @@ class Progress:
         if now_s < self._next_s:
             return
         self._next_s = now_s + (1.0 if self._console.is_terminal else _LINE_S)
-        answered = sum(int((chunk.samples["status"] == Status.OK).sum()) for chunk in chunks)
+        answered = sum(len(samples.answered(chunk.samples)) for chunk in chunks)
         failed = sum(len(chunk.samples) for chunk in chunks) - answered
-        recent = durations_s(chunks[-1].samples) if chunks else np.empty(0)
-        median = milliseconds(percentile(recent, 50) if len(recent) else math.nan)
-        line = (
-            f"{max(0, now_s):5.0f} s  {stage.name:<12} {stage.level_at(now_s):7.1f} {self._unit}  "
-            f"answered {answered:6}  failed {failed:4}  median of the last second {median:>9}"
-        )
+        level = f"{stage.name:<12} {stage.level_at(now_s):7.1f} {self._unit}"
+        line = f"{max(0, now_s):5.0f} s  {level}  answered {answered:6}  failed {failed:4}"
         self._console.print(line, end="\r" if self._console.is_terminal else "\n", highlight=False)
 
 
