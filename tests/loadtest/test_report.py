@@ -95,7 +95,7 @@ def test_page_in_a_browser(run, tmp_path):
         problems = []
         tab.on("pageerror", lambda error: problems.append(str(error)))
         tab.goto((tmp_path / "run.html").as_uri())
-        assert tab.locator(".chart .main-svg .cartesianlayer").count() == 8
+        assert tab.locator(".chart .main-svg .cartesianlayer").count() == 7
         assert tab.evaluate("document.documentElement.scrollWidth") == 390
         tab.wait_for_function(f"{BACKGROUND} == 'rgb(255, 255, 255)'")
         tab.emulate_media(color_scheme="dark")
