@@ -21,6 +21,9 @@ VARIANTS = {
 }
 """Network and engine by the name that ``resnet-build`` uses."""
 
+PEER_VARIANT = "int8"
+"""The network that the peers serve: with the fastest one, servers differ most."""
+
 
 def open_network(variant: str, file: Path, threads: int) -> Run:
     """Open a network with this number of threads, in its engine."""

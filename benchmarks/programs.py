@@ -14,6 +14,7 @@ from tritonclient import http
 
 from benchmarks import CORES, ROOT, processes, senders
 from benchmarks.closed_loop import Sender
+from benchmarks.networks import PEER_VARIANT
 from benchmarks.repository import Repository
 from benchmarks.senders import post, triton_post
 
@@ -125,7 +126,6 @@ class Peer:
             service = f"benchmarks.peers.{self.module}:Classifier"
             command = [str(BENCH_BIN / "bentoml"), "serve", service, "--host", "127.0.0.1", "--port", str(port)]
         environment = {
-            "BENCH_VARIANT": PEER_VARIANT,
             "BENCH_FILE": str(repository.file(PEER_VARIANT)),
             "BENCH_PREPROCESSING": repository.preprocess_config.to_json(),
             "BENCH_PORT": str(port),
@@ -157,9 +157,6 @@ def _pytriton(jpeg: bytes) -> bytes:
     wanted = [http.InferRequestedOutput(name, binary_data=False) for name in ("index", "probability")]
     return triton_post("/v2/models/classify/infer", tensor, wanted)
 
-
-PEER_VARIANT = "int8"
-"""The network that the peers serve: with the fastest one, servers differ most."""
 
 PEERS = (
     Peer("LitServe", "litserve", "litserve_server", _BATCHING),

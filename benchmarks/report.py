@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from benchmarks.networks import VARIANTS
-from benchmarks.programs import PEER_VARIANT, PEERS
+from benchmarks.networks import PEER_VARIANT, VARIANTS
+from benchmarks.programs import PEERS
 from benchmarks.results import IN_PROCESS, MAIN, Key, Measurements, Record, Summary
 
 Rows = list[list[str]]

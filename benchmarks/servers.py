@@ -18,8 +18,8 @@ from resnet_client.preprocessing import prepare
 
 from benchmarks import CORES, ROOT, images, processes
 from benchmarks.closed_loop import WARM_S, Sender, measure, responses
-from benchmarks.networks import open_network
-from benchmarks.programs import PEER_VARIANT, PEERS, Program, ours
+from benchmarks.networks import PEER_VARIANT, open_network
+from benchmarks.programs import PEERS, Program, ours
 from benchmarks.repository import Repository
 from benchmarks.results import IN_PROCESS, Record, best_settings, progress
 

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from benchmarks import CORES, images, servers
-from benchmarks.programs import PEER_VARIANT, PEERS, Peer, Settings
+from benchmarks.networks import PEER_VARIANT
+from benchmarks.programs import PEERS, Peer, Settings
 from benchmarks.repository import Repository
 from benchmarks.results import IN_PROCESS, SETTINGS, Record, progress, read, write
 

@@ -5,7 +5,6 @@ It uses only the network's file of this project.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -17,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmarks.networks import open_network
+from benchmarks.networks import PEER_VARIANT, open_network
 
 TOP = 5
 
-# Set by the benchmark: the network and its file, its preprocessing config, the port, and the tuned settings.
-VARIANT = os.environ["BENCH_VARIANT"]
+# Set by the benchmark: the network's file, its preprocessing config, the port, and the tuned settings.
 FILE = Path(os.environ["BENCH_FILE"])
 _PREPROCESSING = json.loads(os.environ["BENCH_PREPROCESSING"])
 RESIZE, CROP = _PREPROCESSING["resize"], _PREPROCESSING["crop"]
@@ -55,9 +53,8 @@ class Network:
     """The network in its engine, on the configured number of threads."""
 
     def __init__(self) -> None:
-        self._run = open_network(VARIANT, FILE, SETTINGS["threads"])
-        # An OpenVINO request supports one call at a time; an ONNX Runtime session any number.
-        self._turn = contextlib.nullcontext() if VARIANT == "onnx" else threading.Lock()
+        self._run = open_network(PEER_VARIANT, FILE, SETTINGS["threads"])
+        self._turn = threading.Lock()  # an OpenVINO request supports one call at a time
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities of shape (N, 1000) for pixels of shape (N, CROP, CROP, 3)."""

@@ -1,15 +1,12 @@
-"""The named model config: from which file it is made, its comment, and which models are not changed."""
+"""The named model config: from which file it is made, and which models are not changed."""
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
-from google.protobuf import text_format
 from resnet_client.named_configs import LOCAL, TUNED, named_config
 from resnet_loadtest import tuned_config
 from resnet_loadtest.errors import UsageError
-from tritonclient.grpc import model_config_pb2 as pb
 
 REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
 
@@ -20,23 +17,6 @@ def repository(tmp_path):
     (tmp_path / "network_onnx").mkdir()
     shutil.copy(REPOSITORY / "network_onnx/config.pbtxt", tmp_path / "network_onnx")
     return tmp_path
-
-
-def test_tuned_config_is_written_whole(repository, monkeypatch):
-    """A comment has date, command and machine; below it is the config in text format, and no other file is left."""
-    config = tuned_config.read_base(repository, "network_onnx", LOCAL)
-    config.instance_group[0].count = 5
-    monkeypatch.setattr("sys.argv", ["resnet-loadtest", "tune", "--slo", "p99<=100ms"])
-    lines = tuned_config.provenance(["images/s:", "  12.0  one"])
-    (path,) = tuned_config.write(repository, {"network_onnx": config}, lines, base=LOCAL)
-    assert path == named_config(repository, "network_onnx", TUNED)
-    assert list(path.parent.iterdir()) == [path]
-    text = path.read_text()
-    assert "# Command: resnet-loadtest tune --slo 'p99<=100ms'\n" in text
-    assert f", {len(os.sched_getaffinity(0))} cores\n" in text
-    assert "#   12.0  one\n" in text
-    assert "--model-config-name=tuned" in text
-    assert text_format.Parse(text, pb.ModelConfig()) == config
 
 
 def test_tuned_config_begins_with_the_local_one_and_copies_it_for_other_models(repository):
