@@ -19,11 +19,11 @@ from resnet_loadtest.samples import (
     GeneratorMetrics,
     Samples,
     Status,
-    answered,
     decode,
     durations_s,
     encode,
     lateness_s,
+    only_answered,
 )
 from resnet_loadtest.schedule import Stage
 from resnet_loadtest.server_metrics import ServerSide
@@ -240,7 +240,7 @@ class Run:
         """How the counts of clients and server differ; empty if they agree, or if the run ended before all counted."""
         if self.ended:
             return ""
-        received = len(answered(self.samples))
+        received = len(only_answered(self.samples))
         unanswered = int(np.isin(self.samples["status"], UNANSWERED).sum())
         counted = requests_served(self.server.steps, self.server.entries)
         if counted < received:
@@ -265,7 +265,7 @@ def _schedule_findings(part: Metrics) -> list[str]:
         found.append(f"only {sent:.1%} of the scheduled requests were sent; increase --processes")
     # With few requests, one late request is not yet a late percentile: the lower end of its interval decides.
     late = lateness_s(part.samples)
-    response = durations_s(answered(part.samples))
+    response = durations_s(only_answered(part.samples))
     for percent in (50, 99):
         late_s = confidence_interval(late, percent)[0] if len(late) else 0.0
         limit_s = max(_LATE_S, _LATE_SHARE * percentile(response, percent)) if len(response) else _LATE_S

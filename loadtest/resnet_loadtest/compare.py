@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resnet_loadtest.percentiles import percentile, smallest_sample
-from resnet_loadtest.samples import Status, answered, durations_s
+from resnet_loadtest.samples import Status, durations_s, only_answered
 
 if TYPE_CHECKING:
     from resnet_loadtest.analysis import Run  # needs pydantic, which the base installation does not have
@@ -179,7 +179,7 @@ def _resamples(run: Run, generator: np.random.Generator) -> npt.NDArray[np.float
     edges_s = np.linspace(0, wall_s, count + 1)
     blocks = np.split(durations_s(run.samples), np.searchsorted(run.samples["intended_s"], edges_s[1:-1]))
     # By the time of the response: an overloaded server answers the last requests after the run.
-    done_s = answered(run.samples)["done_s"]
+    done_s = only_answered(run.samples)["done_s"]
     counts = np.histogram(done_s[done_s < wall_s], edges_s)[0]
     rows = []
     for drawn in generator.integers(0, count, (_RESAMPLES, count)):

@@ -19,10 +19,10 @@ from resnet_loadtest.samples import (
     GeneratorMetrics,
     Samples,
     Status,
-    answered,
     durations_s,
     in_flight,
     lateness_s,
+    only_answered,
 )
 from resnet_loadtest.schedule import Stage
 
@@ -105,7 +105,7 @@ class Metrics:
     @property
     def mean_service_s(self) -> float:
         """Mean service time of the answered requests, in seconds; NaN without any."""
-        service_s = durations_s(answered(self.samples), "service")
+        service_s = durations_s(only_answered(self.samples), "service")
         return float(service_s.mean()) if len(service_s) else math.nan
 
     @property
@@ -148,7 +148,7 @@ def _between(name: str, start_s: float, end_s: float, level: float, samples: Sam
     due, done = (
         samples[(samples[column] >= start_s) & (samples[column] < end_s)] for column in ("intended_s", "done_s")
     )
-    return Metrics(name, start_s, end_s, level, due, len(answered(done)), in_flight(samples, start_s, end_s))
+    return Metrics(name, start_s, end_s, level, due, len(only_answered(done)), in_flight(samples, start_s, end_s))
 
 
 def busiest_cpu(generator: Iterable[GeneratorMetrics], start_s: float, end_s: float) -> float:

@@ -103,7 +103,7 @@ def merged(tables: Iterable[Samples]) -> Samples:
     return ordered
 
 
-def answered(samples: Samples) -> Samples:
+def only_answered(samples: Samples) -> Samples:
     """The requests that were answered, those after the end of the run included."""
     found: Samples = samples[samples["status"] == Status.OK]
     return found

@@ -17,7 +17,7 @@ from resnet_client import Client, ModelStatistics, ResnetClientError
 from resnet_client.metrics import fetch
 from resnet_client.printing import printable
 
-from resnet_loadtest.samples import Samples, answered
+from resnet_loadtest.samples import Samples, only_answered
 from resnet_loadtest.server_statistics import Step, difference, requests_served
 
 _POLL_S = 0.02
@@ -126,7 +126,7 @@ class Observer:
         while True:
             self._latest = self._settled()
             steps = difference(self._stages[0], self._latest)
-            if requests_served(steps, self._entries) >= len(answered(samples)) or time.monotonic() >= deadline_s:
+            if requests_served(steps, self._entries) >= len(only_answered(samples)) or time.monotonic() >= deadline_s:
                 return
 
     def server_side(self, *, first_reading: int = 0) -> ServerSide:

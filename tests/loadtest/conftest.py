@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from resnet_loadtest.analysis import Run
 from resnet_loadtest.options import Options
-from resnet_loadtest.samples import GeneratorMetrics, Status, answered, table
+from resnet_loadtest.samples import GeneratorMetrics, Status, only_answered, table
 from resnet_loadtest.schedule import stages
 from resnet_loadtest.server_metrics import ServerSide
 from resnet_loadtest.server_statistics import Step
@@ -55,7 +55,7 @@ def run_of(samples, *, options=None, generator=None, steps=None, duration_s=10.0
     """A run made of its samples; all else is as it should be, but for the given attributes of ``ServerSide``."""
     options = options or Options(rate=100.0, duration_s=duration_s)
     course = stages(options.profile, options.level, options.duration_s)
-    steps = {"resnet50": step_of("resnet50", len(answered(samples)))} if steps is None else steps
+    steps = {"resnet50": step_of("resnet50", len(only_answered(samples)))} if steps is None else steps
     known = {"stage_steps": (steps,) * len(course), "ensembles": frozenset(), "readings": ()} | server
     generator = generator or measured(range(int(duration_s)))
     side = ServerSide(name="stub", steps=steps, entries={"resnet50": ""}, **known)

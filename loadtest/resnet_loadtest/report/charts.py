@@ -14,7 +14,7 @@ from resnet_client.report.charts import Json, bars, chart, line, numbers
 from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.metrics import Metrics
 from resnet_loadtest.percentiles import percentile
-from resnet_loadtest.samples import Samples, Status, answered, durations_s
+from resnet_loadtest.samples import Samples, Status, durations_s, only_answered
 from resnet_loadtest.search import Result
 from resnet_loadtest.server_statistics import Step
 from resnet_loadtest.slo import parse
@@ -57,7 +57,7 @@ def of_comparison(runs: Mapping[str, Run]) -> list[Json]:
     percents = np.array([1, *range(5, 100, 5), 96, 97, 98, 99, 99.5, 99.9])
     curves, all_ms = [], []
     for (name, run), colour in zip(runs.items(), ("--offered", "--p95"), strict=True):
-        all_ms.append(durations_s(answered(run.samples)) * 1000)
+        all_ms.append(durations_s(only_answered(run.samples)) * 1000)
         if len(all_ms[-1]):
             curves.append(line(name, [percentile(all_ms[-1], percent) for percent in percents], percents, colour))
     note = "Share of the answered requests that took at most this long. The curve further left is faster."
@@ -92,7 +92,7 @@ def _rate_latency(
 
 def _latency_over_time(run: Run) -> Json:
     """Each response as a dot, percentiles of short windows as lines, failures as crosses at the top."""
-    good, failed = answered(run.samples), run.samples[run.samples["status"] != Status.OK]
+    good, failed = only_answered(run.samples), run.samples[run.samples["status"] != Status.OK]
     latency_ms = durations_s(good) * 1000
     chosen = _spread(len(good), _MAX_DOTS)
     marker: Json = {"color": "--dot", "size": 5}
@@ -118,7 +118,7 @@ def _latency_over_time(run: Run) -> Json:
 
 
 def _distribution(run: Run) -> Json:
-    response_ms = durations_s(answered(run.samples)) * 1000
+    response_ms = durations_s(only_answered(run.samples)) * 1000
     top = 1.02 * (percentile(response_ms, 99.8) if len(response_ms) else 1.0)
     edges = np.linspace(0, top, _BINS + 1)
     counts = np.histogram(np.minimum(response_ms, top), edges)[0]
@@ -133,7 +133,7 @@ def _throughput(run: Run) -> Json:
     """Images answered, images failed by reason, and images offered."""
     samples, edges = run.samples, _edges_s(run)
     middles, width_s = _middles(edges), edges[1] - edges[0]
-    parts = [("answered", _per_second(answered(samples), edges), "--answered")]
+    parts = [("answered", _per_second(only_answered(samples), edges), "--answered")]
     for status, colour in zip(run.whole.failures, itertools.cycle(_REASON_COLOURS), strict=False):
         parts.append((status.description, _per_second(samples[samples["status"] == status], edges), colour))
     traces = [
@@ -150,7 +150,7 @@ def _queue_and_compute(run: Run) -> Json:
     rows = [
         (step.model, step.mean_queue_s * share_ms, step.mean_compute_s * share_ms, 0.0)
         for step in _computing(run)
-        for share_ms in [1000 * step.share_of(len(answered(run.samples)))]
+        for share_ms in [1000 * step.share_of(len(only_answered(run.samples)))]
     ]
     inside_ms = sum(queue + compute for _, queue, compute, _ in rows)
     # 0 if there is no service time, which is NaN then.

@@ -9,12 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resnet_loadtest import samples
 from resnet_loadtest.analysis import Run, Verdict
 from resnet_loadtest.compare import Change, Comparison, Outcome, Ratio
 from resnet_loadtest.metrics import Metrics, milliseconds
 from resnet_loadtest.options import Options
-from resnet_loadtest.samples import Chunk
+from resnet_loadtest.samples import Chunk, only_answered
 from resnet_loadtest.schedule import Stage
 from resnet_loadtest.search import Trial
 from resnet_loadtest.workloads import addresses
@@ -41,7 +40,7 @@ class Progress:
         if now_s < self._next_s:
             return
         self._next_s = now_s + (1.0 if self._console.is_terminal else _LINE_S)
-        answered = sum(len(samples.answered(chunk.samples)) for chunk in chunks)
+        answered = sum(len(only_answered(chunk.samples)) for chunk in chunks)
         failed = sum(len(chunk.samples) for chunk in chunks) - answered
         level = f"{stage.name:<12} {stage.level_at(now_s):7.1f} {self._unit}"
         line = f"{max(0, now_s):5.0f} s  {level}  answered {answered:6}  failed {failed:4}"
