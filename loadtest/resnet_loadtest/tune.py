@@ -51,14 +51,12 @@ class Plan:
         repository: the model repository that the server serves.
         objective: on the latency; None to compare throughput.
         rounds: number of rounds, in each of which every candidate is measured once.
-        dry_run: whether to write nothing.
     """
 
     options: Options
     repository: Path
     objective: Objective | None
     rounds: int
-    dry_run: bool
 
     @property
     def closed_loop(self) -> Options:
@@ -137,8 +135,6 @@ def tune(plan: Plan, console: Console) -> int:
     if chosen == present:
         reason = f"no other is better in every round and by over {MARGIN:.0%} in the median"
         _print(console, f"keeping the present setting: {reason}; no file was written")
-    elif plan.dry_run:
-        _print(console, "no file was written (--dry-run)")
     else:
         configs = {name: chosen.applied_to(config) for name, config in base.items()}
         comment = tuned_config.provenance(comparison.lines())

@@ -35,7 +35,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--users", COUNT, 16, "Closed-loop users")
     add_option(parser, "--rounds", COUNT, 4, "Measurements of each setting")
     add_option(parser, "--trial-s", TIMEOUT, 3.0, "Minimum duration of one measurement")
-    parser.add_argument("--dry-run", action="store_true", help="Measure and print, but write no files")
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
@@ -62,7 +61,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         duration_s=arguments.trial_s,
         rate=None if options.rate == option_list.AUTO_RATE else options.rate,
     )
-    plan = Plan(options, arguments.repository, objective, arguments.rounds, arguments.dry_run)
+    plan = Plan(options, arguments.repository, objective, arguments.rounds)
     try:
         return tune(plan, console)
     except ResnetClientError as exc:
