@@ -13,9 +13,7 @@ import numpy as np
 
 Send = Callable[[int], Awaitable[bytes]]
 
-WARM_S = 0.5
-"""Seconds of calling before a measurement."""
-
+_WARM_S = 0.5
 # A server that takes longer for a response is not measured.
 _TIMEOUT_S = 60.0
 
@@ -53,7 +51,7 @@ def measure(
     *,
     callers: int,
     seconds: float,
-    warm_s: float = WARM_S,
+    warm_s: float = _WARM_S,
     end: Callable[[], None] = lambda: None,
 ) -> Sample:
     """Measure for some seconds.
