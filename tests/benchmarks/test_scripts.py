@@ -82,6 +82,7 @@ def test_run_measures_this_server_and_its_limit(repository: Path) -> None:
     names = [(each["name"], each["protocol"], each["callers"]) for each in measured["servers"]["measurements"]]
     ways = [("in process", ""), ("resnet50", "HTTP"), ("resnet50", "gRPC")]
     assert names == [(name, protocol, callers) for name, protocol in ways for callers in (16, 1)]
-    assert all(each["images_per_s"] > 0 and each["p50_ms"] > 0 for each in measured["servers"]["measurements"])
+    assert all(each["images_per_s"] > 0 for each in measured["servers"]["measurements"])
+    assert all(each["p50_ms"] > 0 for each in measured["servers"]["measurements"] if each["callers"] == 1)
     assert measured["servers"]["starts"][0]["memory_mib"] > 100
     assert len(measured["decoding"]) == 10
