@@ -112,17 +112,13 @@ def test_full_disk_ends_the_run_with_a_message(stub, stub_test, tmp_path):
 
 def test_run_that_cannot_start_prints_one_message(stub, image, tmp_path, free_port):
     """It names the cause and the remedy, and leaves no file."""
-    (tmp_path / "linked").mkdir()
-    (tmp_path / "linked" / "folder").symlink_to(image.parent)
     nothing, url = f"http://127.0.0.1:{free_port}", stub()
     cases = [
         (["--out", image], 64, ["no report can be written to --out"]),
         (["--name", "a/b"], 64, ["invalid --name 'a/b': expected the name of a file"]),
         (["--url", nothing], 3, ["cannot be reached", "if the server is starting, set --wait-s"]),
-        (["--url", nothing, "--wait-s", "1"], 3, ["1 s", "cannot be reached"]),
         (["--url", stub(protocol="grpc")], 3, ["was derived from grpc://127.0.0.1:", "set --http-url"]),
         (["--url", url, "--images", tmp_path / "none"], 3, ["image of --images", "none: there is no such file"]),
-        (["--url", url, "--images", tmp_path / "linked"], 3, ["a link to a folder, which is not followed"]),
     ]
     options = [*small(image), "--rate", "50"]
     processes = [

@@ -34,11 +34,11 @@ def fixed(request, tmp_path_factory, image):
     return document, plain_s, records.read(folder / "run.json")
 
 
-def test_run_measures_a_fixed_response_time_to_a_millisecond(fixed):
-    """What a plain loop sees, and that sees 20 ms; in the best part, because other work here comes in bursts."""
+def test_run_measures_the_response_time_of_a_plain_loop(fixed):
+    """Which is above 20 ms; in the best part, because other work here comes in bursts."""
     document, plain_s, _ = fixed
     best_s = min(part["response_s"]["p50"]["value"] for part in document["stages"])
-    assert best_s == pytest.approx(plain_s, abs=0.001)
+    assert best_s == pytest.approx(plain_s, abs=0.002)
     assert 0.020 <= best_s < 0.025
 
 
