@@ -33,6 +33,8 @@ from resnet_loadtest.slo import Objective, parse
 _CPU_LIMIT = 0.9
 _SENT_LIMIT = 0.99
 _SATURATED = 0.9
+_MANY_FAILED = 0.01
+_KEPT_UP = 0.95
 # A stage is invalid if lateness adds more than 10 ms and a tenth to the response time. Response times count from the
 # scheduled time, so lateness only makes them longer.
 _LATE_S = 0.010
@@ -184,7 +186,21 @@ class Run:
     @property
     def meaning(self) -> str:
         """The meaning of the verdict, for reports."""
-        return f"{self.verdict.meaning} ({self.ended.reason})" if self.ended else self.verdict.meaning
+        if self.ended:
+            return f"{self.verdict.meaning} ({self.ended.reason})"
+        if self.verdict is Verdict.MEASURED and self.whole.error_rate > _MANY_FAILED:
+            return f"{self.verdict.meaning}, but {self.whole.error_rate:.0%} of the requests failed"
+        return self.verdict.meaning
+
+    @property
+    def headline(self) -> Metrics:
+        """The stage with the highest load that the server kept up with; the whole run if there is none."""
+        kept_up = [
+            part
+            for part in self.parts
+            if part.requests and part.error_rate <= _MANY_FAILED and part.throughput >= _KEPT_UP * part.offered
+        ]
+        return max(kept_up, key=lambda part: part.level, default=self.whole)
 
     def verdict_of(self, part: Metrics) -> Verdict:
         """The verdict on a stage or on the whole run."""

@@ -83,6 +83,11 @@ class Metrics:
         return {status: counts[status] for status in Status if counts[status] and status is not Status.OK}
 
     @property
+    def failure_reasons(self) -> str:
+        """Number of failed requests by reason, as text; ``none`` if all succeeded."""
+        return ", ".join(f"{count} {status.description}" for status, count in self.failures.items()) or "none"
+
+    @property
     def error_rate(self) -> float:
         """Share of the requests that failed, 0 to 1; requests that were not sent are failures too."""
         return sum(self.failures.values()) / self.requests if self.requests else 0.0

@@ -6,6 +6,7 @@ place of the first error.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,10 @@ def read(path: Path) -> Run:
 
 
 class Recorder:
-    """Appends to a file what a run measures, so that a killed run can be reported: one JSON object a line."""
+    """Appends to a file what a run measures, so that a killed run can be reported: one JSON object a line.
+
+    While the disk is full, the lines wait in memory.
+    """
 
     def __init__(self, path: Path) -> None:
         """Create the file and its folder.
@@ -79,19 +83,26 @@ class Recorder:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._file = path.open("xb")
+            self._file = path.open("xb", buffering=0)
         except FileExistsError as exc:
             raise UsageError(
                 f"{path} exists: a run of this name was killed or is still running; `resnet-loadtest report {path}` "
                 "reports it. Delete the file, or choose another --name"
             ) from exc
-        self.is_empty = True
+        self._size, self._pending = 0, b""
 
     def append(self, run: Run) -> None:
         """Write what was measured since the last call."""
-        self._file.write(to_json({"schema": _RUN, "raw": _ADAPTER.dump_python(run, mode="json")}) + b"\n")
-        self._file.flush()
-        self.is_empty = False
+        self._pending += to_json({"schema": _RUN, "raw": _ADAPTER.dump_python(run, mode="json")}) + b"\n"
+        with contextlib.suppress(OSError):  # the next call writes the lines again
+            self._file.seek(self._size)
+            if self._file.write(self._pending) == len(self._pending):
+                self._size, self._pending = self._file.tell(), b""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file contains nothing that could be reported."""
+        return not self._size
 
     def delete(self) -> None:
         """Delete the file, because there is a report or nothing was measured."""

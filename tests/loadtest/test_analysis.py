@@ -104,6 +104,21 @@ def test_verdict_of_a_stage_is_its_own():
     assert found.verdict is Verdict.FAIL
 
 
+@pytest.mark.parametrize(("failed", "stage"), [(0, "step 100 %"), (50, "step 80 %"), (1000, "whole run")])
+def test_headline_is_the_highest_stage_that_the_server_keeps_up_with(failed, stage):
+    """The last of 1000 requests fail: all in the last of five stages, or in all stages."""
+    statuses = [Status.OK] * (1000 - failed) + [Status.OVERLOADED] * failed
+    found = run_of(samples_of([0.01] * 1000, statuses=statuses), options=options(profile="steps"))
+    assert found.headline.name == stage
+
+
+def test_meaning_mentions_that_many_requests_failed():
+    """Without an objective, a run is valid whatever fails."""
+    found = run(first=[Status.INVALID_IMAGE] * 300)
+    assert found.verdict is Verdict.MEASURED
+    assert found.meaning == "valid; no objective was given, but 30% of the requests failed"
+
+
 @pytest.mark.parametrize(
     ("counted", "unanswered", "shared", "verdict"),
     [

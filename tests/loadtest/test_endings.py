@@ -101,13 +101,15 @@ def test_dead_worker_ends_the_run_with_the_report_of_the_others(stub, long_run, 
     assert {each["worker"] for each in report()["raw"]["generator"]} == {0, 1}
 
 
-def test_full_disk_ends_the_run_with_a_message(stub, stub_test, tmp_path):
-    """The page goes to a full device; before that, the run waits for its server. What was measured is kept."""
+def test_full_disk_moves_the_report_to_the_temporary_folder(stub, stub_test, tmp_path, monkeypatch):
+    """The page goes to a full device, so all files go elsewhere; before that, the run waits for its server."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
     (tmp_path / "run.html").symlink_to("/dev/full")
-    code, output, _ = stub_test("--url", stub("--loads-s", "4"), "--wait-s", "30", "--users", "1", "-t", "2s")
-    assert code == 3, output
-    assert "No space left on device" in output
-    assert f"`resnet-loadtest report {tmp_path / 'run.partial'}` reports what was measured" in output
+    code, output, _ = stub_test("--url", stub("--loads-s", "4"), "--wait-s", "30", "--users", "1", "-t", "1s")
+    assert code == 0, output
+    assert "No space left on device; writing to" in output
+    assert {path.suffix for path in tmp_path.glob("elsewhere/*/run.*")} == {".html", ".json", ".xml"}
 
 
 def test_run_that_cannot_start_prints_one_message(stub, image, tmp_path, free_port):

@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import operator
+import resource
 
 import pytest
 from resnet_loadtest import records
@@ -88,15 +89,22 @@ def test_read_names_the_damage(folder, name, value, message):
         records.read(damaged(folder, name, value))
 
 
-def test_recorder_leaves_a_file_that_is_read_as_one_run(tmp_path):
-    """All samples of all parts, even if the last line is incomplete."""
-    parts = [run_of(samples_of([0.01] * 100)), run_of(samples_of([0.02] * 200))]
+def test_recorder_on_a_full_disk_writes_later_what_it_could_not(tmp_path):
+    """A limit on the size of files stands for the full disk; all samples are read, even if the last line is cut off."""
+    parts = [run_of(samples_of([0.01] * 100)), run_of(samples_of([0.02] * 200)), run_of(samples_of([0.03] * 50))]
     partial = tmp_path / "run.partial"
     recorder = records.Recorder(partial)
-    for part in parts:
-        recorder.append(part)
-    partial.write_bytes(partial.read_bytes() + b'{"schema"')
-    assert records.read(partial).samples.tolist() == merged(part.samples for part in parts).tolist()
+    recorder.append(parts[0])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (partial.stat().st_size + 100, limits[1]))
+    try:
+        recorder.append(parts[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(records.read(partial).samples) == 100
+    recorder.append(parts[2])
+    expected = merged(part.samples for part in parts)
+    assert records.read(partial).samples.tolist() == expected.tolist()
     recorder.delete()
     assert not partial.exists()
 

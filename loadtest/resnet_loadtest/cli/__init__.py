@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import datetime
 import logging
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,6 +101,14 @@ def recording(folder: Path, name: str) -> Iterator[Recorder]:
 
 
 def write_reports(console: Console, write: Callable[[Path], Iterable[Path]], folder: Path) -> None:
-    """Write reports to the folder, and print where they are."""
-    for path in write(folder):
+    """Write reports to the folder, or to a temporary one if its disk is full, and print where they are."""
+    from resnet_client.printing import warn
+
+    try:
+        paths = write(folder)
+    except OSError as exc:
+        other = Path(tempfile.mkdtemp(prefix="resnet-loadtest-"))
+        warn(f"the reports cannot be written to {folder}: {exc}; writing to {other}")
+        paths = write(other)
+    for path in paths:
         console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)

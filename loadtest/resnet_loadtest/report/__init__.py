@@ -30,11 +30,16 @@ def write_comparison(compared: Comparison, folder: Path, stem: str) -> list[Path
 
 
 def _write(folder: Path, stem: str, result: Any, **writers: Callable[[Any, Path], None]) -> list[Path]:
-    """Write a file for each suffix."""
+    """Write a file for each suffix, or none if the disk is full."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.{suffix}" for suffix in writers]
-    for write, path in zip(writers.values(), paths, strict=True):
-        write(result, path)
+    try:
+        for write, path in zip(writers.values(), paths, strict=True):
+            write(result, path)
+    except OSError:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
     return paths
 
 

@@ -30,7 +30,7 @@ def write_run(run: Run, path: Path) -> None:
         message=_sentence(run.meaning),
         findings=checks + [("warning", f"not valid: {part}: {reason}") for part, reason in run.findings],
         callout=f"Bottleneck: {run.bottleneck}",
-        tiles=_tiles(run.whole),
+        tiles=_tiles(run),
         charts=charts.of_run(run),
         sections=[
             Section("Stages", stages, summary.stage_rows(run)),
@@ -92,16 +92,20 @@ def _given(options: Options) -> dict[str, Any]:
     return {name: value for name, value in options.to_dict().items() if value is not None}
 
 
-def _tiles(whole: Metrics) -> list[tuple[str, str, str]]:
-    failures = ", ".join(f"{count} {status.description}" for status, count in whole.failures.items()) or "none"
-    return [
-        ("throughput", f"{whole.throughput:.1f}/s", f"images answered; {whole.offered:.1f} requests/s offered"),
-        *(_percentile_tile(whole, percent) for percent in (50, 95, 99)),
-        ("failed", f"{whole.error_rate:.2%}", failures),
-        ("requests", f"{whole.requests}", f"in {whole.duration_s:.0f} s"),
+def _tiles(run: Run) -> list[tuple[str, str, str]]:
+    part, whole = run.headline, run.whole
+    tiles = [
+        ("throughput", f"{part.throughput:.1f}/s", f"images answered; {part.offered:.1f} requests/s offered"),
+        *(_percentile_tile(part, percent) for percent in (50, 95, 99)),
+        ("failed, whole run", f"{whole.error_rate:.2%}", whole.failure_reasons),
+        ("requests, whole run", f"{whole.requests}", f"in {whole.duration_s:.0f} s"),
     ]
+    if len(run.parts) > 1:
+        what = "all stages together" if part is whole else "the highest load that the server kept up with"
+        tiles.insert(0, ("stage", part.name, what))
+    return tiles
 
 
-def _percentile_tile(whole: Metrics, percent: float) -> tuple[str, str, str]:
-    low, high = ("∞" if math.isinf(bound) else milliseconds(bound) for bound in whole.interval_s(percent))
-    return f"p{percent:g} response", milliseconds(whole.percentile_s(percent)), f"95 % interval: {low} to {high}"
+def _percentile_tile(part: Metrics, percent: float) -> tuple[str, str, str]:
+    low, high = ("∞" if math.isinf(bound) else milliseconds(bound) for bound in part.interval_s(percent))
+    return f"p{percent:g} response", milliseconds(part.percentile_s(percent)), f"95 % interval: {low} to {high}"

@@ -60,6 +60,8 @@ def print_summary(run: Run, console: Console) -> None:
         console.print(Text.assemble("  ", (word, _colour(check.verdict)), f":{rest}"), soft_wrap=True)
     for part, reason in run.findings:
         console.print(Text(f"  not valid: {part}: {reason}", style="yellow"), soft_wrap=True)
+    if run.whole.failures:
+        console.print(Text(f"  failed requests: {run.whole.failure_reasons}", style="yellow"), soft_wrap=True)
     console.print(Text(f"  Bottleneck: {run.bottleneck}"), soft_wrap=True)
     verdict = (run.verdict.label, f"bold {_colour(run.verdict)}")
     console.print(Text.assemble(verdict, f": {run.meaning}"), soft_wrap=True)
