@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resnet_client import forks, tracing
@@ -365,10 +366,10 @@ class AsyncClient(BaseClient):
                 return failed(image, exc, started)
             return Outcome(image, result, duration_s=-started.left_s)
 
-        with bar(images, shown=progress) as advance:
+        with bar(length_hint(images) or None, shown=progress) as advance:
             async with contextlib.aclosing(in_order_async(images, perform, max_in_flight=max_in_flight)) as outcomes:
                 async for outcome in outcomes:
-                    advance(outcome)
+                    advance(1, not outcome.ok)
                     yield outcome
 
     async def _infer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resnet_client import forks, tracing
@@ -358,11 +359,11 @@ class Client(BaseClient):
                 return failed(image, exc, started)
             return Outcome(image, result, duration_s=-started.left_s)
 
-        with bar(images, shown=progress) as advance:
+        with bar(length_hint(images) or None, shown=progress) as advance:
             outcomes = in_order(images, perform, max_in_flight=max_in_flight)
             with contextlib.closing(outcomes):
                 for outcome in outcomes:
-                    advance(outcome)
+                    advance(1, not outcome.ok)
                     yield outcome
 
     def _infer(

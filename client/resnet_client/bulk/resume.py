@@ -59,25 +59,16 @@ class RunState:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock out other runs during the block. A run that fails before it has written its inventory leaves no files.
+        """Lock out other runs during the block.
 
         Raises:
             ConfigurationError: another run is writing this output, or it belongs to a run with other settings.
         """
-        is_new = not self._folder.exists()
         self._folder.mkdir(exist_ok=True)
-        lock = self._folder / "_lock"
+        self._check_owner()
         try:
-            with filelock.FileLock(lock, blocking=False):
-                try:
-                    self._check_owner()
-                    yield
-                finally:
-                    if not self._inventory.exists():
-                        lock.unlink(missing_ok=True)
-                        if is_new:
-                            with contextlib.suppress(OSError):  # it has been removed, or is not empty
-                                self._folder.rmdir()
+            with filelock.FileLock(self._folder / "_lock", blocking=False):
+                yield
         except filelock.Timeout as exc:
             raise ConfigurationError(f"{self._folder} is in use by another run") from exc
 
@@ -94,10 +85,8 @@ class RunState:
             file.write(f"{json.dumps(self._settings)}\n".encode())
             for unit in units:
                 file.write(f"{json.dumps(dataclasses.asdict(unit))}\n".encode())
-            for path in [
-                self._output,
-                *(path for *_, path in self._parts()),
-            ]:  # only after all sources were listed without an error
+            # Only after all sources were listed without an error.
+            for path in (self._output, *(path for *_, path in self._parts())):
                 path.unlink(missing_ok=True)
         self._restart = False
 
@@ -168,12 +157,7 @@ class RunState:
         if not self._inventory.exists():
             return None
         with self._inventory.open(encoding="utf-8") as lines:
-            saved = json.loads(next(lines))
-        if not saved.keys() >= self._settings.keys() and not self._restart:
-            raise ConfigurationError(
-                f"{self._output} was written by another version of resnet-client; use --restart to discard it"
-            )
-        return saved
+            return json.loads(next(lines))
 
     def _units(self) -> Iterator[Unit]:
         with self._inventory.open(encoding="utf-8") as lines:

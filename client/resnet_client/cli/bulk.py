@@ -9,7 +9,7 @@ from pathlib import Path
 import resnet_command
 
 from resnet_client.cli.exit_codes import ExitCode
-from resnet_client.cli.options import add_in_flight, named, open_client
+from resnet_client.cli.options import add_in_flight, named, open_client, positive
 from resnet_client.errors import ConfigurationError
 from resnet_client.printing import warn
 
@@ -27,22 +27,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--output", type=named, required=True, metavar="PATH", help="FILE.parquet, or a folder for many Parquet files")
     rows = parser.add_mutually_exclusive_group()
     rows.add_argument("--embed", action="store_true", help="Write feature vectors instead of classes")
-    rows.add_argument("--top-k", type=int, default=5, metavar="K", help="Classes per image (default: 5)")
+    rows.add_argument("--top-k", type=positive, default=5, metavar="K", help="Classes per image (default: 5)")
     add("--column", metavar="NAME", help="Column of Parquet files that holds the images")
     add_in_flight(parser)
-    add("--part-size", type=int, default=1000, metavar="N", help="Rows in each part file (default: 1000)")
+    add("--part-size", type=positive, default=1000, metavar="N", help="Rows in each part file (default: 1000)")
     about = "How long to wait while all servers are unavailable (default: 300)"
-    add(
-        "--unavailable-timeout-s",
-        dest="unavailable_timeout_s",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help=about,
-    )
+    add("--unavailable-timeout-s", type=float, default=300.0, metavar="SECONDS", help=about)
     add("--restart", action="store_true", help="Discard an earlier run instead of resuming it")
     add("--engine", choices=("local", "ray"), default="local", help="One process or a Ray cluster (default: local)")
-    add("--workers", type=int, metavar="N", help="Processes of --engine ray (default: one per node)")
+    add("--workers", type=positive, metavar="N", help="Processes of --engine ray (default: one per node)")
 
 
 def run(options: argparse.Namespace) -> ExitCode:

@@ -8,7 +8,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from resnet_client.cli.options import add_images, html_file, images, open_client
+from resnet_client.cli.options import add_images, html_file, images, open_client, positive
 from resnet_client.cli.outcomes import OutcomeCount
 from resnet_client.images import describe
 from resnet_client.printing import printable, report, show
@@ -33,7 +33,7 @@ _ROWS_PER_TABLE = 200  # several tables, so that memory does not grow with the n
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add images, number of classes and output format."""
     add_images(parser)
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="Classes per image (default: 5)")
+    parser.add_argument("--top-k", type=positive, default=5, metavar="K", help="Classes per image (default: 5)")
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", action="store_true", help="Print one JSON object per image, one per line")
     formats.add_argument("--csv", action="store_true", help=f"Print CSV with the columns {', '.join(COLUMNS)}")

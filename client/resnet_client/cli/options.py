@@ -88,9 +88,15 @@ def html_file(path: str) -> Path:
 
 def add_in_flight(parser: argparse.ArgumentParser) -> None:
     """Add ``--max-in-flight``."""
-    parser.add_argument(
-        "--max-in-flight", type=int, default=16, metavar="N", help="Images in flight at once (default: 16)"
-    )
+    about = "Images in flight at once (default: 16)"
+    parser.add_argument("--max-in-flight", type=positive, default=16, metavar="N", help=about)
+
+
+def positive(text: str) -> int:
+    """Refuse a number below 1."""
+    if not text.isdecimal() or (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
 
 
 def images(paths: Iterable[str]) -> Iterator[str | Path | BinaryIO]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from resnet_client.cli.exit_codes import ExitCode
 
-from .conftest import UNAVAILABLE, WIDTH, write_parquet, write_tar
+from .conftest import UNAVAILABLE, WIDTH, write_parquet
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/bulk.md"
 INTERNAL = grpc.StatusCode.INTERNAL, "it fell over"
@@ -61,59 +61,6 @@ def test_bulk_writes_a_row_with_an_error_for_an_invalid_image(bulk, tmp_path, ar
         assert missing.all(axis=1).tolist() == missing.any(axis=1).tolist() == [False, False, True]
     else:
         assert rows["index"].to_pylist() == [1, 3, None]
-
-
-def test_bulk_sends_no_unreadable_files(bulk, tmp_path, served):
-    """Broken links, empty files and files that are too large have an error each; members of an archive likewise."""
-    for name, size in (("none.jpg", 0), ("vast.jpg", 33_554_433)):
-        with (tmp_path / name).open("wb") as file:
-            file.truncate(size)
-    subprocess.run(["tar", "-cSf", "a.tar", "none.jpg", "vast.jpg"], cwd=tmp_path, check=True)
-    (tmp_path / "gone.jpg").symlink_to("nowhere")
-    errors = bulk("*.jpg", "a.tar", code=ExitCode.SOME_FAILED)["error"].to_pylist()
-    assert errors[0] == "gone.jpg: there is no such file"
-    for empty, large in (errors[1:3], errors[3:]):
-        assert "0 bytes" in empty
-        assert "more than the 33554432 allowed" in large
-    assert not served.received
-
-
-SIXTH = 5 * 2048  # where the sixth image of an archive begins
-
-
-def cut_header(content):
-    return content[: SIXTH + 100]
-
-
-def cut_content(content):
-    return content[: SIXTH + 513]
-
-
-def damage_header(content):
-    """Overwrite the header of the sixth image, which tarfile takes for the end of the archive."""
-    return content[:SIXTH] + b"?" * 512 + content[SIXTH + 512 :]
-
-
-@pytest.mark.parametrize("damage", [cut_header, cut_content, damage_header])
-def test_bulk_reads_a_damaged_archive_as_far_as_it_can(bulk, tmp_path, damage):
-    """And one row with the place of the damage."""
-    whole = write_tar(tmp_path / "whole.tar", range(1, 9)).read_bytes()
-    (tmp_path / "cut.tar").write_bytes(damage(whole))
-    rows = bulk("cut.tar", code=ExitCode.SOME_FAILED)
-    assert rows["index"].to_pylist()[:-1] == [1, 2, 3, 4, 5]
-    assert rows["image"].to_pylist()[-1] == "cut.tar"
-    assert "damaged after 5 images" in rows["error"].to_pylist()[-1]
-
-
-@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
-def test_bulk_reports_damage_of_a_compressed_archive(bulk, tmp_path, kind):
-    name = f"a.tar.{kind}"
-    whole = bytearray(write_tar(tmp_path / name, range(1, 200), f"w:{kind}").read_bytes())
-    whole[len(whole) // 2 :] = b"?" * (len(whole) - len(whole) // 2)
-    (tmp_path / name).write_bytes(whole)
-    rows = bulk(name, code=ExitCode.SOME_FAILED)
-    assert rows["image"].to_pylist()[-1] == name
-    assert "the archive is damaged after" in rows["error"].to_pylist()[-1]
 
 
 @pytest.fixture
@@ -171,12 +118,6 @@ def test_bulk_writes_one_file(bulk, tmp_path):
     assert rows["index"].to_pylist() == [n % 200 for n in range(500)]
     assert pq.ParquetFile(tmp_path / "results.parquet").num_row_groups == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "results.parquet"]
-
-
-@pytest.mark.parametrize("arguments", [["--top-k", "0"], ["--part-size", "0"], ["--max-in-flight", "0"]])
-def test_bulk_refuses_options_out_of_range(bulk, one, tmp_path, arguments):
-    bulk(one, *arguments, code=ExitCode.USAGE)
-    assert [path.name for path in tmp_path.iterdir()] == [one]
 
 
 def test_bulk_refuses_an_output_in_a_missing_folder(bulk, one, capsys):
