@@ -32,12 +32,12 @@ class Bin:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two models on the same images.
+    """Two models on the images with a result of both.
 
     Attributes:
         first: name of a model.
         second: name of the other model.
-        agreement: share of the images with a result of both whose top-1 class is the same, 0 to 1.
+        agreement: share of the images whose top-1 class is the same, 0 to 1.
         only_first_right: images whose class only the first model found.
         only_second_right: images whose class only the second model found.
         difference: top-1 of the first minus that of the second, -1 to 1.
@@ -83,29 +83,24 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return sum(abs(found.right - found.probability) for found in bins) / max(1, sum(found.images for found in bins))
 
 
-def compare(
-    first: str, second: str, truth: Sequence[int], found: Sequence[tuple[int | None, int | None]]
-) -> Comparison:
+def compare(first: str, second: str, found: Sequence[tuple[int, int, int]]) -> Comparison:
     """Compare two models.
 
     Args:
         first: name of a model.
         second: name of the other model.
-        truth: class index of each image, at least one.
-        found: for each image the top-1 classes of the two models; None if it failed.
+        found: for each image with a result of both: its class, and the top-1 classes of the two models.
     """
-    pairs = list(zip(truth, found, strict=True))
-    only_first = sum(a == true != b for true, (a, b) in pairs)
-    only_second = sum(b == true != a for true, (a, b) in pairs)
-    both = [(a, b) for a, b in found if a is not None and b is not None]
+    only_first = sum(a == true != b for true, a, b in found)
+    only_second = sum(b == true != a for true, a, b in found)
     return Comparison(
         first=first,
         second=second,
-        agreement=sum(a == b for a, b in both) / len(both) if both else 0.0,
+        agreement=sum(a == b for _, a, b in found) / max(1, len(found)),
         only_first_right=only_first,
         only_second_right=only_second,
-        difference=(only_first - only_second) / len(truth),
-        difference_interval=_difference_interval(only_first, only_second, len(truth)),
+        difference=(only_first - only_second) / max(1, len(found)),
+        difference_interval=_difference_interval(only_first, only_second, len(found)),
         p_value=_mcnemar(only_first, only_second),
     )
 

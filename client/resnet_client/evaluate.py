@@ -42,14 +42,14 @@ class ModelReport:
     Attributes:
         model: its name.
         images: how many were sent.
-        failures: image → message, for images that failed.
-        top1: share of all images whose class came first, 0 to 1; a failed image is a miss.
+        failures: image → message, for images without a result; nothing below counts them.
+        top1: share of the images with a result whose class came first, 0 to 1.
         top1_interval: its 95 % interval.
-        top5: share of all images whose class is among the first five, 0 to 1.
+        top5: share of the images with a result whose class is among the first five, 0 to 1.
         top5_interval: its 95 % interval.
-        calibration_error: expected calibration error, 0 to 1, of the images that succeeded.
+        calibration_error: expected calibration error, 0 to 1.
         images_per_s: throughput with ``max_in_flight`` images in flight.
-        latency_ms: ``p50``, ``p95`` and ``p99`` of the images that succeeded, in milliseconds.
+        latency_ms: ``p50``, ``p95`` and ``p99``, in milliseconds.
     """
 
     model: str
@@ -106,7 +106,7 @@ class Evaluation:
                 "top-1": f"{report.top1:.4f}",
                 "top-5": f"{report.top5:.4f}",
                 "images/s": f"{report.images_per_s:.1f}",
-                **{f"{p} ms": f"{report.latency_ms.get(p, float('nan')):.1f}" for p in ("p50", "p95", "p99")},
+                **{f"{name} ms": f"{latency_ms:.1f}" for name, latency_ms in report.latency_ms.items()},
             }
             for report in self.reports
         ]
@@ -120,18 +120,23 @@ def evaluate(client: Client, samples: Sequence[Sample], models: Sequence[str], *
         samples: at least one.
         models: their names; the client's ``model_version``, if set, applies to each.
         max_in_flight: images in flight at once.
+
+    Raises:
+        ResnetClientError: a model has no result for any image, or its server keeps failing.
     """
     reports, predictions = [], {}
     for model in models:
         report, predictions[model] = _measured(client, samples, model, max_in_flight)
         reports.append(report)
-    truth = [sample.class_index for sample in samples]
-    top1 = {model: [found[0].index if found else None for found in each] for model, each in predictions.items()}
-    comparisons = [
-        compare(first, second, truth, list(zip(top1[first], top1[second], strict=True)))
-        for first, second in itertools.combinations(top1, 2)
-    ]
+    comparisons = [_compared(samples, predictions, *pair) for pair in itertools.combinations(predictions, 2)]
     return Evaluation(samples, predictions, reports, comparisons)
+
+
+def _compared(
+    samples: Sequence[Sample], predictions: Mapping[str, Sequence[tuple[Prediction, ...]]], first: str, second: str
+) -> Comparison:
+    answers = zip(samples, predictions[first], predictions[second], strict=True)
+    return compare(first, second, [(sample.class_index, a[0].index, b[0].index) for sample, a, b in answers if a and b])
 
 
 def read_samples(
@@ -153,7 +158,10 @@ def read_samples(
         raise ConfigurationError(f"{folder} is not a folder")
     samples = _by_folder(folder, class_names) if labels_csv is None else _by_csv(folder, labels_csv)
     if not samples:
-        raise ConfigurationError(_nothing(folder, labels_csv, option))
+        raise ConfigurationError(
+            f"{labels_csv or folder} names no image; expected one folder per class, named by its index or label, or "
+            f"{option} FILE with one line per image"
+        )
     classes = {index for indices in class_names.values() for index in indices}
     for sample in samples:
         if sample.class_index not in classes:
@@ -161,17 +169,6 @@ def read_samples(
                 f"{sample.path}: the model has no class {sample.class_index}, only {min(classes)} to {max(classes)}"
             )
     return samples
-
-
-def top_k_accuracy(samples: Sequence[Sample], ranked: Sequence[Sequence[int]], k: int) -> float:
-    """Share of samples whose class is among the first ``k``, 0 to 1.
-
-    Args:
-        samples: at least one.
-        ranked: for each sample the indices that were found, the most probable first; none if it failed.
-        k: how many indices count.
-    """
-    return sum(sample.class_index in found[:k] for sample, found in zip(samples, ranked, strict=True)) / len(samples)
 
 
 def class_names(client: Client, model: str | None) -> dict[str, list[int]]:
@@ -193,23 +190,30 @@ def _measured(
     found = client.classify_many(paths, max_in_flight=max_in_flight, top_k=_TOP_K, model=model, model_version=version)
     outcomes = list(until_server_fails(found))
     elapsed_s = time.perf_counter() - started_s
-    predictions = [o.result.predictions if o.ok else () for o in outcomes]
-    ranked = [[prediction.index for prediction in found] for found in predictions]
-    top1, top5 = (top_k_accuracy(samples, ranked, k) for k in (1, _TOP_K))
-    latencies_ms = [outcome.duration_s * 1000 for outcome in outcomes if outcome.ok]
+    answered = [outcome for outcome in outcomes if outcome.ok]
+    if not answered and outcomes[0].error is not None:
+        raise outcomes[0].error
+    predictions = [outcome.result.predictions if outcome.ok else () for outcome in outcomes]
+    pairs = _answered(samples, predictions)
+    top1, top5 = (np.mean([_is_among(found[:k], sample) for sample, found in pairs]) for k in (1, _TOP_K))
+    latencies_ms = [outcome.duration_s * 1000 for outcome in answered]
     report = ModelReport(
         model=model,
         images=len(samples),
-        failures={str(o.source): str(o.error) for o in outcomes if o.error is not None},
-        top1=top1,
-        top1_interval=wilson_interval(top1, len(samples)),
-        top5=top5,
-        top5_interval=wilson_interval(top5, len(samples)),
-        calibration_error=calibration_error(_calibration(_answered(samples, predictions))),
-        images_per_s=len(latencies_ms) / elapsed_s,
-        latency_ms={f"p{p}": float(np.percentile(latencies_ms, p)) for p in (50, 95, 99) if latencies_ms},
+        failures={str(outcome.source): str(outcome.error) for outcome in outcomes if not outcome.ok},
+        top1=float(top1),
+        top1_interval=wilson_interval(float(top1), len(answered)),
+        top5=float(top5),
+        top5_interval=wilson_interval(float(top5), len(answered)),
+        calibration_error=calibration_error(_calibration(pairs)),
+        images_per_s=len(answered) / elapsed_s,
+        latency_ms={f"p{p}": float(np.percentile(latencies_ms, p)) for p in (50, 95, 99)},
     )
     return report, predictions
+
+
+def _is_among(found: Sequence[Prediction], sample: Sample) -> bool:
+    return sample.class_index in [prediction.index for prediction in found]
 
 
 def _answered(
@@ -226,27 +230,20 @@ def _by_csv(folder: Path, labels_csv: Path) -> list[Sample]:
     try:
         with labels_csv.open(newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
             rows = csv.DictReader(file)
-            _check_columns(labels_csv, rows.fieldnames)
+            if not {"file", "class_index"}.issubset(rows.fieldnames or ()):
+                raise ConfigurationError(
+                    f"{labels_csv} needs the columns file and class_index, named in its first line, with commas between"
+                )
             return [_sample(folder, row, f"{labels_csv}, line {rows.line_num}") for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise ConfigurationError(f"{labels_csv} cannot be read: {exc}") from exc
 
 
-def _check_columns(labels_csv: Path, names: Sequence[str] | None) -> None:
-    missing = {"file", "class_index"}.difference(names or ())
-    if missing:
-        raise ConfigurationError(
-            f"{labels_csv} needs the columns file and class_index, named in its first line and separated by commas; "
-            f"missing: {' and '.join(sorted(missing))}"
-        )
-
-
 def _sample(folder: Path, row: Mapping[str, str | None], where: str) -> Sample:
-    name, index = row["file"], row["class_index"]
     try:
-        return Sample(folder / (name or ""), int(index or ""))
+        return Sample(folder / (row["file"] or ""), int(row["class_index"] or ""))
     except ValueError as exc:
-        raise ConfigurationError(f"{where}: class_index must be an integer, not {index!r}") from exc
+        raise ConfigurationError(f"{where}: class_index must be an integer, not {row['class_index']!r}") from exc
 
 
 def _by_folder(folder: Path, names: Mapping[str, Sequence[int]]) -> list[Sample]:
@@ -256,17 +253,6 @@ def _by_folder(folder: Path, names: Mapping[str, Sequence[int]]) -> list[Sample]
         if subfolder.is_dir()
         for path in find(subfolder)
     ]
-
-
-def _nothing(folder: Path, labels_csv: Path | None, option: str) -> str:
-    """Why there is no sample, and what is expected."""
-    if labels_csv is not None:
-        return f"{labels_csv} names no image; expected one line per image below the line of column names"
-    expected = f"expected one folder per class, named by its index or label, or {option} FILE"
-    if count := sum(1 for _ in find(folder)):
-        images = "1 image" if count == 1 else f"{count} images"
-        return f"{folder} has {images}, but no folders of classes; {expected}"
-    return f"there is no image in {folder}; {expected}"
 
 
 def _class_index(name: str, names: Mapping[str, Sequence[int]]) -> int:

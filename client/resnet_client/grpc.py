@@ -50,9 +50,6 @@ _RPCS = {
     "get_model_config": "ModelConfig",
     "get_inference_statistics": "ModelStatistics",
     "get_model_repository_index": "RepositoryIndex",
-    "get_system_shared_memory_status": "SystemSharedMemoryStatus",
-    "get_trace_settings": "TraceSetting",
-    "get_log_settings": "LogSettings",
 }
 
 

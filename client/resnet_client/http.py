@@ -39,9 +39,6 @@ _PATHS = {
     "get_model_config": "/config",
     "get_inference_statistics": "/stats",
     "get_model_repository_index": "/repository/index",
-    "get_system_shared_memory_status": "/systemsharedmemory/status",
-    "get_trace_settings": "/trace/setting",
-    "get_log_settings": "/logging",
 }
 _POSTED = ("get_model_repository_index",)
 _UNLIMITED = 0

@@ -22,19 +22,19 @@ def test_wilson_interval_equals_scipys(hits_and_count):
 @example(20_000, 19_900)
 def test_compare_has_scipys_p_value(only_first, only_second):
     """McNemar's exact test is a binomial test of the images on which one model is right."""
-    found = [(1, 0)] * only_first + [(0, 1)] * only_second + [(1, 1)]
-    compared = accuracy.compare("a", "b", [1] * len(found), found)
+    found = [(1, 1, 0)] * only_first + [(1, 0, 1)] * only_second + [(1, 1, 1)]
+    compared = accuracy.compare("a", "b", found)
     expected = binomtest(only_first, only_first + only_second).pvalue if only_first + only_second else 1.0
     assert compared.p_value == pytest.approx(expected, rel=1e-6)
     low, high = compared.difference_interval
     assert -1 <= low < compared.difference < high <= 1 or only_first + only_second == 0
 
 
-def test_compare_counts_failed_images_as_wrong():
-    """Only images with a result of both models can agree."""
-    compared = accuracy.compare("a", "b", [1, 1, 1, 1], [(1, 1), (1, None), (None, 1), (2, 2)])
+def test_compare_counts_images_that_one_model_has_right():
+    """Two models agree also if both are wrong."""
+    compared = accuracy.compare("a", "b", [(1, 1, 1), (1, 1, 2), (1, 2, 1), (1, 2, 2)])
     assert (compared.only_first_right, compared.only_second_right, compared.difference) == (1, 1, 0)
-    assert compared.agreement == 1
+    assert compared.agreement == 0.5
 
 
 def test_calibration_error_weighs_bins_by_their_images():

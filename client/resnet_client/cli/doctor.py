@@ -1,4 +1,4 @@
-"""``resnet-client doctor``: find common faults of a running server, with effect and fix."""
+"""``resnet-client doctor``: find common faults of a running server, with the fix."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import os
 
 from resnet_client import doctor
 from resnet_client.cli.exit_codes import ExitCode
+from resnet_client.cli.options import client_options
 from resnet_client.config import ClientConfig, environment_name
 from resnet_client.endpoints import Endpoint, bracketed
 from resnet_client.errors import ConfigurationError
 from resnet_client.printing import show
 
 NAME = "doctor"
-HELP = "Check a server for common faults; print each with its effect and fix"
+HELP = "Check a server for common faults; print each with its fix"
 
 _METRICS_VARIABLE = environment_name("metrics_url")
 
@@ -41,9 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Read the server, run the checks, print the report."""
-    fields = {field.name for field in dataclasses.fields(ClientConfig)}
-    given = {name: value for name, value in vars(options).items() if name in fields}
-    config = ClientConfig.resolve({**given, "url": options.where or options.url})
+    config = ClientConfig.resolve(client_options(options) | {"url": options.where or options.url})
     if len(config.endpoints) != 1 or config.endpoints[0].is_name:
         raise ConfigurationError(f"{config.url}: doctor checks one server; pass its URL")
     snapshot = doctor.take(config, _metrics_url(config.endpoints[0], options.metrics_url))
@@ -69,11 +68,7 @@ def _metrics_url(endpoint: Endpoint, option: str | None) -> str | None:
 
 def _print(report: doctor.Report, url: str) -> None:
     for finding in report.findings:
-        show(
-            f"{finding.kind}\t{finding.subject}: {finding.problem}  [{finding.check}]\n"
-            f"\teffect: {finding.effect}\n"
-            f"\tfix:    {finding.fix}"
-        )
+        show(f"{finding.kind}\t{finding.subject}: {finding.problem}  [{finding.check}]\n\tfix: {finding.fix}")
     for reason in dict.fromkeys(report.not_checked.values()):
         checks = [check for check, why in report.not_checked.items() if why == reason]
         show(f"not checked\t{', '.join(checks)}: {reason}")

@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Evaluate, print, and write the page."""
-    with open_client(options) as client:
+    with open_client(options, retry_overload=True) as client:
         models = list(dict.fromkeys(options.models or [client.config.model]))
         names = class_names(client, models[0])
         samples = read_samples(Path(options.folder), options.labels, names)

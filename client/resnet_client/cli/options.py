@@ -116,9 +116,9 @@ def client_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if name in names}
 
 
-def open_client(options: argparse.Namespace) -> Client:
+def open_client(options: argparse.Namespace, **more: Any) -> Client:
     """A client with the given options; the others come from the environment and the defaults."""
-    return Client(**client_options(options))
+    return Client(**client_options(options) | more)
 
 
 def _add_client_options(group: argparse._ActionsContainer, fields: Iterable[dataclasses.Field[Any]]) -> None:

@@ -1,37 +1,130 @@
-"""The checks: pure functions of a snapshot.
+"""The checks: pure functions of a snapshot, in the order of reports.
 
 The parameters of a check are attributes of the :class:`~resnet_client.doctor.snapshot.Snapshot`, by name.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import TypeAlias
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Literal, TypeAlias
 
-from resnet_client.doctor.snapshot import Json, Probe, steps, tensor
+from resnet_client.doctor.snapshot import Json, Probe, Snapshot, steps, tensor
 from resnet_client.endpoints import Endpoint
 from resnet_client.errors import ResnetClientError
 from resnet_client.requests import PROBABILITIES
 from resnet_client.results import Classification, ModelStatistics
 
+Kind: TypeAlias = Literal["error", "performance", "security"]
 Configs: TypeAlias = Mapping[str, Json]
 Statistics: TypeAlias = Collection[ModelStatistics]
 Problems: TypeAlias = Iterator[tuple[str, str]]
 """Pairs of a subject (a model or a URL) and its problem."""
 
-OLDEST_VERSION = (2, 51)
-"""The oldest Triton that the client is tested with."""
-MIN_REQUESTS = 200
-"""Fewest requests or batches for checks of statistics."""
-
+_MIN_REQUESTS = 200  # fewest for a check of statistics
 _MAX_FAILED_SHARE = 0.05
-_MAX_SINGLE_SHARE = 0.99
+_MAX_PROBLEM_LENGTH = 400  # a server's message may be a stack trace
 _NETWORK_BACKENDS = ("onnxruntime", "pytorch", "openvino", "tensorrt")
 _EMBEDDED_RUNTIME = "model.py"  # the Python backends of resnet-serve, which keep a session for each batch size
 
 
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: in reports and for ``--ignore``.
+        kind: requests fail or results are wrong (``error``), the server could be faster (``performance``), or it
+            is open to unauthenticated clients (``security``).
+        find: finds the problems.
+        fix: what to do.
+    """
+
+    name: str
+    kind: Kind
+    find: Callable[..., Problems]
+    fix: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One fault.
+
+    Attributes:
+        check: name of the check.
+        kind: ``error``, ``performance`` or ``security``.
+        subject: the model, or the URL.
+        problem: what the check found.
+        fix: what to do.
+    """
+
+    check: str
+    kind: Kind
+    subject: str
+    problem: str
+    fix: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Result of all checks.
+
+    Attributes:
+        findings: in the order of the checks.
+        passed: checks that found nothing.
+        not_checked: check → why it did not run.
+    """
+
+    findings: tuple[Finding, ...]
+    passed: tuple[str, ...]
+    not_checked: Mapping[str, str]
+
+
+CHECKS: list[Check] = []
+"""In the order of reports."""
+
+
+def examine(snapshot: Snapshot, *, ignored: Collection[str] = ()) -> Report:
+    """Run all checks. A check whose data could not be read is listed with the reason; that is not a finding.
+
+    Args:
+        snapshot: of the server.
+        ignored: names of checks to skip.
+    """
+    findings: list[Finding] = []
+    passed: list[str] = []
+    not_checked: dict[str, str] = {}
+    for check in CHECKS:
+        needed = {attribute: getattr(snapshot, attribute) for attribute in inspect.signature(check.find).parameters}
+        missing = [attribute for attribute, value in needed.items() if value is None]
+        if check.name in ignored:
+            not_checked[check.name] = "ignored (--ignore)"
+        elif missing:
+            not_checked[check.name] = snapshot.unread[missing[0]]
+        elif found := list(check.find(**needed)):
+            for subject, problem in found:
+                shown = textwrap.shorten(problem, _MAX_PROBLEM_LENGTH, placeholder=" …")
+                findings.append(Finding(check.name, check.kind, subject, shown, check.fix))
+        else:
+            passed.append(check.name)
+    return Report(tuple(findings), tuple(passed), not_checked)
+
+
+def _check(kind: Kind, fix: str) -> Callable[[Callable[..., Problems]], Callable[..., Problems]]:
+    """Add a function to the checks, under its name."""
+
+    def add(find: Callable[..., Problems]) -> Callable[..., Problems]:
+        CHECKS.append(Check(find.__name__.replace("_", "-"), kind, find, fix))
+        return find
+
+    return add
+
+
+@_check("error", "read the server's log, then restart the server, or unload and load the model")
 def not_ready(endpoint: Endpoint, model: str, probes: Mapping[str, Probe], *, is_ready: bool) -> Problems:
     """The default model or another one is not ready, or a test image fails.
 
@@ -47,15 +140,7 @@ def not_ready(endpoint: Endpoint, model: str, probes: Mapping[str, Probe], *, is
             yield name, f"the model reports that it is ready, but a test image fails: {probe.result}"
 
 
-def old_version(endpoint: Endpoint, version: str) -> Problems:
-    """Triton is older than the oldest tested version."""
-    if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < OLDEST_VERSION:
-        yield (
-            str(endpoint),
-            f"Triton {version} is older than {'.'.join(map(str, OLDEST_VERSION))}, the oldest tested version",
-        )
-
-
+@_check("error", "read the server's log, then fix the version or remove it from the repository")
 def version_not_loaded(index: Collection[Json], *, is_ready: bool) -> Problems:
     """A version in the repository failed to load."""
     for entry in index:
@@ -66,6 +151,9 @@ def version_not_loaded(index: Collection[Json], *, is_ready: bool) -> Problems:
             yield entry["name"], "it is not loaded; the server's log has the reason"
 
 
+@_check(
+    "error", "set label_filename in config.pbtxt to a file with one line for each class (resnet-build --labels FILE)"
+)
 def labels(probes: Mapping[str, Probe], configs: Configs) -> Problems:
     """Classes have no label."""
     for name in configs:
@@ -76,6 +164,7 @@ def labels(probes: Mapping[str, Probe], configs: Configs) -> Problems:
                 yield name, f"{missing} of {len(result.predictions)} classes have no label"
 
 
+@_check("error", "build all models of the repository together with resnet-build")
 def preprocessing_config(configs: Configs) -> Problems:
     """The preprocessing config is missing, was edited, or differs between an ensemble and its steps."""
     called = {step for config in configs.values() for step in steps(config)}
@@ -92,28 +181,34 @@ def preprocessing_config(configs: Configs) -> Problems:
                 yield name, f"its preprocessing config is {text}, that of {step} is {other}"
 
 
+@_check("error", "read the reasons in the metric nv_inference_request_failure and the clients' errors")
 def many_failures(statistics: Statistics, configs: Configs) -> Problems:
     """Many requests to a model have failed; ensembles are left out, because Triton counts their failures twice."""
     models = dict(_models(configs))
     for entry in statistics:
         requests = entry.success_count + entry.failure_count
-        if entry.model in models and requests >= MIN_REQUESTS and entry.failure_count > _MAX_FAILED_SHARE * requests:
+        if entry.model in models and requests >= _MIN_REQUESTS and entry.failure_count > _MAX_FAILED_SHARE * requests:
             failed = f"{entry.failure_count / requests:.0%} of {requests} requests failed"
             yield entry.model, f"{failed} since version {entry.model_version} was loaded"
 
 
-def no_metrics(metrics_url: str, metrics_error: str) -> Problems:
+@_check("error", "open the metrics port, or set --metrics-url (none skips the check)")
+def no_metrics(metrics_url: str, unread: Mapping[str, str]) -> Problems:
     """The metrics cannot be read."""
-    if metrics_error:
-        yield metrics_url, f"the metrics cannot be read: {metrics_error}"
+    if "metrics" in unread:
+        yield metrics_url, f"the metrics cannot be read: {unread['metrics']}"
 
 
+@_check("error", "use the server's token: RESNET_ADMIN_TOKEN, or the file of resnet-serve --admin-token-file")
 def token_refused(endpoint: Endpoint, *, is_token_refused: bool) -> Problems:
     """The server refuses the admin token."""
     if is_token_refused:
         yield str(endpoint), "the server refuses the admin token"
 
 
+@_check(
+    "performance", "set max_batch_size and dynamic_batching in config.pbtxt, or build the repository with resnet-build"
+)
 def no_dynamic_batching(configs: Configs) -> Problems:
     """Dynamic batching is off."""
     for name, config in _models(configs):
@@ -123,20 +218,7 @@ def no_dynamic_batching(configs: Configs) -> Problems:
             yield name, "its config has no dynamic_batching"
 
 
-def never_batched(statistics: Statistics, configs: Configs) -> Problems:
-    """Requests wait and are computed one by one, although the config allows larger batches."""
-    models = dict(_models(configs))
-    for entry in statistics:
-        batching = models.get(entry.model, {}).get("dynamic_batching")
-        # resnet-build configures preprocess for single requests: preferred_batch_size 1
-        if batching is None or batching.get("preferred_batch_size") == [1]:
-            continue
-        batches, single = sum(entry.batch_sizes.values()), entry.batch_sizes.get(1, 0)
-        waits = entry.queue_ns > entry.compute_infer_ns
-        if batches >= MIN_REQUESTS and single > _MAX_SINGLE_SHARE * batches and waits:
-            yield entry.model, f"{single} of {batches} batches had one image while other requests waited"
-
-
+@_check("performance", "build the repository with resnet-build, which sets the parameter max_queue_size only")
 def queue_limit(configs: Configs) -> Problems:
     """The queue has no limit, or a queue policy in addition to the parameter ``max_queue_size``."""
     limits_queue = any(_parameter(config, "max_queue_size") for config in configs.values())
@@ -148,6 +230,7 @@ def queue_limit(configs: Configs) -> Problems:
             yield name, "its queue has no limit: default_queue_policy and the parameter max_queue_size are missing"
 
 
+@_check("performance", "add model_warmup to config.pbtxt, or build the repository with resnet-build")
 def no_warmup(configs: Configs) -> Problems:
     """A network is not warmed up."""
     for name, config in _models(configs):
@@ -155,6 +238,10 @@ def no_warmup(configs: Configs) -> Problems:
             yield name, "its config has no model_warmup"
 
 
+@_check(
+    "performance",
+    "set KIND_GPU or KIND_AUTO in instance_group; NVIDIA's image supports GPUs from compute capability 7.5 on",
+)
 def gpu_idle(model: str, configs: Configs, metrics: str) -> Problems:
     """The default model runs on the CPU of a machine with a GPU."""
     if re.search(r"^nv_gpu_utilization\b", metrics, re.MULTILINE):
@@ -163,6 +250,9 @@ def gpu_idle(model: str, configs: Configs, metrics: str) -> Problems:
                 yield name, "the server has a GPU, but this model runs on the CPU"
 
 
+@_check(
+    "performance", "serve with --model-config-name=gpu; for TensorRT, build with resnet-build --gpu-engine tensorrt"
+)
 def cuda_provider(model: str, configs: Configs) -> Problems:
     """The default model runs in the ONNX Runtime backend on a GPU, with dynamic batching and without TensorRT."""
     for name, config in _networks_of(model, configs):
@@ -173,12 +263,14 @@ def cuda_provider(model: str, configs: Configs) -> Problems:
             yield name, "ONNX Runtime's CUDA provider runs with dynamic batching"
 
 
-def open_admin_api(endpoint: Endpoint, open_apis: Collection[str]) -> Problems:
-    """An admin API answers an unauthenticated client."""
-    for api in open_apis:
-        yield str(endpoint), f"the {api} API answers without the admin token"
+@_check("security", "use resnet-serve, or Triton's --http-restricted-api and --grpc-restricted-protocol")
+def open_admin_api(endpoint: Endpoint, *, is_admin_open: bool) -> Problems:
+    """Model control answers an unauthenticated client."""
+    if is_admin_open:
+        yield str(endpoint), "the model-repository API answers without the admin token"
 
 
+@_check("security", "use grpcs://, or https:// through a proxy with TLS; in a private network, use --ignore plaintext")
 def plaintext(endpoint: Endpoint) -> Problems:
     """The connection to another machine is not encrypted."""
     if not (endpoint.is_tls or endpoint.is_loopback):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import http.client
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
@@ -27,13 +26,6 @@ T = TypeVar("T")
 Json: TypeAlias = Mapping[str, Any]
 Ask: TypeAlias = Callable[..., Any]
 
-# Restricted API → a read-only call that belongs to it.
-_ADMIN_APIS = {
-    "model-repository": "get_model_repository_index",
-    "shared-memory": "get_system_shared_memory_status",
-    "trace": "get_trace_settings",
-    "logging": "get_log_settings",
-}
 _RESTRICTED = "is restricted, expecting header"
 _METRICS_TIMEOUT_S = 5.0
 _TEST_IMAGE = np.zeros((64, 64, 3), np.uint8)
@@ -61,15 +53,13 @@ class Snapshot:
         model: the default model of the clients.
         is_ready: whether the server reports that it is ready.
         is_token_refused: whether the server refuses the admin token.
-        version: Triton's version, such as ``2.51.0``.
+        is_admin_open: whether model control answers an unauthenticated client.
         index: entries of the repository index: ``name``, ``version``, ``state``, ``reason``.
         configs: model → config, as Triton's JSON. Over gRPC zeros are missing and 64-bit integers are strings.
         probes: model → result of a test image; the default model and every ensemble that takes images.
         statistics: Triton's counts for each model and version.
-        open_apis: admin APIs that answer an unauthenticated client.
         metrics_url: the metrics endpoint.
         metrics: its text.
-        metrics_error: why the text could not be read; empty if it could.
         unread: attribute → why it is None.
     """
 
@@ -77,15 +67,13 @@ class Snapshot:
     model: str
     is_ready: bool
     is_token_refused: bool
-    version: str | None
+    is_admin_open: bool
     index: tuple[Json, ...] | None
     configs: Mapping[str, Json] | None
     probes: Mapping[str, Probe]
     statistics: tuple[ModelStatistics, ...] | None
-    open_apis: tuple[str, ...] | None
     metrics_url: str | None
     metrics: str | None
-    metrics_error: str
     unread: Mapping[str, str]
 
 
@@ -100,36 +88,37 @@ def take(config: ClientConfig, metrics_url: str | None) -> Snapshot:
         UnavailableError: the server cannot be reached.
         DeadlineExceededError: the server does not answer in time.
     """
-    unread: dict[str, str] = {}
+    unread = {} if metrics_url else dict.fromkeys(("metrics_url", "metrics"), "skipped (--metrics-url none)")
 
     def attempt(attribute: str, read: Callable[[], T]) -> T | None:
         try:
             return read()
-        except (ResnetClientError, OSError, http.client.HTTPException, ValueError) as exc:
-            unread[attribute] = _reason(exc, config)
+        except (ResnetClientError, OSError) as exc:
+            is_missing = _RESTRICTED in str(exc) and config.admin_token is None
+            unread[attribute] = (
+                "requires the admin token (--admin-token, RESNET_ADMIN_TOKEN)" if is_missing else str(exc)
+            )
             return None
 
     without_token = dataclasses.replace(config, admin_token=None)
-    with _connection(config) as ask, _connection(without_token) as ask_without_token, Client(**vars(config)) as client:
+    with _connection(config) as ask, _connection(without_token) as ask_anonymously, Client(**vars(config)) as client:
         is_ready = bool(ask("is_server_ready"))  # raises if the server is unreachable; the other reads are optional
         index = attempt("index", lambda: _index(ask))
         configs = attempt("configs", lambda: _configs(ask, config.model, index or ()))
-        metrics = attempt("metrics", lambda: _page(metrics_url))
+        metrics = attempt("metrics", lambda: _metrics(metrics_url)) if metrics_url else None
         return Snapshot(
             endpoint=config.endpoints[0],
             model=config.model,
             is_ready=is_ready,
             is_token_refused=config.admin_token is not None and _RESTRICTED in unread.get("index", ""),
-            version=attempt("version", lambda: str(ask("get_server_metadata").get("version", ""))),
+            is_admin_open=_is_admin_open(ask_anonymously),
             index=index,
             configs=configs,
             probes=_probes(ask, client, config.model, configs or {}),
             statistics=attempt("statistics", client.statistics),
-            open_apis=attempt("open_apis", lambda: _open_apis(ask_without_token)),
             metrics_url=metrics_url,
             metrics=metrics,
-            metrics_error=unread.get("metrics", ""),
-            unread={"metrics_url": "skipped (--metrics-url none)", **unread},
+            unread=unread,
         )
 
 
@@ -151,15 +140,17 @@ def _connection(config: ClientConfig) -> Iterator[Ask]:
         yield lambda method, **arguments: transport.send(Call(method, arguments), config.timeout_s)
 
 
-def _reason(error: Exception, config: ClientConfig) -> str:
-    if _RESTRICTED in str(error) and config.admin_token is None:
-        return "requires the admin token (--admin-token, RESNET_ADMIN_TOKEN)"
-    return str(error) or type(error).__name__
-
-
 def _index(ask: Ask) -> tuple[Json, ...]:
     answer = ask("get_model_repository_index")  # an object over gRPC, an array over HTTP
     return tuple(answer.get("models", []) if isinstance(answer, dict) else answer)
+
+
+def _is_admin_open(ask_anonymously: Ask) -> bool:
+    try:
+        _index(ask_anonymously)
+    except (RequestError, ModelNotFoundError):  # refused, or not available
+        return False
+    return True
 
 
 def _configs(ask: Ask, model: str, index: Iterable[Json]) -> dict[str, Json]:
@@ -200,19 +191,8 @@ def _probes(ask: Ask, client: Client, default: str, configs: Mapping[str, Json])
     return probes
 
 
-def _open_apis(ask_without_token: Ask) -> tuple[str, ...]:
-    found = []
-    for api, method in _ADMIN_APIS.items():
-        with contextlib.suppress(RequestError, ModelNotFoundError):  # refused, or not available
-            ask_without_token(method)
-            found.append(api)
-    return tuple(found)
-
-
-def _page(url: str | None) -> str:
-    if url is None:
-        raise ValueError("skipped (--metrics-url none)")
+def _metrics(url: str) -> str:
     text = fetch(url, _METRICS_TIMEOUT_S)
     if not re.search(r"^nv_", text, re.MULTILINE):
-        raise ValueError("the response has no Triton metrics")
+        raise OSError("the response has no Triton metrics")
     return text

@@ -1,19 +1,19 @@
-"""The page of an evaluation: accuracy, calibration, classes, mistakes, and images on which models differ."""
+"""The page of an evaluation: accuracy, calibration, mistakes, classes, and images on which models differ."""
 
 from __future__ import annotations
 
-import collections
 import datetime
 from collections.abc import Mapping, Sequence
 
-from resnet_client.accuracy import Bin, Comparison, wilson_interval
+import numpy as np
+
+from resnet_client.accuracy import Bin, Comparison
 from resnet_client.evaluate import Evaluation, ModelReport, Sample
-from resnet_client.report.charts import Json, bars, chart, line, numbers
+from resnet_client.report.charts import Json, bars, chart, line
 from resnet_client.report.page import Bar, Card, Page, Section, thumbnail
 from resnet_client.results import Prediction
 
 _CARDS = 20
-_PAIRS = 20
 
 
 def page(evaluation: Evaluation, class_names: Mapping[str, Sequence[int]], subtitle: str) -> Page:
@@ -31,15 +31,12 @@ def page(evaluation: Evaluation, class_names: Mapping[str, Sequence[int]], subti
         subtitle=f"{subtitle} · {datetime.datetime.now().astimezone().isoformat(timespec='seconds')}",
         message=" ".join(map(_difference, evaluation.comparisons)),
         tiles=_tiles(evaluation.reports),
-        charts=[
-            each for report in evaluation.reports for each in _charts(report, evaluation.calibration(report.model))
-        ],
+        charts=[_calibration(model, evaluation.calibration(model)) for model in models],
         sections=[
-            Section("Models", "A failed image counts as wrong.", evaluation.rows()),
+            Section("Models", "Failed images are not counted as wrong.", evaluation.rows()),
             _comparisons(evaluation.comparisons),
             *(_differences(evaluation, each, labels) for each in evaluation.comparisons),
             *(_mistakes(evaluation, model, labels) for model in models),
-            _confused(evaluation, labels),
             _classes(evaluation, labels),
         ],
     )
@@ -68,32 +65,18 @@ def _in_points(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
 
 
-def _charts(report: ModelReport, bins: Sequence[Bin]) -> list[Json]:
+def _calibration(model: str, bins: Sequence[Bin]) -> Json:
     middles = [each.low + 1 / (2 * len(bins)) for each in bins]
     shares = [each.right / each.images if each.images else None for each in bins]
-    accuracy = bars("accuracy", middles, shares, "--p95")
-    accuracy |= {"error_y": _error_bars(bins), "hovertext": [f"{each.images} images" for each in bins]}
-    diagonal = line("perfect calibration", [0, 1], [0, 1], "--offered", dash="dash")
-    note = "Below the dashed line, the model is overconfident. Whiskers are 95 % intervals."
+    counts = {"hovertext": [f"{each.images} images" for each in bins]}
+    traces = [
+        bars("accuracy", middles, shares, "--p95") | counts,
+        line("perfect calibration", [0, 1], [0, 1], "--offered", dash="dash"),
+    ]
+    note = "Below the dashed line, the model is overconfident."
     axes = {"xaxis": {"range": [0, 1]}, "yaxis": {"range": [0, 1.02]}}
-    x = "probability of the top-1 class"
-    calibration = chart(f"Calibration of {report.model}", note, [accuracy, diagonal], x, "share that is right", **axes)
-    right = bars("right", middles, [each.right for each in bins], "--answered")
-    wrong = bars("wrong", middles, [each.images - each.right for each in bins], "--failed")
-    layout = {"xaxis": axes["xaxis"], "barmode": "stack"}
-    note = "Images by the probability of their top-1 class."
-    return [calibration, chart(f"Confidence of {report.model}", note, [right, wrong], x, "images", **layout)]
-
-
-def _error_bars(bins: Sequence[Bin]) -> Json:
-    above, below = [], []
-    for each in bins:
-        share = each.right / max(1, each.images)
-        low, high = wilson_interval(share, each.images) if each.images else (share, share)
-        above.append(high - share)
-        below.append(share - low)
-    ends = {"array": numbers(above), "arrayminus": numbers(below)}
-    return {"type": "data", "symmetric": False, "color": "--ink", "thickness": 1} | ends
+    x, y = "probability of the top-1 class", "share that is right"
+    return chart(f"Calibration of {model}", note, traces, x, y, **axes)
 
 
 def _comparisons(comparisons: Sequence[Comparison]) -> Section:
@@ -145,37 +128,16 @@ def _sign(sample: Sample, found: Prediction, wrong: str = "bad") -> str:
     return "good" if found.index == sample.class_index else wrong
 
 
-def _confused(evaluation: Evaluation, labels: Mapping[int, str]) -> Section:
-    counts = {
-        report.model: collections.Counter(
-            f"{labels[sample.class_index]} → {Bar.of(found[0]).label}"
-            for sample, found in evaluation.mistakes(report.model)
-        )
-        for report in evaluation.reports
-    }
-    total = sum(counts.values(), collections.Counter[str]())
-    rows = [
-        {"true class → predicted class": pair}
-        | {f"images, {model}": str(count[pair]) for model, count in counts.items()}
-        for pair, _ in total.most_common(_PAIRS)
-    ]
-    return Section("Most confused classes", f"Shown: {len(rows)} of {len(total)}.", rows)
-
-
 def _classes(evaluation: Evaluation, labels: Mapping[int, str]) -> Section:
-    images = collections.Counter(sample.class_index for sample in evaluation.samples)
-    right = {
-        report.model: collections.Counter(
-            sample.class_index
-            for sample, found in evaluation.answered(report.model)
-            if found[0].index == sample.class_index
-        )
-        for report in evaluation.reports
-    }
-    worst_first = sorted(images, key=lambda index: sum(each[index] for each in right.values()) / images[index])
+    right: dict[int, dict[str, list[bool]]] = {}
+    for report in evaluation.reports:
+        for sample, found in evaluation.answered(report.model):
+            of_class = right.setdefault(sample.class_index, {each.model: [] for each in evaluation.reports})
+            of_class[report.model].append(found[0].index == sample.class_index)
+    worst_first = sorted(right.items(), key=lambda item: np.mean([hit for hits in item[1].values() for hit in hits]))
     rows = [
-        {"class": labels[index], "images": str(images[index])}
-        | {f"top-1, {model}": f"{each[index] / images[index]:.2%}" for model, each in right.items()}
-        for index in worst_first
+        {"class": labels[index]}
+        | {f"top-1, {model}": f"{sum(hits)} of {len(hits)}" for model, hits in of_class.items()}
+        for index, of_class in worst_first
     ]
     return Section("Classes", "The least accurate first.", rows)

@@ -26,12 +26,10 @@ LABELLED = Classification((Prediction(285, "Egyptian cat", 0.9),), "resnet50", "
 
 
 def statistics(model, **changes):
-    """Counts of a model in batches of four, of whose requests a few failed."""
+    """Counts of a model, of whose requests a few failed."""
     nothing = dict.fromkeys((field.name for field in dataclasses.fields(ModelStatistics)), 0)
-    counts = {"success_count": 4000, "failure_count": 20, "queue_ns": 10, "compute_infer_ns": 40}
-    return ModelStatistics(
-        **(nothing | counts | {"model": model, "model_version": "1", "batch_sizes": {4: 1000}} | changes)
-    )
+    counts = {"success_count": 4000, "failure_count": 20, "model": model, "model_version": "1"}
+    return ModelStatistics(**(nothing | counts | changes))
 
 
 def snapshot(**changes):
@@ -41,15 +39,13 @@ def snapshot(**changes):
         model="resnet50",
         is_ready=True,
         is_token_refused=False,
-        version="2.51.0",
         index=(),
         configs=CONFIGS,
         probes={"resnet50": doctor.Probe(is_ready=True, result=LABELLED)},
         statistics=tuple(map(statistics, CONFIGS)),
-        open_apis=(),
+        is_admin_open=False,
         metrics_url="http://127.0.0.1:8002/metrics",
         metrics="nv_inference_count 1\n",
-        metrics_error="",
         unread={},
     )
     return dataclasses.replace(healthy, **changes)
@@ -74,7 +70,6 @@ def on_gpu(**options):
     return change
 
 
-SINGLE = {"batch_sizes": {1: 3999, 32: 1}, "queue_ns": 60}
 TENSORRT = {"execution_accelerators": {"gpu_execution_accelerator": [{"name": "tensorrt"}]}}
 
 
@@ -83,10 +78,9 @@ TENSORRT = {"execution_accelerators": {"gpu_execution_accelerator": [{"name": "t
     [
         ("not-ready", "resnet50", snapshot(probes={"resnet50": doctor.Probe(is_ready=False, result=LABELLED)})),
         ("not-ready", "grpc://127.0.0.1:8001", snapshot(is_ready=False, probes={})),
-        ("old-version", "grpc://127.0.0.1:8001", snapshot(version="2.40.0")),
+        ("open-admin-api", "grpc://127.0.0.1:8001", snapshot(is_admin_open=True)),
         ("version-not-loaded", "network_int8", snapshot(is_ready=False, index=({"name": "network_int8"},))),
         ("many-failures", "network_onnx", with_counts("network_onnx", failure_count=400)),
-        ("never-batched", "network_onnx", with_counts("network_onnx", **SINGLE)),
         (
             "queue-limit",
             "network_onnx",
@@ -107,9 +101,7 @@ def test_examine_finds_one_fault_once(check, subject, seen):
         snapshot(),
         snapshot(is_ready=False),  # another model failed to load
         snapshot(index=({"name": "network_int8"},)),  # not loaded on purpose
-        with_counts("preprocess", **SINGLE),  # configured for single requests
         with_counts("network_onnx", success_count=10, failure_count=10),  # too few
-        with_counts("network_onnx", batch_sizes={1: 3999}),  # no other request waited
         with_counts("resnet50", failure_count=400),  # counted twice by Triton
         with_config("network_torchscript", on_gpu()),  # TorchScript
         with_config("network_onnx", on_gpu(), model="resnet50_torchscript"),  # not the default model
@@ -125,9 +117,7 @@ def test_examine_finds_nothing_in_what_resembles_a_fault(seen):
     assert doctor.examine(seen).findings == ()
 
 
-@pytest.mark.parametrize(
-    "attribute", ["configs", "index", "statistics", "open_apis", "metrics", "metrics_url", "version"]
-)
+@pytest.mark.parametrize("attribute", ["configs", "index", "statistics", "metrics_url"])
 def test_examine_gives_the_reason_for_what_it_cannot_check(attribute):
     """What could not be read is no finding."""
     report = doctor.examine(snapshot(**{attribute: None}, unread={attribute: "restricted"}))
