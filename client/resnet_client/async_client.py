@@ -10,24 +10,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from resnet_client import forks, tracing
 from resnet_client.base import (
     CHECK_INTERVAL_S,
-    LOGGER,
     NAME_POLL_S,
     POLL_INTERVAL_S,
     POLL_TIMEOUT_S,
     PROBE_TIMEOUT_S,
     BaseClient,
-    ReadyPoll,
     check_images,
-    check_max_in_flight,
-    check_top_k,
     failed,
     log_retry,
-    with_source,
+    logged_probe,
+    naming_image,
+    positive,
 )
 from resnet_client.config import check_model
 from resnet_client.endpoints import resolve
 from resnet_client.error_mapping import mapped
-from resnet_client.errors import ClosedError, ConfigurationError, InvalidImageError, ResnetClientError, ServerError
+from resnet_client.errors import ClosedError, ConfigurationError, ResnetClientError, ServerError
 from resnet_client.images import encoded, golden, pixels
 from resnet_client.in_order import in_order_async
 from resnet_client.progress import bar
@@ -51,7 +49,6 @@ from resnet_client.responses import (
 )
 from resnet_client.results import Health, Outcome, added_up
 from resnet_client.retry import Deadline
-from resnet_client.tracing import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable
@@ -65,10 +62,9 @@ if TYPE_CHECKING:
     from resnet_client.endpoints import Endpoint
     from resnet_client.images import ImageSource
     from resnet_client.pool import Server
-    from resnet_client.requests import AsyncTransport, Inference, Request
+    from resnet_client.requests import AsyncTransport, Request
     from resnet_client.responses import Answer, PixelTarget
     from resnet_client.results import Classification, ModelStatistics
-    from resnet_client.tracing import Span
 
 T = TypeVar("T")
 
@@ -120,9 +116,8 @@ class AsyncClient(BaseClient):
             ServerError: there is no valid response; the subclasses name the reason.
             ConfigurationError: an argument is invalid.
         """
-        self._check_open()
-        target = Target.of(self._config, model, model_version, preprocessing, timeout_s)
-        return await self._classify(image, target, check_top_k(top_k))
+        target = self._target(model, model_version, preprocessing, timeout_s)
+        return await self._classify(image, target, positive("top_k", top_k))
 
     async def embed(
         self,
@@ -140,8 +135,7 @@ class AsyncClient(BaseClient):
         Returns:
             float32 array, shape (2048,), values of 0 and above: the network's global average pool.
         """
-        self._check_open()
-        target = Target.of(self._config, model, model_version, preprocessing, timeout_s)
+        target = self._target(model, model_version, preprocessing, timeout_s)
         return await self._embed(image, target)
 
     async def feature_maps(
@@ -166,10 +160,8 @@ class AsyncClient(BaseClient):
         Raises:
             ModelNotFoundError: the server has no such model.
         """
-        self._check_open()
-        target = Target.of(self._config, BACKBONE if model is None else model, model_version, preprocessing, timeout_s)
-        with tracing.call("feature_maps", target.model, self._config.url) as span:
-            return read_maps(await self._infer(image, target, MAPS, span=span))
+        target = self._target(BACKBONE if model is None else model, model_version, preprocessing, timeout_s)
+        return read_maps(await self._infer("feature_maps", image, target, MAPS))
 
     def classify_many(
         self,
@@ -194,13 +186,12 @@ class AsyncClient(BaseClient):
             ConfigurationError: an argument is invalid; raised at once, before the first image.
             ClosedError: the client is closed before the last image.
         """
-        self._check_open()
-        check_top_k(top_k)
-        target = Target.of(self._config, model, model_version, preprocessing, timeout_s)
+        positive("top_k", top_k)
+        target = self._target(model, model_version, preprocessing, timeout_s)
         return self._many(
             check_images(images),
             lambda source: self._classify(source, target, top_k),
-            max_in_flight=check_max_in_flight(max_in_flight),
+            max_in_flight=positive("max_in_flight", max_in_flight),
             progress=progress,
         )
 
@@ -226,12 +217,11 @@ class AsyncClient(BaseClient):
             ConfigurationError: an argument is invalid; raised at once, before the first image.
             ClosedError: the client is closed before the last image.
         """
-        self._check_open()
-        target = Target.of(self._config, model, model_version, preprocessing, timeout_s)
+        target = self._target(model, model_version, preprocessing, timeout_s)
         return self._many(
             check_images(images),
             lambda source: self._embed(source, target),
-            max_in_flight=check_max_in_flight(max_in_flight),
+            max_in_flight=positive("max_in_flight", max_in_flight),
             progress=progress,
         )
 
@@ -245,13 +235,10 @@ class AsyncClient(BaseClient):
         Raises:
             DeadlineExceededError: it was not ready in time; the message has the last failure.
         """
-        self._check_open()
-        target = Target.of(self._config, model, timeout_s=timeout_s)
-        poll = ReadyPoll(self._config.url, target)
-        while True:
-            health = await self._health(target, poll.deadline)
-            if poll.is_done(health):
-                return
+        target = self._target(model, timeout_s=timeout_s)
+        deadline = Deadline(timeout_s)
+        while not (health := await self._health(target, deadline)).ok:
+            self._check_ready_by(deadline, health)
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def is_ready(self, *, model: str | None = None, timeout_s: float | None = None) -> bool:
@@ -270,8 +257,7 @@ class AsyncClient(BaseClient):
             model: which model instead of the client's.
             timeout_s: longest wall time in seconds, instead of the client's.
         """
-        self._check_open()
-        target = Target.of(self._config, model, timeout_s=timeout_s)
+        target = self._target(model, timeout_s=timeout_s)
         return await self._health(target, Deadline(target.timeout_s))
 
     async def metadata(self, *, model: str | None = None, model_version: str | None = None) -> dict[str, Any]:
@@ -288,8 +274,7 @@ class AsyncClient(BaseClient):
         Raises:
             ServerError: there is no valid response; the subclasses name the reason.
         """
-        self._check_open()
-        target = Target.of(self._config, model, model_version)
+        target = self._target(model, model_version)
         deadline = Deadline(target.timeout_s)
         server = await self._send(Call("get_server_metadata"), deadline)
         described = await self._send(target.call("get_model_metadata"), deadline)
@@ -340,12 +325,10 @@ class AsyncClient(BaseClient):
         await self.close()
 
     async def _classify(self, image: ImageSource, target: Target, top_k: int) -> Classification:
-        with tracing.call("classify", target.model, self._config.url) as span:
-            return read_classification(await self._infer(image, target, PROBABILITIES, top_k, span), top_k)
+        return read_classification(await self._infer("classify", image, target, PROBABILITIES, top_k), top_k)
 
     async def _embed(self, image: ImageSource, target: Target) -> npt.NDArray[np.float32]:
-        with tracing.call("embed", target.model, self._config.url) as span:
-            return read_features(await self._infer(image, target, FEATURES, span=span))
+        return read_features(await self._infer("embed", image, target, FEATURES))
 
     async def _many(
         self,
@@ -373,32 +356,24 @@ class AsyncClient(BaseClient):
                     yield outcome
 
     async def _infer(
-        self, image: ImageSource, target: Target, output_name: str, class_count: int = 0, span: Span = SILENT
+        self, method: str, image: ImageSource, target: Target, output_name: str, class_count: int = 0
     ) -> Answer:
         deadline = Deadline(target.timeout_s)
-        request = await self._inference(image, target, deadline, output_name, class_count, span=span)
-        try:
+        with tracing.call(method, target.model, self._config.url) as span, naming_image(image):
+            network, content = await self._prepared(image, target, deadline)
+            request = network.inference(content, output_name, class_count, span)
             answer: Answer = await self._send(request, deadline)
-        except InvalidImageError as exc:
-            raise with_source(exc, image) from exc.__cause__
-        return answer
+            return answer
 
-    async def _inference(
-        self,
-        image: ImageSource,
-        target: Target,
-        deadline: Deadline,
-        output_name: str,
-        class_count: int,
-        *,
-        span: Span = SILENT,
-    ) -> Inference:
+    async def _prepared(
+        self, image: ImageSource, target: Target, deadline: Deadline
+    ) -> tuple[Target, bytes | npt.NDArray[np.uint8]]:
+        """The model that gets the image, and what it gets: the encoded image, or pixels."""
         if target.preprocessing == "server":
             content = image if isinstance(image, bytes) else await asyncio.to_thread(encoded, image)
-            return target.inference(content, output_name, class_count, span)
+            return target, content
         network = await self._pixel_target(target, deadline)
-        prepared = await asyncio.to_thread(pixels, image, network.preprocess_config, network.limits)
-        return network.target.inference(prepared, output_name, class_count, span)
+        return network.target, await asyncio.to_thread(pixels, image, network.preprocess_config, network.limits)
 
     async def _pixel_target(self, target: Target, deadline: Deadline) -> PixelTarget:
         key = target.model, target.model_version
@@ -412,11 +387,12 @@ class AsyncClient(BaseClient):
         found: dict[str, Any] = {}
         try:
             server = await self._pick(deadline.at_most(POLL_TIMEOUT_S))
-            for name, request in target.health_calls().items():
-                found[name] = await self._send_once(server, request, deadline.at_most(POLL_TIMEOUT_S))
+            for name, call in target.health_calls().items():
+                found[name] = await self._send_once(server, call, deadline.at_most(POLL_TIMEOUT_S))
             check_ready(found, server, target)
-            image = await self._inference(golden(), target, deadline, PROBABILITIES, class_count=1)
-            found["answer"] = read_classification(await self._send_once(server, image, deadline), 1)
+            network, content = await self._prepared(golden(), target, deadline)
+            request = network.inference(content, PROBABILITIES, class_count=1)
+            found["answer"] = read_classification(await self._send_once(server, request, deadline), 1)
         except ServerError as exc:
             found["error"] = exc
         return Health(**found)
@@ -497,7 +473,8 @@ class AsyncClient(BaseClient):
                 await self._resolve_names()
                 for server in self._pool.probes_due():
                     if server in self._pool.servers:
-                        await self._probe(server)
+                        with logged_probe():
+                            await self._send_once(server, probe(self._config), Deadline(PROBE_TIMEOUT_S))
                         await self._resolve_names()  # a dead server delays its probe by seconds
                 for endpoint in self._pool.take_drained():
                     if (transport := self._transports.pop(endpoint, None)) is not None:
@@ -507,14 +484,6 @@ class AsyncClient(BaseClient):
     async def _resolve_names(self) -> None:
         for name in self._pool.names_due():
             self._pool.resolved(name, await asyncio.to_thread(resolve, name))
-
-    async def _probe(self, server: Server) -> None:
-        try:
-            await self._send_once(server, probe(self._config), Deadline(PROBE_TIMEOUT_S))
-        except ClosedError:
-            raise
-        except ResnetClientError as exc:
-            LOGGER.debug("probe: %s", exc)
 
     def _after_fork(self) -> None:
         """Reset in a child process, for any event loop there; the parent's loop keeps its connections."""

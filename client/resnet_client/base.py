@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resnet_client.config import ClientConfig, Preprocessing
@@ -17,15 +18,15 @@ from resnet_client.errors import (
 )
 from resnet_client.images import describe, is_one, naming
 from resnet_client.pool import Pool
-from resnet_client.requests import Inference
+from resnet_client.requests import Inference, Target
 from resnet_client.results import Outcome
 from resnet_client.retry import Deadline, RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from resnet_client.images import ImageSource
-    from resnet_client.requests import Request, Target
+    from resnet_client.requests import Request
     from resnet_client.responses import PixelTarget
     from resnet_client.results import Health
 
@@ -104,6 +105,22 @@ class BaseClient:
         if self._is_closed:
             raise ClosedError(f"this {type(self).__name__} is closed; make a new one, or call inside its with block")
 
+    def _target(
+        self,
+        model: str | None = None,
+        model_version: str | None = None,
+        preprocessing: Preprocessing | None = None,
+        timeout_s: float | None = None,
+    ) -> Target:
+        self._check_open()
+        return Target.of(self._config, model, model_version, preprocessing, timeout_s)
+
+    def _check_ready_by(self, deadline: Deadline, health: Health) -> None:
+        if deadline.left_s <= POLL_INTERVAL_S:
+            raise DeadlineExceededError(
+                f"{self._config.url} was not ready within {deadline.timeout_s:g} s: {health.error}"
+            ) from health.error
+
     def _check_resolved_by(self, deadline: Deadline) -> None:
         if deadline.left_s <= 0:
             raise DeadlineExceededError(f"{self._config.url} was not resolved within {deadline.timeout_s:g} s")
@@ -120,9 +137,24 @@ def log_retry(error: ServerError, pause_s: float, request: Request) -> None:
         request.span.retries(error, pause_s)
 
 
-def with_source(error: InvalidImageError, image: ImageSource) -> InvalidImageError:
-    """Return the error with the image's name, which the server does not know."""
-    return InvalidImageError(naming(image, str(error)), source=describe(image))
+@contextmanager
+def naming_image(image: ImageSource) -> Iterator[None]:
+    """Add the image's name, which the server does not know, to errors about it."""
+    try:
+        yield
+    except InvalidImageError as exc:
+        if exc.source:
+            raise
+        raise InvalidImageError(naming(image, str(exc)), source=describe(image)) from exc.__cause__
+
+
+@contextmanager
+def logged_probe() -> Iterator[None]:
+    """Log the failure of a probe, which the pool has recorded."""
+    try:
+        yield
+    except ServerError as exc:
+        LOGGER.debug("probe: %s", exc)
 
 
 def failed(image: ImageSource, error: ResnetClientError, started: Deadline) -> Outcome[T]:
@@ -130,36 +162,6 @@ def failed(image: ImageSource, error: ResnetClientError, started: Deadline) -> O
     if isinstance(error, ClosedError):
         raise error
     return Outcome(image, error=error, duration_s=-started.left_s)
-
-
-class ReadyPoll:
-    """The state of :meth:`Client.wait_until_ready` between two health checks.
-
-    Args:
-        url: of the client, for the message.
-        target: the model to wait for, and how long.
-    """
-
-    def __init__(self, url: str, target: Target) -> None:
-        self.deadline = Deadline(target.timeout_s)
-        self._url = url
-        self._last: ServerError | None = None
-
-    def is_done(self, health: Health) -> bool:
-        """Whether the model is ready.
-
-        Raises:
-            DeadlineExceededError: the timeout has passed; the message has the last failure.
-        """
-        if health.ok:
-            return True
-        if self._last is None or not isinstance(health.error, DeadlineExceededError):
-            self._last = health.error
-        if self.deadline.left_s <= POLL_INTERVAL_S:
-            raise DeadlineExceededError(
-                f"{self._url} was not ready within {self.deadline.timeout_s:g} s: {self._last}"
-            ) from self._last
-        return False
 
 
 def check_images(images: T) -> T:
@@ -171,17 +173,8 @@ def check_images(images: T) -> T:
     return images
 
 
-def check_top_k(top_k: int) -> int:
-    """Refuse an invalid number of classes."""
-    return _positive("top_k", top_k)
-
-
-def check_max_in_flight(max_in_flight: int) -> int:
-    """Refuse an invalid number of images in flight."""
-    return _positive("max_in_flight", max_in_flight)
-
-
-def _positive(name: str, value: object) -> int:
+def positive(name: str, value: object) -> int:
+    """Refuse a number below 1, or above what the protocols can send."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_INTEGER:
         raise ConfigurationError(f"{name} must be an integer from 1 to {_LARGEST_INTEGER}, not {value!r}")
     return value

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from contextlib import contextmanager
 from http.client import HTTPException
 from typing import TYPE_CHECKING
@@ -57,9 +56,8 @@ _PREFIXES: dict[str, type[ServerError | InvalidImageError]] = {
 
 _UNEXPECTED_OUTPUT = "unexpected inference output"
 _RESTRICTED = "is restricted, expecting header"
-_QUEUE_TIMEOUT = re.compile(r"request timeout expired", re.IGNORECASE)
 
-# Without a prefix, the first rule that matches decides: status (None: any), text in the message (None: any), our error.
+# Without a prefix, the first rule that matches decides: status, text in the message (None: any), our error.
 _RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
     (None, _RESTRICTED, RequestError),
     ("DEADLINE_EXCEEDED", None, DeadlineExceededError),
@@ -67,18 +65,12 @@ _RULES: tuple[tuple[str | None, str | None, type[ServerError]], ...] = (
     ("NOT_FOUND", "model", ModelNotFoundError),
     ("NOT_FOUND", None, RequestError),  # a wrong path, or a server that is not Triton
     (None, "unknown model|requested model '.*' is not available|not at ready state", ModelNotFoundError),
-    ("INVALID_ARGUMENT", None, RequestError),
-    ("UNAVAILABLE", None, UnavailableError),
-    ("CANCELLED", None, UnavailableError),  # the server is stopping
-    ("ALREADY_EXISTS", None, RequestError),
-    ("FAILED_PRECONDITION", None, RequestError),
-    ("OUT_OF_RANGE", None, RequestError),
-    ("PERMISSION_DENIED", None, RequestError),
+    ("UNAVAILABLE|CANCELLED", None, UnavailableError),  # CANCELLED: the server is stopping
     ("RESOURCE_EXHAUSTED", "CLIENT: Received message larger", ResponseError),  # the response, not the request
     ("RESOURCE_EXHAUSTED", "message larger", RequestError),
     ("RESOURCE_EXHAUSTED", None, OverloadedError),  # the rate limit of a proxy
-    ("UNAUTHENTICATED", None, RequestError),
-    ("UNIMPLEMENTED", None, RequestError),
+    ("INVALID_ARGUMENT|ALREADY_EXISTS|FAILED_PRECONDITION|OUT_OF_RANGE", None, RequestError),
+    ("PERMISSION_DENIED|UNAUTHENTICATED|UNIMPLEMENTED", None, RequestError),
     (None, None, ResponseError),
 )
 
@@ -94,8 +86,7 @@ _MESSAGES: dict[type[Exception], str] = {
 }
 _SECURE = (
     "{url} cannot be reached: {reason}; check that the server runs and uses TLS, that the URL is right, and the "
-    "certificates "
-    "(ca_certificate; for mutual TLS also client_certificate and client_key)"
+    "certificates (ca_certificate; for mutual TLS also client_certificate and client_key)"
 )
 _CLOSED_API = (
     "{url} refuses the request: {reason}; it requires the admin token: set admin_token, or RESNET_ADMIN_TOKEN, which "
@@ -125,8 +116,6 @@ _WAIT = "; retry later or send fewer images at once"
 _CLOSED = re.compile(r"closed channel|session is closed|channel is closed", re.IGNORECASE)
 _ADDRESS = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")
 
-_OWN_TIMEOUT_SHARE = 0.9
-
 
 class RefusedError(Exception):
     """A server's error response over HTTP; over gRPC it is :class:`grpc.RpcError`.
@@ -148,30 +137,26 @@ def mapped(url: str, timeout_s: float) -> Iterator[None]:
         url: of the server.
         timeout_s: timeout of the request.
     """
-    started_s = time.monotonic()
     try:
         yield
     except (ResnetClientError, asyncio.CancelledError):
         raise
     except Exception as exc:
-        is_late = time.monotonic() - started_s >= _OWN_TIMEOUT_SHARE * timeout_s
-        raise map_error(exc, url, timeout_s, is_late=is_late) from exc
+        raise map_error(exc, url, timeout_s) from exc
 
 
-def map_error(error: Exception, url: str, timeout_s: float, *, is_late: bool = False) -> ResnetClientError:
+def map_error(error: Exception, url: str, timeout_s: float) -> ResnetClientError:
     """Return the exception of this package for one of another library.
 
     Args:
         error: an exception of gRPC, http.client, aiohttp or a socket.
         url: of the server.
         timeout_s: timeout of the request.
-        is_late: whether nearly all of the timeout has passed. A request that the server then drops from its queue
-            has exceeded its own timeout; the server is not overloaded.
     """
     if isinstance(error, RefusedError):
-        return _from_server(_HTTP_STATUS.get(error.status, "INTERNAL"), str(error), url, is_late=is_late)
+        return _from_server(_HTTP_STATUS.get(error.status, "INTERNAL"), str(error), url)
     if callable(details := getattr(error, "details", None)):  # grpc.RpcError, without importing gRPC
-        return _from_server(error.code().name, details(), url, is_late=is_late)  # type: ignore[attr-defined]
+        return _from_server(error.code().name, details(), url)  # type: ignore[attr-defined]
     if type(error) is TimeoutError and not error.args:  # our own timeout; that of a connection has a text
         return _made(DeadlineExceededError, None, f"timeout of this attempt: {timeout_s:.3g} s", url)
     if _CLOSED.search(str(error)):
@@ -193,17 +178,16 @@ def _plain(words: str) -> str | None:
     return next(found, None)
 
 
-def _from_server(status: str, words: str | None, url: str, *, is_late: bool) -> ResnetClientError:
+def _from_server(status: str, words: str | None, url: str) -> ResnetClientError:
     reason = printable(_ADDRESS.sub("", words or "no reason given"), keep="\n")
     for prefix, made in _PREFIXES.items():
         if reason.startswith(prefix):
             return _made(made, status, reason.removeprefix(prefix), url)
-    if is_late and _QUEUE_TIMEOUT.search(reason):
-        return _made(DeadlineExceededError, status, reason, url)
     kind = next(
         kind
-        for rule_status, pattern, kind in _RULES
-        if rule_status in (None, status) and (pattern is None or re.search(pattern, reason, re.IGNORECASE))
+        for statuses, pattern, kind in _RULES
+        if (statuses is None or status in statuses.split("|"))
+        and (pattern is None or re.search(pattern, reason, re.IGNORECASE))
     )
     if kind is UnavailableError:
         reason = _plain(reason) or reason

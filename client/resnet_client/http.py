@@ -10,7 +10,6 @@ import http.client
 import json
 import threading
 import time
-import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -42,7 +41,6 @@ _PATHS = {
 }
 _POSTED = ("get_model_repository_index",)
 _UNLIMITED = 0
-_GZIP = zlib.MAX_WBITS | 16  # the argument by which zlib expects the header of gzip
 
 
 class HttpTransport:
@@ -159,8 +157,6 @@ class _Connection(http.client.HTTPConnection):
         self.request(message.method, message.path, message.body, message.headers)
         with self.getresponse() as response:
             content = response.read(LARGEST_RESPONSE + 1)
-            if response.headers.get("Content-Encoding") == "gzip":  # a proxy may compress what was not asked for
-                content = zlib.decompressobj(_GZIP).decompress(content, LARGEST_RESPONSE + 1)
             _check_size(content)
             return response.status, response.headers, content
 

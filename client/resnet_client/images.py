@@ -37,13 +37,6 @@ Arrays have shape (height, width, 3) in RGB order, (height, width, 4) with an al
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Suffixes of the files that are images when a folder is searched."""
 
-_KINDS = {
-    stat.S_IFDIR: "a folder, not an image; pass the files in it",
-    stat.S_IFIFO: "a pipe, not a file",
-    stat.S_IFSOCK: "a socket, not a file",
-    stat.S_IFCHR: "a device, not a file",
-    stat.S_IFBLK: "a device, not a file",
-}
 _GOLDEN_SIDE = 64
 _DEFAULT_LIMITS = preprocessing.Limits()
 
@@ -137,19 +130,18 @@ def open_file(path: str) -> BinaryIO:
         ImageError: it is missing, not a file, or cannot be read.
     """
     try:
-        kind = stat.S_IFMT(os.stat(path).st_mode)  # noqa: PTH116  # a path may be invalid
-        if kind == stat.S_IFREG:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # a path may be invalid
+        if stat.S_ISREG(mode):
             return Path(path).open("rb")
-        if kind == stat.S_IFDIR:
+        if stat.S_ISDIR(mode):
             os.scandir(path).close()
     except FileNotFoundError as exc:
         raise ImageError(f"{path}: there is no such file", source=path) from exc
     except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
         raise _unreadable(path, exc) from exc
-    what = _KINDS.get(kind, "not a file")
-    if kind == stat.S_IFDIR and os.path.islink(path):  # noqa: PTH114
-        what = "a link to a folder, which is not followed; pass the folder itself"
-    raise ImageError(f"{path}: this is {what}", source=path)
+    if stat.S_ISDIR(mode):
+        raise ImageError(f"{path}: this is a folder, or a link to one; pass the files in it", source=path)
+    raise ImageError(f"{path}: this is a pipe, a socket or a device, not a file", source=path)
 
 
 def read_file(path: str, most: int = -1) -> bytes:

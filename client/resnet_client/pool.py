@@ -40,11 +40,8 @@ MAX_FAILURES = 3
 FIRST_EJECTION_S = 0.5
 LONGEST_EJECTION_S = 10.0
 
-RESOLVE_INTERVAL_S = 5.0
+RESOLVE_INTERVAL_S = 2.0
 """Seconds between two resolutions of a name; the system's resolver does not report how long an answer is valid."""
-
-SHORTEST_RESOLVE_INTERVAL_S = 1.0
-"""The same after an ejection."""
 
 DRAIN_S = 1.0
 """Seconds for which a removed server keeps its connections, for calls that have picked it but not sent yet."""
@@ -126,7 +123,6 @@ class Pool:
         random.shuffle(self._servers)  # clients must not all start with the same server
         self._turn = 0
         self._used_s = clock()
-        self._was_ejected = False
 
     @property
     def is_single(self) -> bool:
@@ -189,13 +185,9 @@ class Pool:
             return not is_busy and self._clock() - self._used_s > IDLE_S
 
     def names_due(self) -> list[Endpoint]:
-        """Names to be resolved now: regularly, and earlier after an ejection."""
+        """Names to be resolved now."""
         with self._lock:
-            is_urgent = self._was_ejected or not self._servers
-            interval_s = SHORTEST_RESOLVE_INTERVAL_S if is_urgent else RESOLVE_INTERVAL_S
-            due = [n.endpoint for n in self._names if self._clock() - n.resolved_s >= interval_s]
-            self._was_ejected = self._was_ejected and not due
-            return due
+            return [n.endpoint for n in self._names if self._clock() - n.resolved_s >= RESOLVE_INTERVAL_S]
 
     def resolved(self, name: Endpoint, found: Collection[str] | Exception) -> None:
         """Take over the addresses of a name; if it could not be resolved, the known servers stay."""
@@ -261,7 +253,6 @@ class Pool:
             _LOGGER.warning(
                 "%s failed (%s); no requests are sent to it until it answers a probe", server.endpoint, reason
             )
-            self._was_ejected = True
         pause_s = min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2.0 ** min(server.ejections, 10))
         server.ejections += 1
         server.ejected_s = now_s

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -181,23 +180,11 @@ def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
         ConfigurationError: the config has no valid preprocessing config.
         ResponseError: the config cannot be read.
     """
-    parameters = parameters_of(config)
     try:
-        preprocess_config = preprocessing.PreprocessConfig.from_json(parameters["preprocessing"])
-    except (KeyError, ValueError, json.JSONDecodeError) as exc:
+        preprocess_config, limits = _preprocessing(parameters_of(config))
+    except (KeyError, ValueError) as exc:
         raise ConfigurationError(
             f"the config of {target.model} has no valid preprocessing config ({exc}); use preprocessing='server'"
-        ) from exc
-    if parameters.get("preprocessing_sha256") != preprocess_config.sha256:
-        raise ConfigurationError(
-            f"the preprocessing config of {target.model} does not match its hash; use preprocessing='server', and "
-            "build the model repository again"
-        )
-    try:
-        limits = preprocessing.Limits.from_parameters(parameters)
-    except ValueError as exc:
-        raise ConfigurationError(
-            f"the image limits in the config of {target.model} are not numbers ({exc}); use preprocessing='server'"
         ) from exc
     for step in config.get("ensemble_scheduling", {}).get("step", []):
         if PIXELS in step.get("input_map", {}):
@@ -207,6 +194,13 @@ def read_pixel_target(config: Mapping[str, Any], target: Target) -> PixelTarget:
             )
             return PixelTarget(network, preprocess_config, limits)
     return PixelTarget(target, preprocess_config, limits)
+
+
+def _preprocessing(parameters: Mapping[str, str]) -> tuple[preprocessing.PreprocessConfig, preprocessing.Limits]:
+    found = preprocessing.PreprocessConfig.from_json(parameters["preprocessing"])
+    if parameters.get("preprocessing_sha256") != found.sha256:
+        raise ValueError("it does not match its hash; build the model repository again")
+    return found, preprocessing.Limits.from_parameters(parameters)
 
 
 def _prediction(entry: bytes) -> Prediction:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resnet_client.pool import Pool, Server
 
 _SHARE = 0.2  # retries earned by each request; the throttles of gRPC and Finagle allow 10 to 20 per cent
-_RESERVE = 5.0  # retries available at the start; repaid before more are earned
+_RESERVE = 5.0  # retries available at the start
 _MOST = 50.0  # most retries saved up; more could overload a server
 
 _FIRST_PAUSE_S = 0.1
@@ -65,22 +65,17 @@ class Deadline:
 class RetryBudget:
     """Budget of retries under overload, earned by requests; all threads of a client share it.
 
-    From the 25th request on, requests and retries together are at most 1.2 times the requests; before
-    that there are at most 5 retries.
+    There are at most 5 retries, and one more for five requests.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._retries = _RESERVE
-        self._debt = _RESERVE
 
     def earn(self) -> None:
         """Count a request that is sent for the first time."""
         with self._lock:
-            if self._debt > 0:
-                self._debt -= _SHARE
-            else:
-                self._retries = min(_MOST, self._retries + _SHARE)
+            self._retries = min(_MOST, self._retries + _SHARE)
 
     def spend(self) -> bool:
         """Take one retry, if there is one."""

@@ -32,7 +32,6 @@ from resnet_client.errors import ConfigurationError
 
 _METADATA_KEY = b"resnet_bulk"
 _PART = re.compile(r"part-(\d{6,})-(\d{4,})(-end)?\.parquet")
-_ROW_GROUP_BYTES = 64 * 2**20
 
 
 def part_name(unit: int, number: int, *, is_last: bool) -> str:
@@ -169,17 +168,9 @@ class RunState:
         return sorted((int(match[1]), int(match[2]), bool(match[3]), path) for match, path in found if match)
 
     def _merge(self, file: IO[bytes], schema: pa.Schema) -> None:
-        tables: list[pa.Table] = []
-        size = 0
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for *_, path in self._parts():
-                tables.append(pq.read_table(path, partitioning=None).cast(schema))
-                size += tables[-1].nbytes
-                if size >= _ROW_GROUP_BYTES:
-                    writer.write_table(pa.concat_tables(tables))
-                    tables, size = [], 0
-            if tables:
-                writer.write_table(pa.concat_tables(tables))
+                writer.write_table(pq.read_table(path, partitioning=None).cast(schema))
 
 
 @contextlib.contextmanager

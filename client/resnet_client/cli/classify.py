@@ -1,15 +1,14 @@
-"""``resnet-client classify``: print the classes of images, as a table on a terminal and as lines in a pipe."""
+"""``resnet-client classify``: print the classes of images, as a list on a terminal and as lines of cells in a pipe."""
 
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from resnet_client.cli.exit_codes import ExitCode, OutcomeCount
 from resnet_client.cli.options import add_images, html_file, images, open_client, positive
-from resnet_client.cli.outcomes import OutcomeCount
 from resnet_client.images import describe
 from resnet_client.printing import printable, report, show
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from resnet_client.cli.exit_codes import ExitCode
     from resnet_client.config import ClientConfig
     from resnet_client.results import Classification, Outcome
 
@@ -27,7 +25,6 @@ HELP = "Classify images"
 COLUMNS = ("image", "rank", "index", "label", "probability", "error")
 
 _FORMULA = tuple("=+-@")  # a cell that begins with one of these is a formula in a spreadsheet
-_ROWS_PER_TABLE = 200  # several tables, so that memory does not grow with the number of images
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -62,13 +59,16 @@ def _paged(
     outcomes: Iterator[Outcome[Classification]], config: ClientConfig, path: Path
 ) -> Iterator[Outcome[Classification]]:
     """Pass outcomes on, and write them to a page at the end."""
-    from resnet_client.report.classification import card, page
+    from resnet_client.report.page import Bar, Card, Page, Section, thumbnail
 
     cards = []
     for outcome in outcomes:
-        cards.append(card(outcome))
+        bars = [Bar.of(each) for each in outcome.result.predictions] if outcome.ok else []
+        error = "" if outcome.error is None else str(outcome.error)
+        cards.append(Card(describe(outcome.source), thumbnail(outcome.source), bars, error=error))
         yield outcome
-    page(cards, config.model, config.url).write(path)
+    title = f"Images classified by {config.model}"
+    Page(title=title, subtitle=config.url, sections=[Section("", "", cards=cards)]).write(path)
 
 
 def _show_json(outcomes: Iterable[Outcome[Classification]]) -> None:
@@ -94,29 +94,15 @@ def _as_text(cell: Any) -> Any:
 
 
 def _show_text(outcomes: Iterator[Outcome[Classification]]) -> None:
-    if not sys.stdout.isatty():
-        for outcome in outcomes:
-            lines = ("\t".join(map(str, row)) for row in _rows(outcome))
-            show("\n".join(lines))
-        return
-    while piece := list(itertools.islice(outcomes, _ROWS_PER_TABLE)):
-        _show_table(piece)
-
-
-def _show_table(outcomes: Iterable[Outcome[Classification]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("image", "class", "label", "probability", box=None)
     for outcome in outcomes:
-        for image, rank, index, label, probability, error in _rows(outcome):
-            if error:
-                table.add_row(escape(image), "", f"[red]{escape(error)}[/red]", "")
-            else:
-                table.add_row(escape(image) if rank == 1 else "", str(index), escape(label), f"{probability:.1%}")
-        table.add_section()
-    Console().print(table)
+        if not sys.stdout.isatty():
+            show("\n".join("\t".join(map(str, row)) for row in _rows(outcome)))
+            continue
+        show(printable(describe(outcome.source)))
+        if outcome.error is not None:
+            show(f"  {printable(str(outcome.error))}")
+        else:
+            show("\n".join(f"  {p.probability:6.1%}  {p.label} ({p.index})" for p in outcome.result.predictions))
 
 
 def _rows(outcome: Outcome[Classification]) -> Iterator[tuple[Any, ...]]:

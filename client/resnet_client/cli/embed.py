@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet_client.cli.exit_codes import ExitCode, OutcomeCount
 from resnet_client.cli.options import add_images, images, open_client
-from resnet_client.cli.outcomes import OutcomeCount
 from resnet_client.errors import ConfigurationError
 from resnet_client.images import describe
 from resnet_client.printing import show
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from resnet_client.cli.exit_codes import ExitCode
     from resnet_client.results import Outcome
 
     Vector = npt.NDArray[np.float32]
@@ -37,15 +36,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="FILE.npy: array of shape (images, 2048), NaN where an image failed; FILE.npz: that array as "
-        "`features`, and the image names as `images`; default: one JSON object per image and line on standard output",
+        help="FILE.npz: `features`, an array of shape (images, 2048), NaN where an image failed, and their names as "
+        "`images`; default: one JSON object per image and line on standard output",
     )
 
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Embed and write."""
-    if options.output is not None and options.output.suffix not in (".npy", ".npz"):
-        raise ConfigurationError(f"--output must end in .npy or .npz, not {options.output.name!r}")
+    if options.output is not None and options.output.suffix != ".npz":
+        raise ConfigurationError(f"--output must end in .npz, not {options.output.name!r}")
     if options.output is not None and not options.output.parent.is_dir():
         raise ConfigurationError(f"{options.output} cannot be written: there is no folder {options.output.parent}")
     collected: list[tuple[str, Vector | None]] = []
@@ -83,10 +82,7 @@ def _save(path: Path, collected: list[tuple[str, Vector | None]]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            if path.suffix == ".npy":
-                np.save(file, features)
-            else:
-                np.savez(file, features=features, images=np.array([name for name, _ in collected]))
+            np.savez(file, features=features, images=np.array([name for name, _ in collected]))
         partial.replace(path)
     except OSError as exc:
         partial.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +58,10 @@ def run(options: argparse.Namespace) -> ExitCode:
         for model in models:  # a missing model fails here once, not once per image
             client.metadata(model=model, model_version=client.config.model_version)
         evaluation = evaluate(client, samples, models, max_in_flight=options.max_in_flight)
-    _show(evaluation, as_json=options.json)
+    if options.json:
+        show(json.dumps(evaluation.to_dict(), indent=2))
+    else:
+        _show_table(evaluation)
     for report in evaluation.reports:
         for message in report.failures.values():
             warn(f"resnet-client: {report.model}: {message}")
@@ -70,32 +72,11 @@ def run(options: argparse.Namespace) -> ExitCode:
     return ExitCode.SOME_FAILED if any(report.failures for report in evaluation.reports) else ExitCode.OK
 
 
-def _show(evaluation: Evaluation, *, as_json: bool) -> None:
-    if as_json:
-        show(json.dumps(evaluation.to_dict(), indent=2))
-    elif sys.stdout.isatty():
-        _show_table(evaluation)
-    else:
-        _show_lines(evaluation)
-
-
-def _show_lines(evaluation: Evaluation) -> None:
-    rows = evaluation.rows()
-    for row in [rows[0], *(row.values() for row in rows)]:
-        show("\t".join(row))
-    for each in evaluation.comparisons:
-        show(f"same top-1 class\t{each.first} and {each.second}\t{each.agreement:.4f}")
-
-
 def _show_table(evaluation: Evaluation) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     rows = evaluation.rows()
-    table = Table(*rows[0], box=None)
-    for row in rows:
-        table.add_row(*row.values())
-    console = Console()
-    console.print(table)
+    table = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        show("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     for each in evaluation.comparisons:
-        console.print(f"same top-1 class, {each.first} and {each.second}: {each.agreement:.1%}")
+        show(f"same top-1 class, {each.first} and {each.second}: {each.agreement:.1%}")

@@ -69,11 +69,8 @@ class Models:
             loaded = client.statistics()
         for model in loaded:
             row = {"model": model.model, "version": model.model_version, "images": model.inference_count}
-            show(
-                json.dumps(row)
-                if options.json
-                else f"{model.model}\tversion {model.model_version}\t{model.inference_count} images"
-            )
+            line = f"{model.model}\tversion {model.model_version}\t{model.inference_count} images"
+            show(json.dumps(row) if options.json else line)
         return ExitCode.OK
 
 

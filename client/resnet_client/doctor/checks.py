@@ -17,16 +17,13 @@ from resnet_client.doctor.snapshot import Json, Probe, Snapshot, steps, tensor
 from resnet_client.endpoints import Endpoint
 from resnet_client.errors import ResnetClientError
 from resnet_client.requests import PROBABILITIES
-from resnet_client.results import Classification, ModelStatistics
+from resnet_client.results import Classification
 
 Kind: TypeAlias = Literal["error", "performance", "security"]
 Configs: TypeAlias = Mapping[str, Json]
-Statistics: TypeAlias = Collection[ModelStatistics]
 Problems: TypeAlias = Iterator[tuple[str, str]]
 """Pairs of a subject (a model or a URL) and its problem."""
 
-_MIN_REQUESTS = 200  # fewest for a check of statistics
-_MAX_FAILED_SHARE = 0.05
 _MAX_PROBLEM_LENGTH = 400  # a server's message may be a stack trace
 _NETWORK_BACKENDS = ("onnxruntime", "pytorch", "openvino", "tensorrt")
 _EMBEDDED_RUNTIME = "model.py"  # the Python backends of resnet-serve, which keep a session for each batch size
@@ -179,17 +176,6 @@ def preprocessing_config(configs: Configs) -> Problems:
             other = _parameter(configs.get(step, {}), "preprocessing")
             if text and other and text != other:
                 yield name, f"its preprocessing config is {text}, that of {step} is {other}"
-
-
-@_check("error", "read the reasons in the metric nv_inference_request_failure and the clients' errors")
-def many_failures(statistics: Statistics, configs: Configs) -> Problems:
-    """Many requests to a model have failed; ensembles are left out, because Triton counts their failures twice."""
-    models = dict(_models(configs))
-    for entry in statistics:
-        requests = entry.success_count + entry.failure_count
-        if entry.model in models and requests >= _MIN_REQUESTS and entry.failure_count > _MAX_FAILED_SHARE * requests:
-            failed = f"{entry.failure_count / requests:.0%} of {requests} requests failed"
-            yield entry.model, f"{failed} since version {entry.model_version} was loaded"
 
 
 @_check("error", "open the metrics port, or set --metrics-url (none skips the check)")

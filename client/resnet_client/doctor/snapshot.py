@@ -19,7 +19,7 @@ from resnet_client.endpoints import Endpoint
 from resnet_client.errors import ConfigurationError, ModelNotFoundError, RequestError, ResnetClientError
 from resnet_client.metrics import fetch
 from resnet_client.requests import IMAGE, PIXELS, PROBABILITIES, Call
-from resnet_client.results import Classification, ModelStatistics
+from resnet_client.results import Classification
 
 T = TypeVar("T")
 
@@ -57,7 +57,6 @@ class Snapshot:
         index: entries of the repository index: ``name``, ``version``, ``state``, ``reason``.
         configs: model → config, as Triton's JSON. Over gRPC zeros are missing and 64-bit integers are strings.
         probes: model → result of a test image; the default model and every ensemble that takes images.
-        statistics: Triton's counts for each model and version.
         metrics_url: the metrics endpoint.
         metrics: its text.
         unread: attribute → why it is None.
@@ -71,7 +70,6 @@ class Snapshot:
     index: tuple[Json, ...] | None
     configs: Mapping[str, Json] | None
     probes: Mapping[str, Probe]
-    statistics: tuple[ModelStatistics, ...] | None
     metrics_url: str | None
     metrics: str | None
     unread: Mapping[str, str]
@@ -115,7 +113,6 @@ def take(config: ClientConfig, metrics_url: str | None) -> Snapshot:
             index=index,
             configs=configs,
             probes=_probes(ask, client, config.model, configs or {}),
-            statistics=attempt("statistics", client.statistics),
             metrics_url=metrics_url,
             metrics=metrics,
             unread=unread,

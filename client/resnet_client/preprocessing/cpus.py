@@ -32,18 +32,11 @@ def threads_per_instance(cpus: int, instances: int) -> int:
 
 
 def _quotas(root: Path, memberships: str) -> Iterator[float]:
-    """Yield the CPU quota of each control group (v1 and v2), from the process's own up to the top."""
-    for line in memberships.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = root / "cpu" if controllers else root
-        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-        # In a container the path may be that of the host; the top group is then that of the container.
-        for folder in (top / path[1:], *(top / path[1:]).parents):
-            if not folder.is_relative_to(top):
-                break
-            if (folder / names[0]).exists():
-                quota, period = " ".join((folder / name).read_text(encoding="ascii") for name in names).split()
-                if quota not in ("max", "-1"):
-                    yield int(quota) / int(period)
+    """Yield the CPU quota of each control group (version 2), from the process's own up to the top."""
+    (path,) = (line.removeprefix("0::/") for line in memberships.splitlines() if line.startswith("0::/"))
+    # In a container the path may be that of the host; the top group is then that of the container.
+    for folder in (root / path, *(root / path).parents):
+        if folder.is_relative_to(root) and (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+            if quota != "max":
+                yield int(quota) / int(period)

@@ -43,17 +43,11 @@ def page(evaluation: Evaluation, class_names: Mapping[str, Sequence[int]], subti
 
 
 def _tiles(reports: Sequence[ModelReport]) -> list[tuple[str, str, str]]:
-    def tile(name: str, model: str, share: float, interval: tuple[float, float]) -> tuple[str, str, str]:
-        return f"{name}, {model}", f"{share:.2%}", f"95 % interval: {interval[0]:.2%} to {interval[1]:.2%}"
-
-    return [
-        *(tile("top-1", each.model, each.top1, each.top1_interval) for each in reports),
-        *(tile("top-5", each.model, each.top5, each.top5_interval) for each in reports),
-        *(
-            (f"calibration error, {each.model}", f"{each.calibration_error:.4f}", "expected, 10 bins")
-            for each in reports
-        ),
-    ]
+    shares = [(f"top-1, {each.model}", each.top1, each.top1_interval) for each in reports]
+    shares += [(f"top-5, {each.model}", each.top5, each.top5_interval) for each in reports]
+    tiles = [(name, f"{share:.2%}", f"95 % interval: {low:.2%} to {high:.2%}") for name, share, (low, high) in shares]
+    errors = [(f"calibration error, {each.model}", f"{each.calibration_error:.4f}") for each in reports]
+    return tiles + [(*error, "expected, 10 bins") for error in errors]
 
 
 def _difference(each: Comparison) -> str:

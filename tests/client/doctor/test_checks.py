@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 from google.protobuf.json_format import MessageToDict
-from resnet_client import Classification, ModelStatistics, Prediction, doctor
+from resnet_client import Classification, Prediction, doctor
 from resnet_client.endpoints import Endpoint
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -25,13 +25,6 @@ CONFIGS = {
 LABELLED = Classification((Prediction(285, "Egyptian cat", 0.9),), "resnet50", "1")
 
 
-def statistics(model, **changes):
-    """Counts of a model, of whose requests a few failed."""
-    nothing = dict.fromkeys((field.name for field in dataclasses.fields(ModelStatistics)), 0)
-    counts = {"success_count": 4000, "failure_count": 20, "model": model, "model_version": "1"}
-    return ModelStatistics(**(nothing | counts | changes))
-
-
 def snapshot(**changes):
     """The default repository on a healthy server where everything can be read."""
     healthy = doctor.Snapshot(
@@ -42,7 +35,6 @@ def snapshot(**changes):
         index=(),
         configs=CONFIGS,
         probes={"resnet50": doctor.Probe(is_ready=True, result=LABELLED)},
-        statistics=tuple(map(statistics, CONFIGS)),
         is_admin_open=False,
         metrics_url="http://127.0.0.1:8002/metrics",
         metrics="nv_inference_count 1\n",
@@ -55,10 +47,6 @@ def with_config(name, change, **changes):
     configs = copy.deepcopy(CONFIGS)
     change(configs[name])
     return snapshot(configs=configs, **changes)
-
-
-def with_counts(model, **changes):
-    return snapshot(statistics=(statistics(model, **changes),))
 
 
 def on_gpu(**options):
@@ -80,7 +68,6 @@ TENSORRT = {"execution_accelerators": {"gpu_execution_accelerator": [{"name": "t
         ("not-ready", "grpc://127.0.0.1:8001", snapshot(is_ready=False, probes={})),
         ("open-admin-api", "grpc://127.0.0.1:8001", snapshot(is_admin_open=True)),
         ("version-not-loaded", "network_int8", snapshot(is_ready=False, index=({"name": "network_int8"},))),
-        ("many-failures", "network_onnx", with_counts("network_onnx", failure_count=400)),
         (
             "queue-limit",
             "network_onnx",
@@ -101,8 +88,6 @@ def test_examine_finds_one_fault_once(check, subject, seen):
         snapshot(),
         snapshot(is_ready=False),  # another model failed to load
         snapshot(index=({"name": "network_int8"},)),  # not loaded on purpose
-        with_counts("network_onnx", success_count=10, failure_count=10),  # too few
-        with_counts("resnet50", failure_count=400),  # counted twice by Triton
         with_config("network_torchscript", on_gpu()),  # TorchScript
         with_config("network_onnx", on_gpu(), model="resnet50_torchscript"),  # not the default model
         with_config("network_onnx", on_gpu(runtime="model.py")),  # resnet-serve
@@ -117,7 +102,7 @@ def test_examine_finds_nothing_in_what_resembles_a_fault(seen):
     assert doctor.examine(seen).findings == ()
 
 
-@pytest.mark.parametrize("attribute", ["configs", "index", "statistics", "metrics_url"])
+@pytest.mark.parametrize("attribute", ["configs", "index", "metrics_url"])
 def test_examine_gives_the_reason_for_what_it_cannot_check(attribute):
     """What could not be read is no finding."""
     report = doctor.examine(snapshot(**{attribute: None}, unread={attribute: "restricted"}))
