@@ -184,13 +184,13 @@ def odd_files(monkeypatch):
 def _odd_messages():
     messages = {
         "circle.png": "it cannot be read (Too many levels of symbolic links)",
-        "device.png": "this is a device, not a file",
+        "device.png": "this is a pipe, a socket or a device, not a file",
         "gone.png": "there is no such file",
-        "linked": "this is a link to a folder, which is not followed; pass the folder itself",
-        "loop": "this is a link to a folder, which is not followed; pass the folder itself",
-        "pipe.png": "this is a pipe, not a file",
+        "linked": "this is a folder, or a link to one; pass the files in it",
+        "loop": "this is a folder, or a link to one; pass the files in it",
+        "pipe.png": "this is a pipe, a socket or a device, not a file",
         "closed": "it cannot be read (Permission denied)",
         "closed.png": "it cannot be read (Permission denied)",
-        "socket.png": "this is a socket, not a file",
+        "socket.png": "this is a pipe, a socket or a device, not a file",
     }
     return {f"odd/137/{name}": f"odd/137/{name}: {message}" for name, message in messages.items()}

@@ -86,10 +86,6 @@ def test_model_control_load_leaves_the_old_model_if_it_fails(control, content):
         control.load("nowhere")
 
 
-def test_model_control_unload_accepts_a_model_that_is_not_loaded(control):
-    control.unload(TINY)
-
-
 @pytest.mark.parametrize("token", [None, "wrong"])
 def test_model_control_needs_the_token(controlled, token):
     """The error names the variable."""
@@ -114,16 +110,3 @@ def test_model_control_reports_an_unreachable_server(free_port):
         pytest.raises(UnavailableError, match="cannot be reached"),
     ):
         control.index()
-
-
-@pytest.mark.usefixtures("controlled")  # fills the folder
-def test_model_control_load_needs_the_explicit_mode(repository_copy):
-    """The error names the flags that allow it; the index works all the same."""
-    arguments = ("--model-control-mode=none",)
-    with (
-        TritonServer(ServerConfig(repository_copy.folder, port=0, triton_args=arguments)) as server,
-        ModelControl(ClientConfig(server.grpc_url, admin_token=server.admin_token)) as control,
-    ):
-        assert ModelVersion("preprocess", "1", "READY", "") in control.index()
-        with pytest.raises(RequestError, match="--model-control-mode=explicit --load-model="):
-            control.load("preprocess")

@@ -1,4 +1,4 @@
-"""What all commands have in common: Ctrl-C, and terminals and paths of other encodings."""
+"""What all commands have in common: Ctrl-C ends them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,6 @@ BIN = Path(sys.executable).parent
 WAIT_S = 60
 # CPU time in which Python has started, and a command has not.
 PYTHON_S = 0.1
-HELPS = [
-    ["resnet-build", "describe"],
-    ["resnet-serve", "rollout", "--help"],
-    ["resnet-loadtest", "tune", "--help"],
-]
-TERMINALS = [
-    {"PYTHONIOENCODING": "latin-1"},
-    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-]
 
 
 @pytest.fixture(scope="module")
@@ -69,34 +60,3 @@ def test_command_ends_on_ctrl_c_with_one_line(command: list[str], delay_s: float
     assert process.returncode == 130, errors
     assert errors.startswith(f"{command[0]}: interrupted")
     assert errors.count("\n") == 1
-
-
-@pytest.mark.parametrize("terminal", TERMINALS, ids=lambda terminal: "-".join(terminal.values()))
-@pytest.mark.parametrize("command", HELPS, ids=" ".join)
-def test_command_prints_on_every_terminal(command: list[str], terminal: dict[str, str], tmp_path: Path) -> None:
-    """Characters that the encoding lacks are escaped."""
-    folder = tmp_path / "Bücher 图"
-    folder.mkdir()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))} | terminal
-    result = subprocess.run(
-        [BIN / command[0], *command[1:]], cwd=folder, env=environment, capture_output=True, check=False, timeout=WAIT_S
-    )
-    assert (result.returncode, result.stderr) == (0, b"")
-
-
-@pytest.mark.parametrize("terminal", TERMINALS, ids=lambda terminal: "-".join(terminal.values()))
-def test_command_names_a_missing_file_on_every_terminal(terminal: dict[str, str], tmp_path: Path) -> None:
-    """The message has the name of the file, with escapes where the terminal needs them."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))} | terminal
-    for command in (
-        ["resnet-build", "--weights", "Gewürz 图.pth"],
-        ["resnet-serve", "--repository", "Gewürz 图"],
-        ["resnet-client", "classify", "Gewürz 图.png"],
-        ["resnet-loadtest", "report", "Gewürz 图.json"],
-    ):
-        result = subprocess.run(
-            [BIN / command[0], *command[1:]], cwd=tmp_path, env=environment, capture_output=True, check=False
-        )
-        assert result.returncode != 0
-        assert b"Traceback" not in result.stderr
-        assert b"Gew" in result.stderr + result.stdout

@@ -6,8 +6,7 @@ import traceback
 
 import pytest
 from PIL import Image
-from resnet_client import ClientConfig, ResnetClientError
-from resnet_client.admin import ModelControl
+from resnet_client import ResnetClientError
 
 # Long enough that no part of it of twelve characters occurs by chance.
 CONTENT = "tAtt00-0f-a-b1ue-heron-0n-the-1eft-arm"
@@ -56,12 +55,6 @@ def failure(error):
     return f"{error} {error!r} {''.join(traceback.format_exception(error))} {vars(error)!r}"
 
 
-def list_models(server):
-    """Ask for what needs the admin token, with a wrong one."""
-    with ModelControl(ClientConfig(url=server.grpc_url, admin_token=ADMINISTRATOR)) as control:
-        return control.index()
-
-
 @pytest.mark.parametrize("preprocessing", ["server", "client"])
 @pytest.mark.parametrize("content", IMAGES.values(), ids=IMAGES)
 def test_client_logs_no_image(connect, server, logged, content, preprocessing):
@@ -75,29 +68,3 @@ def test_client_logs_no_image(connect, server, logged, content, preprocessing):
     for outcome in client.many([content], preprocessing=preprocessing):
         logged.append(repr(outcome))
         assert "image of" in repr(outcome)
-
-
-def test_client_logs_no_token(connect, server, free_port, logged):
-    """Neither a wrong one that is refused, nor one for a server that is not reached, nor an invalid one."""
-    with pytest.raises(ResnetClientError) as refused:
-        list_models(server)
-    with pytest.raises(ResnetClientError) as unreachable:
-        connect(free_port, admin_token=ADMINISTRATOR, timeout_s=1, max_attempts=2).statistics()
-    for caught in (refused, unreachable):
-        logged.append(failure(caught.value))
-    with pytest.raises(ResnetClientError) as nonsense:
-        ClientConfig(admin_token=f"{ADMINISTRATOR} with blanks")
-    logged.append(failure(nonsense.value))
-
-
-def test_server_logs_neither(connect, server, logged):
-    """While it refuses images and a wrong token."""
-    client = connect(server, admin_token=ADMINISTRATOR)
-    outcomes = client.many(list(IMAGES.values()))
-    assert {outcome.ok for outcome in outcomes} == {True, False}
-    with pytest.raises(ResnetClientError):
-        list_models(server)
-    log = server.log.read_text(errors="replace")
-    assert log
-    assert server.admin_token not in log
-    logged.append(log)

@@ -2,7 +2,6 @@
 
 import ast
 import http.client
-import ssl
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -114,11 +113,6 @@ def test_map_error_shows_no_control_characters(foreign):
     assert str(error).isprintable()
 
 
-def test_map_error_names_the_options_for_certificates():
-    error = map_error(ssl.SSLCertVerificationError("certificate verify failed"), "https://h:1", 1)
-    assert "the certificates (ca_certificate" in str(error)
-
-
 @pytest.mark.parametrize("file", STANDALONE)
 def test_error_mapping_has_the_prefixes_of_the_standalone_files(file):
     """They run without this package, and write or look for the prefixes that it reads."""
@@ -131,11 +125,6 @@ def test_error_mapping_has_the_prefixes_of_the_standalone_files(file):
     repeated = {name: ast.literal_eval(assigned[name]) for name in assigned if name.endswith("_PREFIX")}
     assert repeated == {name: getattr(error_mapping, name) for name in repeated}
     assert "OVERLOAD_PREFIX" in repeated
-
-
-def test_map_error_takes_a_late_timeout_in_the_queue_for_a_missed_deadline():
-    error = RefusedError("Request timeout expired", "503")
-    assert isinstance(map_error(error, URL, 1, is_late=True), errors.DeadlineExceededError)
 
 
 def test_errors_have_natural_bases():

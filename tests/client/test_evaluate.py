@@ -1,13 +1,7 @@
 """Reading samples and comparing models."""
 
-import csv
-import io
-
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from resnet_client import Client, ConfigurationError, ImageError, evaluate
-from strategies import TEXT, near
 
 NAMES = {"crane": [134, 517], "tench": [0], "tiger shark": [3], "cock": [7]}
 
@@ -95,34 +89,3 @@ def test_evaluate_raises_the_reason_if_all_images_fail(stub, tmp_path):
     """There is nothing to report."""
     with Client() as client, pytest.raises(ImageError, match="no such file"):
         evaluate.evaluate(client, [evaluate.Sample(tmp_path / "missing.png", 1)], ["a"], max_in_flight=1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("fuzz")
-
-
-ROWS = st.lists(st.lists(TEXT | near("0", "cat.jpg", "-1", "../", "file"), max_size=4), max_size=4)
-
-
-def table(rows):
-    stream = io.StringIO()
-    csv.writer(stream).writerows([["file", "class_index"], *rows])
-    return stream.getvalue().encode(errors="replace")
-
-
-@given(ROWS.map(table) | TEXT.map(lambda text: text.encode(errors="replace")) | st.binary())
-@example(b"file,class_index\nx\n")
-@example(b"file,class_index\n" + b'"' + b"x" * 200_000)
-@example(b"file,class_index\nx," + b"9" * 5000)
-@example(b"file,class_index\n\x00,0")
-def test_read_samples_returns_classes_of_the_model(folder, content):
-    """Whatever the label file holds, it is read or refused."""
-    path = folder / "labels.csv"
-    path.write_bytes(content)
-    try:
-        samples = evaluate.read_samples(folder, path, {"cat": [0], "dog": [1]})
-    except ConfigurationError:
-        return
-    assert samples
-    assert all(sample.class_index in (0, 1) for sample in samples)

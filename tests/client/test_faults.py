@@ -3,12 +3,10 @@
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from resnet_client import (
     AsyncClient,
-    Client,
     DeadlineExceededError,
     OverloadedError,
     ResnetClientError,
@@ -18,7 +16,7 @@ from resnet_client import (
 from resnet_client import client as client_module
 from resnet_client.endpoints import Endpoint
 
-from .clients import collect, settled
+from .clients import collect
 from .misbehaviour import SLOW, WRONG, misbehaving, silent
 
 TIMEOUT_S = 0.25
@@ -107,22 +105,6 @@ def slow_names(monkeypatch):
 def test_client_bounds_the_wait_for_a_name_service(connect, slow_names, url):
     """A name that is not resolved costs each method its timeout and no more."""
     check_bounded(connect(8001, url, timeout_s=TIMEOUT_S), is_slow=True)
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_client_has_the_server_drop_requests_whose_time_is_up(server, images, protocol):
-    """Calls with a short timeout, while many others wait, are refused by the server and never computed."""
-    image = images["cat"].read_bytes()
-    with Client(getattr(server, f"{protocol}_url")) as client, ThreadPoolExecutor(8) as others:
-        before, _ = settled(client)
-        answers = [others.submit(client.classify, image) for _ in range(48)]
-        wait(answers[:24])  # by now the server knows how long it takes, which it forgets after a second
-        with ThreadPoolExecutor(16) as callers:
-            hurried = [callers.submit(client.classify, image, timeout_s=0.1) for _ in range(16)]
-        assert all(isinstance(call.exception(), DeadlineExceededError | OverloadedError) for call in hurried)
-        answered = sum(answer.exception() is None for answer in answers)
-        assert answered > 24
-        assert settled(client)[0] - before < answered + len(hurried) // 2
 
 
 def test_client_works_on_after_a_timeout(connect, server, images):

@@ -51,19 +51,6 @@ client.close()
     assert printed(code, getattr(server, f"{protocol}_url"), images["cat"], images["coffee"]) == "True 16 True\n"
 
 
-def test_fork_gives_children_their_own_responses(url):
-    """Two hundred requests by four children at once, more than the real server could answer in time."""
-    code = """
-client = Client(URL)
-assert client.classify(bytes([9])).top.index == 9
-def call(number):
-    return client.classify(bytes([number])).top.index == number
-with multiprocessing.get_context("fork").Pool(4) as pool:
-    print(sum(pool.imap_unordered(call, [1, 2] * 200)), call(3))
-"""
-    assert printed(code, url) == "400 True\n"
-
-
 def test_fork_gives_children_of_asyncio_their_own_responses(url):
     """An `AsyncClient` is new in a child, in an event loop of the child's own; the parent's works on."""
     code = """
@@ -109,43 +96,3 @@ print(client.classify(bytes([8])).top.index)
 client.close()
 """
     assert printed(code, url) == "7\n8\n"
-
-
-def test_fork_leaves_room_for_images_of_the_child(url):
-    """What the parent's threads decode at the fork takes no room in a child, and no turn."""
-    code = """
-from PIL import ImageFile
-from resnet_client import images
-from resnet_client.preprocessing import Limits, PreprocessConfig
-load, decoding, ended = ImageFile.ImageFile.load, threading.Event(), threading.Event()
-def load_slowly(self):
-    decoding.set()
-    ended.wait()
-    return load(self)
-ImageFile.ImageFile.load = load_slowly
-arguments = images.golden(), PreprocessConfig(resize=32, crop=24), Limits(max_pixels=64 * 64)
-threads = [threading.Thread(target=images.pixels, args=arguments) for _ in range(2)]  # one decodes, one waits
-for thread in threads:
-    thread.start()
-decoding.wait()
-if not (child := os.fork()):
-    ImageFile.ImageFile.load = load
-    os._exit(len(images.pixels(*arguments)))
-print(exit_code(child))
-ended.set()
-for thread in threads:
-    thread.join()
-print(len(images.pixels(*arguments)))
-"""
-    assert printed(code, url) == "24\n24\n"
-
-
-def test_fork_leaves_a_closed_client_closed(url):
-    code = """
-client = Client(URL)
-client.close()
-if not (child := os.fork()):
-    os._exit(7 if repr(client).endswith("closed>") else 1)
-print(exit_code(child))
-"""
-    assert printed(code, url) == "7\n"

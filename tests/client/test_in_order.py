@@ -12,8 +12,6 @@ import pytest
 from PIL import Image
 from resnet_client import AsyncClient, Client, ConfigurationError, ImageError
 
-from .conftest import UNREACHABLE
-
 KINDS = ("blocking", "asyncio")
 IMAGES = [bytes([number]) for number in range(40)]
 
@@ -87,15 +85,6 @@ def test_many_leaves_no_thread_after_a_break(stub, max_in_flight):
     assert threading.active_count() == before
 
 
-async def test_many_leaves_no_task_after_a_break(stub):
-    async with AsyncClient() as client:
-        outcomes = client.classify_many(itertools.repeat(b"\x01"), max_in_flight=8)
-        async for _ in outcomes:
-            break
-        await outcomes.aclose()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["classify_many", "embed_many"])
 def test_many_makes_an_outcome_of_a_failing_image(stub, tmp_path, kind, method):
@@ -141,13 +130,6 @@ def test_many_refuses_one_image(kind, image):
     for many in (client.classify_many, client.embed_many):
         with pytest.raises(ConfigurationError, match="pass a list"):
             many(image)
-
-
-def test_many_takes_an_array_of_images(stub):
-    """An array of four dimensions has an image in each row."""
-    stub.failures = [UNREACHABLE] * 3
-    with Client(max_attempts=1) as client:
-        assert len(list(client.classify_many(np.zeros((3, 5, 5, 3), np.uint8)))) == 3
 
 
 def test_many_shows_progress_on_standard_error(stub, capsys):

@@ -1,12 +1,8 @@
 """Which server gets the next request, by a clock of the test's own."""
 
 import contextlib
-import math
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from resnet_client import ResnetClientError, ResponseError, UnavailableError, pool
 from resnet_client.endpoints import Endpoint, parse_all
 from resnet_client.pool import Pool
@@ -159,20 +155,6 @@ def test_pool_keeps_connections_of_a_server_that_returns(named, clock):
     assert not named.take_drained()
 
 
-def test_pool_resolves_names_regularly_and_after_ejections(named, clock):
-    """Every few seconds; after an ejection earlier, but not without end."""
-    named.resolved(NAME, ["1.1.1.1", "2.2.2.2"])
-    clock.now_s += pool.RESOLVE_INTERVAL_S - 0.1
-    assert not named.names_due()
-    clock.now_s += 0.2
-    assert named.names_due() == [NAME]
-    named.resolved(NAME, ["1.1.1.1", "2.2.2.2"])
-    end(named, named.servers[0], UNREACHABLE)
-    assert not named.names_due()
-    clock.now_s += pool.SHORTEST_RESOLVE_INTERVAL_S
-    assert named.names_due() == [NAME]
-
-
 def test_pool_is_idle_without_requests(servers, clock):
     """None is in flight, and none has come for a while."""
     request = started(servers, servers.pick())
@@ -182,59 +164,3 @@ def test_pool_is_idle_without_requests(servers, clock):
     assert servers.is_idle()
     servers.pick()
     assert not servers.is_idle()
-
-
-class AnyHistory(RuleBasedStateMachine):
-    """Requests that begin and end in any order, at servers whose name changes, while time passes."""
-
-    @initialize()
-    def start(self):
-        self.clock = Clock()
-        self.servers = Pool([Endpoint.parse("grpc://fixed"), NAME], self.clock)
-        self.in_flight = []
-
-    @rule(taken=st.integers(0, 3))
-    def pick(self, taken):
-        """A healthy untried server is preferred, then a healthy one; a request begins."""
-        tried = set(self.servers.servers[:taken])
-        healthy = {server for server in self.servers.servers if server.ejected_s is None}
-        server = self.servers.pick(tried)
-        assert server in (healthy - tried or healthy or set(self.servers.servers))
-        assert self.servers.has_another(tried) == bool(healthy - tried)
-        self.in_flight.append((server, started(self.servers, server)))
-
-    @rule(number=st.integers(0, 9), error=st.sampled_from([ANSWERED, UNREACHABLE, FAILED, CANCELLED]))
-    def end(self, number, error):
-        if self.in_flight:
-            server, request = self.in_flight.pop(number % len(self.in_flight))
-            ended(request, error)
-            if error is UNREACHABLE:
-                assert server.ejected_s is not None
-
-    @rule(addresses=st.sets(st.sampled_from(["1.1.1.1", "2.2.2.2", "3.3.3.3"])))
-    def resolve(self, addresses):
-        self.servers.resolved(NAME, sorted(addresses))
-        assert hosts(self.servers.servers) == sorted([*addresses, "fixed"])
-
-    @rule(seconds=st.floats(0, 20))
-    def wait(self, seconds):
-        self.clock.now_s += seconds
-
-    @rule()
-    def drain(self):
-        """Only servers that are removed and owe no response are drained."""
-        for endpoint in self.servers.take_drained():
-            assert endpoint not in {server.endpoint for server in self.servers.servers}
-
-    @invariant()
-    def counts_are_right(self):
-        """What is in flight is counted; an ejection always ends with a probe."""
-        for server in self.servers.servers:
-            assert server.in_flight == sum(other is server for other, _ in self.in_flight)
-            if server.ejected_s is not None:
-                assert server.probe_s - server.ejected_s <= 1.2 * pool.LONGEST_EJECTION_S
-                assert not math.isinf(server.probe_s)
-
-
-TestPoolWithAnyHistory = AnyHistory.TestCase
-TestPoolWithAnyHistory.settings = settings(max_examples=60, deadline=None)

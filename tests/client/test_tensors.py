@@ -80,18 +80,3 @@ def test_http_refuses_unreadable_responses(answering, outputs, behind, length):
     server.header_length, server.content = len(header) if length is None else length, header + behind
     with contextlib.suppress(ResponseError):
         assert client.classify(b"x").predictions
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b'{"outputs": [{"name": "PROBABILITIES__0", "data": [1]}]}', "KeyError"),  # not as bytes, as requested
-        (b'{"outputs": []}', "returned no class"),
-    ],
-)
-def test_http_reads_responses_of_json_only(answering, content, message):
-    """Triton leaves the header length out where no bytes follow."""
-    server, client = answering
-    server.header_length, server.content = None, content
-    with pytest.raises(ResponseError, match=message):
-        client.classify(b"x")

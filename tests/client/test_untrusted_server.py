@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 import pytest
-from resnet_client import AsyncClient, Client, ClientConfig, ResponseError
+from resnet_client import Client, ClientConfig, ResponseError
 from resnet_client.__main__ import main
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -125,14 +125,6 @@ def test_classify_refuses_a_huge_response(answering, images):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 5 * (150 << 10)
 
 
-async def test_classify_refuses_a_huge_response_in_asyncio(images):
-    """With aiohttp as with http.client."""
-    with http_server([b"0.5:7:" + b"x" * (65 << 20)]) as (url, _):
-        async with AsyncClient(url, max_attempts=1) as client:
-            with pytest.raises(ResponseError, match="64 MiB"):
-                await client.classify(images["cat"])
-
-
 @pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)], ids=["text", "json", "csv"])
 def test_classify_command_escapes_control_characters(answering, images, capsys, form):
     """A label cannot set colours or a title; JSON stays JSON."""
@@ -143,16 +135,6 @@ def test_classify_command_escapes_control_characters(answering, images, capsys, 
     assert r"\u001b]0;owned\u0007\u009b31m" in shown
     if form == ("--json",):
         assert json.loads(shown)["predictions"][0]["label"] == ESCAPES
-
-
-def test_classify_command_escapes_what_a_server_says(images, capsys):
-    """An error of the server is shown without its control characters."""
-    body = json.dumps({"error": f"no {ESCAPES}"}).encode()
-    with http_server([], status=400, body=body) as (url, _):
-        assert main(["classify", "--url", url, str(images["cat"])]) != 0
-    shown = "".join(capsys.readouterr())
-    assert r"no \u001b]0;owned" in shown
-    assert shown.replace("\n", "").replace("\t", "").isprintable()
 
 
 @pytest.mark.parametrize("label", ["=1+1", "+1", "-1", "@SUM(A1)"])

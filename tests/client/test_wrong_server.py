@@ -1,14 +1,12 @@
 """URLs that lead to the wrong port, protocol or path; answers of proxies."""
 
-import gzip
-import json
 import threading
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
-from resnet_client import OverloadedError, RequestError, UnavailableError
+from resnet_client import OverloadedError, RequestError, ResponseError, UnavailableError
 
 from .clients import Awaited, Blocking
 
@@ -44,17 +42,17 @@ def test_classify_names_what_is_wrong_with_the_url(kind, server, images, url, ex
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Compresses each response, or refuses because of its rate limit."""
+    """Refuses because of its rate limit, or redirects."""
 
-    status = 200
+    status = 429
+    seen = 0
 
     def do_GET(self):
-        content = gzip.compress(json.dumps({"model_stats": [{"name": "compressed", "version": "1"}]}).encode())
+        Proxy.seen += 1
         self.send_response(self.status)
-        self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", "0")
         self.end_headers()
-        self.wfile.write(content)
 
     def log_message(self, *_):
         pass
@@ -71,13 +69,17 @@ def proxy():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_statistics_reads_a_compressed_response(kind, proxy):
-    with closing(kind(proxy)) as client:
-        assert [entry.model for entry in client.statistics()] == ["compressed"]
+def test_statistics_takes_status_429_for_overload(kind, proxy):
+    """As proxies use it."""
+    with closing(kind(proxy)) as client, pytest.raises(OverloadedError, match="retry later"):
+        client.statistics()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_statistics_takes_status_429_for_overload(kind, proxy, monkeypatch):
-    monkeypatch.setattr(Proxy, "status", 429)
-    with closing(kind(proxy)) as client, pytest.raises(OverloadedError, match="retry later"):
+def test_client_follows_no_redirection(kind, proxy, monkeypatch):
+    """It may lead to an address without encryption."""
+    monkeypatch.setattr(Proxy, "status", 307)
+    monkeypatch.setattr(Proxy, "seen", 0)
+    with closing(kind(proxy, max_attempts=1)) as client, pytest.raises(ResponseError):
         client.statistics()
+    assert Proxy.seen == 1

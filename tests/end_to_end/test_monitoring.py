@@ -20,7 +20,6 @@ import pytest
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer
 from resnet_serve.ports import free_ports
-from tritonclient import http as triton
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = ROOT / "deploy/grafana/dashboards/resnet50.json"
@@ -185,19 +184,3 @@ def test_rules_work_and_do_not_fire_on_a_healthy_server(
     with load(monitored.grpc_url, images["cat"]):
         wait_until(lambda: all(rule["health"] == "ok" for rule in rules(prometheus)), lambda: rules(prometheus))
     assert [rule["name"] for rule in rules(prometheus) if rule["state"] == "firing"] == []
-
-
-def test_rules_notice_an_unloaded_model(monitored: TritonServer, prometheus: str) -> None:
-    """The expression of ModelNotServed is true as soon as the default model is unloaded."""
-    (query,) = [rule["query"] for rule in rules(prometheus) if rule["name"] == "ModelNotServed"]
-    assert ask(prometheus, query) == []
-    with triton.InferenceServerClient(monitored.http_url.removeprefix("http://")) as client:
-        client.unload_model("resnet50", headers={"admin-key": monitored.admin_token})
-    wait_until(lambda: ask(prometheus, query) == [1.0], lambda: get(monitored.metrics_url))
-
-
-def test_rules_notice_a_stopped_server(monitored: TritonServer, prometheus: str) -> None:
-    """The expression of ServerDown is true as soon as the server is gone; this test is the module's last."""
-    assert ask(prometheus, 'up{job="triton"} == 0') == []
-    monitored.stop()
-    wait_until(lambda: ask(prometheus, 'up{job="triton"} == 0') == [0.0], lambda: get(f"{prometheus}/api/v1/targets"))

@@ -19,7 +19,7 @@ from resnet_client.requests import IMAGE, PIXELS, PROBABILITIES
 from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 
 if TYPE_CHECKING:
-    from conftest import LabelledImage
+    pass
 
 BATCHES = (2, 5, 8, 32)
 COMPARED = 8
@@ -138,9 +138,3 @@ def test_network_answers_the_same_in_every_batch_size(served: Served) -> None:
         compared = min(size, COMPARED)
         difference = served.compute(pixels[-size:])[-compared:] - alone[-compared:]
         assert np.abs(difference).max() <= served.tolerance, size
-
-
-@pytest.mark.reliability
-def test_server_answers_the_same_for_every_imagenet_image(served: Served, imagenet_sample: list[LabelledImage]) -> None:
-    """With 1, 8 and 32 requests in flight."""
-    check_under_load(served, [labelled.path.read_bytes() for labelled in imagenet_sample])

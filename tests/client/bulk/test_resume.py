@@ -83,14 +83,6 @@ def test_resume_keeps_the_inventory(bulk, folder):
     assert rows["index"].to_pylist() == [*NUMBERS[:-1], None]
 
 
-def test_resume_counts_earlier_starts_in_the_summary(bulk, folder, capsys):
-    (folder / "01.jpg").write_bytes(b"\xff")
-    with killed_after(3):
-        bulk("images", "--part-size", 5)
-    bulk("images", "--part-size", 5, code=ExitCode.SOME_FAILED)
-    assert "25 images, 1 failed, " in capsys.readouterr().err
-
-
 def test_resume_refuses_other_settings(bulk, folder, capsys):
     """By name, unless the run restarts; parts of two runs do not get mixed up."""
     with killed_after(3):
@@ -148,13 +140,6 @@ def test_bulk_keeps_parts_in_an_output_folder(bulk, folder, tmp_path, served):
     served.received.clear()
     bulk("images", "--part-size", 5, output="rows")
     assert not served.received
-
-
-def test_bulk_writes_into_a_partitioned_data_set(bulk, folder, tmp_path):
-    """A folder `day=1` adds no column to the rows."""
-    (tmp_path / "day=1").mkdir()
-    assert "day" not in bulk("images", output="day=1/results.parquet").schema.names
-    assert bulk("images", output="day=1/results.parquet")["index"].to_pylist() == NUMBERS
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet.gz"])

@@ -8,7 +8,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from resnet_client.cli.exit_codes import ExitCode
 
@@ -87,12 +86,6 @@ def test_bulk_loses_no_row_in_an_outage(bulk, folder, served):
     assert len(served.received) == 35
 
 
-def test_bulk_writes_a_row_for_a_refused_request(bulk, one, served):
-    served.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "too odd")]
-    (error,) = bulk(one, code=ExitCode.SOME_FAILED)["error"].to_pylist()
-    assert "too odd" in error
-
-
 def test_bulk_ends_when_servers_stay_unavailable(bulk, one, served, tmp_path):
     """After the timeout, without rows for images that were not answered."""
     served.fail = lambda _: UNAVAILABLE
@@ -109,20 +102,6 @@ def test_bulk_goes_on_after_an_image_that_servers_fail_on(bulk, tmp_path, served
     rows = bulk("in.parquet", "--unavailable-timeout-s", 0.05, code=ExitCode.SOME_FAILED)
     assert rows["error"].to_pylist().count(None) == 100
     assert "it fell over" in rows["error"][0].as_py()
-
-
-def test_bulk_writes_one_file(bulk, tmp_path):
-    """Row groups of a useful size, and nothing else left behind."""
-    write_parquet(tmp_path / "in.parquet", [bytes([n % 200]) for n in range(500)], row_group_size=50)
-    rows = bulk("in.parquet", "--part-size", 10)
-    assert rows["index"].to_pylist() == [n % 200 for n in range(500)]
-    assert pq.ParquetFile(tmp_path / "results.parquet").num_row_groups == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "results.parquet"]
-
-
-def test_bulk_refuses_an_output_in_a_missing_folder(bulk, one, capsys):
-    bulk(one, output="nowhere/results.parquet", code=ExitCode.USAGE)
-    assert capsys.readouterr().err.startswith("resnet-client: nowhere")
 
 
 def test_bulk_refuses_to_embed_without_features(bulk, one, served, capsys):

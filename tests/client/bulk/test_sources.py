@@ -257,7 +257,12 @@ def test_archives_that_cannot_be_opened_have_a_row(bulk, tmp_path):
     os.mkfifo(tmp_path / "pipe.tar")
     write_tar(tmp_path / "there.tar", (1, 2))
     errors = bulk("*.tar", code=ExitCode.SOME_FAILED)["error"].to_pylist()
-    assert errors == ["gone.tar: there is no such file", "pipe.tar: this is a pipe, not a file", None, None]
+    assert errors == [
+        "gone.tar: there is no such file",
+        "pipe.tar: this is a pipe, a socket or a device, not a file",
+        None,
+        None,
+    ]
 
 
 def test_bulk_sends_no_unreadable_files(bulk, tmp_path, served):

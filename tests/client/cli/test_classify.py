@@ -30,16 +30,6 @@ def test_classify_prints_json_objects(stub, files, capsys):
     assert objects[2]["predictions"][0]["index"] == 2
 
 
-def test_classify_prints_csv_with_a_header(stub, files, capsys):
-    assert main(["classify", "--csv", files[0]]) == ExitCode.OK
-    assert capsys.readouterr().out.splitlines()[0] == "image,rank,index,label,probability,error"
-
-
-def test_classify_refuses_an_empty_folder(stub, tmp_path, capsys):
-    assert main(["classify", str(tmp_path)]) == ExitCode.USAGE
-    assert "no image" in capsys.readouterr().err
-
-
 def test_classify_refuses_urls_of_images(stub, capsys):
     """A URL is not changed to a path, and the message explains that the client does not download images."""
     assert main(["classify", "https://x.org/cat.jpg"]) == ExitCode.SOME_FAILED

@@ -1,7 +1,6 @@
 """What all commands share: exit codes, options, and outputs that cannot be written."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -68,22 +67,6 @@ def test_cli_reports_an_output_that_cannot_be_written(stub, known, capsys, monke
         assert main([*command, *([known] if command in WRITING else [])]) == ExitCode.USAGE
         expected = "resnet-client: the output cannot be written: No space left on device\n"
         assert capsys.readouterr().err.endswith(expected)
-
-
-@pytest.mark.parametrize(
-    ("redirected", "message"),
-    [
-        (">/dev/full", "the output cannot be written: No space left on device\n"),
-        (">&-", "the output cannot be written: it is closed\n"),
-        ("--url nowhere 2>&-", ""),
-    ],
-)
-def test_cli_ends_without_a_traceback_when_the_shell_redirects_outputs(redirected, message):
-    """Also where the interpreter writes what is left."""
-    script = f'"$0" -m resnet_client classify missing.png {redirected}'
-    finished = subprocess.run(["sh", "-c", script, sys.executable], check=False, capture_output=True, text=True)
-    assert finished.returncode == ExitCode.USAGE
-    assert finished.stderr.removeprefix("resnet-client: ") == message
 
 
 def test_exit_code_does_not_depend_on_a_reader_that_stops(stub, files, monkeypatch):

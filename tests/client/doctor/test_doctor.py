@@ -77,22 +77,6 @@ def test_doctor_finds_a_model_that_is_not_served(server, protocol, report):
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_tests_readiness_where_configs_are_restricted(restricted, protocol, report):
-    """Without the token, a server that shows neither metadata nor configs still answers a test image."""
-    code, found = report(getattr(restricted, f"{protocol}_url"), "--metrics-url", restricted.metrics_url)
-    assert (code, found["findings"]) == (0, [])
-    assert found["passed"] == ["not-ready", "no-metrics", "token-refused", "open-admin-api", "plaintext"]
-    assert all("--admin-token" in reason for reason in found["not_checked"].values())
-
-
-@pytest.fixture(scope="module")
-def restricted(repository):
-    """A server that opens nothing but health, inference and metrics to unauthenticated clients."""
-    with TritonServer(ServerConfig(repository, port=0, open_apis=())) as server:
-        yield server
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_doctor_fails_on_an_unreachable_server(free_port, protocol, run):
     """Exit code 3, a message, no report."""
     code, output, errors = run(f"{protocol}://127.0.0.1:{free_port}", "--json")

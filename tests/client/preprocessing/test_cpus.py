@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from resnet_client.preprocessing import available_cpus, threads_per_instance
+from resnet_client.preprocessing import available_cpus
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,6 @@ from resnet_client.preprocessing import available_cpus, threads_per_instance
         # The smallest on the way up counts; a group above may be out of sight.
         ("0::/a/b\n", {"a/b/cpu.max": "300000 100000\n", "a/cpu.max": "100000 100000\n"}, 1),
         ("0::/pod/of/the/host\n", {"cpu.max": "200000 100000\n"}, 2),
-        (
-            "5:cpu,cpuacct:/docker/1\n1:memory:/docker/1\n",
-            {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"},
-            3,
-        ),
-        ("5:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
         ("0::/\n", {"cpu.max": "garbage\n"}, 4),
         ("5:memory:/\n", {"cpu.max": "100000 100000\n"}, 4),
     ],
@@ -34,7 +28,7 @@ from resnet_client.preprocessing import available_cpus, threads_per_instance
 def test_available_cpus_are_limited_by_the_smallest_quota(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, memberships: str, files: dict[str, str], limit: int
 ) -> None:
-    """Of both versions, rounded up; never more than the cores."""
+    """Rounded up; never more than the cores."""
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -50,13 +44,3 @@ def test_available_cpus_are_limited_by_taskset() -> None:
     code = "from resnet_client.preprocessing import available_cpus; print(available_cpus())"
     command = ["taskset", "--cpu-list", str(allowed), sys.executable, "-c", code]
     assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout == "1\n"
-
-
-@pytest.mark.parametrize("instances", [1, 2, 4, 8])
-@pytest.mark.parametrize("cpus", range(1, 65))
-def test_instances_share_the_cpus(cpus: int, instances: int) -> None:
-    """Each has a thread; together they have no more than the CPUs, unless there are more instances."""
-    threads = threads_per_instance(cpus, instances)
-    assert threads >= 1
-    assert instances * threads <= max(cpus, instances)
-    assert instances * (threads + 1) > cpus

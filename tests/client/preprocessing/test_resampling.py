@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -59,27 +58,6 @@ def test_resample_returns_pillows_pixels_for_any_part_of_any_image(width, height
     assert np.abs(vectorised - pillow(image, (side, side), box)).max() <= 2
 
 
-@needs_library
-def test_resample_is_as_exact_as_pillow():
-    """Neither way of rounding is better, and neither makes images darker."""
-    image, side = noise(300, 300), 112
-    scale = 300 / side
-    places, centres = np.arange(300) + 0.5, (np.arange(side) + 0.5) * scale
-    weights = np.maximum(0, 1 - np.abs(places - centres[:, None]) / scale)
-    weights /= weights.sum(axis=1, keepdims=True)
-    exact = np.einsum("yh,xw,hwc->yxc", weights, weights, np.asarray(image).astype(float), optimize=True)
-    box = (0.0, 0.0, 300.0, 300.0)
-    errors = [
-        pixels - exact
-        for pixels in (resampling.resample(image, (side, side), "bilinear", box), pillow(image, (side, side), box))
-    ]
-    assert not np.array_equal(*errors)  # the library is in use
-    mine, theirs = (float(np.abs(error).mean()) for error in errors)
-    assert mine < 0.4
-    assert mine == pytest.approx(theirs, abs=0.01)
-    assert all(abs(error.mean()) < 0.01 for error in errors)
-
-
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
 def test_resample_leaves_other_filters_to_pillow(interpolation):
     image = noise(640, 480)
@@ -101,14 +79,6 @@ def test_resample_does_not_mix_images_of_several_threads():
             for number in range(600)
         ]
         assert all(np.array_equal(job.result(), alone[number % 12]) for number, job in enumerate(jobs))
-
-
-def test_resample_works_without_the_library(fresh, monkeypatch):
-    """As in Triton's own container: no message, Pillow's very pixels."""
-    monkeypatch.setitem(sys.modules, "cykooz_resizer", None)
-    image = noise(640, 480)
-    resized = fresh.resample(image, (50, 40), "bilinear", WHOLE)
-    assert np.array_equal(np.asarray(resized), pillow(image, (50, 40), WHOLE))
 
 
 @needs_library

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ from resnet_client.cli.exit_codes import ExitCode
 from resnet_client.report import evaluation as evaluation_page
 from resnet_client.results import Prediction
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 MODELS = ("resnet50", "resnet50_torchscript")
 CLASSES = {"cat": 285, "coffee": 967, "rocket": 0}  # the rocket's is wrong
 TILE = re.compile(r'<div class="tile"><span>(.*?)</span><strong>(.*?)</strong><small>(.*?)</small>')
@@ -106,19 +104,6 @@ def test_page_escapes_labels_and_names(tmp_path):
     assert "<img" not in page
 
 
-def test_evaluate_reports_real_images(server, imagenet_sample, tmp_path, capsys):
-    """Every eighth image of the sample; most classes are right."""
-    folder = imagenet_sample[0].path.parent
-    table = tmp_path / "labels.csv"
-    table.write_text("\n".join(["file,class_index", *(f"{s.path.name},{s.class_index}" for s in imagenet_sample[::8])]))
-    page = tmp_path / "page.html"
-    options = ["--labels", str(table), "--report", str(page), "--json", "--url", server.grpc_url]
-    assert main(["evaluate", str(folder), *options]) == ExitCode.OK
-    (report,) = json.loads(capsys.readouterr().out)["reports"]
-    assert report["top1"] >= 0.85
-    assert dict(tile[:2] for tile in TILE.findall(page.read_text()))["top-1, resnet50"] == f"{report['top1']:.2%}"
-
-
 def test_classify_html_shows_images_with_their_classes(server, images, tmp_path, capsys):
     """Next to the usual output; a failed image has its reason, and nothing is loaded from elsewhere."""
     paths = [str(images["cat"]), str(tmp_path / "missing.jpg")]
@@ -144,38 +129,3 @@ def test_command_names_the_missing_extra(command, package, monkeypatch, capsys):
         main([*command, "page.html", "images"])
     assert ended.value.code == ExitCode.USAGE
     assert f"{package} is not installed: pip install '.[report]' in the project's folder" in capsys.readouterr().err
-
-
-def test_command_refuses_a_page_in_a_missing_folder(tmp_path, capsys):
-    """Before any image is sent."""
-    with pytest.raises(SystemExit) as ended:
-        main(["evaluate", "images", "--report", str(tmp_path / "missing/page.html")])
-    assert ended.value.code == ExitCode.USAGE
-    assert f"there is no folder {tmp_path / 'missing'}" in capsys.readouterr().err
-
-
-def test_command_does_not_import_the_extra():
-    """The bare client works without jinja2 and plotly."""
-    code = "import sys, resnet_client.cli; sys.exit(bool({'jinja2', 'plotly'} & sys.modules.keys()))"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
-@pytest.mark.parametrize("width", [1400, 390])
-def test_evaluate_report_in_a_browser(evaluated, width):
-    """Charts and thumbnails are drawn within the width of the screen, and nothing is fetched."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": width, "height": 844})
-        problems, requests = [], []
-        tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.on("request", lambda request: requests.append(request.url))
-        tab.goto(evaluated[1].as_uri())
-        assert tab.locator(".chart .main-svg .cartesianlayer").count() == 2
-        assert tab.evaluate("[...document.images].map(image => image.naturalWidth > 0)") == [True, True]
-        assert tab.evaluate("document.documentElement.scrollWidth") == width
-        browser.close()
-    assert problems == []
-    assert [url for url in requests if not url.startswith("data:")] == [evaluated[1].as_uri()]
