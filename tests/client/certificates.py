@@ -7,8 +7,6 @@ import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import trustme
-
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
@@ -26,25 +24,6 @@ def issue(authority, folder, *names):
     issued.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
     issued.private_key_pem.write_to_path(folder / "key.pem")
     return Identity(folder / "certificate.pem", folder / "key.pem", folder / "ca.pem")
-
-
-@dataclasses.dataclass(frozen=True)
-class Identities:
-    """A server and a caller of one authority, and a caller of another."""
-
-    server: Identity
-    caller: Identity
-    other: Identity
-
-    @classmethod
-    def make(cls, folder):
-        folder.mkdir()
-        ours, theirs = trustme.CA(), trustme.CA()
-        return cls(
-            issue(ours, folder / "server", "localhost"),
-            issue(ours, folder / "caller", "caller@example.org"),
-            issue(theirs, folder / "other", "127.0.0.1", "other@example.org"),
-        )
 
 
 @contextmanager

@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-import threading
-from http.server import ThreadingHTTPServer
 
 import pytest
 
-from .stub import Echo
+from .stub import Echo, serving
 
 SETUP = """
 import asyncio, multiprocessing, os, signal, sys, threading
@@ -27,13 +25,8 @@ def printed(code, *arguments):
 @pytest.fixture(scope="module")
 def url():
     """A server whose answer is the first byte of the image."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Echo) as server:
+        yield server.url
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import threading
-from http.server import ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resnet_client import Client, ResponseError, tensors
 
-from .stub import Echo
+from .stub import Handler, serving
 
 
 @given(st.lists(st.binary(max_size=50), max_size=5))
@@ -41,24 +39,13 @@ def test_tensors_read_returns_the_shape_or_refuses(datatype, shape, content):
 def answering():
     """A server that answers each request with the header length and the content that it was given, and a client."""
 
-    class Prepared(Echo):
+    class Prepared(Handler):
         def do_POST(self):  # noqa: N802  # the name that the library calls
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            if self.server.header_length is not None:
-                self.send_header("Inference-Header-Content-Length", str(self.server.header_length))
-            self.send_header("Content-Length", str(len(self.server.content)))
-            self.end_headers()
-            self.wfile.write(self.server.content)
+            self.received()
+            self.respond(self.server.content, Inference_Header_Content_Length=self.server.header_length)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Prepared) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        with Client(f"http://127.0.0.1:{server.server_port}", max_attempts=1) as client:
-            yield server, client
-        server.shutdown()
-        thread.join()
+    with serving(Prepared) as server, Client(server.url, max_attempts=1) as client:
+        yield server, client
 
 
 HEADERS = st.fixed_dictionaries(

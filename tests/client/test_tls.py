@@ -1,14 +1,16 @@
 """TLS and mutual TLS: tritonserver's own for gRPC, a proxy's for HTTP; never less than what was requested."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives import serialization
 from resnet_client import AsyncClient, Client, ClientConfig, ConfigurationError, UnavailableError
 from resnet_client.admin import ModelControl
 from resnet_serve import ServerConfig, TritonServer
 
-from .certificates import Identities, terminating
+from .certificates import issue, terminating
 
 SECURE = "{protocol}s://localhost:{port}"
 BY_NAME = "{protocol}s+dns:///localhost:{port}"
@@ -17,7 +19,13 @@ BY_NAME = "{protocol}s+dns:///localhost:{port}"
 @pytest.fixture(scope="module")
 def identities(tmp_path_factory):
     """Certificates of a server, a caller, and a caller of another authority."""
-    return Identities.make(tmp_path_factory.mktemp("identities") / "all")
+    folder = tmp_path_factory.mktemp("identities")
+    ours, theirs = trustme.CA(), trustme.CA()
+    return SimpleNamespace(
+        server=issue(ours, folder / "server", "localhost"),
+        caller=issue(ours, folder / "caller", "caller@example.org"),
+        other=issue(theirs, folder / "other", "127.0.0.1", "other@example.org"),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import threading
-from http.server import ThreadingHTTPServer
 
 import pytest
 from opentelemetry import trace
@@ -14,7 +12,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import StatusCode
 from resnet_client import Client, UnavailableError
 
-from .stub import Echo
+from .stub import Echo, serving
 
 
 class Switch(Sampler):
@@ -54,13 +52,10 @@ def test_client_sends_the_trace_of_each_sampled_call(exporter, monkeypatch):
             seen.append(self.headers.get("traceparent", "")[3:52])
             super().do_POST()
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Recorded) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
-        with Client(f"http://127.0.0.1:{server.server_port}") as client:
-            assert all(outcome.ok for outcome in client.classify_many([b"\1", b"\2"], max_in_flight=1))
-            monkeypatch.setattr(Switch, "now", ALWAYS_OFF)
-            client.classify(b"\1")
-        server.shutdown()
+    with serving(Recorded) as server, Client(server.url) as client:
+        assert all(outcome.ok for outcome in client.classify_many([b"\1", b"\2"], max_in_flight=1))
+        monkeypatch.setattr(Switch, "now", ALWAYS_OFF)
+        client.classify(b"\1")
     spans = exporter.get_finished_spans()
     expected = [f"{span.context.trace_id:032x}-{span.context.span_id:016x}" for span in spans]
     assert seen == [*expected, ""]

@@ -7,9 +7,7 @@ import json
 import resource
 import secrets
 import socket
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 import pytest
@@ -17,53 +15,30 @@ from resnet_client import Client, ClientConfig, ResponseError
 from resnet_client.__main__ import main
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from .stub import Handler, serving, texts
+
 TOKEN = secrets.token_urlsafe()
 ESCAPES = "\x1b]0;owned\x07\x9b31m"
-CLASSES = [b"0.75:7:cock", b"0.25:3:shark"]
-
-
-def texts(entries):
-    """Byte strings as Triton encodes them."""
-    return b"".join(len(entry).to_bytes(4, "little") + entry for entry in entries)
 
 
 @contextmanager
-def http_server(entries, *, status=200, body=None):
+def http_server(entries, *, body=None):
     """A server that answers every inference with these class strings, or every request with a body."""
     seen = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
+    class Answering(Handler):
+        def do_GET(self):  # noqa: N802  # the name that the library calls
             seen.append(dict(self.headers))
-            content, header = body, {}
-            if content is None:
-                raw = texts(entries)
-                output = {"name": "PROBABILITIES__0", "datatype": "BYTES", "shape": [1, len(entries)]}
-                output["parameters"] = {"binary_data_size": len(raw)}
-                encoded = json.dumps({"model_version": "1", "outputs": [output]}).encode()
-                content, header = encoded + raw, {"Inference-Header-Content-Length": str(len(encoded))}
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(status)
-            for name, value in {**header, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+            self.received()
+            if body is None:
+                self.respond_classes(entries)
+            else:
+                self.respond(body)
 
         do_POST = do_GET  # noqa: N815
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", seen
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Answering) as server:
+        yield server.url, seen
 
 
 @contextmanager

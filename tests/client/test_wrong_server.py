@@ -1,14 +1,13 @@
-"""URLs that lead to the wrong port, protocol or path; answers of proxies."""
+"""URLs that lead to the wrong port, protocol or path; responses of proxies."""
 
-import threading
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
 from resnet_client import OverloadedError, RequestError, ResponseError, UnavailableError
 
 from .clients import Awaited, Blocking
+from .stub import Handler, serving
 
 KINDS = (Blocking, Awaited)
 
@@ -41,31 +40,21 @@ def test_classify_names_what_is_wrong_with_the_url(kind, server, images, url, ex
     assert "0x" not in str(raised.value)
 
 
-class Proxy(BaseHTTPRequestHandler):
+class Proxy(Handler):
     """Refuses because of its rate limit, or redirects."""
 
     status = 429
     seen = 0
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802  # the name that the library calls
         Proxy.seen += 1
-        self.send_response(self.status)
-        self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
+        self.respond(status=self.status, Location="/elsewhere")
 
 
 @pytest.fixture
 def proxy():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
+    with serving(Proxy) as running:
+        yield running.url
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -159,4 +159,4 @@ async def test_retries_do_not_feed_the_overload(
         sends = await sent(client) - before
     asked = len(first) + len(calls)
     note(f"{asked} calls with retry_overload at five times the capacity: {sends:.0f} sent, {sends / asked:.3f} of them")
-    assert asked < sends <= 1.2 * asked
+    assert asked < sends <= 1.2 * asked + 5
