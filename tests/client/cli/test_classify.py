@@ -82,3 +82,11 @@ def test_classify_reads_standard_input(server, images):
     with images["cat"].open("rb") as image:
         result = subprocess.run(command, stdin=image, capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.startswith("<stdin>\t1\t285\tEgyptian cat\t")
+
+
+def test_classify_prints_a_list_on_a_terminal(stub, files, capsys, monkeypatch):
+    """Below each image are its classes, or the reason why it has none."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["classify", *files[:2]]) == ExitCode.SOME_FAILED
+    expected = [files[0], "   50.0%  label 1 (1)", files[1], f"  {files[1]}: there is no such file"]
+    assert capsys.readouterr().out.splitlines() == expected
