@@ -140,7 +140,9 @@ def open_file(path: str) -> BinaryIO:
     except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
         raise _unreadable(path, exc) from exc
     if stat.S_ISDIR(mode):
-        raise ImageError(f"{path}: this is a folder, or a link to one; pass the files in it", source=path)
+        raise ImageError(
+            f"{path}: this is a folder, or a link to a folder, which is not followed; pass the files in it", source=path
+        )
     raise ImageError(f"{path}: this is a pipe, a socket or a device, not a file", source=path)
 
 
