@@ -153,7 +153,7 @@ def logged_probe() -> Iterator[None]:
     """Log the failure of a probe, which the pool has recorded."""
     try:
         yield
-    except ServerError as exc:
+    except (ServerError, InvalidImageError) as exc:  # InvalidImageError: a server with very low limits
         LOGGER.debug("probe: %s", exc)
 
 
