@@ -13,6 +13,7 @@ import re
 from contextlib import contextmanager
 from http.client import HTTPException
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from resnet_client.errors import (
     ClosedError,
@@ -82,15 +83,17 @@ _MESSAGES: dict[type[Exception], str] = {
     OverloadedError: "{url} is overloaded: {reason}",
     RequestError: "{url} refuses the request: {reason}",
     ResponseError: "{url} failed: {reason}; see the server's log",
-    UnavailableError: "{url} cannot be reached: {reason}; check that the server runs and that the URL is right",
+    UnavailableError: "{url} cannot be reached: {reason}; check that the server runs (`resnet-serve`) and that the URL "
+    "is right (defaults: grpc://HOST:8001, http://HOST:8000)",
 }
 _SECURE = (
     "{url} cannot be reached: {reason}; check that the server runs and uses TLS, that the URL is right, and the "
     "certificates (ca_certificate; for mutual TLS also client_certificate and client_key)"
 )
 _CLOSED_API = (
-    "{url} refuses the request: {reason}; it requires the admin token: set admin_token, or RESNET_ADMIN_TOKEN, which "
-    "is sent only to this machine and to the hosts in RESNET_URL, and never over http:// to another machine"
+    "{url} refuses the request: {reason}; it requires the admin token (of `make serve`: in .admin-token): set "
+    "admin_token, or RESNET_ADMIN_TOKEN, which is sent only to this machine and to the hosts in RESNET_URL, and never "
+    "over http:// to another machine"
 )
 
 _WRONG_MODEL = (
@@ -100,13 +103,9 @@ _WRONG_MODEL = (
 _WRONG_PATH = "{url}: there is no Triton server at this URL ({reason}); check its port and its path"
 
 # What libraries report when the server at a port speaks another protocol, and what it means.
-_DEFAULTS = "(defaults: grpc://HOST:8001, http://HOST:8000)"
 _WRONG_PROTOCOL = (
-    (
-        r"^BadStatusLine|^ClientResponseError.*Bad status line",
-        f"the response is not HTTP; is this the gRPC port? {_DEFAULTS}",
-    ),
-    (r"failed to connect.*Socket closed", f"the server closes the connection; is this a gRPC port? {_DEFAULTS}"),
+    (r"^BadStatusLine|^ClientResponseError.*Bad status line", "the response is not HTTP; is this the gRPC port?"),
+    (r"failed to connect.*Socket closed", "the server closes the connection; is this a gRPC port?"),
     (r"wrong.version.number|record layer failure", "the server does not use TLS at this port"),
     (r"EOF occurred|unexpected.eof", "the server closed the connection during the TLS handshake"),
 )
@@ -190,7 +189,7 @@ def _from_server(status: str, words: str | None, url: str) -> ResnetClientError:
         and (pattern is None or re.search(pattern, reason, re.IGNORECASE))
     )
     if kind is UnavailableError:
-        reason = _plain(reason) or reason
+        reason = _plain(reason) or printable(unquote(reason))  # gRPC writes ::1 as %5B::1%5D
     return _made(kind, status, reason + _WAIT if kind is OverloadedError else reason, url)
 
 

@@ -34,7 +34,7 @@ Arrays have shape (height, width, 3) in RGB order, (height, width, 4) with an al
 (height, width) for grey; values 0 to 255.
 """
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 """Suffixes of the files that are images when a folder is searched."""
 
 _GOLDEN_SIDE = 64

@@ -20,8 +20,8 @@ def port_of(url):
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("grpc://127.0.0.1:{http}", (UnavailableError, "is this a gRPC port? (defaults: grpc://HOST:8001")),
-        ("http://127.0.0.1:{grpc}", (UnavailableError, "is this the gRPC port? (defaults: grpc://HOST:8001")),
+        ("grpc://127.0.0.1:{http}", (UnavailableError, "is this a gRPC port?")),
+        ("http://127.0.0.1:{grpc}", (UnavailableError, "is this the gRPC port?")),
         ("http://127.0.0.1:{metrics}", (RequestError, "no Triton server at this URL")),
         ("http://127.0.0.1:{http}/wrong/base", (RequestError, "no Triton server at this URL")),
         ("grpcs://127.0.0.1:{grpc}", (UnavailableError, "the server does not use TLS at this port")),

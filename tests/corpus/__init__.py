@@ -1,4 +1,4 @@
-"""Odd and hostile images, made here byte by byte or by Pillow."""
+"""Odd and hostile images, made here byte by byte or by Pillow; ``python -m corpus FOLDER`` writes them as files."""
 
 from __future__ import annotations
 

@@ -8,10 +8,11 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from corpus import Case
 from corpus.writers import (
+    avif_of_frames,
     encoded,
     gif,
     jpeg_of_scans,
@@ -34,6 +35,29 @@ _ARITHMETIC = base64.b64decode(
     "PC4zNDL/2wBDAQkJCQwLDBgNDRgyIRwhMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjL/yQARCAAQABAD"
     # pragma: allowlist nextline secret
     "ASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD/AI3EcoXKPmRMvYFLXfeBEV8apRi6N8qyyM4QSP/Z"
+)
+# 8000x8000 black pixels in an AVIF, which take Pillow seconds to encode.
+_LARGE_AVIF = base64.b64decode(
+    # pragma: allowlist nextline secret
+    "eNpjYGCQSSupLEgsy0xjAAIQnZuZZpibmQjiv8xNLUlkgADFjJScIiiboSAzuYQBDfAVZJbkglmMQCyXmZOfDOK4gPiMEFFGXiD+CWRrZGbmpcHVSgE5"
+    # pragma: allowlist nextline secret
+    "qUxQXmKZgaFzfk4+2K6MzIKiAiDtmVmQnA+kRTKLC1Ih1sk7QDDI3opMsGYOIMGTWGbo3CgvAxIQTs7PKcpLzqkAmsvLwNYAFBLPLMiF+QjoLBZGpmYW"
+    # pragma: allowlist nextline secret
+    "BgYmxtyUxBIhBi4u+c929Z+/zeDIMDV6wSzB/1X0/j+dPwzW50/peK9PtKnY33lOu9FDe5fqsQJuJftaz+mT3G+K3ArX5AnNE8/XSAoNsj7wTJ755fNr"
+    # pragma: allowlist nextline secret
+    "MWFHTR0XrJRZ5dkwcJot8Wj+LP7d78oyredHvrzokxO/ZHXU9+/6fdP0ryeKXGLRL2mwIt9en4HSS65viwDYuwuA"
+)
+
+# The first frame of an animation of 8000x8000 black pixels; everything but its own header says 64x64.
+_LARGE_FRAME = base64.b64decode(
+    # pragma: allowlist nextline secret
+    "eNpjYGCQSSupLEgsy0xjAAIQnZuZZpibmQjiP8lNLUlkgADFjJScIiiboSAzuYQBDfAVZJbkglmMQKycmZmXBueJAjmpTFBeYpmBIYiZkVlQVACkPTML"
+    # pragma: allowlist nextline secret
+    "kvOBtEhmcUEq1DAHKAYaWpEJ1scBJHgSywydG+VlQALCyfk5RXnJORVAI3kZ2BqAQuKZBbkw5zIyMLI0NjW3AJlymTn5ySAxF7AwxBEg8xgfAPGL3JTE"
+    # pragma: allowlist nextline secret
+    "Ei5+oOhvA/YH9mX7fFhMpBqMzjALMT//b28g//A/UBWD+ZcP4pe+Fc9gDJsSI/vx5hXWvU2Sf1yNfbkLK6M7csqeME/s3225aUPdl0ta8p369w8+sVVb"
+    # pragma: allowlist nextline secret
+    "/+3/XbEC+ms0xaexxH7vdt7wu6Ee4WcXnuBX5JN7y1W+xf/pt9wNZuTZJ0BvfeT4rgAA36gabA=="
 )
 
 
@@ -58,7 +82,6 @@ def _no_images(scene: Image.Image) -> Iterator[Case]:
         "postscript.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
         "postscript-with-preview.eps": b"\xc5\xd0\xd3\xc6" + bytes(60) + jpeg,
         "film.mp4": b"\0\0\0\x18ftypmp42" + bytes(200),
-        "image.avif": b"\0\0\0\x1cftypavif\0\0\0\0avifmif1" + bytes(200),
         "iphone.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
         "archive.zip": b"PK\x03\x04" + jpeg,
         "zeros.bin": bytes(10_000),
@@ -100,6 +123,8 @@ def _truncated(scene: Image.Image) -> Iterator[Case]:
         "tiff": encoded(scene, "TIFF"),
         "lzw.tiff": encoded(scene, "TIFF", compression="tiff_lzw"),
     }
+    if features.check("avif"):
+        files["avif"] = encoded(scene, "AVIF", speed=10)
     for name, data in files.items():
         for tenth in range(1, 10):
             yield Case(f"{tenth}-tenths.{name}", data[: len(data) * tenth // 10], cause=_DAMAGED)
@@ -126,6 +151,10 @@ def _too_many_pixels() -> Iterator[Case]:
     yield Case("bomb.jpg", patched(small, frame + 5, ">HH", 65_500, 65_500), cause="pixels")
     bmp = encoded(Image.new("RGB", (8, 8)), "BMP")
     yield Case("bomb.bmp", patched(bmp, 18, "<II", 60_000, 60_000), cause="pixels")
+    if features.check("avif"):
+        avif = encoded(Image.new("RGB", (64, 64)), "AVIF", speed=10)
+        extent = avif.index(b"ispe") + 8
+        yield Case("bomb.avif", patched(avif, extent, ">II", 16_000, 16_000), cause="pixels|damaged")
 
 
 def _too_many_frames(scene: Image.Image) -> Iterator[Case]:
@@ -156,6 +185,13 @@ def _lies(scene: Image.Image) -> Iterator[Case]:
     bmp = encoded(scene, "BMP")
     yield Case("taller-than-its-data.bmp", patched(bmp, 22, "<I", height + 50), cause=_DAMAGED)
     yield from _lying_tiffs(scene)
+    if features.check("avif"):
+        # The container says 64x64; the stream in it has 8000x8000.
+        large = zlib.decompress(_LARGE_AVIF)
+        yield Case("larger-inside.avif", patched(large, large.index(b"ispe") + 8, ">II", 64, 64), cause=_PIXELS)
+        yield Case("larger-frame.avif", zlib.decompress(_LARGE_FRAME), cause=_PIXELS)
+        still = encoded(Image.new("RGB", (4_000, 4_000)), "AVIF", speed=10)
+        yield Case("many-frames.avif", avif_of_frames(still, 40), cause="640000000 pixels in total")
 
 
 def _lying_tiffs(scene: Image.Image) -> Iterator[Case]:

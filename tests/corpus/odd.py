@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from corpus import Case
 from corpus.writers import (
@@ -19,6 +19,7 @@ from corpus.writers import (
     jpeg_of_scans,
     jpeg_with,
     many_tags,
+    patched,
     png,
     png_chunk,
     png_rows,
@@ -89,6 +90,10 @@ def _modes(scene: Image.Image) -> Iterator[Case]:
     yield Case("lossy.webp", encoded(scene, "WEBP", quality=95), scene, tolerance=_LOSSY)
     yield Case("lossless.webp", encoded(scene, "WEBP", **lossless), scene)
     yield Case("transparent.webp", encoded(transparent, "WEBP", **lossless), scene)
+    if features.check("avif"):
+        for name, image in {"rgb": scene, "grey": grey, "transparent": transparent}.items():
+            seen = grey.convert("RGB") if name == "grey" else scene
+            yield Case(f"{name}.avif", encoded(image, "AVIF", quality=95, speed=10), seen, tolerance=_LOSSY)
 
 
 def _sixteen_bits(scene: Image.Image) -> Iterator[Case]:
@@ -133,6 +138,9 @@ def _orientations(scene: Image.Image) -> Iterator[Case]:
         for form in ("JPEG", "PNG", "WEBP", "TIFF"):
             name = f"orientation-{orientation}.{form.lower()}"
             yield Case(name, encoded(lying, form, exif=exif(orientation), quality=95), scene, tolerance=_LOSSY)
+        if features.check("avif"):
+            turned = encoded(lying, "AVIF", exif=exif(orientation), quality=95, speed=10)
+            yield Case(f"orientation-{orientation}.avif", turned, scene, tolerance=_LOSSY)
     lying = scene.transpose(_HELD[6])
     jpeg = jpeg_with(encoded(lying, "JPEG", quality=95), segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + _XMP))
     yield Case("orientation-in-xmp.jpg", jpeg, scene, tolerance=_LOSSY)
@@ -151,6 +159,8 @@ def _animations(scene: Image.Image) -> Iterator[Case]:
     yield Case("animated.webp", encoded(scene, "WEBP", lossless=True, **animated), scene)
     yield Case("animated.png", encoded(scene, "PNG", **animated), scene)
     yield Case("pages.tiff", encoded(scene, "TIFF", **animated), scene)
+    if features.check("avif"):
+        yield Case("animated.avif", encoded(scene, "AVIF", quality=95, speed=10, **animated), scene, tolerance=_LOSSY)
 
 
 def _tiffs(scene: Image.Image) -> Iterator[Case]:
@@ -182,6 +192,8 @@ def large_images(scene: Image.Image) -> Iterator[Case]:
         "turned.jpg": ("JPEG", {"exif": exif(3)}),
         "lossy.webp": ("WEBP", {"quality": 60, "method": 0}),
     }
+    if features.check("avif"):
+        forms["rgb.avif"] = ("AVIF", {"quality": 30, "speed": 10})
     for name, (form, options) in forms.items():
         seen = large.transpose(_HELD[3]) if "turned" in name else large
         yield Case(f"50-megapixels-{name}", encoded(large, form, **options), seen, tolerance=_LOSSY)
@@ -232,8 +244,9 @@ def _absurd_tags(scene: Image.Image) -> Iterator[Case]:
     orientation = struct.pack("<HHII", ORIENTATION, 5, 250_000, 8)
     block = b"II*\0" + struct.pack("<I", 2_000_008) + bytes(2_000_000) + b"\1\0" + orientation + bytes(4)
     harmless = block.replace(orientation, struct.pack("<HHII", 40_000, 5, 250_000, 8))  # Pillow would read the other
-    webp = encoded(scene, "WEBP", exif=harmless, quality=95).replace(harmless, block)
-    yield Case("absurd-orientation.webp", webp, scene, tolerance=_LOSSY)
+    for form in ("WEBP", "AVIF") if features.check("avif") else ("WEBP",):
+        data = encoded(scene, form, exif=harmless, quality=95).replace(harmless, block)
+        yield Case(f"absurd-orientation.{form.lower()}", data, scene, tolerance=_LOSSY)
     packed = zlib.compress(scene.convert("L").tobytes())
     page = {256: (3, [scene.width]), 257: (3, [scene.height]), 258: (3, [8]), 259: (3, [8]), 262: (3, [1])}
     page |= {273: (4, [8]), 278: (3, [scene.height]), 279: (4, [len(packed)])}
@@ -250,6 +263,11 @@ def _lying(scene: Image.Image) -> Iterator[Case]:
     plain = encoded(scene)
     header = struct.pack(">IIBBBBB", width, height + 50, 8, 2, 0, 0, 0)
     yield Case("taller-than-its-data.png", plain[:8] + png_chunk(b"IHDR", header) + plain[33:], taller)
+    if features.check("avif"):
+        larger = encoded(scene, "AVIF", quality=95, speed=10)
+        extent = larger.index(b"ispe") + 8
+        half = patched(larger, extent, ">II", width // 2, height // 2)
+        yield Case("shrunk-by-its-container.avif", half, scene.resize((width // 2, height // 2)), tolerance=_LOSSY)
 
 
 def png_bomb() -> bytes:

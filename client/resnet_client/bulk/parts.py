@@ -17,23 +17,26 @@ import pyarrow.parquet as pq
 from resnet_client.bulk.images import Image, read_images
 from resnet_client.bulk.resume import part_name
 from resnet_client.bulk.sources import Unit
+from resnet_client.bulk.storage import Storage, UnreachableError
 from resnet_client.client import Client
 from resnet_client.errors import (
     ConfigurationError,
-    DeadlineExceededError,
     ImageError,
+    OverloadedError,
     RequestError,
-    ResponseError,
+    ServerError,
+    UnavailableError,
 )
-from resnet_client.requests import FEATURES
 from resnet_client.results import Classification
 
 if TYPE_CHECKING:
     from resnet_client.bulk.run import Options
 
+_FEATURES = "FEATURES__1"
 _FIRST_PAUSE_S = 0.1
-_FAILURE_TIMEOUT_S = 5.0
+_OWN_FAULT_S = 5.0
 _LONGEST_PAUSE_S = 5.0
+_OPEN_STORAGES = 16
 
 _Send: TypeAlias = Callable[[Iterable[Any]], Iterator[Any]]
 
@@ -105,16 +108,17 @@ def make_schema(client: Client, top_k: int | None) -> pa.Schema:
         prediction = [("index", pa.int32()), ("label", pa.string()), ("probability", pa.float32())]
         predictions = [("predictions", pa.list_(pa.struct(prediction))), ("model_version", pa.string())]
         return pa.schema(columns + prediction + predictions)
-    width = next((int(output["shape"][-1]) for output in outputs if output["name"] == FEATURES), 0)
+    width = next((int(output["shape"][-1]) for output in outputs if output["name"] == _FEATURES), 0)
     if width < 1:
-        raise ConfigurationError(f"{client.config.model} has no output {FEATURES}")
+        raise ConfigurationError(f"{client.config.model} has no output {_FEATURES}")
     return pa.schema([*columns, ("features", pa.list_(pa.float32(), width))])
 
 
 def _images(remaining: Iterable[tuple[int, Unit, int]], part_size: int) -> Iterator[Image]:
+    storages = functools.lru_cache(_OPEN_STORAGES)(Storage)
     for unit_number, unit, parts_done in remaining:
         skip = parts_done * part_size
-        images: Iterator[Any] = itertools.chain(read_images(unit, skip), [None])
+        images: Iterator[Any] = itertools.chain(read_images(unit, skip, storages), [None])
         for count, (image, following) in enumerate(itertools.pairwise(images), start=skip + 1):
             if following is None or count % part_size == 0:
                 name = part_name(unit_number, (count - 1) // part_size, is_last=following is None)
@@ -127,12 +131,15 @@ def _retry(client: Client, send: _Send, outcome: Any, timeout_s: float) -> Any:
     """Send an image again while servers are unavailable, overloaded or failing; other errors are written to its row."""
     started_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
     while not outcome.ok and not isinstance(outcome.error, ImageError | RequestError):
+        if not isinstance(outcome.error, ServerError):
+            raise outcome.error
         waited_s = time.monotonic() - started_s
-        is_failure = isinstance(outcome.error, ResponseError | DeadlineExceededError)
+        is_own_fault = not isinstance(outcome.error, UnavailableError | OverloadedError)
+        is_sent = not isinstance(outcome.error, UnreachableError)
         # If the model classifies a test image, this image is the cause of the failure, and must not block the others.
-        if is_failure and waited_s > min(_FAILURE_TIMEOUT_S, timeout_s) and client.is_ready():
+        if is_sent and (waited_s > timeout_s or (is_own_fault and waited_s > _OWN_FAULT_S)) and client.is_ready():
             break
-        if waited_s > timeout_s or isinstance(outcome.error, ConfigurationError):
+        if waited_s > timeout_s:
             raise outcome.error
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -141,7 +148,7 @@ def _retry(client: Client, send: _Send, outcome: Any, timeout_s: float) -> Any:
 
 
 def _row(outcome: Any, schema: pa.Schema) -> dict[str, Any]:
-    row: dict[str, Any] = {"image": _utf8(outcome.source.row_name), "error": None}
+    row: dict[str, Any] = {"image": _unambiguous(outcome.source.row_name), "error": None}
     if outcome.error is not None:
         row["error"] = _utf8(str(outcome.error))
         if "features" in schema.names:
@@ -151,6 +158,11 @@ def _row(outcome: Any, schema: pa.Schema) -> dict[str, Any]:
     else:
         row["features"] = outcome.result
     return row
+
+
+def _unambiguous(name: str) -> str:
+    r"""Like :func:`_utf8`, with ``\\`` for each backslash in a name that looks escaped, so that names stay distinct."""
+    return _utf8(name.replace("\\", r"\\")) if r"\udc" in _utf8(name) else name
 
 
 def _utf8(text: str) -> str:

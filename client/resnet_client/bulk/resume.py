@@ -32,6 +32,7 @@ from resnet_client.errors import ConfigurationError
 
 _METADATA_KEY = b"resnet_bulk"
 _PART = re.compile(r"part-(\d{6,})-(\d{4,})(-end)?\.parquet")
+_ROW_GROUP_BYTES = 64 * 2**20
 
 
 def part_name(unit: int, number: int, *, is_last: bool) -> str:
@@ -58,16 +59,25 @@ class RunState:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock out other runs during the block.
+        """Lock out other runs during the block. A run that fails before it has written its inventory leaves no files.
 
         Raises:
             ConfigurationError: another run is writing this output, or it belongs to a run with other settings.
         """
+        is_new = not self._folder.exists()
         self._folder.mkdir(exist_ok=True)
-        self._check_owner()
+        lock = self._folder / "_lock"
         try:
-            with filelock.FileLock(self._folder / "_lock", blocking=False):
-                yield
+            with filelock.FileLock(lock, blocking=False):
+                try:
+                    self._check_owner()
+                    yield
+                finally:
+                    if not self._inventory.exists():
+                        lock.unlink(missing_ok=True)
+                        if is_new:
+                            with contextlib.suppress(OSError):  # it has been removed, or is not empty
+                                self._folder.rmdir()
         except filelock.Timeout as exc:
             raise ConfigurationError(f"{self._folder} is in use by another run") from exc
 
@@ -84,8 +94,10 @@ class RunState:
             file.write(f"{json.dumps(self._settings)}\n".encode())
             for unit in units:
                 file.write(f"{json.dumps(dataclasses.asdict(unit))}\n".encode())
-            # Only after all sources were listed without an error.
-            for path in (self._output, *(path for *_, path in self._parts())):
+            for path in [
+                self._output,
+                *(path for *_, path in self._parts()),
+            ]:  # only after all sources were listed without an error
                 path.unlink(missing_ok=True)
         self._restart = False
 
@@ -156,7 +168,12 @@ class RunState:
         if not self._inventory.exists():
             return None
         with self._inventory.open(encoding="utf-8") as lines:
-            return json.loads(next(lines))
+            saved = json.loads(next(lines))
+        if not saved.keys() >= self._settings.keys() and not self._restart:
+            raise ConfigurationError(
+                f"{self._output} was written by another version of resnet-client; use --restart to discard it"
+            )
+        return saved
 
     def _units(self) -> Iterator[Unit]:
         with self._inventory.open(encoding="utf-8") as lines:
@@ -168,9 +185,17 @@ class RunState:
         return sorted((int(match[1]), int(match[2]), bool(match[3]), path) for match, path in found if match)
 
     def _merge(self, file: IO[bytes], schema: pa.Schema) -> None:
+        tables: list[pa.Table] = []
+        size = 0
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for *_, path in self._parts():
-                writer.write_table(pq.read_table(path, partitioning=None).cast(schema))
+                tables.append(pq.read_table(path, partitioning=None).cast(schema))
+                size += tables[-1].nbytes
+                if size >= _ROW_GROUP_BYTES:
+                    writer.write_table(pa.concat_tables(tables))
+                    tables, size = [], 0
+            if tables:
+                writer.write_table(pa.concat_tables(tables))
 
 
 @contextlib.contextmanager

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
 
 from resnet_client.bulk import parts, ray_engine, sources
 from resnet_client.bulk.resume import RunState
@@ -15,9 +21,8 @@ from resnet_client.bulk.storage import is_url
 from resnet_client.client import Client
 from resnet_client.errors import ConfigurationError
 from resnet_client.printing import warn
-from resnet_client.progress import bar
 
-_INVENTORY_VERSION = 3
+_INVENTORY_VERSION = 2
 _LOG_INTERVAL_S = 30.0
 
 
@@ -28,17 +33,17 @@ class Options:
     Attributes:
         sources: folders, patterns, tar archives, Parquet files or URLs; at least one.
         output: a file that ends in ``.parquet``, or a folder for many files.
-        top_k: number of classes for each image, at least 1; None for features.
+        top_k: number of classes for each image; None for features.
         column: column of Parquet files that holds the images; None finds it.
         engine: ``local`` or ``ray``.
         workers: number of processes on a Ray cluster; None for one on each node.
         max_in_flight: number of images in flight, in each process.
-        part_size: number of rows in each part file, at least 1; an interrupted run loses at most the parts in progress.
+        part_size: number of rows in each part file; an interrupted run loses at most the parts in progress.
         unavailable_timeout_s: how long all servers may be unavailable before the run ends, in seconds.
         restart: discard an earlier run instead of resuming it.
 
     Raises:
-        ConfigurationError: the output has the suffix of another format.
+        ConfigurationError: an option is out of range, or the output has the suffix of another format.
     """
 
     sources: tuple[str, ...]
@@ -53,10 +58,49 @@ class Options:
     restart: bool = False
 
     def __post_init__(self) -> None:
-        if self.output.suffix not in ("", ".parquet") and not self.output.is_dir():
+        if re.search("[A-Za-z]", self.output.suffix.removesuffix(".parquet")) and not self.output.is_dir():
             raise ConfigurationError(
                 f"invalid --output {self.output.name!r}: expected FILE.parquet or a folder without a suffix"
             )
+        for name in ("top_k", "workers", "max_in_flight", "part_size"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {value}")
+
+
+class Progress:
+    """Shows the rows of the run, those of earlier starts included: a bar on a terminal, else a line every 30 seconds.
+
+    Args:
+        rows: number of rows of earlier starts.
+        failed: number of those with an error.
+        total: number of images of the run; None if it is not known.
+    """
+
+    def __init__(self, rows: int, failed: int, total: int | None) -> None:
+        self.rows, self.failed = rows, failed
+        self._earlier_rows, self._total = rows, total
+        self._started_s = self._logged_s = time.monotonic()
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        self.bar = Bar(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+        self._task = self.bar.add_task("", total=total, completed=rows)
+
+    def add(self, rows: int, failed: int) -> None:
+        """Count more rows."""
+        self.rows += rows
+        self.failed += failed
+        self.bar.update(self._task, completed=self.rows, description=self.status())
+        if self.bar.disable and time.monotonic() - self._logged_s > _LOG_INTERVAL_S:
+            self._logged_s = time.monotonic()
+            total = "" if self._total is None else f" of {self._total:,}"
+            warn(f"resnet-client: {self.rows:,}{total} images, {self.status()}")
+
+    def status(self) -> str:
+        """Errors, rate and time left."""
+        rate = (self.rows - self._earlier_rows) / max(time.monotonic() - self._started_s, 1e-9)
+        text = f"{self.failed:,} failed, {rate:,.1f}/s"
+        if self._total is None or self.rows >= self._total or not rate:
+            return text
+        return f"{text}, {datetime.timedelta(seconds=round((self._total - self.rows) / rate))} left"
 
 
 def run_bulk(client: Client, options: Options) -> tuple[str, int]:
@@ -80,32 +124,21 @@ def run_bulk(client: Client, options: Options) -> tuple[str, int]:
     state = RunState(options.output, settings, restart=options.restart)
     with state.locked():
         if state.is_complete:
-            (rows, failed), rest = state.rows(), "already complete; use --restart to run it again"
+            rows, failed = state.rows()
+            summary = f"{rows:,} images, {failed:,} failed; already complete; use --restart to run it again"
         else:
-            rows, failed, rate = _make_parts(client, options, schema, state)
+            progress = _make_parts(client, options, schema, state)
             state.finish(schema)
-            rest = f"{rate:,.1f}/s"
+            summary, failed = f"{progress.rows:,} images, {progress.status()}", progress.failed
         state.remove_parts()
-    return f"{rows:,} images, {failed:,} failed, {rest}", failed
+    return summary, failed
 
 
-def _make_parts(client: Client, options: Options, schema: Any, state: RunState) -> tuple[int, int, float]:
-    """Make the missing parts.
-
-    Returns:
-        The number of rows, and of those with an error, earlier starts included; rows per second of this start.
-    """
+def _make_parts(client: Client, options: Options, schema: Any, state: RunState) -> Progress:
     state.save_inventory(sources.find_units(options.sources, options.column, options.part_size))
-    rows, failed = state.rows()
-    earlier_rows, total = rows, state.total()
+    progress = Progress(*state.rows(), state.total())
     make_parts = ray_engine.make_parts_on_ray if options.engine == "ray" else parts.make_parts
-    is_terminal, started_s = sys.stderr.isatty(), time.monotonic()
-    logged_s = started_s
-    with bar(total, shown=is_terminal, images=rows, failed=failed) as advance:
-        for part in make_parts(client, state.remaining(), options, schema, advance):
+    with progress.bar:
+        for part in make_parts(client, state.remaining(), options, schema, progress.add):
             state.write_part(part.name, part.content)
-            rows, failed = rows + part.rows, failed + part.failed
-            if not is_terminal and time.monotonic() - logged_s > _LOG_INTERVAL_S:
-                logged_s = time.monotonic()
-                warn(f"resnet-client: {rows:,}{'' if total is None else f' of {total:,}'} images, {failed:,} failed")
-    return rows, failed, (rows - earlier_rows) / (time.monotonic() - started_s)
+    return progress

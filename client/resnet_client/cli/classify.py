@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_client.cli.exit_codes import ExitCode, OutcomeCount
 from resnet_client.cli.options import add_images, html_file, images, open_client, positive
 from resnet_client.images import describe
-from resnet_client.printing import printable, report, show
+from resnet_client.printing import printable, report, show, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -69,6 +69,7 @@ def _paged(
         yield outcome
     title = f"Images classified by {config.model}"
     Page(title=title, subtitle=config.url, sections=[Section("", "", cards=cards)]).write(path)
+    warn(f"wrote {path}")
 
 
 def _show_json(outcomes: Iterable[Outcome[Classification]]) -> None:

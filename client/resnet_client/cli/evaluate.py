@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> ExitCode:
         from resnet_client.report.evaluation import page
 
         page(evaluation, names, f"{client.config.url} · {options.folder}").write(options.report)
+        warn(f"wrote {options.report}")
     return ExitCode.SOME_FAILED if any(report.failures for report in evaluation.reports) else ExitCode.OK
 
 

@@ -17,7 +17,7 @@ from .crop import TURNS, Size, crop_pixels, upright
 from .limits import InvalidImageError, Limits, Room
 
 _DEFAULTS = Limits()
-_ORIENTATION = 274
+_BITS, _ORIENTATION = 258, 274
 _LONGEST_REASON = 200
 # absurd-orientation.webp: Pillow takes 15 bytes and 0.2 µs for each byte of EXIF. A JPEG cannot have more.
 _MAX_EXIF_BYTES = 65_535
@@ -146,7 +146,8 @@ def _rgb_or_grey(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise InvalidImageError("the image has 32-bit samples of unknown range; save it with 8 or 16 bits per channel")
     if image.mode.startswith("I;16"):
-        high = np.asarray(image).astype(np.uint16) >> 8
+        is_12_bit = getattr(image, "tag_v2", {}).get(_BITS) == (12,)  # Pillow does not scale them to 16 bits
+        high = np.asarray(image).astype(np.uint16) >> (4 if is_12_bit else 8)
         return Image.fromarray(high.astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.copy()

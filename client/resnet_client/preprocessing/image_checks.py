@@ -1,7 +1,7 @@
 """Check an encoded image before Pillow opens it, and remove parts that Pillow reads without a limit.
 
-Pillow 13 bounds most costs of a malformed file. This module and `tiff` check the others; each check names the file of
-``tests/corpus`` that needs it.
+Pillow 13 bounds most costs of a malformed file. This module, `tiff` and `avif` check the others; each check names the
+file of ``tests/corpus`` that needs it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from . import tiff
+from . import avif, tiff
 from .limits import InvalidImageError, Limits
 
 # segments.jpg, pieces.png: Pillow takes up to 3 µs and 130 bytes for each, and 32 MiB have room for 8 million.
@@ -193,12 +193,16 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[bytes, Limits], Checked]], ..
     (re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
     (re.compile(rb"GIF8[79]a"), _gif),
     (re.compile(rb"II\*\0|MM\0\*"), lambda *file: Checked("TIFF", tiff.first_page(*file))),
+    (re.compile(rb"(?s:....ftyp(?:m[is]f1.{4,64})?avi[fs])"), lambda *file: Checked("AVIF", *avif.still_image(*file))),
     (re.compile(rb"RIFF(?s:....)WEBPVP8[ LX]"), lambda data, _: Checked("WEBP", data)),
     (re.compile(rb"BM"), lambda data, _: Checked("BMP", data)),
 )
-_KNOWN = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+_KNOWN = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 # Other formats that users send, for the message.
 _OTHERS = (
-    (re.compile(rb"(?s:....)ftyp(?:hei[cxms]|hev[cx]|m[is]f1|avi[fs])"), "HEIC or AVIF; save it as JPEG"),
+    (re.compile(rb"(?s:....)ftyp(?:hei[cxms]|hev[cx]|mif1)"), "HEIC; save it as JPEG"),
+    (re.compile(rb"(?s:....)ftyp|\x1aE\xdf\xa3|RIFF(?s:....)AVI "), "a video"),
+    (re.compile(rb"%PDF|%!PS|\xc5\xd0\xd3\xc6"), "PDF or PostScript"),
     (re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|svg|!DOCTYPE|html)", re.IGNORECASE), "SVG, XML or HTML"),
+    (re.compile(rb"\0\0\0\x0cJXL |\xff\x0a|\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG XL or JPEG 2000"),
 )

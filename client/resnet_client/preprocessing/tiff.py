@@ -11,7 +11,7 @@ import struct
 from .limits import InvalidImageError, Limits
 
 _SIDES = (256, 257, 322, 323)  # width and height, of the image and of its tiles
-_BITS = 258
+_BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, (1,)
 _DEPTHS = frozenset({1, 2, 4, 8, 16, 32})
 _COMPRESSION, _STRIP_BYTES, _TILE_BYTES = 259, 279, 325
 _UNCOMPRESSED = (1,)
@@ -53,15 +53,16 @@ def first_page(data: bytes, limits: Limits) -> bytes:
             numbers[tag] = struct.unpack_from(form, data, place + 8 if is_inside else offset)
         if tag in _SIDES and (values > 1 or kind not in _NUMBERS):
             raise InvalidImageError(f"the image is damaged: its TIFF tag {tag} must hold exactly one number")
-    _check(numbers, len(data), limits)
+    _check(numbers, order, len(data), limits)
     # Overwrites the old directory, which is at least as long; no page follows.
     directory = struct.pack(order + "H", len(kept)) + b"".join(kept.values()) + bytes(4)
     return data[:start] + directory + data[start + len(directory) :]
 
 
-def _check(numbers: dict[int, tuple[int, ...]], size: int, limits: Limits) -> None:
+def _check(numbers: dict[int, tuple[int, ...]], order: str, size: int, limits: Limits) -> None:
     bits = numbers.get(_BITS, (1,))
-    if not _DEPTHS.issuperset(bits):
+    is_grey_12 = bits == (12,) and order == "<" and numbers.get(_PHOTOMETRIC) == _BLACK_IS_ZERO
+    if not (_DEPTHS.issuperset(bits) or is_grey_12):
         raise InvalidImageError(f"the image has {max(bits)}-bit samples; save it with 8 or 16 bits per channel")
     width, height, tile_width, tile_height = (max(1, numbers.get(tag, (1,))[0]) for tag in _SIDES)
     # tall-tiles.tiff: libtiff decodes whole tiles, even if only a part is in the image.

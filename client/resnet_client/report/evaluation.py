@@ -1,7 +1,8 @@
-"""The page of an evaluation: accuracy, calibration, mistakes, classes, and images on which models differ."""
+"""The page of an evaluation: accuracy, calibration, mistakes, confused classes, and images on which models differ."""
 
 from __future__ import annotations
 
+import collections
 import datetime
 from collections.abc import Mapping, Sequence
 
@@ -14,6 +15,7 @@ from resnet_client.report.page import Bar, Card, Page, Section, thumbnail
 from resnet_client.results import Prediction
 
 _CARDS = 20
+_PAIRS = 20
 
 
 def page(evaluation: Evaluation, class_names: Mapping[str, Sequence[int]], subtitle: str) -> Page:
@@ -37,6 +39,7 @@ def page(evaluation: Evaluation, class_names: Mapping[str, Sequence[int]], subti
             _comparisons(evaluation.comparisons),
             *(_differences(evaluation, each, labels) for each in evaluation.comparisons),
             *(_mistakes(evaluation, model, labels) for model in models),
+            _confused(evaluation, labels),
             _classes(evaluation, labels),
         ],
     )
@@ -120,6 +123,23 @@ def _card(sample: Sample, labels: Mapping[int, str], found: Sequence[Bar]) -> Ca
 
 def _sign(sample: Sample, found: Prediction, wrong: str = "bad") -> str:
     return "good" if found.index == sample.class_index else wrong
+
+
+def _confused(evaluation: Evaluation, labels: Mapping[int, str]) -> Section:
+    counts = {
+        report.model: collections.Counter(
+            f"{labels[sample.class_index]} → {Bar.of(found[0]).label}"
+            for sample, found in evaluation.mistakes(report.model)
+        )
+        for report in evaluation.reports
+    }
+    total = sum(counts.values(), collections.Counter[str]())
+    rows = [
+        {"true class → predicted class": pair}
+        | {f"images, {model}": str(count[pair]) for model, count in counts.items()}
+        for pair, _ in total.most_common(_PAIRS)
+    ]
+    return Section("Most confused classes", f"Shown: {len(rows)} of {len(total)}.", rows)
 
 
 def _classes(evaluation: Evaluation, labels: Mapping[int, str]) -> Section:

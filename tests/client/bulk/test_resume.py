@@ -43,7 +43,7 @@ def killed_after(files):
 
 
 @pytest.mark.parametrize("source", ["images", "shard.tar", "in.parquet"])
-@pytest.mark.parametrize("files", [0, 1, 4, 6])
+@pytest.mark.parametrize("files", [0, 1, 2, 4, 6])
 @pytest.mark.usefixtures("folder")
 def test_resume_completes_a_killed_run(bulk, tmp_path, served, source, files):
     """Wherever it dies; images of parts that are written are not sent again."""
@@ -68,7 +68,7 @@ def test_resume_sends_nothing_for_a_complete_run(bulk, folder, served, capsys):
     (folder / "00.jpg").write_bytes(b"\0")
     assert bulk("images").equals(first)
     assert not served.received
-    summary = "25 images, 0 failed, already complete; use --restart to run it again"
+    summary = "25 images, 0 failed; already complete; use --restart to run it again"
     assert capsys.readouterr().err == f"resnet-client: results.parquet: {summary}\n"
     assert bulk("images", "--restart")["index"].to_pylist() == [0, *NUMBERS]
 
@@ -81,6 +81,14 @@ def test_resume_keeps_the_inventory(bulk, folder):
     (folder / "below/25.jpg").unlink()
     rows = bulk("images", "--part-size", 5, code=ExitCode.SOME_FAILED)
     assert rows["index"].to_pylist() == [*NUMBERS[:-1], None]
+
+
+def test_resume_counts_earlier_starts_in_the_summary(bulk, folder, capsys):
+    (folder / "01.jpg").write_bytes(b"\xff")
+    with killed_after(3):
+        bulk("images", "--part-size", 5)
+    bulk("images", "--part-size", 5, code=ExitCode.SOME_FAILED)
+    assert "25 images, 1 failed, " in capsys.readouterr().err
 
 
 def test_resume_refuses_other_settings(bulk, folder, capsys):
@@ -115,6 +123,23 @@ def test_resume_leaves_other_files_untouched(bulk, folder, tmp_path, capsys):
     assert "contains other files" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("output", ["results.parquet", "rows"])
+@pytest.mark.parametrize("source", ["nodir", "images nodir", "empty"])
+def test_resume_leaves_nothing_of_an_invalid_source(bulk, folder, tmp_path, source, output):
+    """The corrected command finds its output free."""
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.iterdir())
+    bulk(*source.split(), output=output, code=ExitCode.USAGE)
+    assert sorted(tmp_path.iterdir()) == before
+    assert bulk("images", output=output)["index"].to_pylist() == NUMBERS
+
+
+def test_resume_accepts_other_settings_before_the_inventory(bulk, folder):
+    with killed_after(0):
+        bulk("images")
+    assert "features" in bulk("images", "--embed").schema.names
+
+
 def test_ray_engine_names_a_missing_ray(bulk, folder, tmp_path, monkeypatch, capsys):
     """Before the output is touched."""
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -142,12 +167,26 @@ def test_bulk_keeps_parts_in_an_output_folder(bulk, folder, tmp_path, served):
     assert not served.received
 
 
-@pytest.mark.parametrize("name", ["out.csv", "out.parquet.gz"])
+def test_bulk_writes_into_a_partitioned_data_set(bulk, folder, tmp_path):
+    """A folder `day=1` adds no column to the rows."""
+    (tmp_path / "day=1").mkdir()
+    assert "day" not in bulk("images", output="day=1/results.parquet").schema.names
+    assert bulk("images", output="day=1/results.parquet")["index"].to_pylist() == NUMBERS
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.txt", "out.PARQUET", "out.parquet.gz"])
 def test_bulk_refuses_the_suffix_of_another_format(bulk, folder, tmp_path, capsys, name):
     """It would become a folder of that name; nothing is begun."""
     bulk("images", output=name, code=ExitCode.USAGE)
     assert f"invalid --output '{name}': expected FILE.parquet or a folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("name", ["rows-1.5", "rows.d"])
+def test_bulk_accepts_a_dot_in_the_output_folder(bulk, folder, tmp_path, name):
+    """A number after it is a version, and an existing folder is a folder."""
+    (tmp_path / "rows.d").mkdir()
+    assert bulk("images", output=name)["index"].to_pylist() == NUMBERS
 
 
 def test_resume_keeps_parts_of_a_run_that_gave_up(bulk, folder, served):

@@ -8,10 +8,11 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from resnet_client.cli.exit_codes import ExitCode
 
-from .conftest import UNAVAILABLE, WIDTH, write_parquet
+from .conftest import UNAVAILABLE, WIDTH, write_parquet, write_tar
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/bulk.md"
 INTERNAL = grpc.StatusCode.INTERNAL, "it fell over"
@@ -62,6 +63,59 @@ def test_bulk_writes_a_row_with_an_error_for_an_invalid_image(bulk, tmp_path, ar
         assert rows["index"].to_pylist() == [1, 3, None]
 
 
+def test_bulk_sends_no_unreadable_files(bulk, tmp_path, served):
+    """Broken links, empty files and files that are too large have an error each; members of an archive likewise."""
+    for name, size in (("none.jpg", 0), ("vast.jpg", 33_554_433)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    subprocess.run(["tar", "-cSf", "a.tar", "none.jpg", "vast.jpg"], cwd=tmp_path, check=True)
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    errors = bulk("*.jpg", "a.tar", code=ExitCode.SOME_FAILED)["error"].to_pylist()
+    assert errors[0] == "gone.jpg: there is no such file"
+    for empty, large in (errors[1:3], errors[3:]):
+        assert "0 bytes" in empty
+        assert "more than the 33554432 allowed" in large
+    assert not served.received
+
+
+SIXTH = 5 * 2048  # where the sixth image of an archive begins
+
+
+def cut_header(content):
+    return content[: SIXTH + 100]
+
+
+def cut_content(content):
+    return content[: SIXTH + 513]
+
+
+def damage_header(content):
+    """Overwrite the header of the sixth image, which tarfile takes for the end of the archive."""
+    return content[:SIXTH] + b"?" * 512 + content[SIXTH + 512 :]
+
+
+@pytest.mark.parametrize("damage", [cut_header, cut_content, damage_header])
+def test_bulk_reads_a_damaged_archive_as_far_as_it_can(bulk, tmp_path, damage):
+    """And one row with the place of the damage."""
+    whole = write_tar(tmp_path / "whole.tar", range(1, 9)).read_bytes()
+    (tmp_path / "cut.tar").write_bytes(damage(whole))
+    rows = bulk("cut.tar", code=ExitCode.SOME_FAILED)
+    assert rows["index"].to_pylist()[:-1] == [1, 2, 3, 4, 5]
+    assert rows["image"].to_pylist()[-1] == "cut.tar"
+    assert "damaged after 5 images" in rows["error"].to_pylist()[-1]
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_bulk_reports_damage_of_a_compressed_archive(bulk, tmp_path, kind):
+    name = f"a.tar.{kind}"
+    whole = bytearray(write_tar(tmp_path / name, range(1, 200), f"w:{kind}").read_bytes())
+    whole[len(whole) // 2 :] = b"?" * (len(whole) - len(whole) // 2)
+    (tmp_path / name).write_bytes(whole)
+    rows = bulk(name, code=ExitCode.SOME_FAILED)
+    assert rows["image"].to_pylist()[-1] == name
+    assert "the archive is damaged after" in rows["error"].to_pylist()[-1]
+
+
 @pytest.fixture
 def hasty(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
@@ -86,6 +140,12 @@ def test_bulk_loses_no_row_in_an_outage(bulk, folder, served):
     assert len(served.received) == 35
 
 
+def test_bulk_writes_a_row_for_a_refused_request(bulk, one, served):
+    served.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "too odd")]
+    (error,) = bulk(one, code=ExitCode.SOME_FAILED)["error"].to_pylist()
+    assert "too odd" in error
+
+
 def test_bulk_ends_when_servers_stay_unavailable(bulk, one, served, tmp_path):
     """After the timeout, without rows for images that were not answered."""
     served.fail = lambda _: UNAVAILABLE
@@ -102,6 +162,27 @@ def test_bulk_goes_on_after_an_image_that_servers_fail_on(bulk, tmp_path, served
     rows = bulk("in.parquet", "--unavailable-timeout-s", 0.05, code=ExitCode.SOME_FAILED)
     assert rows["error"].to_pylist().count(None) == 100
     assert "it fell over" in rows["error"][0].as_py()
+
+
+def test_bulk_writes_one_file(bulk, tmp_path):
+    """Row groups of a useful size, and nothing else left behind."""
+    write_parquet(tmp_path / "in.parquet", [bytes([n % 200]) for n in range(500)], row_group_size=50)
+    rows = bulk("in.parquet", "--part-size", 10)
+    assert rows["index"].to_pylist() == [n % 200 for n in range(500)]
+    assert pq.ParquetFile(tmp_path / "results.parquet").num_row_groups == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "results.parquet"]
+
+
+@pytest.mark.parametrize("arguments", [["--top-k", "0"], ["--part-size", "0"], ["--max-in-flight", "0"]])
+def test_bulk_refuses_options_out_of_range(bulk, one, tmp_path, arguments):
+    with pytest.raises(SystemExit, match=str(ExitCode.USAGE.value)):
+        bulk(one, *arguments)
+    assert [path.name for path in tmp_path.iterdir()] == [one]
+
+
+def test_bulk_refuses_an_output_in_a_missing_folder(bulk, one, capsys):
+    bulk(one, output="nowhere/results.parquet", code=ExitCode.USAGE)
+    assert capsys.readouterr().err.startswith("resnet-client: nowhere")
 
 
 def test_bulk_refuses_to_embed_without_features(bulk, one, served, capsys):

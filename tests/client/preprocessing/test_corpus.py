@@ -1,13 +1,17 @@
 """Odd and hostile images, here and at the real server: the same pixels, or the same message, and no other effect."""
 
+import io
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from corpus.served import Preprocess, send_raw, worker
+from PIL import Image, ImageOps
 from resnet_client import Client, InvalidImageError, preprocessing
 from resnet_client.preprocessing import PreprocessConfig, prepare
+from resnet_serve.watchdog import Api
 
 from .expected import torchvision_pixels
 
@@ -39,6 +43,33 @@ def test_prepare_answers_or_refuses_the_corpus(corpus):
     assert len({image.name for image in corpus}) == len(corpus) > 250
 
 
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's, about its own plain opening
+def test_prepare_sees_in_the_corpus_what_pillow_opens(corpus):
+    """What is accepted has torchvision's pixels of the image that Pillow opens and turns upright."""
+    checked = 0
+    for image in corpus:
+        if image.seen is None or image.seen.size != (240, 160):
+            continue
+        try:
+            opened = ImageOps.exif_transpose(Image.open(io.BytesIO(image.data)))
+        except Exception:  # noqa: BLE001, S112  # Pillow refuses what every other viewer shows
+            continue
+        if not opened.mode.startswith("I;16"):  # these Pillow clips
+            expected = torchvision_pixels(opened.convert("RGB"), PREPROCESSING)
+            assert np.abs(prepare(image.data, PREPROCESSING) - expected).mean() <= 2, image.name
+            checked += 1
+    assert checked > 100
+
+
+def test_preprocessing_names_files_of_the_corpus_in_its_checks(corpus):
+    """Each check that Pillow makes necessary names a file that shows it, and the corpus has that file."""
+    modules = Path(preprocessing.__file__).parent.glob("*.py")
+    sources = "".join(path.read_text(encoding="utf-8") for path in modules)
+    named = set(re.findall(r"[\w-]+\.(?:avif|bmp|gif|jpg|png|tiff|webp)\b", sources))
+    assert named - {image.name for image in corpus} == set()
+    assert len(named) > 15
+
+
 def test_server_answers_the_corpus_like_the_client(server, preprocess, corpus, images):
     """Same pixels or same message for each, the same worker after it, and valid images between them unharmed."""
     before = worker(server)
@@ -65,6 +96,17 @@ def outcome(prepare, data):
         return prepare(data)
     except preprocessing.InvalidImageError as exc:
         return str(exc)
+
+
+def test_server_refuses_a_request_without_images(server):
+    """With a message, and the worker lives on."""
+    before = worker(server)
+    for data in ([], ["not an image"]):
+        nothing = {"name": "IMAGE", "shape": [0, 1], "datatype": "BYTES", "data": data}
+        for model in ("preprocess", "resnet50"):
+            with pytest.raises(OSError, match="400 .*(expected 1 string elements|\\[image\\])"):
+                Api(server.http_url, "").request(f"v2/models/{model}/infer", {"inputs": [nothing]}, timeout_s=10)
+    assert worker(server) == before
 
 
 HOSTILE = ("empty.jpg", "text.txt", "bomb.png", "frames.gif", "scans.jpg", "5-tenths.jpg", "run-length.bmp")

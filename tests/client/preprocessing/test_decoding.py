@@ -101,8 +101,67 @@ def tiff_of_depth(bits, samples=1, order="<", photometric=1, compression=1):
     return tiff([tags], data, order=order)
 
 
-@pytest.mark.parametrize(("bits", "options"), [(10, {}), (12, {}), (12, {"samples": 3, "photometric": 2}), (64, {})])
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_decode_scales_grey_tiffs_to_8_bits(bits, compression):
+    pixels = np.asarray(decode(tiff_of_depth(bits, compression=compression)))
+    assert (pixels[:32] == 0).all()
+    assert (pixels[32:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("bits", "options"),
+    [
+        (10, {}),
+        (14, {}),
+        (24, {}),
+        (64, {}),
+        *((12, options) for options in ({"samples": 3, "photometric": 2}, {"order": ">"}, {"photometric": 0})),
+    ],
+)
 def test_decode_names_the_depth_of_other_tiffs(bits, options):
     """Instead of calling them damaged."""
     with pytest.raises(InvalidImageError, match=f"^the image has {bits}-bit samples; save it with 8 or 16 bits"):
         decode(tiff_of_depth(bits, **options))
+
+
+def test_decode_names_an_avif_sequence_without_a_still_image():
+    """With one, that is decoded."""
+    frames = [Image.new("RGB", (64, 48), (40 * number, 100, 50)) for number in range(4)]
+    sequence = encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    assert decode(sequence).size == (64, 48)
+    with pytest.raises(InvalidImageError, match="^the image is an AVIF sequence without a still image; save one of"):
+        decode(sequence.replace(b"meta", b"free", 1))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
+def test_decode_converts_every_mode_to_rgb(images, mode):
+    """Grey, palette, transparent, print and 16-bit images become the RGB image that they show."""
+    colour = Image.open(images["coffee"]).convert("RGB")
+    if mode == "I;16":
+        grey = np.asarray(colour.convert("L")).astype(np.uint16) * 257
+        image, expected = Image.fromarray(grey), colour.convert("L").convert("RGB")
+    else:
+        image = colour.convert(mode)
+        expected = image.convert("RGB")
+    form = "TIFF" if mode == "CMYK" else "PNG"
+    assert np.array_equal(np.asarray(decode(encoded(image, form))), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"hello, I am a text", "not an image in a known format"),
+        (b"\xff\xd8\xff" + b"\0" * 40, "not an image|damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image in a known format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image in a known format"),
+        # 32-bit and floating-point images would be clipped to white or black.
+        (encoded(Image.new("I", (8, 8), 1), "TIFF"), "save it with 8 or 16 bits"),
+        (encoded(Image.new("F", (8, 8), 1), "TIFF"), "save it with 8 or 16 bits"),
+    ],
+    ids=["empty", "text", "jpeg header only", "postscript", "svg", "32-bit", "floating-point"],
+)
+def test_decode_refuses_what_is_not_an_image(content, message):
+    with pytest.raises(InvalidImageError, match=message):
+        decode(content)

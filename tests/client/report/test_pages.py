@@ -61,7 +61,7 @@ def test_evaluate_report_has_the_numbers_of_the_command(evaluated):
 
 
 def test_evaluate_report_shows_the_mistake(evaluated):
-    """The rocket that is labelled as a tench, once for each model, and its class."""
+    """The rocket that is labelled as a tench, once for each model, its class, and the pair of classes."""
     page = evaluated[1].read_text()
     cards = CARD.findall(page)
     assert len(cards) == 2
@@ -69,6 +69,7 @@ def test_evaluate_report_shows_the_mistake(evaluated):
         assert '<img src="data:image/webp;base64,' in card
         assert "true class: tench (0)" in card
         assert 'class="bar bad"' in card
+    assert ["tench (0) → drilling platform (540)", "1", "1"] in rows(page)
     assert ["tench (0)", "0 of 1", "0 of 1"] in rows(page)
     assert ["Egyptian cat (285)", "1 of 1", "1 of 1"] in rows(page)
 
@@ -102,6 +103,19 @@ def test_page_escapes_labels_and_names(tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert page.count("</script>") == 3
     assert "<img" not in page
+
+
+def test_evaluate_reports_real_images(server, imagenet_sample, tmp_path, capsys):
+    """Every eighth image of the sample; most classes are right."""
+    folder = imagenet_sample[0].path.parent
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["file,class_index", *(f"{s.path.name},{s.class_index}" for s in imagenet_sample[::8])]))
+    page = tmp_path / "page.html"
+    options = ["--labels", str(table), "--report", str(page), "--json", "--url", server.grpc_url]
+    assert main(["evaluate", str(folder), *options]) == ExitCode.OK
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    assert report["top1"] >= 0.85
+    assert dict(tile[:2] for tile in TILE.findall(page.read_text()))["top-1, resnet50"] == f"{report['top1']:.2%}"
 
 
 def test_classify_html_shows_images_with_their_classes(server, images, tmp_path, capsys):
