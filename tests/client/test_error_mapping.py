@@ -13,7 +13,7 @@ from resnet_client.error_mapping import RefusedError, map_error, mapped
 
 URL = "grpc://h:1"
 FULL = f"{URL} is overloaded: Exceeds maximum queue size; retry later or send fewer images at once"
-TOKEN = "it requires the admin token: set admin_token, or RESNET_ADMIN_TOKEN"  # noqa: S105  # the remedy
+TOKEN = "it requires the admin token (of `make serve`: in .admin-token): set admin_token"  # noqa: S105  # the remedy
 GRPC_TOKEN = "triton-grpc-protocol-admin-key"  # noqa: S105  # a header
 ROOT = Path(__file__).resolve().parents[2]
 STANDALONE = (
