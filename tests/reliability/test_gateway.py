@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 from gateway import Gateway, answer, head, running
+from processes import of_server, resident_mib
 from resnet_serve import TritonServer
-
-from .processes import of_server, resident_mib
 
 pytestmark = pytest.mark.reliability
 

@@ -107,10 +107,7 @@ class Gateway:
     async def _classify(self, request: Request) -> Response:
         top_k = _top_k(request)
         async with self._image(request) as image:
-            found = (await self._client.classify(image, top_k=top_k)).to_dict()
-        for prediction in found["predictions"]:
-            prediction["label"] = printable(prediction["label"])
-        return JSONResponse(found)
+            return JSONResponse((await self._client.classify(image, top_k=top_k)).to_dict())
 
     async def _embed(self, request: Request) -> Response:
         async with self._image(request) as image:

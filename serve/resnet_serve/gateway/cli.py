@@ -18,7 +18,7 @@ from resnet_client.endpoints import bracketed
 from resnet_client.printing import report, warn
 
 from resnet_serve import ports
-from resnet_serve.options import integer
+from resnet_serve.options import between
 
 EXIT_STOPPED, EXIT_USAGE, EXIT_NOT_STARTED = 0, 2, 3
 KEYS_VARIABLE = "RESNET_GATEWAY_API_KEYS"
@@ -131,11 +131,11 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on (default: %(default)s)")
     about = "Port; 0: a free one (default: %(default)s)"
-    add("--port", type=integer(0, ports.HIGHEST), default=8080, metavar="N", help=about)
+    add("--port", type=between(int, 0, ports.HIGHEST), default=8080, metavar="N", help=about)
     about = "Largest request body in MiB (default: %(default)s)"
-    add("--max-body-mib", type=integer(1, 128), default=16, metavar="N", help=about)
+    add("--max-body-mib", type=between(int, 1, 128), default=16, metavar="N", help=about)
     about = "Requests at once; further ones are refused with status 429 (default: %(default)s)"
-    add("--max-in-flight", type=integer(1, 10_000), default=64, metavar="N", help=about)
+    add("--max-in-flight", type=between(int, 1, 10_000), default=64, metavar="N", help=about)
     about = "Host names to accept in the Host header, in addition to --host and localhost, with commas between them"
     add("--allowed-hosts", type=_names, default=(), metavar="NAMES", help=about)
     about = "Origins whose browser pages may send requests, such as https://app.example.org, with commas between them"

@@ -13,7 +13,7 @@ from resnet_client.admin import ModelControl
 from resnet_client.cli.options import add_client_options
 from resnet_client.printing import report, warn
 
-from resnet_serve.options import integer, number
+from resnet_serve.options import between
 from resnet_serve.rollout.rollout import Rollout, RolloutError
 
 EXIT_IN_SERVICE, EXIT_REFUSED, EXIT_USAGE, EXIT_FAILED = 0, 1, 2, 3
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parser().parse_args(argv)
     given = {name: getattr(options, name) for name in _CLIENT_OPTIONS}
-    for caught in (signal.SIGINT, signal.SIGTERM):  # also during an import, so that the copy is unloaded
-        signal.signal(caught, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also during an import, so that the copy is unloaded
+        signal.signal(number, signal.default_int_handler)
     try:
         with (
             ModelControl(ClientConfig.resolve(given), load_timeout_s=options.load_timeout_s) as control,
@@ -73,14 +73,14 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--model-version", type=integer(1, _MOST), required=True, metavar="N", help="Version to switch to")
+    add("--model-version", type=between(int, 1, _MOST), required=True, metavar="N", help="Version to switch to")
     about = "Network to roll out, such as network_onnx; may be repeated (default: all that have this version)"
     add("--model", action="append", default=[], metavar="NAME", help=about)
     about = f"Model repository that the server reads, or a copy of it {_DEFAULT}"
     add("--repository", type=Path, default=Path("model_repository"), metavar="DIR", help=about)
     add("--dry-run", action="store_true", help="Compare only, and change nothing")
     about = f"Maximum time to load and warm up a version {_DEFAULT}"
-    add("--load-timeout-s", type=number(1, _MOST), default=300, metavar="SECONDS", help=about)
+    add("--load-timeout-s", type=between(float, 1, _MOST), default=300, metavar="SECONDS", help=about)
     _add_comparison(parser.add_argument_group("comparison").add_argument)
     add_client_options(parser.add_argument_group("server and TLS"), _CLIENT_OPTIONS)
     return parser
@@ -90,8 +90,8 @@ def _add_comparison(add: Callable[..., object]) -> None:
     about = "Images to compare on (default: crops of images that scikit-image and scikit-learn bundle)"
     add("--images", type=Path, metavar="DIR", help=about)
     about = f"Number of images, and of timed calls per version {_DEFAULT}"
-    add("--calls", type=integer(1, _MOST), default=100, metavar="N", help=about)
+    add("--calls", type=between(int, 1, _MOST), default=100, metavar="N", help=about)
     about = f"Required share of images with the same top-1 class, 0 to 1 {_DEFAULT}"
-    add("--min-agreement", type=number(0, 1), default=0.99, metavar="SHARE", help=about)
+    add("--min-agreement", type=between(float, 0, 1), default=0.99, metavar="SHARE", help=about)
     about = f"Maximum p99 latency of the new version, divided by that of the old version {_DEFAULT}"
-    add("--max-p99-ratio", type=number(0, _MOST), default=1.3, metavar="RATIO", help=about)
+    add("--max-p99-ratio", type=between(float, 0, _MOST), default=1.3, metavar="RATIO", help=about)
