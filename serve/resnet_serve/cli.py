@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -132,6 +133,8 @@ class _Parser(argparse.ArgumentParser):
         found = super().parse_args(args, namespace)
         if found.exit_after and not found.run:
             self.error("--exit-after requires --run COMMAND")
+        if found.run and shutil.which(found.run[0]) is None:
+            self.error(f"--run: {found.run[0]} was not found, or cannot be executed")
         if found.triton_args and not found.triton_args[0].startswith("-"):
             self.error(
                 f"unexpected argument {found.triton_args[0]!r}: to serve a folder, use --repository "

@@ -30,6 +30,7 @@ THREADS = len(os.sched_getaffinity(0)) + 1
         (("--exit-after",), "--exit-after requires --run COMMAND"),
         (("--run", ""), "argument --run: expected a command"),
         (("--run", "sh -c 'true"), "argument --run: No closing quotation"),
+        (("--run", "no-such-command --flag"), "--run: no-such-command was not found"),
         (("mine",), "unexpected argument 'mine': to serve a folder, use --repository mine"),
         *(
             (("--port", text), f"argument --port: invalid value {text!r}: expected an integer from 0 to 65533")

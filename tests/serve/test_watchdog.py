@@ -38,6 +38,7 @@ STUBBORN = "import os, signal, time; signal.signal(15, signal.SIG_IGN); print(os
 LINGERING = """
 import signal, subprocess
 worker = subprocess.Popen(["triton_python_backend_stub", "600"], executable="/bin/sleep")
+while b"stub" not in open(f"/proc/{worker.pid}/cmdline", "rb").read(): pass  # the kernel shows it a moment later
 def end(*_): worker.kill(); worker.wait()
 signal.signal(signal.SIGTERM, end)
 print("ready", flush=True)
