@@ -70,23 +70,25 @@ def _files(root: Path) -> list[str]:
 
 
 def triton(root: Path, tag: str | None) -> Iterator[Finding]:
-    """Compare the tritonserver of the wheel, and the container's, with the table of known holes.
+    """Compare the tritonserver of the wheel, and the container's, with the table of advisories.
 
     Args:
         root: the checkout.
         tag: the container's tag; None for the default of docker-compose.yml.
     """
-    table = tomllib.loads((root / ".ci/triton_holes.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads((root / ".ci/triton_advisories.toml").read_text(encoding="utf-8"))
     version = _only(root / "constraints.txt", r"^nvidia-pytriton==(\S+)$")
     embedded = table["nvidia-pytriton"].get(version)
     if embedded is None:
-        yield Finding(f"nvidia-pytriton {version}: .ci/triton_holes.toml does not know its Triton release", UNKNOWN)
-    # In the wheel's server, only HTTP and the APIs that resnet-serve closes have these holes, so loopback is enough.
+        yield Finding(
+            f"nvidia-pytriton {version}: its Triton release is missing in .ci/triton_advisories.toml", UNKNOWN
+        )
+    # In the wheel's server, only HTTP and the APIs that resnet-serve closes are vulnerable, so loopback is enough.
     elif embedded < table["oldest_safe"] and (opened := list(_opened(root))):
-        yield from _holes(f"nvidia-pytriton {version} (Triton {embedded}), opened in {', '.join(opened)}", table)
+        yield from _known(f"nvidia-pytriton {version} (Triton {embedded}), opened in {', '.join(opened)}", table)
     tag = tag or _only(root / "docker-compose.yml", r"TRITON_TAG: \$\{TRITON_TAG:-([^}]+)\}")
     if tag < table["oldest_safe"]:
-        yield from _holes(f"TRITON_TAG {tag} (use {table['oldest_safe']}-py3 or newer)", table)
+        yield from _known(f"TRITON_TAG {tag} (use {table['oldest_safe']}-py3 or newer)", table)
 
 
 def _only(file: Path, pattern: str) -> str:
@@ -101,9 +103,9 @@ def _opened(root: Path) -> Iterator[str]:
                 yield f"{file.relative_to(root)}:{number}"
 
 
-def _holes(server: str, table: dict[str, Any]) -> Iterator[Finding]:
-    for hole in table["hole"]:
-        yield Finding(f"{server}: {hole['id']}: {hole['effect']}")
+def _known(server: str, table: dict[str, Any]) -> Iterator[Finding]:
+    for advisory in table["advisory"]:
+        yield Finding(f"{server}: {advisory['id']}: {advisory['effect']}")
 
 
 def advisories(pins: Path, service: str) -> Iterator[Finding]:

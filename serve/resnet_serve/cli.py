@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import shlex
@@ -22,10 +21,12 @@ from resnet_client.printing import report, warn
 
 from resnet_serve import access, ports
 from resnet_serve.config import ALL_MODELS, APIS, LOOPBACK, NotInstalledError, ServerConfig, ServerError
+from resnet_serve.options import between
 from resnet_serve.server import TritonServer
 from resnet_serve.supervisor import StopRequested, Supervisor
 
 EXIT_STOPPED, EXIT_USAGE, EXIT_NOT_STARTED = 0, 2, 3
+_LONGEST_S = 86_400
 _EPILOG = """\
 subcommands:
   resnet-serve rollout --help   switch to a new version of a model without failed requests
@@ -139,11 +140,6 @@ class _Parser(argparse.ArgumentParser):
                 f"unexpected argument {found.triton_args[0]!r}: to serve a folder, use --repository "
                 f"{shlex.quote(found.triton_args[0])}; flags of tritonserver follow --"
             )
-        if found.no_http and found.unsafe_http_host:
-            self.error("--no-http and --unsafe-http-host cannot be used together")
-        for flag, option in (("--model-config-name", "--model-config-name"), ("--load-model", "--models")):
-            if any(given.startswith(flag) for given in found.triton_args):
-                self.error(f"instead of {flag}, use {option} of resnet-serve, before --")
         return found
 
 
@@ -194,22 +190,20 @@ def _add_server(add: Callable[..., object], default: ServerConfig) -> None:
     add("--log", type=Path, metavar="FILE", help="Write Triton's log to FILE (default: a temporary file)")
     ready_s, exit_s = default.ready_timeout_s, default.exit_timeout_s
     about = f"Maximum time for startup, until the models are ready (default: {ready_s:.0f})"
-    add("--ready-timeout-s", type=_timeout, default=ready_s, metavar="SECONDS", help=about)
+    add("--ready-timeout-s", type=between(float, 0.1, _LONGEST_S), default=ready_s, metavar="SECONDS", help=about)
     about = f"Maximum time to wait for running requests when stopping (default: {exit_s})"
-    add("--exit-timeout-s", type=_whole_seconds, default=exit_s, metavar="SECONDS", help=about)
+    add("--exit-timeout-s", type=between(int, 0, _LONGEST_S), default=exit_s, metavar="SECONDS", help=about)
 
 
 def _add_addresses(add: Callable[..., object], default: ServerConfig) -> None:
     about = f"HTTP port; gRPC uses the next one, metrics the one after; 0: free ports (default: {default.port})"
-    add("--port", type=ports.option(ports.HIGHEST - 2), default=default.port, metavar="N", help=about)
+    add("--port", type=between(int, 0, ports.HIGHEST - 2), default=default.port, metavar="N", help=about)
     about = f"Address for gRPC; 0.0.0.0: all interfaces (default: {default.host})"
     add("--host", default=default.host, metavar="HOST", help=about)
     about = f"Address for HTTP; anyone who can connect to it can crash the server (default: {LOOPBACK})"
     add("--unsafe-http-host", default="", metavar="HOST", help=about)
     about = f"Address for the Prometheus metrics (default: {LOOPBACK})"
     add("--metrics-host", default="", metavar="HOST", help=about)
-    about = "Answer clients over gRPC only: HTTP gets a random local port that requires the admin token"
-    add("--no-http", action="store_true", help=about)
 
 
 def _add_access(add: Callable[..., object], default: ServerConfig) -> None:
@@ -231,12 +225,7 @@ def _add_access(add: Callable[..., object], default: ServerConfig) -> None:
 
 def _apis(text: str) -> tuple[str, ...]:
     """Parse ``none``, ``all``, or names with commas between them."""
-    if text in ("none", "all"):
-        return APIS if text == "all" else ()
-    names = tuple(text.split(","))
-    if unknown := sorted(set(names) - set(APIS)):
-        raise argparse.ArgumentTypeError(f"invalid name {unknown[0]!r}: expected none, all, or {', '.join(APIS)}")
-    return names
+    return {"none": (), "all": APIS}.get(text, tuple(text.split(",")))
 
 
 def _models(text: str) -> tuple[str, ...]:
@@ -245,23 +234,7 @@ def _models(text: str) -> tuple[str, ...]:
 
 
 def _model_config_name(text: str) -> str:
-    """Return the name, or an empty one for ``none``; Triton makes it part of a path."""
-    if "/" in text:
-        raise argparse.ArgumentTypeError(f"invalid name {text!r}: expected one such as tuned, without / or .pbtxt")
     return "" if text == "none" else text
-
-
-def _timeout(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if (seconds := float(text)) > 0:
-            return seconds
-    raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected a number of seconds above 0")
-
-
-def _whole_seconds(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected a whole number of seconds, 0 or more")
-    return int(text)
 
 
 def _command_line(text: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -111,7 +110,7 @@ def warnings(models: Iterable[ModelStatus]) -> list[str]:
     with contextlib.suppress(OSError, ValueError):  # no warning on a host without these files
         found += _shared_memory()
         for model in models:
-            found += [*_threads(model), *_engine_caches(model)]
+            found += _threads(model)
     return found
 
 
@@ -124,13 +123,10 @@ def _shared_memory() -> Iterator[str]:
         )
 
 
-def _instances(model: ModelStatus, kind: str) -> int:
-    return sum(group["count"] for group in model.config.get("instance_group", []) if group["kind"] == kind)
-
-
 def _threads(model: ModelStatus) -> Iterator[str]:
-    instances = _instances(model, "KIND_CPU")
-    if instances == 0 or model.backend not in THREADS:
+    groups = model.config.get("instance_group", [])
+    instances = sum(group["count"] for group in groups if group["kind"] == "KIND_CPU")
+    if model.backend not in THREADS:
         return
     number = model.config.get("parameters", {}).get(THREADS[model.backend], {}).get("string_value", "")
     # Instances without a number of threads divide the CPUs.
@@ -140,14 +136,3 @@ def _threads(model: ModelStatus) -> Iterator[str]:
             f"{model.name} uses {threads} threads, but this process may use only {limit} CPUs: "
             f"run resnet-build --instances 1 --threads {limit}"
         )
-
-
-def _engine_caches(model: ModelStatus) -> Iterator[str]:
-    if _instances(model, "KIND_GPU") == 0:
-        return
-    accelerators = model.config.get("optimization", {}).get("execution_accelerators", {})
-    for accelerator in accelerators.get("gpu_execution_accelerator", []):
-        caches = {value for key, value in accelerator["parameters"].items() if key.endswith("cache_path")}
-        for cache in sorted(caches):
-            if not os.access(cache, os.W_OK | os.X_OK):
-                yield f"{model.name} cannot keep compiled engines in {cache}: give this user write permission"

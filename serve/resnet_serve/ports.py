@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import socket
-from collections.abc import Callable
 
 from resnet_serve.config import LOOPBACK, ServerError
 
@@ -29,17 +27,6 @@ def reachable(host: str) -> str:
     """Return the address that this machine connects to for a server that listens on ``host``."""
     address = address_of(host)
     return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(address, address)  # noqa: S104  # comparison
-
-
-def option(highest: int) -> Callable[[str], int]:
-    """Return the parser of an option for a port."""
-
-    def parse(text: str) -> int:
-        if text.isascii() and text.isdigit() and int(text) <= highest:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected a port from 1 to {highest}, or 0: free")
-
-    return parse
 
 
 def accepts(host: str, port: int, *, timeout_s: float) -> bool:

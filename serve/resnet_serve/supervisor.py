@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,8 +18,6 @@ from resnet_serve.server import TritonServer
 from resnet_serve.watchdog import TOKEN_VARIABLE
 
 EXIT_ENDED = 1
-# The code of a shell for a command that does not exist.
-EXIT_NOT_RUN = 127
 
 _LOOK_EVERY_S = 0.2
 _LONGEST_PAUSE_S = 30.0
@@ -56,8 +55,8 @@ class Supervisor:
         self._server, self._report, self._warn, self._restart = server, report, warn, restart
         self._pauses = _pauses_s()
         self._started_s = 0.0
-        # Why the server is down; None while it runs.
-        self._down: str | None = None
+        # When to start the server again; None while it runs.
+        self._due_s: float | None = None
 
     def start(self) -> None:
         """Start the server.
@@ -77,8 +76,7 @@ class Supervisor:
         self._show_model_config()
         self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
         self._report(f"  {'gRPC':<8} {self._server.grpc_url}{_encryption(config)}")
-        if not config.no_http:
-            self._report(f"  {'HTTP':<8} {self._server.http_url}")
+        self._report(f"  {'HTTP':<8} {self._server.http_url}")
         self._report(f"  {'metrics':<8} {self._server.metrics_url}")
         for warning in access.warnings(config):
             self._warn(f"warning: {warning}")
@@ -126,26 +124,23 @@ class Supervisor:
         """Run the command of ``--run`` while the server runs; return its exit code.
 
         Raises:
-            ServerError: the server ended and cannot be started again.
+            ServerError: the command cannot be started, or the server ended and cannot be started again.
         """
         server = self._server
         added = {
             "RESNET_URL": server.grpc_url,
-            **({} if server.config.no_http else {"RESNET_HTTP_URL": server.http_url}),
+            "RESNET_HTTP_URL": server.http_url,
             "RESNET_METRICS_URL": server.metrics_url,
             TOKEN_VARIABLE: server.admin_token,
         }
         try:
             process = subprocess.Popen(command, env={**os.environ, **added})
         except OSError as exc:
-            self._warn(f"the command of --run could not be started: {exc}")
-            return EXIT_NOT_RUN
+            raise ServerError(f"the command of --run could not be started: {exc}") from exc
         try:
-            while process.poll() is None:
-                if self._restart and self._server.wait(_LOOK_EVERY_S) is not None:
-                    self._start_again(process)
-                else:
-                    _wait(process, _LOOK_EVERY_S)
+            if self._restart:
+                self._keep_running(process)
+            process.wait()
         except BaseException as exc:
             # On a terminal, Ctrl-C has reached the command as well.
             _end(process, got_signal=isinstance(exc, StopRequested) and exc.number == signal.SIGINT)
@@ -160,45 +155,47 @@ class Supervisor:
         Raises:
             ServerError: with restarts, the server cannot be started again until a person changes something.
         """
-        while self._restart:
-            self._start_again()
+        if self._restart:
+            self._keep_running()
         code = self._server.wait()
         end = diagnosis.tail(self._server.log)
         self._warn(f"tritonserver exited unexpectedly with exit code {code}; the end of its log:\n{end}")
         return EXIT_ENDED
 
-    def _start_again(self, command: subprocess.Popen[bytes] | None = None) -> None:
-        """Wait for a crash and start the server again; try until that succeeds, or until the command has ended.
+    def _keep_running(self, command: subprocess.Popen[bytes] | None = None) -> None:
+        """Start the server again after each crash, until the command has ended if there is one.
 
         Raises:
             UnservableError: the server cannot start until a person changes something.
         """
-        if self._down is None:
-            self._down = f"tritonserver exited unexpectedly with exit code {self._server.wait()}"
-            if time.monotonic() - self._started_s > _STEADY_S:
-                self._pauses = _pauses_s()
-        while not _has_ended(command):
-            pause_s = next(self._pauses)
-            self._warn(f"{self._down}; restart in {pause_s:.0f} s")
-            if command is None:
-                time.sleep(pause_s)
+        while command is None or command.poll() is None:
+            if self._due_s is None:
+                if (code := self._server.wait(_LOOK_EVERY_S)) is not None:
+                    if time.monotonic() - self._started_s > _STEADY_S:
+                        self._pauses = _pauses_s()
+                    self._pause(f"tritonserver exited unexpectedly with exit code {code}")
+            elif time.monotonic() < self._due_s:
+                time.sleep(_LOOK_EVERY_S)
             else:
-                _wait(command, pause_s)
-            if _has_ended(command):
-                return
-            self._started_s = time.monotonic()
-            try:
-                self._server.restart()
-            except UnservableError:
-                raise
-            except ServerError as exc:
-                self._down = f"tritonserver did not start: {str(exc).splitlines()[0]}"
-            else:
-                self._down = None
-                self._report(f"ready again after {time.monotonic() - self._started_s:.1f} s, at the same addresses")
-                self._show_failed_models()
-                self._started_s = time.monotonic()
-                return
+                self._start_again()
+
+    def _pause(self, why: str) -> None:
+        pause_s = next(self._pauses)
+        self._due_s = time.monotonic() + pause_s
+        self._warn(f"{why}; restart in {pause_s:.0f} s")
+
+    def _start_again(self) -> None:
+        self._started_s = time.monotonic()
+        try:
+            self._server.restart()
+        except UnservableError:
+            raise
+        except ServerError as exc:
+            self._pause(f"tritonserver did not start: {str(exc).splitlines()[0]}")
+        else:
+            self._due_s = None
+            self._report(f"ready again after {time.monotonic() - self._started_s:.1f} s, at the same addresses")
+            self._show_failed_models()
 
 
 def _pauses_s() -> Iterator[float]:
@@ -209,25 +206,15 @@ def _pauses_s() -> Iterator[float]:
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _has_ended(command: subprocess.Popen[bytes] | None) -> bool:
-    return command is not None and command.poll() is not None
-
-
-def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    try:
-        process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        return
-
-
 def _end(process: subprocess.Popen[bytes], *, got_signal: bool) -> None:
     """End a command: first let it react to Ctrl-C, if it got that, then terminate it, then kill it."""
     try:
-        if got_signal:
-            _wait(process, _ENDING_S)
-        if process.poll() is None:
-            process.terminate()
-            _wait(process, _ENDING_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if got_signal:
+                process.wait(_ENDING_S)
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_ENDING_S)
     finally:
         process.kill()
         process.wait()

@@ -43,21 +43,19 @@ TOKEN_RULE = "the admin token must have 16 or more letters, digits, and any of .
 CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
 # The metrics, which need no token, show the same counters as the statistics.
 OPEN_APIS = ("metadata", "model-config", "statistics")
-ALL_APIS = ("health", "inference", *OPEN_APIS, *CLOSED_APIS)
 UNLOAD_TIMEOUT_S = 15  # after Triton's own limit for running requests: unloading models and ending workers
 
 _PR_SET_PDEATHSIG = 1
 _STOP, _START_FAILED = b".", b"!"  # what is written to the pipe that ends the server
 _LOAD_TIMEOUT_S = 600.0  # a network that is compiled for a GPU takes minutes
-_LOOK_EVERY_S = 0.1  # less than a worker needs to become ready; the load of one that dies before that fails anyway
-_LOOK_AFTER_NEW_PROCESS_S = 1.0  # a new worker is a copy of the server until it executes its own program
+_LOOK_EVERY_S = 0.1
+_WORKERS_EVERY_S = 0.25  # less than a worker needs to become ready; the load of one that dies before that fails anyway
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 # Deeply nested JSON and many small chunks crash Triton 2.51 by a stack overflow. A large limit costs no memory, because
 # the kernel allocates only the part of a stack that is used.
 _STACK_BYTES = 1 << 30
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton's Python backend keeps its regions
 _REGION_PREFIX = "triton_python_backend_shm_region_"  # unless the server's flags name another
-_MOST_REGION_BYTES = 256 << 20  # a batch of 32 large images
 
 Server = subprocess.Popen[bytes]
 Report = Callable[[str], None]
@@ -90,33 +88,23 @@ class Api:
 
 def workers_of(server: int) -> dict[int, tuple[str, str]]:
     """Return model and version of each living worker of a server, by process id."""
-    return {child: served for child, line in command_lines(server).items() if (served := _served_by(line))}
-
-
-def command_lines(server: int) -> dict[int, bytes]:
-    """Return the command line of each child of a server, by process id; that of a dead child is empty."""
     threads = f"/proc/{server}/task"
     children: list[bytes] = []
     with contextlib.suppress(OSError):  # the server has ended
         for thread in os.listdir(threads):  # noqa: PTH208  # a server has hundreds; pathlib takes four times as long
             with contextlib.suppress(OSError), open(f"{threads}/{thread}/children", "rb") as stream:  # noqa: PTH123
                 children += stream.read().split()
-    return {child: _command_line(child) for child in map(int, children)}
+    return {child: served for child in map(int, children) if (served := _served_by(child))}
 
 
-def _command_line(process: int) -> bytes:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/cmdline").read_bytes()
-    return b""
-
-
-def _served_by(command_line: bytes) -> tuple[str, str] | None:
+def _served_by(process: int) -> tuple[str, str] | None:
     """Return model and version of a worker, whose first argument is ``…/<model>/<version>/<file>``."""
-    program, *arguments = command_line.split(b"\0")
-    if not program.endswith(b"triton_python_backend_stub"):
-        return None
-    version = Path(os.fsdecode(arguments[0])).parent
-    return version.parent.name, version.name
+    with contextlib.suppress(OSError):  # it has ended
+        program, *arguments = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        if program.endswith(b"triton_python_backend_stub"):
+            version = Path(os.fsdecode(arguments[0])).parent
+            return version.parent.name, version.name
+    return None
 
 
 class WorkerWatcher:
@@ -132,36 +120,18 @@ class WorkerWatcher:
         self.has_replaced = False
         self._server, self._api, self._report = server, api, report
         self._workers: dict[int, tuple[str, str]] = {}
-        self._is_one_starting = False
         self._incomplete: set[str] = set()
         # Model → when it may be loaded next, and the pause before that.
         self._next_load: dict[str, tuple[float, float]] = {}
 
     def run(self) -> None:
-        """Look when a worker has ended, while a model lacks workers, and after the server has started a process."""
-        known: set[str] = set()
-        look_until_s = 0.0
-        while not self.stopping.wait(_LOOK_EVERY_S):
-            processes = set(os.listdir("/proc"))  # noqa: PTH208  # a tenth of the time of workers_of
-            if self._is_one_starting or any(map(self._is_of_server, processes - known)):
-                look_until_s = time.monotonic() + _LOOK_AFTER_NEW_PROCESS_S
-            known = processes
-            has_ended = any(_served_by(_command_line(worker)) is None for worker in self._workers)
-            if has_ended or self._incomplete or time.monotonic() < look_until_s:
-                self.look()
-
-    def _is_of_server(self, process: str) -> bool:
-        """Whether the server is the parent of a process; other programs of a busy machine start processes, too."""
-        with contextlib.suppress(OSError):  # it has ended, or the entry of /proc is not a process
-            return int(Path(f"/proc/{process}/stat").read_text("latin-1").rpartition(")")[2].split()[1]) == self._server
-        return False
+        """Look again and again."""
+        while not self.stopping.wait(_WORKERS_EVERY_S):
+            self.look()
 
     def look(self) -> None:
         """Find workers that have ended, and load their models again unless it is too early."""
-        lines = command_lines(self._server)
-        living = {child: served for child, line in lines.items() if (served := _served_by(line))}
-        # A child is a copy of the server until it executes the worker.
-        self._is_one_starting = any(line and child not in living for child, line in lines.items())
+        living = workers_of(self._server)
         self._incomplete |= {model for worker, (model, _) in self._workers.items() if worker not in living}
         self._workers = living
         for model in sorted(self._incomplete):
@@ -174,7 +144,7 @@ class WorkerWatcher:
                     # The first pause again, if its workers have lived for a while.
                     has_lasted = time.monotonic() - due_s >= _LONGEST_PAUSE_S
                     pause_s = _FIRST_PAUSE_S if has_lasted else min(2 * pause_s, _LONGEST_PAUSE_S)
-                    self.load_again(model, "died", pause_s)
+                    self._load_again(model, pause_s)
                     self._next_load[model] = time.monotonic() + pause_s, pause_s
                 else:
                     self._incomplete.discard(model)
@@ -190,16 +160,9 @@ class WorkerWatcher:
                     return True
         return False
 
-    def load_again(self, model: str, what: str, pause_s: float) -> None:
-        """Load a model with its present config, which keeps the settings of earlier loads, such as its versions.
-
-        Args:
-            model: its name.
-            what: what happened to a worker, for the report.
-            pause_s: seconds to the next try, for the report.
-        """
-        started_s = time.monotonic()
-        self.has_replaced = True
+    def _load_again(self, model: str, pause_s: float) -> None:
+        """Load a model with its present config, which keeps the settings of earlier loads, such as its versions."""
+        started_s, self.has_replaced = time.monotonic(), True
         try:
             config = self._api.request(f"v2/models/{model}/config")
             config["model_warmup"] = config.get("model_warmup", [])[:1]  # short, because clients are waiting
@@ -207,15 +170,12 @@ class WorkerWatcher:
             config.setdefault("parameters", {})["loaded_again"] = {"string_value": time.asctime()}
             body = {"parameters": {"config": json.dumps(config)}}
             self._api.request(f"v2/repository/models/{model}/load", body, timeout_s=_LOAD_TIMEOUT_S)
+            result = f"the model was loaded again in {time.monotonic() - started_s:.1f} s"
         except OSError as exc:
-            if not self.stopping.is_set():
-                self._report(
-                    f"a worker of {model} {what}; loading the model again failed ({exc}); next try in {pause_s:g} s"
-                )
-        else:
-            self._report(
-                f"a worker of {model} {what}; the model was loaded again in {time.monotonic() - started_s:.1f} s"
-            )
+            if self.stopping.is_set():
+                return
+            result = f"loading the model again failed ({exc}); next try in {pause_s:g} s"
+        self._report(f"a worker of {model} died; {result}")
 
 
 def _watch_start(api: Api, model: str, stopping: threading.Event, report: Report, request_stop: int) -> None:
@@ -249,36 +209,12 @@ def _watch_grpc(server: Server, address: str, timeout_s: float, stopping: thread
             continue
 
 
-def _watch_shared_memory(server: Server, watcher: WorkerWatcher, prefix: str) -> None:
-    """Make the server's shared memory private, and replace a worker whose region has become large by a huge request.
-
-    Triton's Python backend creates regions that every user can read, and never shrinks one.
-    """
-    next_s = 0.0
-    while not watcher.stopping.wait(_LOOK_EVERY_S):
-        large = []
+def _protect_shared_memory(prefix: str, stopping: threading.Event) -> None:
+    """Make the server's shared memory private: Triton's Python backend creates regions that every user can read."""
+    while not stopping.wait(_LOOK_EVERY_S):
         for region in _SHARED_MEMORY.glob(f"{prefix}*"):
             with contextlib.suppress(OSError):  # it has been removed
                 region.chmod(0o600)
-                if region.stat().st_blocks * 512 > _MOST_REGION_BYTES:
-                    large.append(os.fsencode(region))
-        if large and time.monotonic() > next_s:
-            models = {
-                model
-                for worker, (model, _) in workers_of(server.pid).items()
-                if any(region in _mapped_files(worker) for region in large)
-            }
-            for model in models:
-                watcher.load_again(
-                    model, f"keeps over {_MOST_REGION_BYTES >> 20} MiB of shared memory", _LONGEST_PAUSE_S
-                )
-            next_s = time.monotonic() + _LONGEST_PAUSE_S
-
-
-def _mapped_files(process: int) -> bytes:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/maps").read_bytes()
-    return b""
 
 
 def main() -> int:
@@ -291,14 +227,12 @@ def main() -> int:
     stop_requested, request_stop = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(request_stop, _STOP))
-    server = _start(
-        [*_named_models(args.command), *_restrictions(args.closed_apis, token, no_http=args.no_http)], args.log
-    )
+    server = _start([*_named_models(args.command), *_restrictions(args.closed_apis, token)], args.log)
     report, api = functools.partial(_report, args.log), Api(args.http, token)
     watcher = WorkerWatcher(server.pid, api, report)
     prefix = f"{args.folder.name}_" if args.folder else _REGION_PREFIX
     _in_thread(watcher.run)
-    _in_thread(_watch_shared_memory, server, watcher, prefix)
+    _in_thread(_protect_shared_memory, prefix, watcher.stopping)
     if args.default_model:
         _in_thread(_watch_start, api, args.default_model, watcher.stopping, report, request_stop)
     if args.grpc:
@@ -328,12 +262,10 @@ def _named_models(command: list[str]) -> list[str]:
     return [new for flag in command for new in (named if named and flag == "--load-model=*" else [flag])]
 
 
-def _restrictions(closed_apis: str, token: str, *, no_http: bool) -> list[str]:
-    """Return the flags of ``tritonserver`` that require the token for these APIs; with ``no_http`` for all of HTTP."""
-    key = f"{TOKEN_HEADER}={token}"
-    http_apis = ",".join(ALL_APIS) if no_http else closed_apis
-    flags = [f"--http-restricted-api={http_apis}:{key}"] if http_apis else []
-    return [*flags, f"--grpc-restricted-protocol={closed_apis}:{key}"] if closed_apis else flags
+def _restrictions(closed_apis: str, token: str) -> list[str]:
+    """Return the flags of ``tritonserver`` that require the token for these APIs."""
+    flags = ("--http-restricted-api", "--grpc-restricted-protocol")
+    return [f"{flag}={closed_apis}:{TOKEN_HEADER}={token}" for flag in flags if closed_apis]
 
 
 def _start(command: list[str], log: str | None) -> Server:
@@ -415,7 +347,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--grpc-timeout-s", type=float, default=30.0, metavar="SECONDS", help=about)
     about = "APIs that require the admin token (default: %(default)s)"
     add("--closed-apis", default=",".join(CLOSED_APIS), metavar="NAMES", help=about)
-    add("--no-http", action="store_true", help="Require the admin token for every request over HTTP")
     about = "The value of tritonserver's --exit-timeout-secs (default: %(default)s)"
     add("--exit-timeout-s", type=int, default=30, metavar="SECONDS", help=about)
     add("--log", metavar="FILE", help="Append the server's output to FILE (default: standard output)")

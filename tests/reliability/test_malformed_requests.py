@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import grpc
-import psutil
 import pytest
+from processes import of_server, resident_mib
 from resnet_client import Client
 from resnet_serve import TritonServer
 from resnet_serve.watchdog import workers_of
@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2
 pytestmark = pytest.mark.reliability
 
 REQUESTS = 1000
-MOST_GROWTH_BYTES = 512 << 20
+MOST_GROWTH_MIB = 512
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 CAT = range(281, 288)
 # What Triton's types, and the bytes of a shape, can be counted wrongly with.
@@ -52,26 +52,15 @@ def malformed(chance: random.Random) -> bytes:
     return bytes(encoded)
 
 
-def server_process(server: TritonServer) -> psutil.Process:
-    """The ``tritonserver`` of this test."""
-    port = f"--grpc-port={server.grpc_url.rpartition(':')[2]}"
-    (found,) = (
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "tritonserver" in process.name() and port in process.cmdline()
-    )
-    return found
-
-
 def test_server_survives_a_thousand_malformed_grpc_requests(
     start_server: Callable[..., TritonServer], images: dict[str, Path], note: Callable[[str], None]
 ) -> None:
     """Same process, same workers, memory within a bound; every good image in between is a cat."""
     server, chance, statuses = start_server(), random.Random(21), {}  # noqa: S311  # the same requests each time
-    process = server_process(server)
+    pid = of_server(server)
     with grpc.insecure_channel(server.grpc_url.removeprefix("grpc://")) as channel, Client(server.grpc_url) as client:
         assert client.classify(images["cat"]).top.index in CAT
-        infer, before, workers = channel.unary_unary(INFER), process.memory_info().rss, workers_of(process.pid)
+        infer, before_mib, workers = channel.unary_unary(INFER), resident_mib(pid), workers_of(pid)
         for number in range(REQUESTS):
             try:
                 infer(malformed(chance), timeout=30)
@@ -81,9 +70,9 @@ def test_server_survives_a_thousand_malformed_grpc_requests(
             statuses[status] = statuses.get(status, 0) + 1
             if number % 20 == 0:
                 assert client.classify(images["cat"]).top.index in CAT
-        growth = process.memory_info().rss - before
-    assert process.is_running()
-    assert workers_of(process.pid) == workers
-    assert growth < MOST_GROWTH_BYTES
+        growth_mib = resident_mib(pid) - before_mib
+    assert of_server(server) == pid
+    assert workers_of(pid) == workers
+    assert growth_mib < MOST_GROWTH_MIB
     assert sum(statuses.values()) == REQUESTS
-    note(f"{REQUESTS} requests: {statuses}; memory grew by {growth >> 20} MiB")
+    note(f"{REQUESTS} requests: {statuses}; memory grew by {growth_mib:.0f} MiB")

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from PIL import Image
 from resnet_client import AsyncClient, OverloadedError, ResnetClientError
 from resnet_serve import TritonServer
 
-from . import processes
 from .conftest import Call
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(900)]

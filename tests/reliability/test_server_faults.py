@@ -3,52 +3,36 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import itertools
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+import processes
 import pytest
 from PIL import Image
-from resnet_client import Client, ModelNotFoundError, UnavailableError
+from processes import WAIT_S, wait_for
+from resnet_client import Client
 from resnet_serve import TritonServer
 from resnet_serve.watchdog import workers_of
+from serving import serve
 
-from . import processes
 from .conftest import Callers
 
 pytestmark = pytest.mark.reliability
 
 ROOT = Path(__file__).resolve().parents[2]
 BACK_WITHIN_S = 10.0
-WAIT_S = 120.0
 IMAGES = 2000
-
-
-def child(pid: int) -> int:
-    """The first process that one has started."""
-    found = [task.read_text().split() for task in Path(f"/proc/{pid}/task").glob("*/children")]
-    return min(int(number) for group in found for number in group)
 
 
 def worker_of(model: str, server: int) -> int:
     """Process id of a model's worker."""
     return next(pid for pid, (name, _) in workers_of(server).items() if name == model)
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Wait, boundedly, for what other processes do."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline_s, what
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("model", ["preprocess", "network_onnx"])
@@ -85,11 +69,10 @@ def _is_good(call: object, since_s: float) -> bool:
     return call.error is None and call.sent_s > since_s
 
 
-@pytest.mark.parametrize("model", ["preprocess", "network_onnx"])
-def test_readiness_is_false_meanwhile(
-    start_server: Callable[..., TritonServer], model: str, note: Callable[[str], None]
+def test_health_is_false_while_a_worker_is_dead(
+    start_server: Callable[..., TritonServer], note: Callable[[str], None]
 ) -> None:
-    """Triton's own flag stays true; ours, and the container's healthcheck, ask for an answer and get none."""
+    """Triton's own flag stays true; the client and the container's healthcheck classify an image, which fails."""
     server = start_server()
     watchdog, triton = server._watchdog.pid, processes.of_server(server)
     healthcheck = [sys.executable, str(ROOT / "deploy/compose/healthcheck.py"), server.http_url]
@@ -97,7 +80,7 @@ def test_readiness_is_false_meanwhile(
         assert client.health().ok
         os.kill(watchdog, signal.SIGSTOP)  # so that it replaces nothing until the checks are done
         try:
-            os.kill(worker_of(model, triton), signal.SIGKILL)
+            os.kill(worker_of("preprocess", triton), signal.SIGKILL)
             health = client.health()
             code = subprocess.run(healthcheck, capture_output=True, timeout=WAIT_S, check=False).returncode
         finally:
@@ -107,24 +90,6 @@ def test_readiness_is_false_meanwhile(
         note(f"Triton's flag {health.model_ready}, ours {health.ok}; ready {time.monotonic() - begin_s:.1f} s later")
         assert (health.model_ready, health.ok, code) == (True, False, 1)
         assert subprocess.run(healthcheck, capture_output=True, timeout=WAIT_S, check=False).returncode == 0
-
-
-@contextmanager
-def resnet_serve(repository: Path, stderr: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run the command on the ensemble ``resnet50``; give its process and its gRPC URL."""
-    command = [sys.executable, "-m", "resnet_serve", "--repository", str(repository), "--port", "0"]
-    command += ["--log", str(stderr.with_suffix(".log")), *flags]
-    with stderr.open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-    assert process.stdout is not None
-    try:
-        url = next(match[1] for line in process.stdout if (match := re.match(r"  gRPC +(\S+)", line)))
-        next(line for line in process.stdout if line.startswith("  log"))
-        yield process, url
-    finally:
-        process.terminate()
-        process.wait(WAIT_S)
-        process.stdout.close()
 
 
 @pytest.fixture
@@ -145,16 +110,16 @@ def test_classify_many_survives_a_killed_server(
     repository: Path, many: list[Path], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
     """With ``--restart`` it comes back; each of 2,000 images in flight has one outcome, in order, none wrong."""
-    with resnet_serve(repository, tmp_path / "stderr", "--restart") as (process, url):
-        with Client(url, timeout_s=WAIT_S, max_attempts=1000) as client:
+    with serve(tmp_path, repository, "--restart") as running:
+        with Client(running.url("gRPC"), timeout_s=WAIT_S, max_attempts=1000) as client:
             kinds = {path.name: client.classify(path).top.index for path in many[:4]}
             right = {name.split("-")[1]: index for name, index in kinds.items()}
             outcomes = []
             for outcome in client.classify_many(many):
                 outcomes.append((time.monotonic(), outcome))
                 if len(outcomes) == IMAGES // 4:
-                    os.kill(child(child(process.pid)), signal.SIGKILL)
-        warned = (tmp_path / "stderr").read_text()
+                    os.kill(running.server, signal.SIGKILL)
+        warned = running.errors.read_text()
     times = [moment for moment, _ in outcomes]
     gap_s = max(later - sooner for sooner, later in itertools.pairwise(times))
     failed = [outcome.error for _, outcome in outcomes if not outcome.ok]
@@ -172,52 +137,3 @@ def test_classify_many_survives_a_killed_server(
     assert wrong == []
     assert failed == []
     assert warned.count("restart in 1 s") == 1
-
-
-def test_restart_of_a_server_that_accepts_no_grpc_connections(
-    repository: Path, tmp_path: Path, note: Callable[[str], None]
-) -> None:
-    """A server that runs but does not answer, here a suspended one, is killed after half a minute and started again."""
-    with (
-        resnet_serve(repository, tmp_path / "stderr", "--restart") as (process, url),
-        Client(url, max_attempts=1) as client,
-    ):
-        assert client.health().ok
-        os.kill(child(child(process.pid)), signal.SIGSTOP)
-        stopped_s = time.monotonic()
-        wait_for(
-            lambda: "no longer accepts gRPC connections" in (tmp_path / "stderr").read_text(),
-            "the watchdog did not notice",
-        )
-        noticed_s = time.monotonic() - stopped_s
-        client.wait_until_ready(timeout_s=WAIT_S)
-        note(f"noticed after {noticed_s:.0f} s, ready again after {time.monotonic() - stopped_s:.0f} s")
-
-
-def test_sigterm_answers_what_was_accepted(
-    repository: Path, many: list[Path], tmp_path: Path, note: Callable[[str], None]
-) -> None:
-    """Requests in flight are answered; later ones are answered or fail because server or model has stopped."""
-    count = 32
-    with (
-        resnet_serve(repository, tmp_path / "stderr") as (process, url),
-        Client(url, max_attempts=1) as client,
-        Client(url, max_attempts=1) as latecomer,
-    ):
-        outcomes = client.classify_many(many[:count], max_in_flight=count)
-        first = next(outcomes)
-        wait_for(lambda: client.statistics(model="preprocess")[0].inference_count == count, "images have not arrived")
-        process.send_signal(signal.SIGTERM)
-        begin_s = time.monotonic()
-        answered, late = [first, *outcomes], []
-        while process.poll() is None:
-            with contextlib.suppress(UnavailableError, ModelNotFoundError):
-                late.append(latecomer.classify(many[0]))
-            time.sleep(0.1)
-        assert process.returncode == 0
-    note(
-        f"{sum(outcome.ok for outcome in answered)} of {count} accepted images answered, ended "
-        f"{time.monotonic() - begin_s:.1f} s after SIGTERM"
-    )
-    assert [outcome.error for outcome in answered if not outcome.ok] == []
-    assert {result.top.index for result in late} <= {answered[0].result.top.index}

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from resnet_build import configs, default_model
+from resnet_build import configs
 from resnet_build.network import Network
 from resnet_build.serving_options import OPENVINO_VARIANTS, PLAIN
 from resnet_build.validate import predict
-from resnet_build.variants import has_bfloat16, open_network
+from resnet_build.variants import open_network
 from resnet_client.preprocessing import PreprocessConfig, prepare
 
 if TYPE_CHECKING:
@@ -83,15 +83,3 @@ def test_int8_overflows_on_no_processor(variant_repository: Path, pixels: np.nda
         subprocess.run(command, env=environment, check=True, timeout=300)
         found.append(np.load(tmp_path / f"{instructions}.npy"))
     assert np.abs(found[0] - found[1]).mean() < 0.002 * np.abs(found[1]).mean()
-
-
-def test_variants_in_fewer_bits_are_faster(
-    networks: dict[str, Network], pixels: np.ndarray, note: Callable[[str], None]
-) -> None:
-    """In turns in one run, so that whatever else the machine does falls on all."""
-    speeds = default_model.measure(networks, pixels[:BATCH])
-    for name in OPENVINO_VARIANTS:
-        note(f"{name} executes a batch of {BATCH} {speeds[name] / speeds[PLAIN]:.2f} times as fast as float")
-    assert speeds["int8"] > 1.1 * speeds[PLAIN]
-    if has_bfloat16():
-        assert speeds["bf16"] > 1.1 * speeds[PLAIN]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -25,7 +24,6 @@ from tritonclient.utils import InferenceServerException
 
 from .conftest import add_network
 
-CORES = len(os.sched_getaffinity(0))
 NAMES = ["PROBABILITIES__0", "FEATURES__1"]
 
 
@@ -115,52 +113,27 @@ KEYS = {"INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "l
 
 
 @pytest.fixture(scope="module")
-def several(repository_copy: Any) -> Iterator[TritonServer]:
-    """Networks with different instances and threads: ``openvino_…`` is the real one, the others are small."""
-    folder = repository_copy.folder
+def openvino(repository_copy: Any) -> Iterator[TritonServer]:
+    """The real network on OpenVINO, with all keys and with two streams."""
     repository_copy.add("network_onnx", "openvino_keys", on_openvino(**KEYS))
     repository_copy.add("network_onnx", "openvino_streams", on_openvino(NUM_STREAMS="2"))
-    add_network(folder, "threads_1", intra_op_thread_count="1")
-    add_network(folder, "threads_2", intra_op_thread_count="2")
-    add_network(folder, "half_of_the_cores", intra_op_thread_count=str(max(1, CORES // 2)))
-    add_network(folder, "two_instances", instances=2)
-    with TritonServer(ServerConfig(folder, port=0)) as running:
+    with TritonServer(ServerConfig(repository_copy.folder, port=0)) as running:
         yield running
 
 
 @pytest.mark.parametrize("model", ["openvino_keys", "openvino_streams"])
-def test_openvino_computes_the_same(server: TritonServer, several: TritonServer, model: str) -> None:
+def test_openvino_computes_the_same(server: TritonServer, openvino: TritonServer, model: str) -> None:
     """At any batch size, with all of its keys, and with images divided among streams."""
 
     def difference(batch: np.ndarray) -> float:
         got, expected = (
-            infer(several.grpc_url, model, batch, NAMES),
+            infer(openvino.grpc_url, model, batch, NAMES),
             infer(server.grpc_url, "network_onnx", batch, NAMES),
         )
         return max(float(np.abs(got.as_numpy(name) - expected.as_numpy(name)).max()) for name in NAMES)
 
     with ThreadPoolExecutor(4) as callers:
         assert max(callers.map(difference, [pixels(count) for count in (1, 3, 2, 1, 5, 1)])) < 1e-3
-
-
-@pytest.mark.parametrize("images", [1, 2])
-def test_openvino_uses_all_cores_for_one_image_and_for_several(several: TritonServer, images: int) -> None:
-    """One image has all threads; two are divided among the streams, which share the threads."""
-    model = Path(several.config.repository) / "openvino_streams"
-    before = cpu_ns_of_workers(model)
-    for _ in range(10):
-        infer(several.grpc_url, model.name, pixels(images), ["FEATURES__1"])
-    spent = [ns - before.get(thread, 0) for thread, ns in cpu_ns_of_workers(model).items()]
-    assert sum(10 * ns > max(spent) for ns in spent) == images * (CORES // images)
-
-
-def test_threads_are_those_of_the_config(several: TritonServer) -> None:
-    """One thread is none next to the worker's own; two instances without a number divide the cores."""
-    folder = Path(several.config.repository)
-    names = ("threads_1", "threads_2", "half_of_the_cores", "two_instances")
-    one, two, half, both = (len(threads_of_workers(folder / name)) for name in names)
-    assert two == one + 1
-    assert both == 2 * half
 
 
 @pytest.mark.parametrize(
@@ -206,27 +179,10 @@ def test_openvino_has_no_more_streams_than_threads(
     monkeypatch.setattr(backend, "available_cpus", lambda: cpus)
     model = backend.TritonPythonModel()
     model.config = types.SimpleNamespace(
-        threads=lambda _: 0, parameter={"NUM_STREAMS": "2"}.get, number=lambda *_: 2, is_yes=lambda _: False
+        threads=lambda _: 0, parameter={"NUM_STREAMS": "2"}.get, number=lambda *_: 2, flag=lambda _, default: default
     )
     properties = model._properties(core=None)
     assert (properties["INFERENCE_NUM_THREADS"], properties["NUM_STREAMS"]) == (cpus, streams)
-
-
-def threads_of_workers(model: Path) -> list[Path]:
-    """Folders of the threads of the workers that serve a model."""
-    found: list[Path] = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            arguments = (process / "cmdline").read_bytes()
-            if b"triton_python_backend_stub" in arguments and f"{model}/".encode() in arguments:
-                found += (process / "task").iterdir()
-    assert found, f"no worker serves {model}"
-    return found
-
-
-def cpu_ns_of_workers(model: Path) -> dict[str, int]:
-    """CPU time of each thread so far."""
-    return {thread.name: int((thread / "schedstat").read_text().split()[0]) for thread in threads_of_workers(model)}
 
 
 @pytest.fixture
@@ -273,9 +229,3 @@ def test_session_per_size_answers_as_the_batch_itself(import_backend: Callable[[
         np.testing.assert_array_equal(floats, rows[:count])
         np.testing.assert_array_equal(sums, rows[:count].sum(axis=1))
     assert sorted(map(sorted, sizes)) == [[1], [2], [4], [8], [16], [32]]
-
-
-def test_session_per_size_opens_the_first_at_once(import_backend: Callable[[str], Any]) -> None:
-    """A network that cannot be opened then fails to load; it does not fail its first request."""
-    with pytest.raises(ort.capi.onnxruntime_pybind11_state.NoSuchFile):
-        import_backend("onnxruntime").SessionPerSize(lambda: ort.InferenceSession("absent.onnx"))

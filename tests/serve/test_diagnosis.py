@@ -105,7 +105,6 @@ def test_warnings_report_little_shared_memory(host: pytest.MonkeyPatch) -> None:
         (network("onnxruntime", count=2, parameters=parameters(intra_op_thread_count="3")), 6),
         (network("openvino", count=3, parameters=parameters(INFERENCE_NUM_THREADS="2")), 6),
         (network("pytorch", parameters=parameters(INTRA_OP_THREAD_COUNT="5")), 5),
-        (network("onnxruntime", count=2, parameters=parameters(intra_op_thread_count="2")), None),
         (network("onnxruntime", count=2), None),  # they divide the cores
         (network("onnxruntime", kind="KIND_GPU", parameters=parameters(intra_op_thread_count="9")), None),
         (network("python", count=9), None),
@@ -118,18 +117,3 @@ def test_warnings_report_more_threads_than_cores(
     expected = f"network uses {threads} threads, but this process may use only 4 CPUs: run "
     remedy = "resnet-build --instances 1 --threads 4"
     assert diagnosis.warnings([model]) == ([] if threads is None else [expected + remedy])
-
-
-def test_warnings_report_an_engine_cache_that_cannot_be_written(host: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each folder once, and only for a network on a GPU."""
-    (tmp_path / "there").mkdir()
-
-    def accelerated(cache: Path, kind: str = "KIND_GPU") -> ModelStatus:
-        given = {"trt_engine_cache_path": str(cache), "trt_timing_cache_path": str(cache), "precision_mode": "FP16"}
-        accelerators = {"gpu_execution_accelerator": [{"name": "tensorrt", "parameters": given}]}
-        return network("onnxruntime", kind=kind, optimization={"execution_accelerators": accelerators})
-
-    assert diagnosis.warnings([accelerated(tmp_path / "there")]) == []
-    assert diagnosis.warnings([accelerated(tmp_path / "missing", "KIND_CPU")]) == []
-    (message,) = diagnosis.warnings([accelerated(tmp_path / "missing")])
-    assert message.startswith(f"network cannot keep compiled engines in {tmp_path / 'missing'}")

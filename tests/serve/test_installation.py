@@ -13,9 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from resnet_serve import ServerError, installation, watchdog
-
-from .conftest import wait_for
+from processes import wait_for
+from resnet_serve import ServerError, installation
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -143,14 +142,3 @@ def test_remove_abandoned_folders_keeps_a_folder_in_use(temporary: Path) -> None
         return not folder.exists()
 
     wait_for(is_removed, "the folder is left")
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
-def test_remove_abandoned_folders_keeps_that_of_another_user(temporary: Path, region: Path) -> None:
-    """A folder of another user could have the name of a living server of this user."""
-    (folder,) = temporary.iterdir()
-    os.chown(folder, 65534, 65534)
-    installation.remove_abandoned_folders()
-    assert region.exists()
-    watchdog.remove(folder)
-    assert not region.exists()

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ from resnet_client import Client, ClientConfig, UnavailableError
 from resnet_client.admin import ModelControl
 from resnet_serve import ServerConfig, TritonServer
 from resnet_serve.rollout import cli
-from resnet_serve.rollout.comparison import load_images
 from resnet_serve.rollout.rollout import Rollout, RolloutError
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -86,7 +85,6 @@ class Service:
         for name in ENSEMBLES:
             assert self.versions(name) == ["1"]
             assert not self.client.is_ready(model=f"{name}_candidate")
-            assert not self.client.is_ready(model=f"{name}_baseline")
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +128,9 @@ def service(running: Service) -> Iterator[Service]:
         assert running.versions(name) == ["1"]
 
 
-@pytest.mark.parametrize("token", ["", "wrong"])
-def test_rollout_needs_the_token(service: Service, token: str) -> None:
-    """Exit code 3, and the variable that is missing."""
-    result = service.roll_out(2, token=token)
+def test_rollout_needs_the_token(service: Service) -> None:
+    """Exit code 3, and the variable that is wrong."""
+    result = service.roll_out(2, token="wrong")  # noqa: S106  # opens nothing
     assert result.code == 3
     assert "RESNET_ADMIN_TOKEN" in result.errors
 
@@ -191,7 +188,6 @@ def test_rollout_brings_versions_into_service_and_back(service: Service) -> None
         pytest.param(network()[:-500], "network_a_candidate cannot be loaded: ", id="corrupt"),
         pytest.param(network(np.eye(3, 2)), "network_a_candidate", id="classes"),
         pytest.param(network(softmax=False), "is not between 0 and 1", id="logits"),
-        pytest.param(network(np.full((3, 3), np.nan)), "network_a_candidate", id="not-a-number"),
         pytest.param(network(products=20), "its p99 latency is", id="slow"),
         pytest.param(None, "network_a/2 has no model.onnx", id="no-file"),
     ],
@@ -206,7 +202,7 @@ def test_rollout_refuses_an_unfit_version(service: Service, content: bytes | Non
     refusal = next(line for line in result.printed.splitlines() if "is refused" in line)
     assert refusal.startswith("network_a: version 2 is refused: ")
     assert reason in refusal
-    assert "network_a: version 1 stays in service" in result.printed
+    assert result.printed.endswith("the old versions stay in service\n")
     service.assert_unchanged()
     assert service.directories("network_a") == ["1", "refused-2"]
 
@@ -232,27 +228,8 @@ def test_dry_run_changes_nothing(service: Service, weights: np.ndarray, code: in
     assert service.directories("network_a") == ["1", "2"]
 
 
-def test_artifact_is_written_after_the_comparison(service: Service, tmp_path: Path) -> None:
-    """With ``--artifact``, a refused version is never in the repository, and a good one is after the switch."""
-    bad, good = tmp_path / "bad.onnx", tmp_path / "good.onnx"
-    bad.write_bytes(network(OTHER))
-    good.write_bytes(network(SHARPER))
-    assert service.roll_out(2, "--artifact", str(bad)).code == 1
-    assert service.directories("network_a") == service.directories("network_b") == ["1"]
-    result = service.roll_out(2, "--model", "network_a", "--artifact", str(good), *ANY_LATENCY)
-    assert result.code == 0, result
-    assert (service.repository / "network_a/2/model.onnx").read_bytes() == good.read_bytes()
-    assert service.versions("network_a") == ["1", "2"]
-    assert service.directories("network_b") == ["1"]
-    service.roll_out(1)
-    service.place(network_a=b"")
-    result = service.roll_out(2, "--artifact", str(good))
-    assert result.code == 3
-    assert "network_a/2 exists: omit --artifact" in result.errors
-
-
 def test_images_of_a_directory_are_compared(service: Service, tmp_path: Path) -> None:
-    """All that it has, if they are fewer than ``--calls``; none, or an unreadable one, ends with exit code 3."""
+    """All of them if they are fewer than ``--calls``; without images, exit code 3."""
     service.place(network_a=network(SHARPER))
     empty = service.roll_out(2, "--images", str(tmp_path), "--dry-run")
     assert empty.code == 3
@@ -262,11 +239,6 @@ def test_images_of_a_directory_are_compared(service: Service, tmp_path: Path) ->
     result = service.roll_out(2, "--images", str(tmp_path), "--dry-run", *ANY_LATENCY)
     assert result.code == 0, result
     assert "same top-1: 100.0% of 3 images" in result.printed
-    (tmp_path / "3.png").write_bytes(b"text")
-    load_images.cache_clear()
-    unreadable = service.roll_out(2, "--images", str(tmp_path), "--dry-run")
-    assert unreadable.code == 3
-    assert "3.png cannot be read as an image" in unreadable.errors
     assert service.directories("network_a") == ["1", "2"]
 
 
@@ -293,58 +265,27 @@ def test_rollout_goes_back_if_the_server_has_another_file(service: Service, comp
 
 
 class Failing(ModelControl):
-    """Model control that cannot load one network with one choice of versions."""
-
-    fails = ("", [0])
+    """Model control that cannot load version 1 of one network again."""
 
     def load(self, model: str, config: Any = None, files: Any = None) -> None:
         """Load, or fail."""
-        if files is None and (model, config["version_policy"]["specific"]["versions"]) == self.fails:
+        if files is None and (model, config["version_policy"]["specific"]["versions"]) == ("network_a", [1]):
             raise UnavailableError("no server here")
         super().load(model, config, files)
 
 
-@pytest.fixture
-def fail(service: Service) -> Iterator[Callable[..., list[str]]]:
-    """Run a rollout that fails because a network cannot be loaded; return what it reported."""
-    with Failing(ClientConfig(service.server.grpc_url, admin_token=service.server.admin_token)) as control:
-
-        def run(fails: tuple[str, list[int]], error: type[Exception], message: str, *arguments: str) -> list[str]:
-            control.fails, lines = fails, list[str]()
-            options = cli.parser().parse_args(["--model-version", "2", "--calls", "8", *ANY_LATENCY, *arguments])
-            with pytest.raises(error, match=message):
-                Rollout(control, service.client, options, lines.append).run()
-            return lines
-
-        yield run
-
-
-def test_rollout_takes_all_networks_back_that_go(
-    service: Service, compared: Path, fail: Callable[..., list[str]]
-) -> None:
-    """Each is loaded again, what was refused is set aside, and the error names the network that needs a person."""
-    lines = fail(
-        ("network_a", [1]),
-        RolloutError,
-        "version 1 of network_a could not be loaded again .* or restart the server",
-        f"--repository={compared}",
-    )
-    assert [line for line in lines if line.startswith("network_b: version 2 is refused")]
+def test_rollout_takes_back_all_networks_that_it_can(service: Service, compared: Path) -> None:
+    """The refused versions are set aside, and the error names the network that needs a person."""
+    options = cli.parser().parse_args(service.arguments(2, *ANY_LATENCY, "--repository", str(compared)))
+    with (
+        Failing(ClientConfig(service.server.grpc_url, admin_token=service.server.admin_token)) as control,
+        pytest.raises(RolloutError, match="version 1 of network_a could not be loaded again .* or restart the server"),
+    ):
+        Rollout(control, service.client, options, print).run()
     assert service.versions("network_a") == ["1", "2"]
     assert service.versions("network_b") == ["1"]
     assert not (compared / "network_a/2").exists()
     assert not (compared / "network_b/2").exists()
-
-
-def test_artifact_is_set_aside_if_the_switch_failed(
-    service: Service, tmp_path: Path, fail: Callable[..., list[str]]
-) -> None:
-    """The next start serves the old version, and the same command may be repeated."""
-    (tmp_path / "new.onnx").write_bytes(network(SHARPER))
-    arguments = (f"--repository={service.repository}", f"--artifact={tmp_path / 'new.onnx'}", "--model=network_a")
-    fail(("network_a", [1, 2]), UnavailableError, "no server here", *arguments)
-    service.assert_unchanged()
-    assert service.directories("network_a") == ["1", "refused-2"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

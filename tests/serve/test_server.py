@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def test_start_and_stop_can_be_repeated_next_to_another_server(server: TritonSer
         second.wait()
 
 
-@pytest.mark.parametrize("host", ["localhost", "::1", "::"])
+@pytest.mark.parametrize("host", ["localhost", "::"])
 def test_server_listens_on_names_and_ipv6_addresses(one_model: Path, host: str) -> None:
     """Each port answers at the address that is printed."""
     with TritonServer(ServerConfig(one_model, host=host, port=0)) as server:
@@ -54,15 +53,12 @@ def test_server_listens_on_names_and_ipv6_addresses(one_model: Path, host: str) 
         assert urllib.request.urlopen(server.metrics_url).status == 200  # noqa: S310  # its own address
 
 
-ODD_NAMES = ["with space", "Gewürz 图", "a'b\"c;$(d)&(e)*"]
+ODD_NAME = "a'b \"c;$(d)&(e)* Gewürz 图"
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
-def test_server_works_below_any_folder(
-    one_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """Repository, working directory and TMPDIR; what is left there is nothing."""
-    repository, temporary = tmp_path / name / "models", tmp_path / name / "tmp"
+def test_server_works_below_any_folder(one_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As repository, working directory and TMPDIR; the server leaves nothing there."""
+    repository, temporary = tmp_path / ODD_NAME / "models", tmp_path / ODD_NAME / "tmp"
     shutil.copytree(one_model, repository)
     temporary.mkdir()
     monkeypatch.chdir(repository.parent)
@@ -75,10 +71,9 @@ def test_server_works_below_any_folder(
     assert set(Path("/tmp").glob(f"resnet_serve_{os.getpid()}_*")) == before
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
-def test_start_is_refused_with_a_model_name_that_triton_cannot_use(one_model: Path, name: str) -> None:
+def test_start_is_refused_with_a_model_name_that_triton_cannot_use(one_model: Path) -> None:
     """Workers get the name in a command line that a shell splits."""
-    (one_model / "preprocess").rename(one_model / name)
+    (one_model / "preprocess").rename(one_model / ODD_NAME)
     with pytest.raises(ServerError, match="cannot start the workers of the model .*: rename it"):
         TritonServer(ServerConfig(one_model, port=0)).start()
 
@@ -102,6 +97,7 @@ def test_server_ignores_folders_that_are_no_models(one_model: Path) -> None:
         ({"host": "nonsense.invalid"}, "cannot listen on nonsense.invalid"),
         ({"host": "203.0.113.7"}, "cannot listen on 203.0.113.7"),
         ({"admin_token": "too:short"}, "16 or more letters"),
+        ({"open_apis": ("models",)}, "invalid API 'models' in --open-apis: expected names of metadata, model-config"),
         ({"triton_args": ("--no-such-flag",)}, "does not know one of the flags"),
     ],
 )
@@ -114,14 +110,6 @@ def test_start_is_refused_with_cause_and_remedy(one_model: Path, options: dict, 
         TritonServer(ServerConfig(**{"repository": one_model, "port": 0, **options, **paths})).start()
 
 
-def test_start_is_refused_if_a_port_is_taken(one_model: Path) -> None:
-    """The message names the port and the remedy; any of the three counts."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port} .*--port 0"):
-            TritonServer(ServerConfig(one_model, port=port - 1)).start()
-
-
 def test_start_is_refused_if_the_default_model_fails(repository_copy: Any) -> None:
     """With the cause in its network, although another model is served."""
     for model in ("preprocess", "network_onnx", "resnet50"):
@@ -132,11 +120,3 @@ def test_start_is_refused_if_the_default_model_fails(repository_copy: Any) -> No
         server.start()
     assert "ensemble 'resnet50' depends on 'network_onnx'" in str(caught.value)
     assert server.stop() is None
-
-
-def test_start_is_refused_without_an_artifact(plain_repository: Path, tmp_path: Path) -> None:
-    """As the backend reports it."""
-    shutil.copytree(plain_repository / "network_onnx", tmp_path / "network_onnx")
-    (tmp_path / "network_onnx/1/model.onnx").unlink()
-    with pytest.raises(ServerError, match="^an artifact is missing: run resnet-build"):
-        TritonServer(ServerConfig(tmp_path, port=0)).start()

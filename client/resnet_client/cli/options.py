@@ -18,7 +18,7 @@ from resnet_client.config import ClientConfig, environment_name
 from resnet_client.images import find
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 
 _MODEL_OPTIONS = ("model", "model_version", "preprocessing")
@@ -47,10 +47,10 @@ def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
             conflict_handler="resolve",  # `evaluate` has a --model of its own
         )
         if command.NAME not in {"models", "load"}:  # not about one model that answers requests
-            _add_client_options(subparser, [field for field in fields if field.name in _MODEL_OPTIONS])
+            add_client_options(subparser, _MODEL_OPTIONS)
         command.add_options(subparser)
         group = subparser.add_argument_group("server and TLS")
-        _add_client_options(group, [field for field in fields if field.name not in _MODEL_OPTIONS])
+        add_client_options(group, [field.name for field in fields if field.name not in _MODEL_OPTIONS])
         subparser.set_defaults(run=command.run)
     return parser
 
@@ -121,8 +121,11 @@ def open_client(options: argparse.Namespace, **more: Any) -> Client:
     return Client(**client_options(options) | more)
 
 
-def _add_client_options(group: argparse._ActionsContainer, fields: Iterable[dataclasses.Field[Any]]) -> None:
-    for field in fields:
+def add_client_options(group: argparse._ActionsContainer, names: Container[str]) -> None:
+    """Add the options that are these fields of ``ClientConfig``, in its order."""
+    for field in dataclasses.fields(ClientConfig):
+        if field.name not in names:
+            continue
         default = "" if field.default in (None, False) else f"; default: {field.default}"
         about = f"{field.metadata['help']} [{environment_name(field.name)}{default}]"
         flag = "--" + field.name.replace("_", "-")

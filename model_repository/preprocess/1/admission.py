@@ -1,10 +1,11 @@
 """Refuses images when too many are waiting in the server.
 
-Triton has a queue policy for this, but no model of this repository uses it. With a policy, Triton forms the next batch
-only when a request arrives at an idle instance (`DynamicBatchScheduler::Enqueue` wakes the batcher if
-`WaitingConsumerCount` is above 0, in 2.51 as in the sources of mid-2026). A request that arrives during a computation
-then waits for the next request, or for half a second: under light load, the p99 was three times as high. With a timeout
-in the policy, Triton's count drifts until the model accepts nothing (server#8870). So `preprocess` counts by itself.
+Triton has a queue policy for this, but no model of this repository uses it. With a policy, Triton 2.51 forms the next
+batch only when a request arrives at an idle instance (`DynamicBatchScheduler::Enqueue` wakes the batcher if
+`WaitingConsumerCount` is above 0; so do the sources of June 2026). A request that arrives during a computation then
+waits for the next request, or for half a second: under light load, the p99 was three times as high. With a timeout in
+the policy, that count drifts until the model gets no batches at all (server#8870, fixed in Triton 26.08). So
+`preprocess` counts by itself, in each release.
 """
 
 from __future__ import annotations

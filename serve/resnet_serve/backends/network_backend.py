@@ -79,19 +79,16 @@ class ModelConfig:
         return default if entry is None else str(entry["string_value"])
 
     def flag(self, name: str, *, default: bool) -> bool:
-        """Return a boolean of ``parameters``, written as Triton's C++ backends read it."""
-        values = {"true": True, "1": True, "false": False, "0": False}
-        return self._parsed(name, str(default), lambda text: values[text.lower()], "true or false")
-
-    def is_yes(self, name: str) -> bool:
-        """Return a switch of ``parameters``, written as the C++ backend of OpenVINO reads it; by default it is off."""
-        return self._parsed(name, "no", lambda text: {"yes": True, "no": False}[text.lower()], "yes or no")
+        """Return a boolean of ``parameters``, written as Triton's C++ backends read it; OpenVINO's reads YES and NO."""
+        values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        return self.parsed(name, str(default), lambda text: values[text.lower()], "true, false, yes or no")
 
     def number(self, name: str, default: int) -> int:
         """Return a whole number of ``parameters``."""
-        return self._parsed(name, str(default), int, "a whole number")
+        return self.parsed(name, str(default), int, "a whole number")
 
-    def _parsed(self, name: str, default: str, parse: Callable[[str], T], expected: str) -> T:
+    def parsed(self, name: str, default: str, parse: Callable[[str], T], expected: str) -> T:
+        """Return a parsed value of ``parameters``; one that cannot be parsed stops the load."""
         text = self.parameter(name, default)
         try:
             return parse(text)
@@ -118,11 +115,6 @@ class ModelConfig:
     def instances(self) -> int:
         """Number of instances of this model on each device."""
         return sum(group["count"] for group in self._config["instance_group"])
-
-    @property
-    def repository(self) -> Path:
-        """The model repository."""
-        return Path(self._args["model_repository"]).parent
 
     @property
     def graph_level(self) -> int:
@@ -165,30 +157,20 @@ class NetworkBackend:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Run all requests as one batch; return to each its rows of the outputs that it requests."""
-        return self._execute(requests, keep=False)
-
-    def _execute(self, requests: list[Any], *, keep: bool) -> list[Any]:
-        """Execute requests; with ``keep``, the responses stay valid after the next run."""
         inputs = [_inputs(request, self.config.input_names) for request in requests]
         wanted = [set(request.requested_output_names()) for request in requests]
         names = [name for name in self.config.output_names if any(name in outputs for outputs in wanted)]
-        rows = [len(next(iter(arrays.values()))) if self.config.batches else 1 for arrays in inputs]
         try:
-            batch = inputs[0] if len(inputs) == 1 else _concatenated(inputs)
-            results = self.run(batch, names)
-            if keep:
-                results = {name: array.copy() for name, array in results.items()}
-        except Exception as exc:  # noqa: BLE001  # any error of the runtime fails the request, not the server
-            if len(requests) == 1:
-                return [_failed(exc)]
-            # One request may have caused the error, so each runs alone.
-            return [response for request in requests for response in self._execute([request], keep=True)]
+            results = self.run(inputs[0] if len(inputs) == 1 else _concatenated(inputs), names)
+        except Exception as exc:  # noqa: BLE001  # any error of the runtime fails the requests, not the server
+            return [_failed(exc) for _ in requests]
         responses, start = [], 0
-        for outputs, count in zip(wanted, rows, strict=True):
-            part = slice(start, start + count) if self.config.batches else slice(None)
+        for arrays, outputs in zip(inputs, wanted, strict=True):
+            end = start + len(next(iter(arrays.values())))
+            part = slice(start, end) if self.config.batches else slice(None)
             tensors = [pb_utils.Tensor(name, results[name][part]) for name in names if name in outputs]
             responses.append(pb_utils.InferenceResponse(output_tensors=tensors))
-            start += count
+            start = end
         return responses
 
 

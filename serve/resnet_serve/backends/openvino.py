@@ -68,7 +68,7 @@ class TritonPythonModel(NetworkBackend):
 
     def _precision(self, core: ov.Core) -> ov.Type:
         """Return FP32 unless the config requests BF16; OpenVINO's own default depends on the processor."""
-        if not self.config.is_yes("HINT_BF16"):
+        if not self.config.flag("HINT_BF16", default=False):
             return ov.Type.f32
         if "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"):
             return ov.Type.bf16

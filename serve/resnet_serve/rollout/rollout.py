@@ -6,17 +6,16 @@ import argparse
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from resnet_client import Client, DeadlineExceededError, RequestError, ResnetClientError, ResponseError
-from resnet_client.admin import LoadError, ModelControl
+from resnet_client.admin import ModelControl
 
 from resnet_serve.rollout.comparison import Pixels, Probabilities, latencies_s, load_images, probabilities, top_1
 from resnet_serve.rollout.versions import PROBABILITIES, Network
 
-_CANDIDATE, _BASELINE = "_candidate", "_baseline"
+_CANDIDATE = "_candidate"
 # The p99 of a hundred calls is nearly their maximum, so a single pause of the machine changes it.
 _MEASUREMENTS = 3
 _VERIFIED_IMAGES = 16
@@ -30,9 +29,8 @@ class RefusedError(Exception):
     """The new version was refused; the message states why."""
 
 
-# Errors that are the version's fault. An unreachable server, for example, is not.
-_CANNOT_BE_LOADED = (RefusedError, LoadError)
-_NO_ANSWER = (RefusedError, RequestError, ResponseError, DeadlineExceededError)
+# Errors that are the version's fault; LoadError is a RequestError. An unreachable server, for example, is not.
+_FAULTS = (RefusedError, RequestError, ResponseError, DeadlineExceededError)
 
 
 class Rollout:
@@ -72,15 +70,20 @@ class Rollout:
         except RefusedError as exc:
             self._report(str(exc))
             # Versions with the same number belong together, so a restart must not serve the others, either.
-            self._undo(switched, [] if self._options.dry_run else networks)
+            for network in networks:
+                if network.new > network.old and not self._options.dry_run:
+                    self._set_aside(network, network.new)
+            self._undo(switched)
+            self._report("nothing was changed" if self._options.dry_run else "the old versions stay in service")
             return False
         except BaseException:
-            # Without --artifact, the version was in the repository before the rollout, and stays there.
-            self._undo(switched, switched if self._options.artifact else [])
+            self._undo(switched)
             raise
+        # At the end, because until here a failure would have needed the higher version again.
         for network in networks:
-            # At the end, because until here a failure would have needed the higher version again.
-            self._set_aside(network, *(version for version in network.versions() if version > network.new))
+            for version in network.versions():
+                if version > network.new:
+                    self._set_aside(network, version)
         return True
 
     def _loaded(self) -> dict[str, list[int]]:
@@ -106,7 +109,7 @@ class Rollout:
         if not networks or (options.model and missing):
             raise RolloutError(
                 f"version {options.model_version} of {missing or 'the networks'} is not in {options.repository}: "
-                f"run resnet-build --model-version {options.model_version}, or name its file with --artifact"
+                f"run resnet-build --model-version {options.model_version}"
             )
         for network in networks:
             if network.old == network.new:
@@ -115,24 +118,11 @@ class Rollout:
 
     def _find(self, config: dict[str, Any], loaded: Sequence[int]) -> Network | None:
         """Find a network's new version; None if there is none."""
-        new, artifact = self._options.model_version, self._options.artifact
+        new = self._options.model_version
         network = Network(config, self._options.repository / config["name"], loaded[-1], new)
         if new in loaded:
             return network
         files = network.read(new)
-        if artifact is not None:
-            if not self._options.model and artifact.suffix != Path(network.filename).suffix:
-                return None
-            if files is not None:
-                raise RolloutError(
-                    f"{network.directory / str(new)} exists: omit --artifact, or move the directory away"
-                )
-            files = {f"{new}/{network.filename}": artifact.read_bytes()}
-        if higher := [version for version in network.versions() if version > max(new, network.old)]:
-            raise RolloutError(
-                f"{network.directory} has version {higher[-1]}, which a restart would serve: roll that version out, or "
-                "move its directory away"
-            )
         return None if files is None else dataclasses.replace(network, files=files)
 
     def _images(self, network: Network) -> list[Pixels]:
@@ -143,37 +133,22 @@ class Rollout:
         images, old, new = self._images(network), network.old, network.new
         if network.files is None:  # it was in service before, so going back needs no comparison
             return probabilities(self._client, images[:_VERIFIED_IMAGES], network.classes, network.name, version=new)
-        with contextlib.ExitStack() as copies:
-            with _refuses(network, _CANNOT_BE_LOADED):
+        candidate = network.name + _CANDIDATE
+        # Triton would keep the files of an interrupted rollout under this name.
+        self._control.unload(candidate)
+        old_answers = probabilities(self._client, images, network.classes, network.name, version=old)
+        try:
+            with _refuses(network):
                 if f"{new}/{network.filename}" not in network.files:
                     raise RefusedError(f"{network.directory / str(new)} has no {network.filename}")
                 self._report(f"{network.name}: loading version {new} next to version {old}, under another name")
-                candidate = copies.enter_context(self._copy(network, _CANDIDATE, new, network.files))
-            with _refuses(network, _NO_ANSWER):
+                self._control.load(candidate, network.copied(candidate), network.files)
                 answers = probabilities(self._client, images, network.classes, candidate, version=new)
-            old_answers = probabilities(self._client, images, network.classes, network.name, version=old)
-            with _refuses(network, _NO_ANSWER):
                 self._check_agreement(old_answers, answers)
-            baseline = network.name
-            if files := network.read(old):
-                # In service, the old version also waits for other requests; a copy makes the comparison fair.
-                baseline = copies.enter_context(self._copy(network, _BASELINE, old, files))
-            else:
-                self._report(f"  version {old} is not in --repository: its latency is measured on the live model")
-            with _refuses(network, _NO_ANSWER):
-                self._check_latency((baseline, old), (candidate, new), images)
-        return answers
-
-    @contextlib.contextmanager
-    def _copy(self, network: Network, suffix: str, version: int, files: Mapping[str, bytes]) -> Iterator[str]:
-        name = network.name + suffix
-        # Triton would keep files under this name from an interrupted rollout.
-        self._control.unload(name)
-        try:
-            self._control.load(name, network.copied(name, version), files)
-            yield name
+                self._check_latency((network.name, old), (candidate, new), images)
         finally:
-            self._control.unload(name)
+            self._control.unload(candidate)
+        return answers
 
     def _check_agreement(self, old: Probabilities, new: Probabilities) -> None:
         agreement, least = float(np.mean(top_1(old) == top_1(new))), self._options.min_agreement
@@ -201,16 +176,14 @@ class Rollout:
 
     def _switch(self, network: Network, expected: Probabilities) -> None:
         old, new = network.old, network.new
-        if self._options.artifact and network.files and network.directory.is_dir():
-            self._report(f"  wrote {network.write(network.files)}")
         self._report(f"{network.name}: {'going back' if network.files is None else 'switching'} to version {new}")
-        with _refuses(network, _CANNOT_BE_LOADED):
+        with _refuses(network):
             self._control.load(network.name, network.serving(*((old, new) if old < new else (new,))))
-        if self._loaded().get(network.name, [0])[-1] != new:
-            raise RolloutError(
-                f"{network.name}/{new} is missing in the repository of {self._control.url}: copy it there, and repeat"
-            )
-        with _refuses(network, _NO_ANSWER):
+            if self._loaded().get(network.name, [0])[-1] != new:
+                raise RolloutError(
+                    f"{network.name}/{new} is missing in the repository of {self._control.url}: copy it there, and "
+                    "repeat"
+                )
             self._verify(network, expected)
         kept = f"; version {old} stays loaded for going back" if old < new else ""
         self._report(f"{network.name}: version {new} is in service{kept}")
@@ -229,8 +202,8 @@ class Rollout:
                 )
             self._report(f"  {model}: same top-1 as version {network.new} on {same} of {len(images)} images")
 
-    def _undo(self, switched: Sequence[Network], unwanted: Sequence[Network]) -> None:
-        """Load the old versions again, and rename the directories of unwanted ones."""
+    def _undo(self, switched: Sequence[Network]) -> None:
+        """Load the old versions again."""
         failures = []
         for network in switched:
             try:
@@ -238,36 +211,27 @@ class Rollout:
                 self._control.load(network.name, network.serving(network.old))
             except ResnetClientError as exc:
                 failures.append(f"version {network.old} of {network.name} could not be loaded again ({exc})")
-        for network in unwanted:
-            if network.new > network.old:
-                self._set_aside(network, network.new)
         if failures:
             raise RolloutError(f"{'; '.join(failures)}: load that version, or restart the server")
-        for network in unwanted:
-            self._report(f"{network.name}: version {network.old} stays in service")
 
-    def _set_aside(self, network: Network, *versions: int) -> None:
-        for version in versions:
-            try:
-                path = network.set_aside(version)
-            except OSError as exc:
-                self._report(
-                    f"  {network.directory / str(version)} could not be renamed, so a restart would serve it: {exc}"
-                )
-                continue
-            if path:
-                self._report(
-                    f"  renamed {path.with_name(str(version))} to {path.name}, so that a restart does not serve it; "
-                    "rename it in other copies of the repository, too"
-                )
+    def _set_aside(self, network: Network, version: int) -> None:
+        try:
+            renamed = network.set_aside(version)
+        except OSError as exc:
+            self._report(f"  {network.directory}/{version} could not be renamed, so a restart would serve it: {exc}")
+        else:
+            self._report(
+                f"  renamed {network.directory}/{version} to {renamed.name}, so that a restart does not serve it; "
+                "rename it in other copies of the repository, too"
+            )
 
 
 @contextlib.contextmanager
-def _refuses(network: Network, faults: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Refuse the new version if one of these errors occurs."""
+def _refuses(network: Network) -> Iterator[None]:
+    """Refuse the new version if one of its faults occurs."""
     try:
         yield
-    except faults as exc:
+    except _FAULTS as exc:
         raise RefusedError(f"{network.name}: version {network.new} is refused: {exc}") from exc
 
 

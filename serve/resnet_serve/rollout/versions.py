@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import itertools
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,9 +61,9 @@ class Network:
         kept = {key: value for key, value in self.config.items() if key != "runtime"}
         return {**kept, "version_policy": {"specific": {"versions": list(versions)}}}
 
-    def copied(self, name: str, version: int) -> dict[str, Any]:
-        """Return the config of a copy under another name, which has only the files of one version."""
-        config = copy.deepcopy(self.serving(version)) | {"name": name}
+    def copied(self, name: str) -> dict[str, Any]:
+        """Return the config of a copy under another name, which has only the files of the new version."""
+        config = copy.deepcopy(self.serving(self.new)) | {"name": name}
         for output in config["output"]:
             output.pop("label_filename", None)
         for group in config.get("instance_group", []):
@@ -88,19 +87,8 @@ class Network:
         files = (path for path in (self.directory / str(version)).rglob("*") if path.is_file())
         return {str(path.relative_to(self.directory)): path.read_bytes() for path in files}
 
-    def write(self, files: Mapping[str, bytes]) -> Path:
-        """Write the new version's directory, which appears when it is complete, and return it."""
-        # Neither Triton nor the build takes a name with a dot in front for a version.
-        with tempfile.TemporaryDirectory(prefix=f".{self.new}.", suffix=".tmp", dir=self.directory) as temporary:
-            for path, content in files.items():
-                (file := Path(temporary, path)).parent.mkdir(exist_ok=True)
-                file.write_bytes(content)
-            return Path(temporary, str(self.new)).rename(self.directory / str(self.new))
-
-    def set_aside(self, version: int) -> Path | None:
-        """Rename a version's directory so that Triton does not load it; return the new path, None if it is missing."""
-        if version not in self.versions():
-            return None
+    def set_aside(self, version: int) -> Path:
+        """Rename a version's directory so that Triton does not load it; return the new path."""
         # Not "2.refused": Triton reads the number at the start of a name, and would look for a version 2.
         numbered = (f"refused-{version}-{number}" for number in itertools.count(2))
         paths = (self.directory / name for name in itertools.chain([f"refused-{version}"], numbered))
