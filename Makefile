@@ -79,7 +79,7 @@ test-load: install  ## Test the load test with stubs of known behaviour, and wit
 test-reliability: install  ## Test malformed images, overload, faults, rollouts and access, and print the results
 	$(BIN)/pytest -m reliability
 
-test-slow: install  ## Run the slow tests: bulk run with five kills, examples, platforms, older PyTorch
+test-slow: install  ## Run the slow tests: bulk run with five kills, ten minutes of restarts, examples, platforms, older PyTorch
 	$(BIN)/pytest -m slow
 
 test-compose: install  ## Test docker-compose.yml with a Docker engine

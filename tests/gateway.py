@@ -90,6 +90,15 @@ def head(length: int, *lines: str) -> bytes:
     ).encode()
 
 
+def form(*parts: tuple[str, bytes], boundary: str = "b0undary") -> tuple[bytes, str]:
+    """Return a form's body and content type; each part has the parameters of its disposition, and its content."""
+    body = b"".join(
+        f"--{boundary}\r\nContent-Disposition: form-data; {parameters}\r\n\r\n".encode() + content + b"\r\n"
+        for parameters, content in parts
+    )
+    return body + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
+
+
 @contextlib.contextmanager
 def running(url: str, log: Path, *options: str, **variables: str) -> Iterator[Gateway]:
     """Start ``resnet-serve gateway`` on a free port, and end it whatever happens."""

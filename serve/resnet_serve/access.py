@@ -60,7 +60,7 @@ def check(config: ServerConfig) -> None:
     if unknown := sorted(set(config.open_apis) - set(APIS)):
         raise UnservableError(f"invalid API {unknown[0]!r} in --open-apis: expected names of {', '.join(APIS)}")
     opened = sorted({"model-repository", "shared-memory"} & set(config.open_apis))
-    exposed = [host for host in (config.host, config.unsafe_http_host) if not is_loopback(host)]
+    exposed = [host for host in (config.host, config.http_host) if not is_loopback(host)]
     if opened and exposed:
         raise UnservableError(
             f"--open-apis {opened[0]} is not allowed on {exposed[0]}: anyone who can connect to Triton "
@@ -73,10 +73,10 @@ def check(config: ServerConfig) -> None:
 def warnings(config: ServerConfig) -> Iterator[str]:
     """Yield a message if the embedded Triton listens on an address beyond this machine."""
     advice = "docs/SECURITY.md lists its known vulnerabilities; in production use NVIDIA's container"
-    if not is_loopback(config.unsafe_http_host):
+    if not is_loopback(config.http_host):
         yield (
-            f"HTTP of Triton {installation.RELEASE} listens on {config.unsafe_http_host}: anyone who can connect to it "
-            f"can crash the server. {advice}, or `resnet-serve gateway`"
+            f"HTTP of Triton {installation.RELEASE} listens on {config.http_host}: anyone who can connect to it can "
+            f"crash the server. {advice}, or `resnet-serve gateway`"
         )
     elif not is_loopback(config.host):
         yield f"gRPC of Triton {installation.RELEASE} listens on {config.host}: for trusted networks only. {advice}"

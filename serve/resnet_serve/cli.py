@@ -140,6 +140,8 @@ class _Parser(argparse.ArgumentParser):
                 f"unexpected argument {found.triton_args[0]!r}: to serve a folder, use --repository "
                 f"{shlex.quote(found.triton_args[0])}; flags of tritonserver follow --"
             )
+        if found.no_http and found.unsafe_http_host:
+            self.error("--no-http and --unsafe-http-host cannot be used together")
         return found
 
 
@@ -204,6 +206,8 @@ def _add_addresses(add: Callable[..., object], default: ServerConfig) -> None:
     add("--unsafe-http-host", default="", metavar="HOST", help=about)
     about = f"Address for the Prometheus metrics (default: {LOOPBACK})"
     add("--metrics-host", default="", metavar="HOST", help=about)
+    about = "Answer clients over gRPC only: HTTP gets a random local port that requires the admin token"
+    add("--no-http", action="store_true", help=about)
 
 
 def _add_access(add: Callable[..., object], default: ServerConfig) -> None:

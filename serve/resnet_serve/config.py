@@ -47,6 +47,7 @@ class ServerConfig:
         unsafe_http_host: address for HTTP; empty for ``host`` if that is loopback, else 127.0.0.1. The embedded Triton
             has known vulnerabilities over HTTP: anyone who can connect to it can crash the server.
         metrics_host: address for the Prometheus metrics, which require no token; empty as with HTTP.
+        no_http: whether HTTP serves the watchdog only: on a free port of loopback, with the token for every request.
         port: HTTP port; gRPC uses the next one and the metrics the one after. 0: three free ports.
         log: file for Triton's log; None for a temporary one, which is removed unless it explains a failure.
         ready_timeout_s: longest wait for the models to be ready, in seconds.
@@ -70,6 +71,7 @@ class ServerConfig:
     host: str = LOOPBACK
     unsafe_http_host: str = ""
     metrics_host: str = ""
+    no_http: bool = False
     port: int = HTTP_PORT
     log: Path | None = None
     ready_timeout_s: float = 180.0
@@ -91,3 +93,8 @@ class ServerConfig:
         for name in ("unsafe_http_host", "metrics_host"):
             default = self.host if is_loopback(self.host) else LOOPBACK
             object.__setattr__(self, name, getattr(self, name) or default)
+
+    @property
+    def http_host(self) -> str:
+        """Address that HTTP listens on."""
+        return LOOPBACK if self.no_http else self.unsafe_http_host

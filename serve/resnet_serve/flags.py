@@ -26,10 +26,11 @@ def of_watchdog(config: ServerConfig, folder: Path, log: Path, numbers: list[int
         "--parent-pipe",
         f"--folder={folder}",
         f"--log={log.resolve()}",
-        f"--http=http://{bracketed(ports.reachable(config.unsafe_http_host))}:{numbers[0]}",
+        f"--http=http://{bracketed(ports.reachable(config.http_host))}:{numbers[0]}",
         # Not with TLS, where the client sends first: the watchdog waits for the server's first byte.
         *([] if has_tls else [f"--grpc={bracketed(ports.reachable(config.host))}:{numbers[1]}"]),
         f"--closed-apis={','.join(config.closed_apis)}",
+        *(["--no-http"] if config.no_http else []),
         f"--exit-timeout-s={config.exit_timeout_s}",
     ]
 
@@ -48,7 +49,7 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
     return [
         f"--model-repository={repository}",
         f"--backend-directory={folder / 'backends'}",
-        *(f"--http-address={_of_http(config.unsafe_http_host)}", f"--http-port={http}"),
+        *(f"--http-address={_of_http(config.http_host)}", f"--http-port={http}"),
         *(f"--grpc-address={bracketed(ports.address_of(config.host))}", f"--grpc-port={grpc}"),
         *(f"--metrics-address={_of_http(config.metrics_host)}", f"--metrics-port={metrics}"),
         f"--exit-timeout-secs={config.exit_timeout_s}",

@@ -14,7 +14,7 @@ from resnet_client.config import ClientConfig
 from resnet_client.endpoints import bracketed
 
 from resnet_serve import access, diagnosis, flags, installation, models, ports, watchdog
-from resnet_serve.config import ALL_MODELS, ServerConfig, ServerError, UnservableError
+from resnet_serve.config import ALL_MODELS, LOOPBACK, ServerConfig, ServerError, UnservableError
 from resnet_serve.models import ModelStatus
 from resnet_serve.watchdog import Api
 
@@ -35,7 +35,6 @@ class TritonServer:
         config: what to run.
 
     Attributes:
-        admin_token: the APIs that :attr:`ServerConfig.open_apis` does not list require it.
         failed_models: reason of each model that could not be loaded at the last start.
 
     Raises:
@@ -44,7 +43,7 @@ class TritonServer:
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
-        self.admin_token = access.admin_token(config)
+        self._token = access.admin_token(config)
         self._cleanup = contextlib.ExitStack()
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._ports = [0, 0, 0]
@@ -56,7 +55,7 @@ class TritonServer:
     @property
     def http_url(self) -> str:
         """URL for HTTP clients, such as ``http://127.0.0.1:8000``."""
-        return f"http://{bracketed(self.config.unsafe_http_host)}:{self._ports[0]}"
+        return f"http://{bracketed(self.config.http_host)}:{self._ports[0]}"
 
     @property
     def grpc_url(self) -> str:
@@ -68,6 +67,11 @@ class TritonServer:
     def metrics_url(self) -> str:
         """URL of the Prometheus metrics."""
         return f"http://{bracketed(self.config.metrics_host)}:{self._ports[2]}/metrics"
+
+    @property
+    def admin_token(self) -> str:
+        """Token that the APIs require which :attr:`ServerConfig.open_apis` does not list."""
+        return self._token
 
     def __enter__(self) -> Self:
         """Start the server and wait until its models are loaded."""
@@ -172,19 +176,19 @@ class TritonServer:
 
     @property
     def _api(self) -> Api:
-        return Api(
-            f"http://{bracketed(ports.reachable(self.config.unsafe_http_host))}:{self._ports[0]}", self.admin_token
-        )
+        return Api(f"http://{bracketed(ports.reachable(self.config.http_host))}:{self._ports[0]}", self._token)
 
     def _choose_ports(self) -> None:
         if self.config.port == 0:
             self._ports = ports.free_ports(self.config.host, 3)
         else:
             self._ports = [self.config.port + offset for offset in range(3)]
+            if self.config.no_http:
+                self._ports[:1] = ports.free_ports(LOOPBACK, 1)
             self._refuse_taken_ports()
 
     def _refuse_taken_ports(self) -> None:
-        hosts = (self.config.unsafe_http_host, self.config.host, self.config.metrics_host)
+        hosts = (self.config.http_host, self.config.host, self.config.metrics_host)
         for host, port in zip(hosts, self._ports, strict=True):
             ports.refuse_taken(host, port)
 
@@ -208,7 +212,7 @@ class TritonServer:
                 ],
                 env={
                     **installed.environment(),
-                    watchdog.TOKEN_VARIABLE: self.admin_token,
+                    watchdog.TOKEN_VARIABLE: self._token,
                     # The model `preprocess` reads the number of waiting requests from the metrics.
                     "RESNET_METRICS_URL": f"http://{metrics_host}:{self._ports[2]}/metrics",
                     # A backend reads in this config whether a GPU is required.

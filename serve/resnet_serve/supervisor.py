@@ -76,7 +76,8 @@ class Supervisor:
         self._show_model_config()
         self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
         self._report(f"  {'gRPC':<8} {self._server.grpc_url}{_encryption(config)}")
-        self._report(f"  {'HTTP':<8} {self._server.http_url}")
+        if not config.no_http:
+            self._report(f"  {'HTTP':<8} {self._server.http_url}")
         self._report(f"  {'metrics':<8} {self._server.metrics_url}")
         for warning in access.warnings(config):
             self._warn(f"warning: {warning}")
@@ -129,7 +130,7 @@ class Supervisor:
         server = self._server
         added = {
             "RESNET_URL": server.grpc_url,
-            "RESNET_HTTP_URL": server.http_url,
+            **({} if server.config.no_http else {"RESNET_HTTP_URL": server.http_url}),
             "RESNET_METRICS_URL": server.metrics_url,
             TOKEN_VARIABLE: server.admin_token,
         }

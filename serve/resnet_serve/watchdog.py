@@ -43,6 +43,7 @@ TOKEN_RULE = "the admin token must have 16 or more letters, digits, and any of .
 CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
 # The metrics, which need no token, show the same counters as the statistics.
 OPEN_APIS = ("metadata", "model-config", "statistics")
+ALL_APIS = ("health", "inference", *OPEN_APIS, *CLOSED_APIS)
 UNLOAD_TIMEOUT_S = 15  # after Triton's own limit for running requests: unloading models and ending workers
 
 _PR_SET_PDEATHSIG = 1
@@ -56,6 +57,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _STACK_BYTES = 1 << 30
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton's Python backend keeps its regions
 _REGION_PREFIX = "triton_python_backend_shm_region_"  # unless the server's flags name another
+_MOST_REGION_BYTES = 256 << 20  # a batch of 32 large images
 
 Server = subprocess.Popen[bytes]
 Report = Callable[[str], None]
@@ -144,7 +146,7 @@ class WorkerWatcher:
                     # The first pause again, if its workers have lived for a while.
                     has_lasted = time.monotonic() - due_s >= _LONGEST_PAUSE_S
                     pause_s = _FIRST_PAUSE_S if has_lasted else min(2 * pause_s, _LONGEST_PAUSE_S)
-                    self._load_again(model, pause_s)
+                    self.load_again(model, "died", pause_s)
                     self._next_load[model] = time.monotonic() + pause_s, pause_s
                 else:
                     self._incomplete.discard(model)
@@ -160,8 +162,14 @@ class WorkerWatcher:
                     return True
         return False
 
-    def _load_again(self, model: str, pause_s: float) -> None:
-        """Load a model with its present config, which keeps the settings of earlier loads, such as its versions."""
+    def load_again(self, model: str, what: str, pause_s: float) -> None:
+        """Load a model with its present config, which keeps the settings of earlier loads, such as its versions.
+
+        Args:
+            model: its name.
+            what: what happened to a worker, for the report.
+            pause_s: seconds to the next try, for the report.
+        """
         started_s, self.has_replaced = time.monotonic(), True
         try:
             config = self._api.request(f"v2/models/{model}/config")
@@ -175,7 +183,7 @@ class WorkerWatcher:
             if self.stopping.is_set():
                 return
             result = f"loading the model again failed ({exc}); next try in {pause_s:g} s"
-        self._report(f"a worker of {model} died; {result}")
+        self._report(f"a worker of {model} {what}; {result}")
 
 
 def _watch_start(api: Api, model: str, stopping: threading.Event, report: Report, request_stop: int) -> None:
@@ -209,12 +217,36 @@ def _watch_grpc(server: Server, address: str, timeout_s: float, stopping: thread
             continue
 
 
-def _protect_shared_memory(prefix: str, stopping: threading.Event) -> None:
-    """Make the server's shared memory private: Triton's Python backend creates regions that every user can read."""
-    while not stopping.wait(_LOOK_EVERY_S):
+def _watch_shared_memory(server: Server, watcher: WorkerWatcher, prefix: str) -> None:
+    """Make the server's shared memory private, and replace a worker whose region has become large by a huge request.
+
+    Triton's Python backend creates regions that every user can read, and never shrinks one.
+    """
+    next_s = 0.0
+    while not watcher.stopping.wait(_LOOK_EVERY_S):
+        large = []
         for region in _SHARED_MEMORY.glob(f"{prefix}*"):
             with contextlib.suppress(OSError):  # it has been removed
                 region.chmod(0o600)
+                if region.stat().st_blocks * 512 > _MOST_REGION_BYTES:
+                    large.append(os.fsencode(region))
+        if large and time.monotonic() > next_s:
+            models = {
+                model
+                for worker, (model, _) in workers_of(server.pid).items()
+                if any(region in _mapped_files(worker) for region in large)
+            }
+            for model in models:
+                watcher.load_again(
+                    model, f"keeps over {_MOST_REGION_BYTES >> 20} MiB of shared memory", _LONGEST_PAUSE_S
+                )
+            next_s = time.monotonic() + _LONGEST_PAUSE_S
+
+
+def _mapped_files(process: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/maps").read_bytes()
+    return b""
 
 
 def main() -> int:
@@ -227,12 +259,14 @@ def main() -> int:
     stop_requested, request_stop = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(request_stop, _STOP))
-    server = _start([*_named_models(args.command), *_restrictions(args.closed_apis, token)], args.log)
+    server = _start(
+        [*_named_models(args.command), *_restrictions(args.closed_apis, token, no_http=args.no_http)], args.log
+    )
     report, api = functools.partial(_report, args.log), Api(args.http, token)
     watcher = WorkerWatcher(server.pid, api, report)
     prefix = f"{args.folder.name}_" if args.folder else _REGION_PREFIX
     _in_thread(watcher.run)
-    _in_thread(_protect_shared_memory, prefix, watcher.stopping)
+    _in_thread(_watch_shared_memory, server, watcher, prefix)
     if args.default_model:
         _in_thread(_watch_start, api, args.default_model, watcher.stopping, report, request_stop)
     if args.grpc:
@@ -262,10 +296,12 @@ def _named_models(command: list[str]) -> list[str]:
     return [new for flag in command for new in (named if named and flag == "--load-model=*" else [flag])]
 
 
-def _restrictions(closed_apis: str, token: str) -> list[str]:
-    """Return the flags of ``tritonserver`` that require the token for these APIs."""
-    flags = ("--http-restricted-api", "--grpc-restricted-protocol")
-    return [f"{flag}={closed_apis}:{TOKEN_HEADER}={token}" for flag in flags if closed_apis]
+def _restrictions(closed_apis: str, token: str, *, no_http: bool) -> list[str]:
+    """Return the flags of ``tritonserver`` that require the token for these APIs; with ``no_http`` for all of HTTP."""
+    key = f"{TOKEN_HEADER}={token}"
+    http_apis = ",".join(ALL_APIS) if no_http else closed_apis
+    flags = [f"--http-restricted-api={http_apis}:{key}"] if http_apis else []
+    return [*flags, f"--grpc-restricted-protocol={closed_apis}:{key}"] if closed_apis else flags
 
 
 def _start(command: list[str], log: str | None) -> Server:
@@ -347,6 +383,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--grpc-timeout-s", type=float, default=30.0, metavar="SECONDS", help=about)
     about = "APIs that require the admin token (default: %(default)s)"
     add("--closed-apis", default=",".join(CLOSED_APIS), metavar="NAMES", help=about)
+    add("--no-http", action="store_true", help="Require the admin token for every request over HTTP")
     about = "The value of tritonserver's --exit-timeout-secs (default: %(default)s)"
     add("--exit-timeout-s", type=int, default=30, metavar="SECONDS", help=about)
     add("--log", metavar="FILE", help="Append the server's output to FILE (default: standard output)")

@@ -59,6 +59,12 @@ def test_token_from_refuses_a_file_without_a_token(
     assert "too:short" not in str(caught.value)
 
 
+def test_check_refuses_unknown_apis() -> None:
+    """With those that there are."""
+    with pytest.raises(ServerError, match=r"invalid API 'models'.*metadata, model-config"):
+        access.check(ServerConfig("models", open_apis=("models",)))
+
+
 def test_config_closes_what_is_not_open() -> None:
     """All but health and inference can be closed."""
     assert ServerConfig("models").closed_apis == ("model-repository", "shared-memory", "trace", "logging")

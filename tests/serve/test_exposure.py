@@ -10,11 +10,16 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
+from processes import wait_for
 from resnet_client import Client
 from resnet_serve import ServerConfig, ServerError, TritonServer, access, installation
 from resnet_serve.config import APIS
 
+# Ends Triton 2.51 by heap corruption: the shape's bytes overflow to none (server#8676).
+OVERFLOW = {"name": "IMAGE", "shape": [1 << 61], "datatype": "FP64", "data": [0.0] * 10}
 NESTED = b'{"inputs": [{"name": "IMAGE", "shape": [1, 1], "datatype": "BYTES", "data": %s}]}'
 
 
@@ -31,7 +36,7 @@ NESTED = b'{"inputs": [{"name": "IMAGE", "shape": [1, 1], "datatype": "BYTES", "
 def test_config_opens_grpc_only(given: dict[str, str], http_host: str, metrics_host: str) -> None:
     """HTTP and metrics stay on loopback, whatever address gRPC listens on, unless they have an option of their own."""
     config = ServerConfig("models", **given)
-    assert (config.unsafe_http_host, config.metrics_host) == (http_host, metrics_host)
+    assert (config.http_host, config.metrics_host) == (http_host, metrics_host)
 
 
 @pytest.mark.parametrize("api", ["model-repository", "shared-memory"])
@@ -80,6 +85,20 @@ def test_host_opens_grpc_to_the_network_and_nothing_else(serving: Callable, one_
         assert "for trusted networks only" in running.errors.read_text()
 
 
+def test_server_with_no_http_answers_over_grpc_only(serving: Callable, one_model: Path) -> None:
+    """No HTTP address is printed; the port that the watchdog uses refuses everything without the token, unread."""
+    with serving(one_model, "--no-http") as running:
+        assert not [line for line in running.lines if line.strip().startswith("HTTP")]
+        port = int(Path(f"/proc/{running.server}/cmdline").read_text().split("--http-port=")[1].split("\0")[0])
+        body = json.dumps({"inputs": [OVERFLOW]}).encode()
+        for path in ("health/live", "models/preprocess/infer", "models/preprocess", "repository/index"):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v2/{path}", None if "live" in path else body)
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(request, timeout=10)  # noqa: S310  # http, on loopback
+        with Client(running.url("gRPC"), model="preprocess") as client:
+            assert client.metadata()["model"]["name"] == "preprocess"
+
+
 @pytest.fixture(scope="module")
 def preprocess_server(plain_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     """A server of ``preprocess`` alone."""
@@ -124,3 +143,18 @@ def test_shared_memory_is_its_owners(preprocess_server: TritonServer) -> None:
     found = regions(preprocess_server)
     assert found
     assert {stat.S_IMODE(region.stat().st_mode) for region in found} == {0o600}
+
+
+def test_shared_memory_of_a_huge_request_is_given_back(preprocess_server: TritonServer) -> None:
+    """Triton keeps what a request of 300 MiB needed; the watchdog replaces the worker, and others are answered."""
+    tensor = triton.InferInput("IMAGE", [1, 1], "BYTES")
+    with triton.InferenceServerClient(preprocess_server.grpc_url.removeprefix("grpc://")) as client:
+        for content, reason in ((bytes(300 << 20), "bytes"), (b"no image", "not an image")):
+            tensor.set_data_from_numpy(np.array([[content]], dtype=object))
+            with pytest.raises(triton.InferenceServerException, match=reason):
+                client.infer("preprocess", [tensor])
+            wait_for(lambda: "keeps over 256 MiB of shared memory" in preprocess_server.log.read_text(), "no report")
+    wait_for(
+        lambda: sum(region.stat().st_blocks * 512 for region in regions(preprocess_server)) < 64 << 20,
+        "the shared memory is still there",
+    )

@@ -1,5 +1,5 @@
 """An HTTP gateway for curl and browsers: images in, JSON out.
 
-:mod:`app` answers requests with one :class:`resnet_client.AsyncClient`, :mod:`request_checks` checks host, origin and
-API key, :mod:`protocol` limits connections, ``openapi.yaml`` describes the API, :mod:`cli` is the command.
+:mod:`app` answers requests with one :class:`resnet_client.AsyncClient`, :mod:`access` checks host, origin and API key,
+:mod:`protocol` limits connections, :mod:`openapi` describes the API, :mod:`cli` is the command.
 """

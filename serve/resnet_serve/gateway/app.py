@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 from resnet_client import (
     AsyncClient,
@@ -20,19 +19,24 @@ from resnet_client import (
 )
 from resnet_client.printing import printable
 from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from resnet_serve.gateway import openapi
 from resnet_serve.gateway.request_checks import Access, AccessMiddleware, error
 
 LOGGER = logging.getLogger(__name__)
 
 # `curl --data-binary` sends the last one. Browsers send it without a preflight, but always with an Origin header.
 _RAW_TYPES = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+_FORM_TYPE = "multipart/form-data"
+_FIELD = "image"
 _MAX_TOP_K = 1000
 _MAX_RESERVED_BYTES = 128 * 2**20
 _RETRY = {"Retry-After": "1"}
@@ -79,7 +83,8 @@ class Gateway:
                 Route("/v1/embed", self._embed, methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
-                Route("/openapi.yaml", _openapi),
+                Route("/openapi.json", _openapi),
+                Route("/docs", _docs),
             ],
             middleware=[
                 Middleware(AccessMiddleware, access=self._access),
@@ -107,7 +112,10 @@ class Gateway:
     async def _classify(self, request: Request) -> Response:
         top_k = _top_k(request)
         async with self._image(request) as image:
-            return JSONResponse((await self._client.classify(image, top_k=top_k)).to_dict())
+            found = (await self._client.classify(image, top_k=top_k)).to_dict()
+        for prediction in found["predictions"]:
+            prediction["label"] = printable(prediction["label"])
+        return JSONResponse(found)
 
     async def _embed(self, request: Request) -> Response:
         async with self._image(request) as image:
@@ -134,13 +142,15 @@ class Gateway:
         if headers.get("content-encoding", "identity") != "identity":
             raise HTTPException(415, "compressed bodies are not accepted; send the image file as it is")
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if not (content_type in _RAW_TYPES or content_type.startswith("image/")):
-            raise HTTPException(415, f"send the image file itself as the body, as image/* or {_RAW_TYPES[1]}")
+        is_form = content_type == _FORM_TYPE
+        if not (is_form or content_type in _RAW_TYPES or content_type.startswith("image/")):
+            raise HTTPException(415, f"send the image file as image/*, {_RAW_TYPES[1]}, or {_FORM_TYPE}")
         length, max_bytes = int(headers.get("content-length", 0)), self._limits.max_body_bytes
         if length > max_bytes:
             raise HTTPException(413, f"the body is larger than {max_bytes} bytes")
         with self._reserve(length):
-            if not (image := await request.body()):
+            image = await _of_form(request, max_bytes) if is_form else await request.body()
+            if not image:
                 raise HTTPException(400, "the image is missing: the body is empty")
             yield image
 
@@ -158,6 +168,22 @@ class Gateway:
             self._reserved_bytes -= length
 
 
+async def _of_form(request: Request, max_bytes: int) -> bytes:
+    """Return the file in the one field of a form."""
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=0)
+    parser.spool_max_size = max_bytes + 1  # images stay in memory, never in temporary files
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            form = await parser.parse()
+            stack.push_async_callback(form.close)
+            file = form.get(_FIELD)
+            if isinstance(file, UploadFile):
+                return await file.read()
+    except (MultiPartException, ValueError):  # ValueError: names in an invalid character set
+        pass
+    raise HTTPException(400, f"the form must have exactly one file, in the field {_FIELD}")
+
+
 def _top_k(request: Request) -> int:
     text = request.query_params.get("top_k", "5")
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_TOP_K)) and 1 <= int(text) <= _MAX_TOP_K):
@@ -166,7 +192,12 @@ def _top_k(request: Request) -> int:
 
 
 async def _openapi(_request: Request) -> Response:
-    return FileResponse(Path(__file__).with_name("openapi.yaml"), media_type="application/yaml")
+    return JSONResponse(openapi.DOCUMENT)
+
+
+async def _docs(_request: Request) -> Response:
+    policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+    return HTMLResponse(openapi.page(), headers=policy)
 
 
 def _refused(_request: Request, exc: Exception) -> Response:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import math
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import resnet_command
 from resnet_client import ClientConfig, ConfigurationError
-from resnet_client.cli.options import add_client_options
 from resnet_client.endpoints import bracketed
 from resnet_client.printing import report, warn
 
@@ -23,13 +24,24 @@ from resnet_serve.options import between
 EXIT_STOPPED, EXIT_USAGE, EXIT_NOT_STARTED = 0, 2, 3
 KEYS_VARIABLE = "RESNET_GATEWAY_API_KEYS"
 
-_CLIENT_OPTIONS = ("url", "model", "timeout_s", "ca_certificate", "client_certificate", "client_key")
+# Option of the client → the name of its value, and its help.
+_CLIENT_OPTIONS = {
+    "url": ("URL", "Triton server, or several with commas between them (default: grpc://localhost:8001)"),
+    "model": ("NAME", "Model that classifies (default: resnet50)"),
+    "timeout_s": (
+        "SECONDS",
+        "Timeout for receiving a request, and timeout for the server's response (default: 30)",
+    ),
+    "ca_certificate": ("FILE", "Certificate authorities to trust (PEM), for TLS"),
+    "client_certificate": ("FILE", "Client certificate (PEM), for mutual TLS"),
+    "client_key": ("FILE", "Private key of the client certificate (PEM)"),
+}
 # Longer than clients and proxies keep an idle connection, so that the gateway does not close one during a request.
 _KEEP_ALIVE_S = 75
 _MAX_HEAD_BYTES = 16 * 2**10
 _EPILOG = f"""\
 An option takes precedence over the environment variable in brackets.
-{KEYS_VARIABLE}: API keys, separated by commas; each request with an image then needs one.
+Without --api-key-file, {KEYS_VARIABLE} can contain API keys, separated by commas.
 
 exit codes:
   0  a signal stopped the gateway
@@ -47,9 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         config = ClientConfig.resolve({name: getattr(args, name) for name in _CLIENT_OPTIONS})
-        keys = _api_keys()
-        family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
-        listener = socket.create_server((args.host, args.port), family=family, backlog=512)
+        keys = _api_keys(args.api_key_file)
+        listener = socket.create_server((args.host, args.port), family=_family(args.host), backlog=512)
         # asyncio sets this only on sockets of its own; without it a response waits 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except ConfigurationError as exc:
@@ -75,7 +86,7 @@ def _serve(args: argparse.Namespace, config: ClientConfig, keys: tuple[str, ...]
     _log()
     BoundedProtocol.read_timeout_s = config.timeout_s
     limits = Limits(max_body_bytes=args.max_body_mib * 2**20, max_in_flight=args.max_in_flight)
-    host, port = bracketed(listener.getsockname()[0]), listener.getsockname()[1]
+    host, port = _address(listener)
     access = Access((host, args.host.lower(), *args.allowed_hosts), args.allowed_origins, keys)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -95,13 +106,15 @@ def _serve(args: argparse.Namespace, config: ClientConfig, keys: tuple[str, ...]
     # uvicorn raises the signal again after its shutdown.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
-    report(f"http://{host}:{port}  (API: http://{host}:{port}/openapi.yaml)")
+    report(f"http://{host}:{port}  (API: http://{host}:{port}/docs)")
     server.run(sockets=[listener])
 
 
 def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # without a line for each start
+    # The first logs every start, the second parts of request bodies.
+    for name, level in (("uvicorn.error", logging.WARNING), ("python_multipart", logging.ERROR)):
+        logging.getLogger(name).setLevel(level)
 
 
 def _stop(_number: int, _frame: object) -> NoReturn:
@@ -113,10 +126,30 @@ def _fail(message: object, code: int) -> int:
     return code
 
 
-def _api_keys() -> tuple[str, ...]:
-    keys = [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _address(listener: socket.socket) -> tuple[str, int]:
+    host, port = listener.getsockname()[:2]
+    return bracketed(host), port
+
+
+def _api_keys(path: Path | None) -> tuple[str, ...]:
+    """Return the keys of the file, one per line, or of the environment.
+
+    Raises:
+        ConfigurationError: the file is empty, or a key has characters that a header cannot contain.
+        OSError: it cannot be read.
+    """
+    if path is None:
+        keys = [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+    else:
+        keys = path.read_text(encoding="utf-8").split()
+        if not keys:
+            raise ConfigurationError(f"--api-key-file {path} is empty: expected one key per line")
     if not all(key.isascii() and key.isprintable() for key in keys):
-        raise ConfigurationError(f"{KEYS_VARIABLE}: keys must be printable ASCII characters")
+        raise ConfigurationError("API keys must be printable ASCII characters without spaces")
     return tuple(keys)
 
 
@@ -130,18 +163,40 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on (default: %(default)s)")
-    about = "Port; 0: a free one (default: %(default)s)"
-    add("--port", type=between(int, 0, ports.HIGHEST), default=8080, metavar="N", help=about)
+    add(
+        "--port",
+        type=between(int, 0, ports.HIGHEST),
+        default=8080,
+        metavar="N",
+        help="Port (default: %(default)s)",
+    )
     about = "Largest request body in MiB (default: %(default)s)"
-    add("--max-body-mib", type=between(int, 1, 128), default=16, metavar="N", help=about)
+    add("--max-body-mib", type=_count(128), default=16, metavar="N", help=about)
     about = "Requests at once; further ones are refused with status 429 (default: %(default)s)"
-    add("--max-in-flight", type=between(int, 1, 10_000), default=64, metavar="N", help=about)
+    add("--max-in-flight", type=_count(10_000), default=64, metavar="N", help=about)
     about = "Host names to accept in the Host header, in addition to --host and localhost, with commas between them"
     add("--allowed-hosts", type=_names, default=(), metavar="NAMES", help=about)
     about = "Origins whose browser pages may send requests, such as https://app.example.org, with commas between them"
     add("--allowed-origins", type=_names, default=(), metavar="ORIGINS", help=about)
-    add_client_options(parser.add_argument_group("server and TLS"), _CLIENT_OPTIONS)
+    about = "API keys, one per line; each request with an image then needs one"
+    add("--api-key-file", type=Path, metavar="FILE", help=about)
+    group = parser.add_argument_group("server and TLS")
+    for field in dataclasses.fields(ClientConfig):
+        if field.name in _CLIENT_OPTIONS:
+            metavar, text = _CLIENT_OPTIONS[field.name]
+            about = f"{text} [RESNET_{field.name.upper()}]"
+            flag = f"--{field.name.replace('_', '-')}"
+            group.add_argument(flag, type=field.metadata["parse"], metavar=metavar, help=about)
     return parser
+
+
+def _count(largest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= largest):
+            raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected an integer from 1 to {largest}")
+        return int(text)
+
+    return parse
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""HTTP/1.1 by uvicorn and h11, with limits on connections."""
+"""HTTP/1.1 by uvicorn and h11, with limits on connections, and errors as JSON."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -25,7 +26,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_made(transport)
         self._watch()
         if len(self.connections) > _MAX_CONNECTIONS:
-            transport.close()
+            self._refuse(503, "too many connections")
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, and stop the timer if the request is complete."""
@@ -34,25 +35,35 @@ class BoundedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer."""
-        self._stop_timer()
+        if self._timer:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer invalid HTTP, unless the response has begun; the application must not send a second one."""
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
-            self.transport.close()
+        """Answer invalid HTTP."""
+        self._refuse(400, msg)
 
     def _watch(self) -> None:
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            self._stop_timer()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(self.read_timeout_s, self.transport.close)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
+        is_receiving = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if is_receiving and self._timer is None:
+            self._timer = self.loop.call_later(self.read_timeout_s, self._give_up)
+        elif not is_receiving and self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _give_up(self) -> None:
+        if self.conn.their_state is h11.SEND_BODY or self.conn.trailing_data[0]:
+            self._refuse(408, "the request was not complete in time")
+        self.transport.close()
+
+    def _refuse(self, status: int, message: str) -> None:
+        if self.cycle is not None:
+            # So that the application, which may have the request already, sends no second response.
+            self.cycle.disconnected = True
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            body = json.dumps({"error": message}).encode()
+            headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+            response = h11.Response(status_code=status, headers=list(headers.items()))
+            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
