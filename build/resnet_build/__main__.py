@@ -13,7 +13,7 @@ import resnet_command
 from resnet_client import printing
 from resnet_client.preprocessing import INTERPOLATIONS
 
-from resnet_build import BuildError, LateInterrupt, UsageError
+from resnet_build import BuildError, UsageError
 from resnet_build.serving_options import DEFAULT_MODELS, GPU_ENGINES, PREPROCESSING, VARIANTS, ServingOptions
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ exit codes:
   0  the repository was built, or is up to date
   1  the build failed; the message states what was written
   2  wrong usage: an option is invalid or names a file that does not exist, or the extra build is not installed
-  130  interrupted (Ctrl-C); the message states what was written
+  130  interrupted (Ctrl-C)
 
 examples:
   resnet-build                                       use torchvision's IMAGENET1K_V2 weights
@@ -52,9 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if exc.name is None or exc.name.startswith("resnet_"):  # a defect of this package, which no installation fixes
             raise
         return _complain(resnet_command.not_installed(exc.name, "build"), 2)
-    except KeyboardInterrupt as exc:
-        when = " after everything was written" if isinstance(exc, LateInterrupt) else "; nothing was written"
-        return _complain(f"interrupted{when}", resnet_command.EXIT_INTERRUPTED)
 
 
 def _complain(what: object, code: int) -> int:
@@ -246,7 +243,7 @@ def _add_serving_options(group: argparse._ArgumentGroup) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     # Imported here because this imports torch, which takes seconds.
-    from resnet_build import pipeline, weights
+    from resnet_build import pipeline, plan, weights
 
     def report(message: str) -> None:
         if not args.quiet:
@@ -255,7 +252,7 @@ def _build(args: argparse.Namespace) -> int:
     if args.model_version < 1:
         raise UsageError("--model-version must be at least 1")
     started = time.monotonic()
-    options = pipeline.BuildOptions(
+    options = plan.BuildOptions(
         weights=args.weights,
         file_options=_file_options(args),
         serving=_serving(args),

@@ -1,8 +1,8 @@
 """Chooses the network of the default model `resnet50`: the fastest one within the :mod:`bound` on accuracy.
 
-The build chooses the network with the most images per second on this machine, prints the choice, and records all
-numbers in the manifest. On a machine with a GPU it chooses the FP32 network, whose config is KIND_AUTO. A variant that
-is requested by name needs only the accuracy of every variant.
+The build measures images per second on this machine, and tests the bound of the fastest candidate; if that fails, of
+the next one. It prints the choice, and records all numbers in the manifest. On a machine with a GPU it chooses the FP32
+network, whose config is KIND_AUTO. A variant that is requested by name needs only the accuracy of every variant.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,11 @@ class Request:
 
     Attributes:
         requested: ``auto``, ``onnx``, or a variant.
-        previous: ``onnx`` or the variant that an earlier build chose; it stays if it is still within the bound. None
-            to choose again.
-        is_proven: whether the earlier build measured top-1 of the same weights on labelled images, so that the bound
-            needs no other proof.
+        previous: ``onnx`` or the variant that ``auto`` chose for the same weights, which stays; None to choose.
     """
 
     requested: str
     previous: str | None = None
-    is_proven: bool = False
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -53,8 +49,8 @@ class Request:
 
     @property
     def has_bound(self) -> bool:
-        """Whether the accuracy of the candidates decides."""
-        return self.requested == AUTO and bool(self.candidates) and not self.is_proven
+        """Whether speed and accuracy of the candidates decide."""
+        return self.requested == AUTO and self.previous is None and bool(self.candidates)
 
     def check_samples(self, count: int) -> None:
         """Refuse too few labelled images.
@@ -78,7 +74,7 @@ def recorded(manifest: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def request(manifest: Mapping[str, Any], option: str | None, *, again: bool, weights: str = "") -> Request:
-    """Return the request of a build; a choice of ``auto`` is kept, unless the build must choose again.
+    """Return the request of a build; a choice of ``auto`` stays for the same weights, unless it is to choose again.
 
     Args:
         manifest: of the repository.
@@ -88,9 +84,8 @@ def request(manifest: Mapping[str, Any], option: str | None, *, again: bool, wei
     """
     before, variant = recorded(manifest)
     requested = option or before
-    if again or (requested, before) != (AUTO, AUTO):
-        return Request(requested)
-    return Request(requested, variant, manifest["default_model"].get("labelled_weights") == weights)
+    is_kept = (requested, before) == (AUTO, AUTO) and manifest["default_model"].get("weights") == weights
+    return Request(requested, variant if is_kept and not again else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,35 +106,46 @@ class Decision:
         return f"default model: {DEFAULT_MODEL} → {network_of(self.variant)} ({self.reason})"
 
 
-def decide(
-    request: Request, networks: Mapping[str, Network], accuracies: Mapping[str, Accuracy], batch: Pixels
-) -> Decision:
-    """Choose among the FP32 network and the candidates that were built.
-
-    Args:
-        request: what was requested.
-        networks: ``onnx`` and the candidates, opened.
-        accuracies: those of the candidates, if the request has a bound.
-        batch: images to measure speed with, uint8, shape (N, size, size, 3).
-    """
-    close = {name for name, found in accuracies.items() if found.is_enough and _is_repeatable(networks[name], batch)}
-    speeds: dict[str, float] = {}
+def settled(request: Request) -> Decision:
+    """Return the decision of a request without a bound."""
     if request.requested != AUTO:
         variant = request.requested
         # Without a request, the manifest also records FP32.
         reason = "the FP32 network; --default-model selects another" if variant == PLAIN else "as requested"
-    elif request.previous in {PLAIN, *(networks if request.is_proven else close)}:
-        variant, reason = str(request.previous), "chosen by an earlier build; --force chooses again"
-    elif close:
-        speeds = measure({name: networks[name] for name in (PLAIN, *sorted(close))}, batch)
-        variant = max(speeds, key=lambda name: speeds[name])
-        numbers = ", ".join(f"{network_of(name)} {speed:.1f}" for name, speed in speeds.items())
-        reason = f"images/s at batch {BATCH}: {numbers}"
-    elif torch.cuda.is_available():
-        variant, reason = PLAIN, "this machine has a GPU"
+    elif request.previous:
+        variant, reason = request.previous, "chosen by an earlier build; --force chooses again"
     else:
-        variant, reason = PLAIN, "no variant is within the bound and independent of the batch size"
-    return Decision(variant, reason, _record(request.requested, variant, accuracies, speeds))
+        variant, reason = PLAIN, "this machine has a GPU"
+    return Decision(variant, reason, _record(request.requested, variant, {}, {}))
+
+
+def decide(networks: Mapping[str, Network], accuracy_of: Callable[[str], Accuracy], pixels: Pixels) -> Decision:
+    """Choose among the FP32 network and the candidates that were built.
+
+    Args:
+        networks: ``onnx`` and the candidates, opened.
+        accuracy_of: compares a candidate with the FP32 network; takes long, so it is called for as few as possible.
+        pixels: images to measure speed with, uint8, shape (N, size, size, 3).
+    """
+    batch = np.resize(pixels, (BATCH, *pixels.shape[1:]))
+    accuracies: dict[str, Accuracy] = {}
+
+    def is_good(name: str) -> bool:
+        if not _is_repeatable(networks[name], batch):
+            return False
+        if name == "fp32":  # as precise as the FP32 network, with which validation has compared it
+            return True
+        accuracies[name] = accuracy_of(name)
+        return accuracies[name].is_enough
+
+    speeds = measure(networks, batch)
+    faster = sorted((name for name in networks if speeds[name] > speeds[PLAIN]), key=lambda name: -speeds[name])
+    variant = next(filter(is_good, faster), PLAIN)
+    numbers = ", ".join(f"{network_of(name)} {speed:.1f}" for name, speed in speeds.items())
+    reason = f"images/s at batch {BATCH}: {numbers}"
+    if variant == PLAIN:
+        reason += "; no faster network is within the bound and independent of the batch size"
+    return Decision(variant, reason, _record(AUTO, variant, accuracies, speeds))
 
 
 def _is_repeatable(network: Network, batch: Pixels) -> bool:

@@ -21,7 +21,7 @@ from resnet_build.network import Pixels
 CALIBRATION_COUNT = 64
 EVALUATION_COUNT = 64
 # The bound is decided on one block or several.
-_BLOCKS, _BLOCK = 15, 100
+_BLOCKS, _BLOCK = 5, 100
 _FEWEST = 8
 _SEED = 20150512
 _SMALLEST_AREA = 0.15

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,22 +60,19 @@ class Request:
             raise UsageError(f"--accuracy-images: {exc}") from exc
 
 
-def measure(
-    networks: Mapping[str, Network], samples: Sequence[Sample], preprocess_config: PreprocessConfig
-) -> dict[str, Flags]:
-    """Return name of each opened network → for each image whether its top-1 class is correct, shape (N,).
+def measure(network: Network, samples: Sequence[Sample], preprocess_config: PreprocessConfig) -> Flags:
+    """Return for each image whether the network's top-1 class is correct, shape (N,).
 
     Raises:
         BuildError: an image cannot be read.
     """
-    classes = np.array([sample.class_index for sample in samples])
-    found: dict[str, list[int]] = {name: [] for name in networks}
+    found: list[bool] = []
     for start in range(0, len(samples), _BATCH):
         batch = samples[start : start + _BATCH]
         pixels = np.stack([prepared(sample.path, preprocess_config, "labelled") for sample in batch])
-        for name, network in networks.items():
-            found[name] += network(pixels)[0].argmax(axis=1).tolist()
-    return {name: np.array(indices) == classes for name, indices in found.items()}
+        top1 = network(pixels)[0].argmax(axis=1)
+        found += (top1 == [sample.class_index for sample in batch]).tolist()
+    return np.array(found)
 
 
 def check(right: Flags, least: float) -> float:

@@ -22,7 +22,7 @@ from resnet_build import BuildError, Report, export_onnx
 from resnet_build.images import CalibrationSet
 from resnet_build.network import Network, Outputs, Pixels
 from resnet_build.quantize import fp16, int8
-from resnet_build.serving_options import OPENVINO_VARIANTS, PLAIN
+from resnet_build.serving_options import OPENVINO_VARIANTS
 from resnet_build.validate import Bounds, Fidelity, check_variant, predict
 
 _CPU = "CPU"
@@ -57,7 +57,7 @@ _VARIANTS = {
         copy,
         Bounds(agreement=0.97, similarity=0.9995),
     ),
-    "fp32": _Variant("32 bits throughout, by OpenVINO", copy, Bounds(agreement=1, similarity=0.99999)),
+    "fp32": _Variant("32 bits throughout, by OpenVINO", copy, Bounds(agreement=1, similarity=0.99999), images=8),
     # ONNX Runtime emulates 16 bits on a CPU.
     "fp16": _Variant(fp16.METHOD, fp16.convert, Bounds(agreement=1, similarity=0.9999), images=8),
 }
@@ -81,21 +81,22 @@ class Built:
 
 
 def build(
-    names: Mapping[str, bool], source: Path, images: CalibrationSet, folder: Path, report: Report
+    names: Mapping[str, bool], source: Path, images: CalibrationSet, *, plain: Network, folder: Path, report: Report
 ) -> dict[str, Built]:
     """Make variants and compare each with the FP32 network.
 
     Args:
-        names: some of ``options.VARIANTS`` → whether it must succeed; the others are left out if they differ too much.
+        names: some of ``VARIANTS`` → whether it must succeed; the others are left out if they differ too much.
         source: the FP32 ONNX artifact.
         images: for calibration and evaluation.
+        plain: ``source``, opened.
         folder: where to write, a folder for each.
         report: receives one message per variant.
 
     Raises:
         BuildError: a variant that must succeed differs too much from the FP32 network.
     """
-    expected = predict(open_network(PLAIN, source), images.evaluation)
+    expected = predict(plain, images.evaluation)
     made = {}
     for name, is_required in names.items():
         started = time.monotonic()

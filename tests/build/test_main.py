@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from resnet_build import LateInterrupt, pipeline
 
 
 @pytest.mark.parametrize(
@@ -60,24 +59,6 @@ def test_main_reports_a_repository_that_is_a_file(build, tmp_path: Path) -> None
     result = build(tmp_path / "file")
     assert result.returncode == 1
     assert "cannot be created" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("interrupt", "message"),
-    [(LateInterrupt, "interrupted after everything was written"), (KeyboardInterrupt, "nothing was written")],
-)
-def test_main_reports_what_an_interrupted_build_wrote(
-    build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupt: type[KeyboardInterrupt], message: str
-) -> None:
-    """Ctrl-C can come after the last rename."""
-
-    def interrupted(*_: object) -> None:
-        raise interrupt
-
-    monkeypatch.setattr(pipeline, "build", interrupted)
-    result = build(tmp_path)
-    assert result.returncode == 130
-    assert result.stderr.endswith(f"{message}\n")
 
 
 def test_main_describes_the_network(build, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from resnet_build import LateInterrupt, UsageError, pipeline
+from resnet_build import BuildError, UsageError, pipeline
 from resnet_build.network import make_resnet50
+from resnet_build.plan import BuildOptions
 from resnet_build.serving_options import ServingOptions
 from resnet_build.weights import FileOptions, Weights
 from resnet_client import Client
@@ -23,10 +24,10 @@ def content(repository: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(repository)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
-def options(repository: Path, weights: str | Path = "random:0", **changed: object) -> pipeline.BuildOptions:
+def options(repository: Path, weights: str | Path = "random:0", **changed: object) -> BuildOptions:
     """The options of a build of random weights."""
     serving, file_options = ServingOptions(max_batch_size=2), changed.pop("file_options", FileOptions())
-    return pipeline.BuildOptions(str(weights), file_options, serving, repository, repository, **changed)
+    return BuildOptions(str(weights), file_options, serving, repository, repository, **changed)
 
 
 def write_tuned_config(repository: Path, model: str) -> Path:
@@ -112,43 +113,23 @@ def test_build_does_not_hash_weights_of_another_network(tmp_path: Path, monkeypa
     """Hashing them could take any time and memory."""
     torch.save({**make_resnet50("v1.5", 1000).state_dict(), "layer1.extra": torch.zeros(3)}, tmp_path / "net.pth")
     monkeypatch.setattr(Weights, "sha256", property(lambda _: pytest.fail("hashed")))
-    with pytest.raises(pipeline.BuildError, match=r"1 tensors are unknown \(layer1.extra\)"):
+    with pytest.raises(BuildError, match=r"1 tensors are unknown \(layer1.extra\)"):
         pipeline.build(options(tmp_path, tmp_path / "net.pth"), print)
 
 
-def test_build_adds_a_version_and_reports_a_late_interrupt(own_repository: Path) -> None:
-    """Version 2 leaves version 1 and tuned configs alone; Ctrl-C after the last rename is another error."""
+def test_build_adds_a_version(own_repository: Path) -> None:
+    """Version 2 leaves version 1 and tuned configs alone."""
     for name in ("int8", "fp16"):  # without which it is quicker
         shutil.rmtree(own_repository / f"network_{name}")
     first = content(own_repository)["network_onnx/1/model.onnx"]
     tuned = write_tuned_config(own_repository, "network_onnx")
     messages: list[str] = []
-
-    def report(message: str) -> None:
-        messages.append(message)
-        if message.startswith("wrote"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(LateInterrupt):
-        pipeline.build(options(own_repository, "random:1", model_version=2), report)
+    pipeline.build(options(own_repository, "random:1", model_version=2), messages.append)
     assert not [message for message in messages if "tuned" in message]
     assert tuned.exists()
     assert content(own_repository)["network_onnx/1/model.onnx"] == first
     assert (own_repository / "network_fp32/2/model.onnx").exists()
     assert json.loads((own_repository / "manifest.json").read_text())["versions"].keys() == {"1", "2"}
-
-
-def test_build_tells_an_early_interrupt_apart(random_repository: Path) -> None:
-    """Before the last rename nothing was written."""
-
-    def interrupt(_: str) -> None:
-        raise KeyboardInterrupt
-
-    before = content(random_repository)
-    with pytest.raises(KeyboardInterrupt) as raised:
-        pipeline.build(options(random_repository), interrupt)
-    assert not isinstance(raised.value, LateInterrupt)
-    assert content(random_repository) == before
 
 
 def test_build_refuses_a_version_with_other_labels(build, random_repository: Path, tmp_path: Path) -> None:
@@ -193,7 +174,7 @@ def test_build_checks_calibration_images_before_it_exports(tmp_path: Path, calib
     (folder / "broken.jpg").write_bytes(b"nothing")
     messages: list[str] = []
     changed = {"calibration_images": folder, "variants": ("int8",)}
-    with pytest.raises(pipeline.BuildError, match=r"the calibration image .*broken\.jpg cannot be used"):
+    with pytest.raises(BuildError, match=r"the calibration image .*broken\.jpg cannot be used"):
         pipeline.build(options(tmp_path / "own", **changed), messages.append)
     assert not [message for message in messages if "exported" in message]
     with pytest.raises(UsageError, match="--calibration-images requires --variant int8"):
@@ -207,7 +188,7 @@ def test_build_options_keep_the_variants_that_are_there(own_repository: Path) ->
     assert options(own_repository).all_variants == ("int8", "fp32")
     assert options(own_repository, variants=("bf16",)).all_variants == ("int8", "bf16", "fp32")
     (own_repository / "network_fp16/1").mkdir(parents=True)
-    (own_repository / "network_fp16/.network_fp16-1-model.onnx.999999999.tmp").touch()
+    (own_repository / "network_fp16/.network_fp16-1-model.onnx.tmp").touch()
     assert options(own_repository).all_variants == ("int8", "fp32")
     for name in ("config.pbtxt", "1/model.onnx"):
         file = own_repository / "network_fp16" / name

@@ -144,9 +144,10 @@ def test_build_leaves_out_a_candidate_that_differs_too_much(
     monkeypatch.setattr(variants, "check_variant", strict)
     calibration, messages = CalibrationSet("nowhere", pixels, pixels, []), []
     names = {"fp32": False, "bf16": is_required}
+    options = {"plain": variants.open_network("onnx", small_network), "folder": tmp_path, "report": messages.append}
     if is_required:
         with pytest.raises(BuildError, match="too much"):
-            variants.build(names, small_network, calibration, tmp_path, messages.append)
+            variants.build(names, small_network, calibration, **options)
     else:
-        assert variants.build(names, small_network, calibration, tmp_path, messages.append).keys() == {"fp32"}
+        assert variants.build(names, small_network, calibration, **options).keys() == {"fp32"}
         assert messages[-1] == "left out: the variant bf16 differs too much"
