@@ -18,20 +18,14 @@ def rendered(variants: Sequence[str] = (), **options: int) -> dict[str, pb.Model
     return {name: configs.parse(text) for name, text in texts.items()}
 
 
-def test_render_all_writes_the_preprocessing_config() -> None:
-    """Server and client read it there, so they cannot drift apart."""
-    for config in rendered().values():
-        assert config.parameters["preprocessing"].string_value == DEFAULT_PREPROCESSING.to_json()
-        assert config.parameters["preprocessing_sha256"].string_value == DEFAULT_PREPROCESSING.sha256
-
-
-def test_render_all_writes_the_limits_on_images() -> None:
-    """The client, whichever model it asks, refuses what the server would."""
-    options = {"max_image_bytes": 1_000_000, "max_image_pixels": 2_000_000, "max_image_frames": 3}
-    models = [(config, Limits(1_000_000, 2_000_000, 3)) for config in rendered(**options).values()]
-    for config, limits in [*models, (rendered()["preprocess"], Limits())]:
-        written = {name: config.parameters[name].string_value for name in limits.to_parameters()}
-        assert written == limits.to_parameters()
+def test_render_all_writes_preprocessing_and_limits_into_every_model() -> None:
+    """The client reads both there, whichever model it calls, so it refuses what the server would."""
+    limits = Limits(1_000_000, 2_000_000, 3)
+    for config in rendered(max_image_bytes=1_000_000, max_image_pixels=2_000_000, max_image_frames=3).values():
+        written = {name: entry.string_value for name, entry in config.parameters.items()}
+        assert written.items() >= limits.to_parameters().items()
+        assert written["preprocessing"] == DEFAULT_PREPROCESSING.to_json()
+        assert written["preprocessing_sha256"] == DEFAULT_PREPROCESSING.sha256
 
 
 def test_preprocess_refuses_overload_and_no_queue_does() -> None:
@@ -87,13 +81,6 @@ def test_server_cpus_decide_threads(options: dict[str, int], threads: int) -> No
     assert ServingOptions(**options).instance_threads == threads
 
 
-def test_openvino_has_two_streams() -> None:
-    """How many cores each has is left to the machine that serves."""
-    parameters = rendered(variants=["int8"])["network_int8"].parameters
-    assert parameters["NUM_STREAMS"].string_value == "2"
-    assert "INFERENCE_NUM_THREADS" not in parameters
-
-
 def test_openvino_leaves_images_to_its_next_batch_by_default() -> None:
     """It takes eight at once, or the given number; the others all that wait, which Triton enters itself."""
 
@@ -127,6 +114,7 @@ def test_variants_have_the_keys_of_their_backends() -> None:
         assert (config.backend, config.default_model_filename) == ("openvino", "model.onnx")
         assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
         assert config.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
+        assert config.parameters["NUM_STREAMS"].string_value == "2"
         assert config.parameters["INFERENCE_NUM_THREADS"].string_value == "3"
     assert found["bf16"].parameters["HINT_BF16"].string_value == "YES"
     assert all("HINT_BF16" not in found[name].parameters for name in ("int8", "fp32"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,6 +119,10 @@ def test_adapt_adds_models_that_check_and_decode_for_dali() -> None:
     assert dali.input[0].allow_ragged_batch
     assert dali.HasField("dynamic_batching")
     assert dali.parameters["preprocessing"].string_value == PREPROCESSING.to_json()
+    (sample,) = dali.model_warmup
+    image = gpu.files()[f"preprocess_dali/warmup/{sample.inputs['ENCODED'].input_data_file}"].read_bytes()
+    assert list(sample.inputs["ENCODED"].dims) == [len(image)]
+    assert image.startswith(b"\xff\xd8\xff")
 
 
 def test_chosen_keeps_what_was_built() -> None:
@@ -148,17 +151,3 @@ def odd_sides(folder: Path, path: Path) -> list[bytes]:
         Image.open(path).convert("RGB").resize((width, height)).save(folder / "odd.bmp")
         found.append((folder / "odd.bmp").read_bytes())
     return found
-
-
-def test_model_files_have_the_preprocessing_config() -> None:
-    """The preprocessing config is next to the pipeline, with the largest batch."""
-    (text,) = gpu.model_files(PREPROCESSING, ServingOptions(max_batch_size=8)).values()
-    assert json.loads(text) == {"resize": 256, "crop": 224, "interpolation": "bilinear", "max_batch_size": 8}
-
-
-def test_adapt_warms_up_dali_with_a_jpeg() -> None:
-    """Random bytes, as for the networks, are not an image; the build copies the file."""
-    (sample,) = adapted(preprocessing="dali")["preprocess_dali"].model_warmup
-    source = gpu.files()[f"preprocess_dali/warmup/{sample.inputs['ENCODED'].input_data_file}"]
-    assert list(sample.inputs["ENCODED"].dims) == [len(source.read_bytes())]
-    assert source.read_bytes().startswith(b"\xff\xd8\xff")

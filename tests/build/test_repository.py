@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resnet_build import BuildError, gpu
+from resnet_build import gpu
 from resnet_build.repository import DEFAULT_PREPROCESSING, Repository
 from resnet_build.serving_options import ServingOptions
 from resnet_client.named_configs import models_with
@@ -79,21 +79,6 @@ def test_is_complete_notices_every_missing_file(tmp_path: Path) -> None:
         path.rename(tmp_path / "aside")
         assert not repository.is_complete(), path
         (tmp_path / "aside").rename(path)
-    assert repository.is_complete()
-
-
-def test_is_complete_notices_a_publication_that_stopped(tmp_path: Path) -> None:
-    """Old files may stand next to new ones, until all are written again."""
-    repository = described(tmp_path)
-    repository.publish({}, {"versions": {}})
-    labels = (tmp_path / "resnet50/labels.txt").rename(tmp_path / "aside")
-    (tmp_path / "resnet50/labels.txt").mkdir()
-    with pytest.raises(BuildError, match="build again"):
-        repository.publish({}, {"versions": {}})
-    (tmp_path / "resnet50/labels.txt").rmdir()
-    labels.rename(tmp_path / "resnet50/labels.txt")
-    assert not repository.is_complete()
-    repository.publish({}, {"versions": {}})
     assert repository.is_complete()
 
 
