@@ -36,13 +36,13 @@ STUBBORN = "import os, signal, time; signal.signal(15, signal.SIG_IGN); print(os
 
 # Ends its worker on SIGTERM, as Triton does after the last response, and lives on.
 LINGERING = """
-import signal, subprocess
+import signal, subprocess, time
 worker = subprocess.Popen(["triton_python_backend_stub", "600"], executable="/bin/sleep")
 while b"stub" not in open(f"/proc/{worker.pid}/cmdline", "rb").read(): pass  # the kernel shows it a moment later
 def end(*_): worker.kill(); worker.wait()
 signal.signal(signal.SIGTERM, end)
 print("ready", flush=True)
-while True: signal.pause()
+while True: time.sleep(0.1)  # a signal just before signal.pause() would be handled after it
 """
 
 
@@ -84,8 +84,9 @@ def test_stop_is_passed_on(start: Callable, request_stop: Callable | None) -> No
     """SIGTERM, SIGINT and the end of the parent pipe reach the server as SIGTERM."""
     process = start(
         "--parent-pipe",
-        script="import signal, sys\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nprint('ready', flush=True)\nsignal.pause()",
+        script="import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nprint('ready', flush=True)\n"
+        "while True: time.sleep(0.1)",
     )
     assert process.stdout.readline() == "ready\n"
     if request_stop:
