@@ -66,7 +66,8 @@ loadtest: repository  ## Run a load test of 60 s with an HTML report; starts a s
 PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test: install  ## Run the tests, with the real server
-	$(BIN)/pytest $(PARALLEL) -m "not load and not reliability and not slow and not compose"
+	@# With a thread for each core in each process, the threads would mostly wait for each other.
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest $(PARALLEL) -m "not load and not reliability and not slow and not compose"
 
 system-packages:  ## Install promtool and nginx, without which tests are skipped (Debian, as root)
 	@{ command -v promtool && command -v nginx; } >/dev/null || \
