@@ -118,7 +118,8 @@ def model_rows(run: Run) -> Rows:
         {
             "model": step.model,
             "answered": str(step.succeeded),
-            "failed": str(step.failed),
+            # Triton counts a failed request of an ensemble twice, and not at the step that failed.
+            "failed": "-" if step.model in run.server.ensembles else str(step.failed),
             "batches": str(step.executions),
             "images per batch": f"{step.mean_batch:.2f}",
             "queue": milliseconds(step.mean_queue_s),
