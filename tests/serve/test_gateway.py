@@ -117,6 +117,13 @@ def test_gateway_refuses_invalid_top_k(gateway: Gateway, cat: bytes, top_k: str)
     assert is_error(gateway.post(f"/v1/classify?top_k={top_k}", cat), 400)
 
 
+def test_gateway_refuses_unknown_parameters(gateway: Gateway, cat: bytes) -> None:
+    """A misspelt one would otherwise have no effect."""
+    response = gateway.post("/v1/classify?topk=1", cat)
+    assert is_error(response, 400)
+    assert "there is only top_k" in response.body["error"]
+
+
 IMAGE = 'name="image"; filename="a"'
 FORMS = {
     "no part": form(),

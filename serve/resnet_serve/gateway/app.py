@@ -185,6 +185,8 @@ async def _of_form(request: Request, max_bytes: int) -> bytes:
 
 
 def _top_k(request: Request) -> int:
+    if unknown := sorted(set(request.query_params) - {"top_k"}):
+        raise HTTPException(400, f"unknown parameter {unknown[0]!r}: there is only top_k")
     text = request.query_params.get("top_k", "5")
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_TOP_K)) and 1 <= int(text) <= _MAX_TOP_K):
         raise HTTPException(400, f"top_k must be an integer from 1 to {_MAX_TOP_K}")
