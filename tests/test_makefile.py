@@ -80,4 +80,4 @@ def test_sources_of_the_wheel_do_not_include_built_files() -> None:
     sources = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True).stdout.split()
     of_the_repository = {Path(name) for name in sources if name.startswith("model_repository")}
     model = Path("model_repository/preprocess/1")
-    assert of_the_repository == {path.relative_to(ROOT) for path in (ROOT / model).rglob("*.py")}
+    assert of_the_repository == {path.relative_to(ROOT) for path in (ROOT / model).glob("*.py")}
