@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from statistics import NormalDist
 from typing import Any
 
@@ -25,6 +25,7 @@ FEWEST_LABELLED = 1000
 # Of 2,400 crops of ImageNet's images, 95 % have a first class above it.
 _PROBABLE = 0.3
 Flags = npt.NDArray[np.bool_]
+Probabilities = npt.NDArray[np.float32]
 
 _Z = NormalDist().inv_cdf(0.95)
 
@@ -72,20 +73,38 @@ def _count(cases: npt.NDArray[Any]) -> float:
     return float(cases.sum()) + 0.5
 
 
-def of_agreement(network: Network, reference: Network, blocks: Iterable[Pixels]) -> Accuracy:
+class Crops:
+    """Blocks of crops with what the FP32 network returns for them, each computed once for all variants.
+
+    Args:
+        reference: the FP32 network.
+        blocks: crops, uint8, each of shape (N, size, size, 3).
+    """
+
+    def __init__(self, reference: Network, blocks: Iterable[Pixels]) -> None:
+        self._known: list[tuple[Pixels, Probabilities]] = []
+        self._new = ((pixels, of_two_classes(predict(reference, pixels)[0])) for pixels in blocks)
+
+    def __iter__(self) -> Iterator[tuple[Pixels, Probabilities]]:
+        """Yield crops, and their probabilities of two or more classes, float32, shape (N, classes)."""
+        yield from self._known
+        for block in self._new:
+            self._known.append(block)
+            yield block
+
+
+def of_agreement(network: Network, crops: Crops) -> Accuracy:
     """Compare top-1 classes on block after block, until the 95 % interval is on one side of the bound.
 
     If it never is, the share itself decides.
 
     Args:
         network: the variant.
-        reference: the FP32 network.
-        blocks: crops, uint8, each of shape (N, size, size, 3).
+        crops: to compare on.
     """
     same = images = 0
     interval = (0.0, 1.0)
-    for pixels in blocks:
-        expected = of_two_classes(predict(reference, pixels)[0])
+    for pixels, expected in crops:
         is_probable = expected.max(axis=1) >= _PROBABLE
         if not is_probable.any():
             continue

@@ -135,12 +135,10 @@ def _choose_default(
     config, samples = todo.weights.preprocess_config, todo.samples
     right = functools.cache(lambda name: labelled_accuracy.measure(networks[name], samples, config))
     if todo.request.has_bound and calibration:
+        crops = bound.Crops(networks[PLAIN], calibration.blocks())
 
         def accuracy_of(name: str) -> bound.Accuracy:
-            if samples:
-                found = bound.of_top1(right(name), right(PLAIN))
-            else:
-                found = bound.of_agreement(networks[name], networks[PLAIN], calibration.blocks())
+            found = bound.of_top1(right(name), right(PLAIN)) if samples else bound.of_agreement(networks[name], crops)
             report(f"{configs.network_of(name)}: {found}")
             return found
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from resnet_build.bound import of_agreement, of_top1
+from resnet_build.bound import Crops, of_agreement, of_top1
 from resnet_build.network import Network
 
 DRAWS = 200
@@ -62,7 +62,7 @@ def test_of_agreement_recognises_most_networks(agreement: float, least: float, m
     rng, taken = np.random.default_rng(0), 0
     for _ in range(DRAWS):
         network = wrong_on(np.flatnonzero(rng.random(500) > agreement))
-        taken += of_agreement(network, exact, blocks()).is_enough
+        taken += of_agreement(network, Crops(exact, blocks())).is_enough
     assert least <= taken / DRAWS <= most
 
 
@@ -79,12 +79,27 @@ def test_of_agreement_ends_when_the_interval_decides(
     wrong: list[int], crops: int, is_enough: bool, interval: str
 ) -> None:
     """The sooner, the clearer a network is within the bound or beyond it; after all crops, the share decides."""
-    found = of_agreement(wrong_on(np.array(wrong)), exact, blocks())
+    found = of_agreement(wrong_on(np.array(wrong)), Crops(exact, blocks()))
     assert str(found) == f"same top-1 as FP32 on {crops} crops: {interval}"
     assert found.is_enough == is_enough
 
 
 def test_of_agreement_leaves_out_crops_without_a_probable_class() -> None:
     """There, any number of bits changes the order of the classes."""
-    found = of_agreement(lambda crops: [np.eye(4)[np.where(crops < 50, 0, 1)]], unsure, blocks())
+    found = of_agreement(lambda crops: [np.eye(4)[np.where(crops < 50, 0, 1)]], Crops(unsure, blocks()))
     assert (found.measure, found.share) == ("same top-1 as FP32 on 50 crops", 1)
+
+
+def test_crops_ask_the_reference_once_for_each_block() -> None:
+    """The second variant is compared on what was computed for the first."""
+    asked = []
+
+    def reference(crops: np.ndarray) -> list[np.ndarray]:
+        asked.append(len(crops))
+        return exact(crops)
+
+    crops = Crops(reference, blocks())
+    first, second = (of_agreement(network, crops) for network in (exact, wrong_on(np.arange(10))))
+    assert first.is_enough
+    assert not second.is_enough
+    assert sum(asked) == 400
