@@ -352,7 +352,7 @@ class AsyncClient(BaseClient):
         with bar(length_hint(images) or None, shown=progress) as advance:
             async with contextlib.aclosing(in_order_async(images, perform, max_in_flight=max_in_flight)) as outcomes:
                 async for outcome in outcomes:
-                    advance(1, not outcome.ok)
+                    advance(not outcome.ok)
                     yield outcome
 
     async def _infer(

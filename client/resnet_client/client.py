@@ -346,7 +346,7 @@ class Client(BaseClient):
             outcomes = in_order(images, perform, max_in_flight=max_in_flight)
             with contextlib.closing(outcomes):
                 for outcome in outcomes:
-                    advance(1, not outcome.ok)
+                    advance(not outcome.ok)
                     yield outcome
 
     def _infer(self, method: str, image: ImageSource, target: Target, output_name: str, class_count: int = 0) -> Answer:

@@ -10,14 +10,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bar(total: int | None, *, shown: bool, images: int = 0, failed: int = 0) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function to call with the number of further images, and of those that failed.
+def bar(total: int | None, *, shown: bool) -> Iterator[Callable[[bool], None]]:
+    """Yield a function to call for each image, with whether it failed.
 
     Args:
         total: number of images; None if it is not known.
         shown: whether to show a bar; without it the function does nothing.
-        images: number of images before the start.
-        failed: number of those that failed.
     """
     if not shown:
         yield lambda *_: None
@@ -31,11 +29,12 @@ def bar(total: int | None, *, shown: bool, images: int = 0, failed: int = 0) -> 
     is_notebook = Console().is_jupyter
     console = Console(stderr=True, force_jupyter=False, force_terminal=is_notebook or None)
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("images", total=total, completed=images, failed=failed)
+        task = progress.add_task("images", total=total, failed=0)
+        failed = 0
 
-        def advance(more_images: int, more_failed: int) -> None:
+        def advance(has_failed: bool) -> None:
             nonlocal failed
-            failed += more_failed
-            progress.update(task, advance=more_images, failed=failed)
+            failed += has_failed
+            progress.update(task, advance=1, failed=failed)
 
         yield advance

@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -171,9 +171,9 @@ def parser() -> argparse.ArgumentParser:
         help="Port (default: %(default)s)",
     )
     about = "Largest request body in MiB (default: %(default)s)"
-    add("--max-body-mib", type=_count(128), default=16, metavar="N", help=about)
+    add("--max-body-mib", type=between(int, 1, 128), default=16, metavar="N", help=about)
     about = "Requests at once; further ones are refused with status 429 (default: %(default)s)"
-    add("--max-in-flight", type=_count(10_000), default=64, metavar="N", help=about)
+    add("--max-in-flight", type=between(int, 1, 10_000), default=64, metavar="N", help=about)
     about = "Host names to accept in the Host header, in addition to --host and localhost, with commas between them"
     add("--allowed-hosts", type=_names, default=(), metavar="NAMES", help=about)
     about = "Origins whose browser pages may send requests, such as https://app.example.org, with commas between them"
@@ -188,15 +188,6 @@ def parser() -> argparse.ArgumentParser:
             flag = f"--{field.name.replace('_', '-')}"
             group.add_argument(flag, type=field.metadata["parse"], metavar=metavar, help=about)
     return parser
-
-
-def _count(largest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= largest):
-            raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected an integer from 1 to {largest}")
-        return int(text)
-
-    return parse
 
 
 def _names(text: str) -> tuple[str, ...]:
