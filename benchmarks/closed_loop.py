@@ -25,8 +25,8 @@ class Sender(Protocol):
     def image_count(self) -> int:
         """Number of different images, which are sent in turns."""
 
-    def connect(self) -> AbstractAsyncContextManager[Send]:
-        """Connect a caller; ``await send(n)`` sends image ``n`` and returns the response's bytes."""
+    def connect(self, callers: int) -> AbstractAsyncContextManager[Sequence[Send]]:
+        """Connect callers; ``await send(n)`` of one sends image ``n`` and returns the response's bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ def responses(sender: Sender, first: int | None = None) -> list[bytes]:
     """
 
     async def call() -> list[bytes]:
-        async with asyncio.timeout(_TIMEOUT_S), sender.connect() as send:
+        async with asyncio.timeout(_TIMEOUT_S), sender.connect(1) as (send,):
             return [await send(number) for number in range(first or sender.image_count)]
 
     return asyncio.run(call())
@@ -102,27 +102,26 @@ class _Run:
         self._latencies: list[float] = []
 
     async def result(self) -> Sample:
-        await asyncio.gather(*(self._call(number) for number in range(self._callers)))
+        async with self._sender.connect(self._callers) as sends:
+            await asyncio.gather(*(self._call(number, send) for number, send in enumerate(sends)))
         return Sample(sum(self._rates), self._latencies)
 
-    async def _call(self, number: int) -> None:
+    async def _call(self, turn: int, send: Send) -> None:
         """One caller: warm up, measure, and continue until all callers are done."""
-        async with self._sender.connect() as send:
-            turn = number
-            finished: list[float] = []
-            is_measured = False
-            while len(self._rates) < self._callers:
-                sent = time.perf_counter()
-                await send(turn % self._sender.image_count)
-                answered = time.perf_counter()
-                turn += self._callers
-                if is_measured or answered < self._begin_s:
-                    continue
-                if finished:  # the request in flight at the start is not measured
-                    self._latencies.append(answered - sent)
-                finished.append(answered)
-                is_measured = len(finished) > 1 and answered > self._end_s
-                if is_measured:
-                    self._rates.append((len(finished) - 1) / (finished[-1] - finished[0]))
-                    if len(self._rates) == self._callers:
-                        self._end()
+        finished: list[float] = []
+        is_measured = False
+        while len(self._rates) < self._callers:
+            sent = time.perf_counter()
+            await send(turn % self._sender.image_count)
+            answered = time.perf_counter()
+            turn += self._callers
+            if is_measured or answered < self._begin_s:
+                continue
+            if finished:  # the request in flight at the start is not measured
+                self._latencies.append(answered - sent)
+            finished.append(answered)
+            is_measured = len(finished) > 1 and answered > self._end_s
+            if is_measured:
+                self._rates.append((len(finished) - 1) / (finished[-1] - finished[0]))
+                if len(self._rates) == self._callers:
+                    self._end()

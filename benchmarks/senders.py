@@ -43,8 +43,13 @@ class HttpSender(_Prepared):
     """Sends complete requests over HTTP/1.1: head and body."""
 
     @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[Send]:
-        """Open a connection."""
+    async def connect(self, callers: int) -> AsyncIterator[list[Send]]:
+        """Open a connection for each caller."""
+        async with contextlib.AsyncExitStack() as opened:
+            yield [await opened.enter_async_context(self._connection()) for _ in range(callers)]
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Send]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
 
         async def send(number: int) -> bytes:
@@ -73,11 +78,9 @@ class GrpcSender(_Prepared):
     """Sends serialised ``ModelInferRequest`` over gRPC."""
 
     @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[Send]:
-        """Open a channel."""
-        # Without a local pool, channels to one address share a connection.
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options) as channel:
+    async def connect(self, callers: int) -> AsyncIterator[list[Send]]:
+        """Open a channel, which all callers share, as those of one process do."""
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
 
             async def send(number: int) -> bytes:
@@ -86,7 +89,7 @@ class GrpcSender(_Prepared):
                 except grpc.RpcError as exc:
                     raise OSError(f"the server refused the request: {exc}") from exc
 
-            yield send
+            yield [send] * callers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,15 +106,15 @@ class ClientSender:
         return len(self.jpegs)
 
     @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[Send]:
-        """Open a client."""
+    async def connect(self, callers: int) -> AsyncIterator[list[Send]]:
+        """Open a client, which all callers share."""
         async with AsyncClient(self.url, model=self.model) as client:
 
             async def send(number: int) -> bytes:
                 result = await client.classify(self.jpegs[number])
                 return str(result.top.index).encode()
 
-            yield send
+            yield [send] * callers
 
 
 def post(path: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:

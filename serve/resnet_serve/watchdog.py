@@ -50,7 +50,8 @@ _PR_SET_PDEATHSIG = 1
 _STOP, _START_FAILED = b".", b"!"  # what is written to the pipe that ends the server
 _LOAD_TIMEOUT_S = 600.0  # a network that is compiled for a GPU takes minutes
 _LOOK_EVERY_S = 0.1
-_WORKERS_EVERY_S = 0.25  # less than a worker needs to become ready; the load of one that dies before that fails anyway
+_WORKERS_EVERY_S = 0.25
+_SCAN_EVERY_S = 1.0  # a scan reads a file for each of the server's threads, which takes milliseconds of CPU
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 # Deeply nested JSON and many small chunks crash Triton 2.51 by a stack overflow. A large limit costs no memory, because
 # the kernel allocates only the part of a stack that is used.
@@ -122,6 +123,7 @@ class WorkerWatcher:
         self.has_replaced = False
         self._server, self._api, self._report = server, api, report
         self._workers: dict[int, tuple[str, str]] = {}
+        self._next_scan_s = -math.inf
         self._incomplete: set[str] = set()
         # Model → when it may be loaded next, and the pause before that.
         self._next_load: dict[str, tuple[float, float]] = {}
@@ -133,9 +135,10 @@ class WorkerWatcher:
 
     def look(self) -> None:
         """Find workers that have ended, and load their models again unless it is too early."""
-        living = workers_of(self._server)
-        self._incomplete |= {model for worker, (model, _) in self._workers.items() if worker not in living}
-        self._workers = living
+        self._incomplete |= {served[0] for worker, served in self._workers.items() if _served_by(worker) != served}
+        if self._incomplete or time.monotonic() >= self._next_scan_s:
+            self._workers = workers_of(self._server)
+            self._next_scan_s = time.monotonic() + _SCAN_EVERY_S
         for model in sorted(self._incomplete):
             due_s, pause_s = self._next_load.get(model, (-math.inf, 0.0))
             if self.stopping.is_set() or time.monotonic() < due_s:
@@ -225,11 +228,12 @@ def _watch_shared_memory(server: Server, watcher: WorkerWatcher, prefix: str) ->
     next_s = 0.0
     while not watcher.stopping.wait(_LOOK_EVERY_S):
         large = []
-        for region in _SHARED_MEMORY.glob(f"{prefix}*"):
+        for region in os.scandir(_SHARED_MEMORY):
             with contextlib.suppress(OSError):  # it has been removed
-                region.chmod(0o600)
-                if region.stat().st_blocks * 512 > _MOST_REGION_BYTES:
-                    large.append(os.fsencode(region))
+                if region.name.startswith(prefix):
+                    os.chmod(region.path, 0o600)  # noqa: PTH101  # pathlib takes ten times as long
+                    if region.stat().st_blocks * 512 > _MOST_REGION_BYTES:
+                        large.append(os.fsencode(region))
         if large and time.monotonic() > next_s:
             models = {
                 model
