@@ -80,8 +80,12 @@ def calibration_images(tmp_path_factory: pytest.TempPathFactory, images: dict[st
 
 @pytest.fixture(scope="session")
 def random_repository(build: Build, tmp_path_factory: pytest.TempPathFactory, calibration_images: Path) -> Path:
-    """A repository of random weights with variants, whose ``resnet50`` ends in one; tests leave it as it is."""
-    repository = tmp_path_factory.mktemp("random") / "repository"
+    """A repository of random weights with variants, whose ``resnet50`` ends in one; tests leave it as it is.
+
+    The workers of a run share it: the second finds it up to date.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    repository = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "random"
     result = build(repository, *VARIANTS, "--calibration-images", calibration_images)
     assert result.returncode == 0, result.stderr
     return repository
