@@ -16,14 +16,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import resnet_command
+from resnet_client.cli.options import between
 from resnet_client.config import ClientConfig
-from resnet_client.printing import report, warn
+from resnet_client.printing import report
 
 from resnet_serve import access, ports
 from resnet_serve.config import ALL_MODELS, APIS, LOOPBACK, NotInstalledError, ServerConfig, ServerError
-from resnet_serve.options import between
 from resnet_serve.server import TritonServer
-from resnet_serve.supervisor import StopRequested, Supervisor
+from resnet_serve.supervisor import StopRequested, Supervisor, warn
 
 EXIT_STOPPED, EXIT_USAGE, EXIT_NOT_STARTED = 0, 2, 3
 _LONGEST_S = 86_400
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _serve(args, log)
     except ServerError as exc:
         code = EXIT_USAGE if isinstance(exc, NotInstalledError) else EXIT_NOT_STARTED
-        _warn(str(exc))
+        warn(str(exc))
     except KeyboardInterrupt:
         code = EXIT_STOPPED
         raise
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(args: argparse.Namespace, log: Path) -> int:
     server = TritonServer(config_of(args, log))
-    supervisor = Supervisor(server, report, _warn, restart=args.restart)
+    supervisor = Supervisor(server, restart=args.restart)
     try:
         signal.signal(signal.SIGTERM, _request_stop)
         supervisor.start()
@@ -105,10 +105,6 @@ def _new_log() -> Path:
     descriptor, name = tempfile.mkstemp(prefix="resnet-serve-", suffix=".log")
     os.close(descriptor)
     return Path(name)
-
-
-def _warn(line: str) -> None:
-    warn(f"resnet-serve: {line}")
 
 
 def _request_stop(number: int, _frame: FrameType | None) -> NoReturn:

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from resnet_client import printing
 from resnet_client.named_configs import config_files, models_with
+from resnet_client.printing import report
 
 from resnet_serve import access, diagnosis, models
 from resnet_serve.config import ServerConfig, ServerError, UnservableError
@@ -39,20 +41,21 @@ class StopRequested(Exception):  # noqa: N818  # not an error
         self.number = number
 
 
+def warn(line: str) -> None:
+    """Print a line about a problem, with the name of the command."""
+    printing.warn(f"resnet-serve: {line}")
+
+
 class Supervisor:
     """One run of the command.
 
     Args:
         server: a server that has not been started.
-        report: prints one line about progress.
-        warn: prints one line about a problem.
         restart: whether to start the server again after a crash.
     """
 
-    def __init__(
-        self, server: TritonServer, report: Callable[[str], None], warn: Callable[[str], None], *, restart: bool
-    ) -> None:
-        self._server, self._report, self._warn, self._restart = server, report, warn, restart
+    def __init__(self, server: TritonServer, *, restart: bool) -> None:
+        self._server, self._restart = server, restart
         self._pauses = _pauses_s()
         self._started_s = 0.0
         # When to start the server again; None while it runs.
@@ -65,7 +68,7 @@ class Supervisor:
             ServerError: it cannot be started.
         """
         self._started_s = time.monotonic()
-        self._report(f"starting tritonserver on {self._server.config.repository} …")
+        report(f"starting tritonserver on {self._server.config.repository} …")
         self._server.start()
 
     def show(self) -> None:
@@ -74,52 +77,48 @@ class Supervisor:
         self._show_models()
         self._show_failed_models()
         self._show_model_config()
-        self._report(f"ready in {time.monotonic() - self._started_s:.1f} s")
-        self._report(f"  {'gRPC':<8} {self._server.grpc_url}{_encryption(config)}")
+        report(f"ready in {time.monotonic() - self._started_s:.1f} s")
+        report(f"  {'gRPC':<8} {self._server.grpc_url}{_encryption(config)}")
         if not config.no_http:
-            self._report(f"  {'HTTP':<8} {self._server.http_url}")
-        self._report(f"  {'metrics':<8} {self._server.metrics_url}")
+            report(f"  {'HTTP':<8} {self._server.http_url}")
+        report(f"  {'metrics':<8} {self._server.metrics_url}")
         for warning in access.warnings(config):
-            self._warn(f"warning: {warning}")
-        self._report(f"  {'log':<8} {self._server.log}")
+            warn(f"warning: {warning}")
+        report(f"  {'log':<8} {self._server.log}")
 
     def _show_models(self) -> None:
         try:
             served = self._server.models()
         except ServerError as exc:
-            self._report(f"  {exc}")
+            report(f"  {exc}")
             return
         for model in served:
             versions = ",".join(map(str, model.versions))
             batch = f"batch up to {model.max_batch_size}" if model.max_batch_size else "no batching"
-            self._report(
-                f"  {model.name:<22} version {versions:<4} {model.backend:<12} {batch:<15} {model.devices}".rstrip()
-            )
+            report(f"  {model.name:<22} version {versions:<4} {model.backend:<12} {batch:<15} {model.devices}".rstrip())
         self._show_other_models({model.name for model in served})
         for warning in diagnosis.warnings(served):
-            self._warn(f"warning: {warning}")
+            warn(f"warning: {warning}")
 
     def _show_other_models(self, served: set[str]) -> None:
         config = self._server.config
         missing = models.without_package(config)
         for name, package in missing.items():
-            self._report(f"  {name:<22} not served: {package} is not installed (pip install {package})")
+            report(f"  {name:<22} not served: {package} is not installed (pip install {package})")
         others = config_files(Path(config.repository), "").keys() - {*served, *missing, *self._server.failed_models}
         if others:
-            self._report(f"  not loaded: {', '.join(sorted(others))}")
-            self._report("  to load one: resnet-client load NAME (needs the admin token), or start with --models NAME")
+            report(f"  not loaded: {', '.join(sorted(others))}")
+            report("  to load one: resnet-client load NAME (needs the admin token), or start with --models NAME")
 
     def _show_failed_models(self) -> None:
         for name, reason in self._server.failed_models.items():
-            self._report(f"  {name:<22} failed: {reason}")
+            report(f"  {name:<22} failed: {reason}")
 
     def _show_model_config(self) -> None:
         config = self._server.config
         if name := models.model_config_name(config):
             having = models_with(Path(config.repository), name)
-            self._report(
-                f"  using configs/{name}.pbtxt: {', '.join(having) or 'not found; all models use config.pbtxt'}"
-            )
+            report(f"  using configs/{name}.pbtxt: {', '.join(having) or 'not found; all models use config.pbtxt'}")
 
     def run(self, command: list[str]) -> int:
         """Run the command of ``--run`` while the server runs; return its exit code.
@@ -147,7 +146,7 @@ class Supervisor:
             _end(process, got_signal=isinstance(exc, StopRequested) and exc.number == signal.SIGINT)
             raise
         if process.returncode:
-            self._warn(f"the command of --run ended with exit code {process.returncode}")
+            warn(f"the command of --run ended with exit code {process.returncode}")
         return process.returncode
 
     def wait(self) -> int:
@@ -160,7 +159,7 @@ class Supervisor:
             self._keep_running()
         code = self._server.wait()
         end = diagnosis.tail(self._server.log)
-        self._warn(f"tritonserver exited unexpectedly with exit code {code}; the end of its log:\n{end}")
+        warn(f"tritonserver exited unexpectedly with exit code {code}; the end of its log:\n{end}")
         return EXIT_ENDED
 
     def _keep_running(self, command: subprocess.Popen[bytes] | None = None) -> None:
@@ -183,7 +182,7 @@ class Supervisor:
     def _pause(self, why: str) -> None:
         pause_s = next(self._pauses)
         self._due_s = time.monotonic() + pause_s
-        self._warn(f"{why}; restart in {pause_s:.0f} s")
+        warn(f"{why}; restart in {pause_s:.0f} s")
 
     def _start_again(self) -> None:
         self._started_s = time.monotonic()
@@ -195,7 +194,7 @@ class Supervisor:
             self._pause(f"tritonserver did not start: {str(exc).splitlines()[0]}")
         else:
             self._due_s = None
-            self._report(f"ready again after {time.monotonic() - self._started_s:.1f} s, at the same addresses")
+            report(f"ready again after {time.monotonic() - self._started_s:.1f} s, at the same addresses")
             self._show_failed_models()
 
 

@@ -153,13 +153,6 @@ def test_rollout_reports_what_is_missing(service: Service, arguments: tuple[str,
     assert message in result.errors
 
 
-def test_rollout_leaves_a_version_in_service(service: Service) -> None:
-    """Exit code 0, and nothing is loaded."""
-    result = service.roll_out(1)
-    assert result.code == 0
-    assert result.printed.splitlines() == [f"{name}: version 1 is already in service" for name in ENSEMBLES]
-
-
 def test_rollout_brings_versions_into_service_and_back(service: Service) -> None:
     """All networks of the version switch, with their ensembles; going back renames what a restart would serve."""
     service.place(network_a=network(SHARPER), network_b=network(SHARPER))
@@ -168,7 +161,9 @@ def test_rollout_brings_versions_into_service_and_back(service: Service) -> None
     for name, ensemble in ENSEMBLES.items():
         assert service.versions(name) == ["1", "2"]
         assert f"  {ensemble}: same top-1 as version 2 on 8 of 8 images" in result.printed.splitlines()
-    assert service.roll_out(2).printed.splitlines()[0] == "network_a: version 2 is already in service"
+    again = service.roll_out(2)
+    assert again.code == 0
+    assert again.printed.splitlines() == [f"{name}: version 2 is already in service" for name in ENSEMBLES]
     assert service.directories("network_a") == ["1", "2"]
     back = service.roll_out(1)
     assert back.code == 0, back
@@ -188,7 +183,7 @@ def test_rollout_brings_versions_into_service_and_back(service: Service) -> None
         pytest.param(network()[:-500], "network_a_candidate cannot be loaded: ", id="corrupt"),
         pytest.param(network(np.eye(3, 2)), "network_a_candidate", id="classes"),
         pytest.param(network(softmax=False), "is not between 0 and 1", id="logits"),
-        pytest.param(network(products=20), "its p99 latency is", id="slow"),
+        pytest.param(network(products=6), "its p99 latency is", id="slow"),
         pytest.param(None, "network_a/2 has no model.onnx", id="no-file"),
     ],
 )
@@ -281,7 +276,7 @@ def test_rollout_takes_back_all_networks_that_it_can(service: Service, compared:
         Failing(ClientConfig(service.server.grpc_url, admin_token=service.server.admin_token)) as control,
         pytest.raises(RolloutError, match="version 1 of network_a could not be loaded again .* or restart the server"),
     ):
-        Rollout(control, service.client, options, print).run()
+        Rollout(control, service.client, options).run()
     assert service.versions("network_a") == ["1", "2"]
     assert service.versions("network_b") == ["1"]
     assert not (compared / "network_a/2").exists()

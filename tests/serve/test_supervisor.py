@@ -52,43 +52,40 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now_s
 
 
-@pytest.fixture
-def warned() -> list[str]:
-    """The warnings of the supervisor."""
-    return []
+def warned(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The warnings since the last call."""
+    return [line.removeprefix("resnet-serve: ") for line in capsys.readouterr().err.splitlines()]
 
 
-def made(server: FakeServer, warned: list[str], *, restart: bool = True) -> Supervisor:
+def made(server: FakeServer, *, restart: bool = True) -> Supervisor:
     """A supervisor with a server."""
-    return Supervisor(server, lambda _: None, warned.append, restart=restart)  # type: ignore[arg-type]
+    return Supervisor(server, restart=restart)  # type: ignore[arg-type]
 
 
-def pauses_s(warned: list[str]) -> list[int]:
+def pauses_s(warnings: list[str]) -> list[int]:
     """The pauses that were announced."""
-    return [int(line.rpartition("restart in ")[2].removesuffix(" s")) for line in warned]
+    return [int(line.rpartition("restart in ")[2].removesuffix(" s")) for line in warnings]
 
 
-def test_wait_tries_again_until_a_person_must_act(clock: list[float], warned: list[str]) -> None:
-    """Pauses grow to half a minute, and each is announced; a cause that a person must remove ends the command."""
+def test_wait_tries_again_until_a_person_must_act(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """Pauses grow to half a minute; a cause that a person must remove ends the command; models may have failed."""
     server = FakeServer([None, *[PASSING] * 5, UnservableError("run resnet-build")])
     with pytest.raises(UnservableError, match="run resnet-build"):
-        made(server, warned).wait()
-    assert pauses_s(warned) == [1, 2, 4, 8, 16, 30, 30]
-    assert clock[0] == pytest.approx(sum(pauses_s(warned)), abs=2)
-    assert warned[0] == "tritonserver exited unexpectedly with exit code 137; restart in 1 s"
-    assert warned[-1] == "tritonserver did not start: a port is taken: choose another; restart in 30 s"
+        made(server).wait()
+    printed, errors = capsys.readouterr()
+    warnings = errors.splitlines()
+    assert pauses_s(warnings) == [1, 2, 4, 8, 16, 30, 30]
+    assert clock[0] == pytest.approx(sum(pauses_s(warnings)), abs=2)
+    assert warnings[0] == "resnet-serve: tritonserver exited unexpectedly with exit code 137; restart in 1 s"
+    assert warnings[-1] == (
+        "resnet-serve: tritonserver did not start: a port is taken: choose another; restart in 30 s"
+    )
+    assert printed.splitlines()[1] == "  network                failed: its artifact is missing"
 
 
-def test_wait_prints_why_models_failed_after_a_restart() -> None:
-    """The models that fail may be others than at the first start."""
-    reported: list[str] = []
-    server = FakeServer([None, UnservableError("")])
-    with pytest.raises(UnservableError):
-        Supervisor(server, reported.append, reported.append, restart=True).wait()  # type: ignore[arg-type]
-    assert reported[2] == "  network                failed: its artifact is missing"
-
-
-def test_wait_begins_with_the_first_pause_after_steady_service(clock: list[float], warned: list[str]) -> None:
+def test_wait_begins_with_the_first_pause_after_steady_service(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
     """A crash after two minutes has nothing to do with the one before."""
 
     class Lasting(FakeServer):
@@ -99,30 +96,32 @@ def test_wait_begins_with_the_first_pause_after_steady_service(clock: list[float
             return super().wait(*timeout_s)
 
     with pytest.raises(UnservableError):
-        made(Lasting([None, None, UnservableError("")]), warned).wait()
-    assert pauses_s(warned) == [1, 1, 1]
+        made(Lasting([None, None, UnservableError("")])).wait()
+    assert pauses_s(warned(capsys)) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("error", [None, PASSING], ids=["starts again", "does not start again"])
-def test_run_goes_on_while_the_server_is_started_again(warned: list[str], error: Exception | None) -> None:
+def test_run_goes_on_while_the_server_is_started_again(
+    capsys: pytest.CaptureFixture[str], error: Exception | None
+) -> None:
     """The exit code of the command counts, and is not held up by a server that does not start again."""
-    assert made(FakeServer(itertools.repeat(error)), warned).run(EXIT_7) == 7
-    assert warned[-1] == "the command of --run ended with exit code 7"
+    assert made(FakeServer(itertools.repeat(error))).run(EXIT_7) == 7
+    assert warned(capsys)[-1] == "the command of --run ended with exit code 7"
 
 
-def test_run_reports_a_command_that_cannot_be_started(warned: list[str]) -> None:
+def test_run_reports_a_command_that_cannot_be_started() -> None:
     """The message has the reason."""
     with pytest.raises(ServerError, match="the command of --run could not be started: .*No such file"):
-        made(FakeServer([]), warned, restart=False).run(["/nowhere/program"])
+        made(FakeServer([]), restart=False).run(["/nowhere/program"])
 
 
-def test_run_ends_the_command_if_the_server_cannot_be_started_again(warned: list[str]) -> None:
+def test_run_ends_the_command_if_the_server_cannot_be_started_again() -> None:
     """The command does not run without a server."""
     with pytest.raises(UnservableError):
-        made(FakeServer([UnservableError("")]), warned).run([sys.executable, "-c", "import time; time.sleep(600)"])
+        made(FakeServer([UnservableError("")])).run([sys.executable, "-c", "import time; time.sleep(600)"])
 
 
-def test_wait_goes_on_with_the_tries_of_run(warned: list[str], tmp_path: Path) -> None:
+def test_wait_goes_on_with_the_tries_of_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Without ``--exit-after``, the pauses go on where the command's end has left them."""
     failed = tmp_path / "failed"
 
@@ -134,11 +133,11 @@ def test_wait_goes_on_with_the_tries_of_run(warned: list[str], tmp_path: Path) -
             super().restart()
 
     server = Failing(itertools.repeat(PASSING))
-    kept = made(server, warned)
+    kept = made(server)
     waiting = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)"
     assert kept.run([sys.executable, "-c", waiting, str(failed)]) == 0
-    before = len(warned)
+    assert warned(capsys)
     server.restarts = iter([UnservableError("run resnet-build")])
     with pytest.raises(UnservableError, match="run resnet-build"):
         kept.wait()
-    assert len(warned) == before
+    assert warned(capsys) == []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import resnet_command
 
@@ -18,10 +19,32 @@ from resnet_client.config import ClientConfig, environment_name
 from resnet_client.images import find
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
+Number = TypeVar("Number", int, float)
 
 _MODEL_OPTIONS = ("model", "model_version", "preprocessing")
+
+
+def between(kind: Callable[[str], Number], least: Number, most: Number) -> Callable[[str], Number]:
+    """Return the parser of a number, ``int`` or ``float``, between two others, both included.
+
+    An integer is written in decimal digits only; Python would also accept ``1_000``.
+    """
+    is_integer = kind is int
+
+    def parse(text: str) -> Number:
+        with contextlib.suppress(ValueError):
+            is_written_plainly = not is_integer or (text.isascii() and text.isdigit())
+            if is_written_plainly and least <= (value := kind(text)) <= most:
+                return value
+        expected = "an integer" if is_integer else "a number"
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected {expected} from {least} to {most}")
+
+    return parse
+
+
+positive = between(int, 1, 10**9)
 
 
 def build_parser(commands: Iterable[Any]) -> argparse.ArgumentParser:
@@ -90,13 +113,6 @@ def add_in_flight(parser: argparse.ArgumentParser) -> None:
     """Add ``--max-in-flight``."""
     about = "Images in flight at once (default: 16)"
     parser.add_argument("--max-in-flight", type=positive, default=16, metavar="N", help=about)
-
-
-def positive(text: str) -> int:
-    """Refuse a number below 1."""
-    if not text.isdecimal() or (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return number
 
 
 def images(paths: Iterable[str]) -> Iterator[str | Path | BinaryIO]:

@@ -52,26 +52,19 @@ _SERVER_ERRORS: tuple[tuple[type[ResnetClientError], int, str], ...] = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Limits on requests; the client's ``timeout_s`` limits their time.
+class Gateway:
+    """The endpoints, and the number and size of the requests in flight.
 
-    Attributes:
+    Args:
+        config: of the client; its ``timeout_s`` limits the time of a request.
+        access: who may send requests.
         max_body_bytes: of one request. All requests in flight may have 128 MiB together.
         max_in_flight: requests from their first byte to the response; further ones are refused with 429.
     """
 
-    max_body_bytes: int = 16 * 2**20
-    max_in_flight: int = 64
-
-
-class Gateway:
-    """The endpoints, and the number and size of the requests in flight."""
-
-    def __init__(self, config: ClientConfig, limits: Limits, access: Access) -> None:
-        self._config = config
-        self._limits = limits
-        self._access = access
+    def __init__(self, config: ClientConfig, access: Access, *, max_body_bytes: int, max_in_flight: int) -> None:
+        self._config, self._access = config, access
+        self._max_body_bytes, self._max_in_flight = max_body_bytes, max_in_flight
         self._in_flight = self._reserved_bytes = 0
         self._client: AsyncClient
 
@@ -145,7 +138,7 @@ class Gateway:
         is_form = content_type == _FORM_TYPE
         if not (is_form or content_type in _RAW_TYPES or content_type.startswith("image/")):
             raise HTTPException(415, f"send the image file as image/*, {_RAW_TYPES[1]}, or {_FORM_TYPE}")
-        length, max_bytes = int(headers.get("content-length", 0)), self._limits.max_body_bytes
+        length, max_bytes = int(headers.get("content-length", 0)), self._max_body_bytes
         if length > max_bytes:
             raise HTTPException(413, f"the body is larger than {max_bytes} bytes")
         with self._reserve(length):
@@ -157,7 +150,7 @@ class Gateway:
     @contextlib.contextmanager
     def _reserve(self, length: int) -> Iterator[None]:
         """Count a request and its bytes as in flight, or refuse it."""
-        if self._in_flight >= self._limits.max_in_flight or self._reserved_bytes + length > _MAX_RESERVED_BYTES:
+        if self._in_flight >= self._max_in_flight or self._reserved_bytes + length > _MAX_RESERVED_BYTES:
             raise HTTPException(429, _BUSY, _RETRY)
         self._in_flight += 1
         self._reserved_bytes += length

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import math
 import os
@@ -15,32 +14,22 @@ from typing import NoReturn
 
 import resnet_command
 from resnet_client import ClientConfig, ConfigurationError
+from resnet_client.cli.options import add_client_options, between, client_options
 from resnet_client.endpoints import bracketed
 from resnet_client.printing import report, warn
 
 from resnet_serve import ports
-from resnet_serve.options import between
 
 EXIT_STOPPED, EXIT_USAGE, EXIT_NOT_STARTED = 0, 2, 3
 KEYS_VARIABLE = "RESNET_GATEWAY_API_KEYS"
 
-# Option of the client → the name of its value, and its help.
-_CLIENT_OPTIONS = {
-    "url": ("URL", "Triton server, or several with commas between them (default: grpc://localhost:8001)"),
-    "model": ("NAME", "Model that classifies (default: resnet50)"),
-    "timeout_s": (
-        "SECONDS",
-        "Timeout for receiving a request, and timeout for the server's response (default: 30)",
-    ),
-    "ca_certificate": ("FILE", "Certificate authorities to trust (PEM), for TLS"),
-    "client_certificate": ("FILE", "Client certificate (PEM), for mutual TLS"),
-    "client_key": ("FILE", "Private key of the client certificate (PEM)"),
-}
+_CLIENT_OPTIONS = ("url", "model", "timeout_s", "ca_certificate", "client_certificate", "client_key")
 # Longer than clients and proxies keep an idle connection, so that the gateway does not close one during a request.
 _KEEP_ALIVE_S = 75
 _MAX_HEAD_BYTES = 16 * 2**10
 _EPILOG = f"""\
 An option takes precedence over the environment variable in brackets.
+--timeout-s also limits the time in which a request has to arrive.
 Without --api-key-file, {KEYS_VARIABLE} can contain API keys, separated by commas.
 
 exit codes:
@@ -58,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = parser().parse_args(argv)
     try:
-        config = ClientConfig.resolve({name: getattr(args, name) for name in _CLIENT_OPTIONS})
+        config = ClientConfig.resolve(client_options(args))
         keys = _api_keys(args.api_key_file)
-        listener = socket.create_server((args.host, args.port), family=_family(args.host), backlog=512)
+        family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+        listener = socket.create_server((args.host, args.port), family=family, backlog=512)
         # asyncio sets this only on sockets of its own; without it a response waits 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except ConfigurationError as exc:
@@ -79,18 +69,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(args: argparse.Namespace, config: ClientConfig, keys: tuple[str, ...], listener: socket.socket) -> None:
     import uvicorn
 
-    from resnet_serve.gateway.app import Gateway, Limits
+    from resnet_serve.gateway.app import Gateway
     from resnet_serve.gateway.protocol import BoundedProtocol
     from resnet_serve.gateway.request_checks import Access
 
     _log()
     BoundedProtocol.read_timeout_s = config.timeout_s
-    limits = Limits(max_body_bytes=args.max_body_mib * 2**20, max_in_flight=args.max_in_flight)
-    host, port = _address(listener)
-    access = Access((host, args.host.lower(), *args.allowed_hosts), args.allowed_origins, keys)
+    host, port = listener.getsockname()[:2]
+    access = Access((bracketed(host), args.host.lower(), *args.allowed_hosts), args.allowed_origins, keys)
+    max_body_bytes = args.max_body_mib * 2**20
+    gateway = Gateway(config, access, max_body_bytes=max_body_bytes, max_in_flight=args.max_in_flight)
     server = uvicorn.Server(
         uvicorn.Config(
-            Gateway(config, limits, access).app(),
+            gateway.app(),
             http=BoundedProtocol,
             ws="none",
             lifespan="on",
@@ -106,7 +97,8 @@ def _serve(args: argparse.Namespace, config: ClientConfig, keys: tuple[str, ...]
     # uvicorn raises the signal again after its shutdown.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
-    report(f"http://{host}:{port}  (API: http://{host}:{port}/docs)")
+    url = f"http://{bracketed(host)}:{port}"
+    report(f"{url}  (API: {url}/docs)")
     server.run(sockets=[listener])
 
 
@@ -124,15 +116,6 @@ def _stop(_number: int, _frame: object) -> NoReturn:
 def _fail(message: object, code: int) -> int:
     warn(f"resnet-serve gateway: {message}")
     return code
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _address(listener: socket.socket) -> tuple[str, int]:
-    host, port = listener.getsockname()[:2]
-    return bracketed(host), port
 
 
 def _api_keys(path: Path | None) -> tuple[str, ...]:
@@ -163,13 +146,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on (default: %(default)s)")
-    add(
-        "--port",
-        type=between(int, 0, ports.HIGHEST),
-        default=8080,
-        metavar="N",
-        help="Port (default: %(default)s)",
-    )
+    about = "Port; 0: a free one (default: %(default)s)"
+    add("--port", type=between(int, 0, ports.HIGHEST), default=8080, metavar="N", help=about)
     about = "Largest request body in MiB (default: %(default)s)"
     add("--max-body-mib", type=between(int, 1, 128), default=16, metavar="N", help=about)
     about = "Requests at once; further ones are refused with status 429 (default: %(default)s)"
@@ -180,13 +158,7 @@ def parser() -> argparse.ArgumentParser:
     add("--allowed-origins", type=_names, default=(), metavar="ORIGINS", help=about)
     about = "API keys, one per line; each request with an image then needs one"
     add("--api-key-file", type=Path, metavar="FILE", help=about)
-    group = parser.add_argument_group("server and TLS")
-    for field in dataclasses.fields(ClientConfig):
-        if field.name in _CLIENT_OPTIONS:
-            metavar, text = _CLIENT_OPTIONS[field.name]
-            about = f"{text} [RESNET_{field.name.upper()}]"
-            flag = f"--{field.name.replace('_', '-')}"
-            group.add_argument(flag, type=field.metadata["parse"], metavar=metavar, help=about)
+    add_client_options(parser.add_argument_group("server and TLS"), _CLIENT_OPTIONS)
     return parser
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import resnet_command
 from resnet_client import Client, ClientConfig, ConfigurationError, ResnetClientError
 from resnet_client.admin import ModelControl
-from resnet_client.cli.options import add_client_options
-from resnet_client.printing import report, warn
+from resnet_client.cli.options import add_client_options, between
+from resnet_client.printing import warn
 
-from resnet_serve.options import between
 from resnet_serve.rollout.rollout import Rollout, RolloutError
 
 EXIT_IN_SERVICE, EXIT_REFUSED, EXIT_USAGE, EXIT_FAILED = 0, 1, 2, 3
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ModelControl(ClientConfig.resolve(given), load_timeout_s=options.load_timeout_s) as control,
             Client(**given, retry_overload=True) as client,
         ):
-            in_service = Rollout(control, client, options, report).run()
+            in_service = Rollout(control, client, options).run()
     except ConfigurationError as exc:
         return _fail(exc, EXIT_USAGE)
     except (RolloutError, ResnetClientError, OSError) as exc:

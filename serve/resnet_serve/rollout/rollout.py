@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from resnet_client import Client, DeadlineExceededError, RequestError, ResnetClientError, ResponseError
 from resnet_client.admin import ModelControl
+from resnet_client.printing import report
 
 from resnet_serve.rollout.comparison import Pixels, Probabilities, latencies_s, load_images, probabilities, top_1
 from resnet_serve.rollout.versions import PROBABILITIES, Network
@@ -40,13 +41,10 @@ class Rollout:
         control: loads and unloads models there.
         client: sends requests there.
         options: of the command line, as ``resnet-serve rollout --help`` describes them.
-        report: receives one line per step.
     """
 
-    def __init__(
-        self, control: ModelControl, client: Client, options: argparse.Namespace, report: Callable[[str], object]
-    ) -> None:
-        self._control, self._client, self._options, self._report = control, client, options, report
+    def __init__(self, control: ModelControl, client: Client, options: argparse.Namespace) -> None:
+        self._control, self._client, self._options = control, client, options
 
     def run(self) -> bool:
         """Run the rollout.
@@ -62,19 +60,19 @@ class Rollout:
         try:
             answers = [self._compare(network) for network in networks]
             if self._options.dry_run:
-                self._report("dry run: nothing was changed")
+                report("dry run: nothing was changed")
                 return True
             for network, expected in zip(networks, answers, strict=True):
                 switched.append(network)
                 self._switch(network, expected)
         except RefusedError as exc:
-            self._report(str(exc))
+            report(str(exc))
             # Versions with the same number belong together, so a restart must not serve the others, either.
             for network in networks:
                 if network.new > network.old and not self._options.dry_run:
                     self._set_aside(network, network.new)
             self._undo(switched)
-            self._report("nothing was changed" if self._options.dry_run else "the old versions stay in service")
+            report("nothing was changed" if self._options.dry_run else "the old versions stay in service")
             return False
         except BaseException:
             self._undo(switched)
@@ -113,7 +111,7 @@ class Rollout:
             )
         for network in networks:
             if network.old == network.new:
-                self._report(f"{network.name}: version {network.new} is already in service")
+                report(f"{network.name}: version {network.new} is already in service")
         return [network for network in networks if network.old != network.new]
 
     def _find(self, config: dict[str, Any], loaded: Sequence[int]) -> Network | None:
@@ -141,7 +139,7 @@ class Rollout:
             with _refuses(network):
                 if f"{new}/{network.filename}" not in network.files:
                     raise RefusedError(f"{network.directory / str(new)} has no {network.filename}")
-                self._report(f"{network.name}: loading version {new} next to version {old}, under another name")
+                report(f"{network.name}: loading version {new} next to version {old}, under another name")
                 self._control.load(candidate, network.copied(candidate), network.files)
                 answers = probabilities(self._client, images, network.classes, candidate, version=new)
                 self._check_agreement(old_answers, answers)
@@ -152,8 +150,8 @@ class Rollout:
 
     def _check_agreement(self, old: Probabilities, new: Probabilities) -> None:
         agreement, least = float(np.mean(top_1(old) == top_1(new))), self._options.min_agreement
-        self._report(f"  same top-1: {agreement:.1%} of {len(new)} images (at least {100 * least:g}%)")
-        self._report(f"  largest difference of a probability: {np.abs(old - new).max():.6f}")
+        report(f"  same top-1: {agreement:.1%} of {len(new)} images (at least {100 * least:g}%)")
+        report(f"  largest difference of a probability: {np.abs(old - new).max():.6f}")
         if agreement < least:
             raise RefusedError(
                 f"its top-1 class equals that of the old version on {agreement:.1%} of the images; --min-agreement "
@@ -166,8 +164,8 @@ class Rollout:
             durations_s = latencies_s(self._client, old, new, [images[call % len(images)] for call in range(calls)])
             (old_p50, new_p50), (old_p99, new_p99) = 1000 * np.percentile(durations_s, (50, 99), axis=1)
             ratio = new_p99 / old_p99
-            self._report(f"  p50: old {old_p50:.1f} ms, new {new_p50:.1f} ms")
-            self._report(f"  p99: old {old_p99:.1f} ms, new {new_p99:.1f} ms, {ratio:.2f} times (at most {most:g})")
+            report(f"  p50: old {old_p50:.1f} ms, new {new_p50:.1f} ms")
+            report(f"  p99: old {old_p99:.1f} ms, new {new_p99:.1f} ms, {ratio:.2f} times (at most {most:g})")
             if ratio <= most:
                 return
         raise RefusedError(
@@ -176,7 +174,7 @@ class Rollout:
 
     def _switch(self, network: Network, expected: Probabilities) -> None:
         old, new = network.old, network.new
-        self._report(f"{network.name}: {'going back' if network.files is None else 'switching'} to version {new}")
+        report(f"{network.name}: {'going back' if network.files is None else 'switching'} to version {new}")
         with _refuses(network):
             self._control.load(network.name, network.serving(*((old, new) if old < new else (new,))))
             if self._loaded().get(network.name, [0])[-1] != new:
@@ -186,7 +184,7 @@ class Rollout:
                 )
             self._verify(network, expected)
         kept = f"; version {old} stays loaded for going back" if old < new else ""
-        self._report(f"{network.name}: version {new} is in service{kept}")
+        report(f"{network.name}: version {new} is in service{kept}")
 
     def _verify(self, network: Network, expected: Probabilities) -> None:
         """Send requests without a version; network and ensembles must answer as the new version."""
@@ -200,7 +198,7 @@ class Rollout:
                 raise RefusedError(
                     f"after the switch, {model} classifies test images differently from version {network.new}"
                 )
-            self._report(f"  {model}: same top-1 as version {network.new} on {same} of {len(images)} images")
+            report(f"  {model}: same top-1 as version {network.new} on {same} of {len(images)} images")
 
     def _undo(self, switched: Sequence[Network]) -> None:
         """Load the old versions again."""
@@ -218,9 +216,9 @@ class Rollout:
         try:
             renamed = network.set_aside(version)
         except OSError as exc:
-            self._report(f"  {network.directory}/{version} could not be renamed, so a restart would serve it: {exc}")
+            report(f"  {network.directory}/{version} could not be renamed, so a restart would serve it: {exc}")
         else:
-            self._report(
+            report(
                 f"  renamed {network.directory}/{version} to {renamed.name}, so that a restart does not serve it; "
                 "rename it in other copies of the repository, too"
             )
