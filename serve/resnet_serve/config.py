@@ -4,6 +4,7 @@
 
     ServerError             the server cannot be started, has ended, or does not answer
     ├── NotInstalledError   the extra `serve` is not installed
+    ├── PortTakenError      another process listens on one of the ports
     └── UnservableError     it cannot start until a person changes something
 """
 
@@ -29,6 +30,10 @@ class ServerError(Exception):
 
 class NotInstalledError(ServerError):
     """The extra ``serve`` is not installed."""
+
+
+class PortTakenError(ServerError):
+    """Another process listens on one of the ports."""
 
 
 class UnservableError(ServerError):

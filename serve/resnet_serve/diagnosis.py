@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -12,30 +11,27 @@ from pathlib import Path
 from resnet_client.named_configs import THREADS
 from resnet_client.preprocessing import available_cpus
 
+from resnet_serve.config import PortTakenError, ServerError, UnservableError
 from resnet_serve.models import ModelStatus
 
 _TAIL_LINES = 20
-_PORT_TAKEN = "Address already in use"
-_UNLOADABLE = r"the artifact \S+ cannot be loaded: [^\n]{0,300}"
-# Line of the log → cause and remedy. The first entry that matches anywhere in the log is used.
-_REMEDIES = (
-    (_PORT_TAKEN, "a port is taken: choose another --port, or --port 0 for free ones"),
-    (r"the artifact \S+ is missing", "an artifact is missing: run resnet-build"),
-    (r"No module named '[\w.]+'", "a package is missing: pip install '.[serve]' in the project's folder"),
-    (r"error while loading shared libraries: \S+", "a shared library is missing: install its package"),
-    (r"No space left on device", "a file system is full, perhaps /dev/shm: free some space"),
-    (r"unrecognized option '[^']*'", "tritonserver does not know one of the flags passed through to it"),
-    (
-        r"restricted api '[^']*' can not be specified in multiple config groups",
-        "resnet-serve and your own flags both restrict an API: add --open-apis all, so that only your flags apply",
-    ),
-    (
-        _UNLOADABLE,
-        "an artifact is damaged, or its config is wrong: run resnet-build, or undo your change",
-    ),
-)
-# These causes can disappear by themselves, when another process ends or frees memory.
-_PASSING = (_PORT_TAKEN, "No space left on device", _UNLOADABLE)  # the last also when memory is short
+# Error → lines of the log with their remedy. The first entry that matches anywhere in the log is used.
+_CAUSES: dict[type[ServerError], dict[str, str]] = {
+    PortTakenError: {"Address already in use": "a port is taken: choose another --port, or --port 0 for free ones"},
+    UnservableError: {
+        r"the artifact \S+ is missing": "an artifact is missing: run resnet-build",
+        r"No module named '[\w.]+'": "a package is missing: pip install '.[serve]' in the project's folder",
+        r"error while loading shared libraries: \S+": "a shared library is missing: install its package",
+        r"unrecognized option '[^']*'": "tritonserver does not know one of the flags passed through to it",
+        r"restricted api '[^']*' can not be specified in multiple config groups": "resnet-serve and your own flags "
+        "both restrict an API: add --open-apis all, so that only your flags apply",
+    },
+    ServerError: {  # can disappear by itself, when another process frees memory
+        "No space left on device": "a file system is full, perhaps /dev/shm: free some space",
+        r"the artifact \S+ cannot be loaded: [^\n]{0,300}": "an artifact is damaged, or its config is wrong: "
+        "run resnet-build, or undo your change",
+    },
+}
 # Triton's error lines, and the last line before it gives up.
 _ERROR_LINE = re.compile(r"E\d{4} |error: ", re.MULTILINE)
 # Logged on every machine without a GPU.
@@ -45,28 +41,13 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton and its workers 
 _ENOUGH_SHARED_MEMORY_MB = 256
 
 
-@dataclasses.dataclass(frozen=True)
-class Cause:
-    """Why a start failed.
-
-    Attributes:
-        message: the cause and the remedy.
-        is_lasting: whether every further start would fail until a person changes something.
-        is_port_taken: whether another process listens on one of the ports.
-    """
-
-    message: str
-    is_lasting: bool
-    is_port_taken: bool
-
-
-def cause(log: Path, since: int = 0) -> Cause | None:
+def cause(log: Path, since: int = 0) -> ServerError | None:
     """Return the cause of a failure that the log shows from byte ``since`` on; None if it is unknown."""
     text = _read(log, since)
-    for pattern, remedy in _REMEDIES:
-        if match := re.search(pattern, text):
-            message = f"{remedy} ({match.group(0)})"
-            return Cause(message, is_lasting=pattern not in _PASSING, is_port_taken=pattern == _PORT_TAKEN)
+    for kind, remedies in _CAUSES.items():
+        for pattern, remedy in remedies.items():
+            if match := re.search(pattern, text):
+                return kind(f"{remedy} ({match.group(0)})")
     return None
 
 

@@ -14,7 +14,7 @@ from resnet_client.config import ClientConfig
 from resnet_client.endpoints import bracketed
 
 from resnet_serve import access, diagnosis, flags, installation, models, ports, watchdog
-from resnet_serve.config import ALL_MODELS, LOOPBACK, ServerConfig, ServerError, UnservableError
+from resnet_serve.config import ALL_MODELS, LOOPBACK, PortTakenError, ServerConfig, ServerError, UnservableError
 from resnet_serve.models import ModelStatus
 from resnet_serve.watchdog import Api
 
@@ -108,7 +108,7 @@ class TritonServer:
                 self._launch(installed)
                 try:
                     self._wait_until_ready()
-                except _PortTakenError:
+                except PortTakenError:
                     # Another process took a port after it was found free.
                     if self.config.port != 0 or attempt == _PORT_ATTEMPTS - 1:
                         raise
@@ -274,15 +274,7 @@ class TritonServer:
         return text.replace(str(self._folder / "models"), str(self.config.repository))
 
     def _start_error(self, what: str) -> ServerError:
-        known = diagnosis.cause(self.log, self._log_start)
-        kind: type[ServerError] = ServerError
-        if known is not None:
-            what = known.message
-            kind = _PortTakenError if known.is_port_taken else UnservableError if known.is_lasting else ServerError
+        cause = diagnosis.cause(self.log, self._log_start) or ServerError(what)
         kept = f" ({self.log})" if self.config.log else ""
-        message = f"{what}\nerrors in Triton's log{kept}:\n{diagnosis.error_lines(self.log, self._log_start)}"
-        return kind(self._with_repository(message))
-
-
-class _PortTakenError(ServerError):
-    """Another process listens on one of the ports."""
+        message = f"{cause}\nerrors in Triton's log{kept}:\n{diagnosis.error_lines(self.log, self._log_start)}"
+        return type(cause)(self._with_repository(message))

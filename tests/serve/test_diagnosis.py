@@ -9,31 +9,31 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from resnet_serve import ModelStatus, diagnosis
+from resnet_serve import ModelStatus, ServerError, diagnosis
+from resnet_serve.config import PortTakenError, UnservableError
 
 MB = 10**6
+ERROR = "E1123 x.cc:1]"
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "kind", "message"),
     [
-        ("E1123 x.cc:1] the artifact /models/net/1/model.onnx is missing: run resnet-build", "run resnet-build"),
-        ("ModuleNotFoundError: No module named 'PIL'", "a package is missing"),
-        ("bind: Address already in use", "a port is taken"),
-        ("x: error while loading shared libraries: libz.so.9: cannot open", "a shared library is missing"),
-        ("write: No space left on device", "a file system is full"),
-        ("E1123 x.cc:1] the artifact /models/net/1/model.onnx cannot be loaded: std::bad_alloc", "is damaged"),
+        (f"{ERROR} the artifact /models/net/1/model.onnx is missing: run", UnservableError, "run resnet-build"),
+        ("ModuleNotFoundError: No module named 'PIL'", UnservableError, "a package is missing"),
+        ("bind: Address already in use", PortTakenError, "a port is taken"),
+        ("x: error while loading shared libraries: libz.so.9: x", UnservableError, "a shared library is missing"),
+        ("write: No space left on device", ServerError, "a file system is full"),
+        (f"{ERROR} the artifact /models/net/1/model.onnx cannot be loaded: std::bad_alloc", ServerError, "is damaged"),
     ],
 )
-def test_cause_is_read_from_the_log(tmp_path: Path, line: str, message: str) -> None:
+def test_cause_is_read_from_the_log(tmp_path: Path, line: str, kind: type[ServerError], message: str) -> None:
     """With a remedy, and quoting the log; what an earlier start has logged is over."""
     log = tmp_path / "log"
     log.write_text(f"I1123 x.cc:1] hello\n{line}\n")
     cause = diagnosis.cause(log)
-    assert cause is not None
-    assert message in cause.message
-    assert cause.is_port_taken == (message == "a port is taken")
-    assert cause.is_lasting == (message not in {"a port is taken", "a file system is full", "is damaged"})
+    assert type(cause) is kind
+    assert message in str(cause)
     assert diagnosis.cause(log, since=log.stat().st_size) is None
 
 
