@@ -62,8 +62,6 @@ def refuse_taken(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-        except OverflowError as exc:
-            raise ServerError(f"invalid port {port}: the highest is {HIGHEST}") from exc
         except OSError as exc:
             raise ServerError(
                 f"cannot listen on {host}:{port} ({exc.strerror}): choose another --port, or --port 0 for free ones"

@@ -8,7 +8,7 @@ It reads the same keys of ``config.pbtxt``: ``intra_op_thread_count``, ``inter_o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +31,6 @@ _GRAPH_LEVELS = {
 }
 
 
-class Session(Protocol):
-    """The interface of ONNX Runtime's session."""
-
-    def run(self, output_names: list[str], input_feed: Arrays) -> list[npt.NDArray[Any]]:
-        """Return the named outputs, in that order."""
-
-
 class SessionPerSize:
     """Sessions of one network, each for batches of one power of two; smaller batches are padded.
 
@@ -52,7 +45,7 @@ class SessionPerSize:
         open_session: opens a session; the first is opened at once, so that an invalid network fails to load.
     """
 
-    def __init__(self, open_session: Callable[[], Session]) -> None:
+    def __init__(self, open_session: Callable[[], ort.InferenceSession]) -> None:
         self._open = open_session
         self._sessions = {1: open_session()}
 
@@ -79,9 +72,9 @@ class TritonPythonModel(NetworkBackend):
     def load(self) -> None:
         """Open the session, on the instance's GPU if ONNX Runtime has its CUDA provider."""
         gpu = self.config.gpu(usable=_CUDA in ort.get_available_providers(), package="onnxruntime")
-        self._session: Session = self._open(["CPUExecutionProvider"]) if gpu is None else self._on_gpu(gpu)
+        self._session = self._open(["CPUExecutionProvider"]) if gpu is None else self._on_gpu(gpu)
 
-    def _on_gpu(self, gpu: int) -> Session:
+    def _on_gpu(self, gpu: int) -> ort.InferenceSession | SessionPerSize:
         # CUDA and cuDNN may be in packages from PyPI, where the loader does not search.
         ort.preload_dlls()
         search = self.config.parsed("cudnn_conv_algo_search", "0", _SEARCHES.__getitem__, "0, 1 or 2")
