@@ -21,19 +21,20 @@ _ERRORS = {
     "503": "the inference server cannot be reached, or the model is not ready",
     "504": "the inference server did not answer in time",
 }
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties}
+
+
+_TEXT = {"type": "string"}
+_BINARY = {"type": "string", "format": "binary"}
 _BODY = {
     "required": True,
     "content": {
-        "image/*": _BINARY,
-        "application/octet-stream": _BINARY,
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["image"],
-                "properties": {"image": {"type": "string", "format": "binary"}},
-            }
-        },
+        "image/*": {"schema": _BINARY},
+        "application/octet-stream": {"schema": _BINARY},
+        "multipart/form-data": {"schema": {**_object(image=_BINARY), "required": ["image"]}},
     },
 }
 _TOP_K = {
@@ -42,29 +43,11 @@ _TOP_K = {
     "description": "number of classes, the most probable first",
     "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5},
 }
-_CLASSIFICATION = {
-    "type": "object",
-    "properties": {
-        "model": {"type": "string"},
-        "model_version": {"type": "string"},
-        "predictions": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "index": {"type": "integer"},
-                    "label": {"type": "string"},
-                    "probability": {"type": "number", "minimum": 0, "maximum": 1},
-                },
-            },
-        },
-    },
-}
-_FEATURES = {
-    "type": "object",
-    "properties": {"model": {"type": "string"}, "features": {"type": "array", "items": {"type": "number"}}},
-}
-_STATUS = {"type": "object", "properties": {"status": {"type": "string"}}}
+_PREDICTION = _object(
+    index={"type": "integer"}, label=_TEXT, probability={"type": "number", "minimum": 0, "maximum": 1}
+)
+_CLASSIFICATION = _object(model=_TEXT, model_version=_TEXT, predictions={"type": "array", "items": _PREDICTION})
+_FEATURES = _object(model=_TEXT, features={"type": "array", "items": {"type": "number"}})
 
 
 def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +69,7 @@ def _of_image(summary: str, answer: dict[str, Any], *parameters: dict[str, Any])
 
 def _of_status(summary: str, *errors: str) -> dict[str, Any]:
     refused = {status: {"$ref": f"#/components/responses/{status}"} for status in errors}
-    return {"get": {"summary": summary, "responses": {"200": _json("yes", _STATUS), **refused}}}
+    return {"get": {"summary": summary, "responses": {"200": _json("yes", _object(status=_TEXT)), **refused}}}
 
 
 DOCUMENT: dict[str, Any] = {
@@ -99,10 +82,7 @@ DOCUMENT: dict[str, Any] = {
         "/readyz": _of_status("Whether the model answers", "429", "503"),
     },
     "components": {
-        "responses": {
-            status: _json(description, {"type": "object", "properties": {"error": {"type": "string"}}})
-            for status, description in _ERRORS.items()
-        },
+        "responses": {status: _json(description, _object(error=_TEXT)) for status, description in _ERRORS.items()},
         "securitySchemes": {
             "bearer": {"type": "http", "scheme": "bearer"},
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -12,9 +12,10 @@ import numpy as np
 from resnet_client import Client, DeadlineExceededError, RequestError, ResnetClientError, ResponseError
 from resnet_client.admin import ModelControl
 from resnet_client.printing import report
+from resnet_client.requests import PROBABILITIES
 
 from resnet_serve.rollout.comparison import Pixels, Probabilities, latencies_s, load_images, probabilities, top_1
-from resnet_serve.rollout.versions import PROBABILITIES, Network
+from resnet_serve.rollout.versions import Network
 
 _CANDIDATE = "_candidate"
 # The p99 of a hundred calls is nearly their maximum, so a single pause of the machine changes it.

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resnet_client.requests import PROBABILITIES
+
 from resnet_serve.rollout.comparison import MAX_IN_FLIGHT
 
-PROBABILITIES = "PROBABILITIES__0"
 _DEFAULT_SIDE = 256
 
 
