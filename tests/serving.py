@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
 import urllib.parse
@@ -16,6 +15,7 @@ from pathlib import Path
 from processes import WAIT_S, children, descendants
 from resnet_client import ClientConfig
 from resnet_client.admin import ModelControl
+from resnet_serve import ports
 from resnet_serve.watchdog import Api, workers_of
 
 
@@ -78,8 +78,7 @@ class Running:
 
     def listens(self, name: str) -> bool:
         """Whether a process accepts connections at an address that was printed."""
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port(name))) == 0
+        return ports.accepts("127.0.0.1", self.port(name), timeout_s=WAIT_S)
 
     def answers(self) -> bool:
         """Whether the model ``preprocess`` responds within a second; it refuses text, which is not an image."""

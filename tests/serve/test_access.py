@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 from resnet_client import ClientConfig
 from resnet_client.admin import ModelControl
 from resnet_serve import ServerConfig, ServerError, access
@@ -59,36 +59,29 @@ def test_token_from_refuses_a_file_without_a_token(
     assert "too:short" not in str(caught.value)
 
 
-def test_check_refuses_unknown_apis() -> None:
-    """With those that there are."""
-    with pytest.raises(ServerError, match=r"invalid API 'models'.*metadata, model-config"):
-        access.check(ServerConfig("models", open_apis=("models",)))
-
-
 def test_config_closes_what_is_not_open() -> None:
     """All but health and inference can be closed."""
     assert ServerConfig("models").closed_apis == ("model-repository", "shared-memory", "trace", "logging")
     assert ServerConfig("models", open_apis=APIS).closed_apis == ()
 
 
-class Files:
-    """An authority in ``ca.pem``, and ``certificate.pem``, ``key.pem`` and ``client.pem`` that it has issued."""
-
-    def __init__(self, folder: Path) -> None:
-        self.ca, self.certificate, self.key = (folder / f"{name}.pem" for name in ("ca", "certificate", "key"))
-        self.client, self.locked_key = folder / "client.pem", folder / "locked.pem"
-        authority = trustme.CA()
-        authority.cert_pem.write_to_path(self.ca)
-        issued = authority.issue_cert("localhost", "127.0.0.1")
-        issued.private_key_pem.write_to_path(self.key)
-        issued.cert_chain_pems[0].write_to_path(self.certificate)
-        authority.issue_cert("caller@example.org").private_key_and_cert_chain_pem.write_to_path(self.client)
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """Certificates and keys."""
-    return Files(tmp_path_factory.mktemp("tls"))
+def pem(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files: an authority, a server's certificate and key that it has issued, and a client's; one has a passphrase."""
+    authority, folder = trustme.CA(), tmp_path_factory.mktemp("tls")
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+    passphrase = serialization.BestAvailableEncryption(b"secret")
+    contents = {
+        "ca": authority.cert_pem.bytes(),
+        "certificate": issued.cert_chain_pems[0].bytes(),
+        "key": issued.private_key_pem.bytes(),
+        "locked": key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, passphrase),
+        "client": authority.issue_cert("caller@example.org").private_key_and_cert_chain_pem.bytes(),
+    }
+    for name, content in contents.items():
+        (folder / f"{name}.pem").write_bytes(content)
+    return {name: folder / f"{name}.pem" for name in (*contents, "missing")}
 
 
 @pytest.mark.parametrize(
@@ -103,16 +96,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     ],
 )
 def test_check_refuses_certificates_that_do_not_fit(
-    files: Files, certificate: str | None, key: str | None, client_ca: str | None, message: str
+    pem: dict[str, Path], certificate: str | None, key: str | None, client_ca: str | None, message: str
 ) -> None:
     """The message names the option; a passphrase could be typed by no person."""
-    ec = "ec" if "EC PRIVATE" in files.key.read_text() else "rsa"
-    command = ["openssl", ec, "-aes256", "-passout", "pass:secret", "-in", files.key, "-out", files.locked_key]
-    subprocess.run(command, check=True, capture_output=True)
-    paths = [None if name is None else files.ca.with_name(f"{name}.pem") for name in (certificate, key, client_ca)]
-    given = dict(zip(("tls_certificate", "tls_key", "tls_client_ca"), paths, strict=True))
+    given = {"tls_certificate": certificate, "tls_key": key, "tls_client_ca": client_ca}
     with pytest.raises(ServerError, match=message):
-        access.check(ServerConfig("models", **given))
+        access.check(ServerConfig("models", **{option: name and pem[name] for option, name in given.items()}))
 
 
 def test_token_file_opens_the_server(
@@ -135,23 +124,25 @@ def test_token_file_opens_the_server(
 
 
 @pytest.mark.parametrize("is_mutual", [False, True], ids=["TLS", "mutual TLS"])
-def test_tls_certificate_encrypts_grpc(serving: Callable, one_model: Path, files: Files, is_mutual: bool) -> None:
+def test_tls_certificate_encrypts_grpc(
+    serving: Callable, one_model: Path, pem: dict[str, Path], is_mutual: bool
+) -> None:
     """GRPC then speaks nothing else; HTTP and metrics, which cannot, stay on this machine."""
-    flags = ["--tls-certificate", str(files.certificate), "--tls-key", str(files.key)]
-    flags += ["--tls-client-ca", str(files.ca)] if is_mutual else []
+    flags = ["--tls-certificate", str(pem["certificate"]), "--tls-key", str(pem["key"])]
+    flags += ["--tls-client-ca", str(pem["ca"])] if is_mutual else []
     with serving(one_model, "--host", "0.0.0.0", *flags) as running:  # noqa: S104  # what TLS is for
         assert running.url("gRPC").startswith("grpcs://0.0.0.0:")
         for name in ("HTTP", "metrics"):
             assert running.url(name).startswith("http://127.0.0.1:")
         url = running.url("gRPC").replace("0.0.0.0", "localhost")  # noqa: S104  # likewise
         config = ClientConfig(
-            url, ca_certificate=files.ca, client_certificate=files.client, client_key=files.client,
+            url, ca_certificate=pem["ca"], client_certificate=pem["client"], client_key=pem["client"],
             admin_token=os.environ["RESNET_ADMIN_TOKEN"],
         )  # fmt: skip
         with ModelControl(config) as control:
             assert [entry.model for entry in control.index()] == ["preprocess"]
         address = url.removeprefix("grpcs://")
-        with grpc.secure_channel(address, grpc.ssl_channel_credentials(files.ca.read_bytes())) as channel:
+        with grpc.secure_channel(address, grpc.ssl_channel_credentials(pem["ca"].read_bytes())) as channel:
             live = channel.unary_unary(LIVE)
             if is_mutual:
                 with pytest.raises(grpc.RpcError):

@@ -164,10 +164,10 @@ def test_sigterm_lets_running_requests_finish(serving: Callable, models: Path, i
         serving(models) as running,
         Client(running.url("gRPC"), max_attempts=1) as client,
     ):
-        outcomes = client.classify_many([images["cat"]] * 32, max_in_flight=32)
+        outcomes = client.classify_many([images["cat"]] * 12, max_in_flight=12)
         first = next(outcomes)
         # All are inside once the first step has seen them; the network still has most of them to do.
-        wait_for(lambda: client.statistics(model="preprocess")[0].inference_count == 32, "not all images arrived")
+        wait_for(lambda: client.statistics(model="preprocess")[0].inference_count == 12, "not all images arrived")
         running.process.send_signal(signal.SIGTERM)
         rest = list(outcomes)
         assert running.process.wait(WAIT_S) == 0
@@ -221,38 +221,25 @@ def test_exit_after_returns_the_exit_code_of_the_run_command(one_model: Path, te
     assert [path.suffix for path in temporary.iterdir()] == [".log"]
 
 
-def writing(folder: Path, code: str) -> tuple[str, Path]:
-    """Return a command of ``--run`` that runs this code, and the file that the code knows as ``written``."""
-    script, written = folder / "command.py", folder / "command.txt"
-    script.write_text(f"import os, pathlib, signal, sys\nwritten = pathlib.Path({str(written)!r})\n{code}")
-    return f"{sys.executable} {script}", written
+# Writes what it knows when it is stopped.
+COMMAND = """
+import os, pathlib, signal, sys
+written = pathlib.Path(sys.argv[1])
+about = os.environ["RESNET_URL"] + " " + os.environ["RESNET_ADMIN_TOKEN"]
+signal.signal(signal.SIGTERM, lambda *_: (written.write_text(about + " a report"), sys.exit()))
+written.touch()
+signal.pause()
+"""
 
 
-def test_run_command_has_address_and_token_and_ends_by_itself(
-    serving: Callable, one_model: Path, tmp_path: Path
-) -> None:
-    """In RESNET_URL and RESNET_ADMIN_TOKEN; on SIGTERM it has time to write what it knows."""
-    command, written = writing(
-        tmp_path,
-        "signal.signal(signal.SIGTERM, lambda *_: (written.write_text(about + ' a report'), sys.exit()))\n"
-        "about = os.environ['RESNET_URL'] + ' ' + os.environ['RESNET_ADMIN_TOKEN']\n"
-        "written.touch()\n"
-        "signal.pause()",
-    )
-    with serving(one_model, "--run", command) as running:
-        wait_for(written.exists, "the command did not run")
-        assert running.stop() == 0
-    assert written.read_text() == f"{running.url('gRPC')} {os.environ['RESNET_ADMIN_TOKEN']} a report"
-
-
-def test_exit_after_returns_the_signal_that_stopped_the_run_command(
-    serving: Callable, one_model: Path, tmp_path: Path
-) -> None:
-    """A script that goes on after success must not take an interrupted command for one."""
-    command, written = writing(tmp_path, "written.touch()\nsignal.pause()")
-    with serving(one_model, "--run", command, "--exit-after") as running:
+def test_run_command_has_address_and_token_and_time_to_end(serving: Callable, one_model: Path, tmp_path: Path) -> None:
+    """With ``--exit-after``, the exit code is that of the signal: a script must not take the command for finished."""
+    script, written = tmp_path / "command.py", tmp_path / "written"
+    script.write_text(COMMAND)
+    with serving(one_model, "--run", f"{sys.executable} {script} {written}", "--exit-after") as running:
         wait_for(written.exists, "the command did not run")
         assert running.stop() == 128 + signal.SIGTERM
+    assert written.read_text() == f"{running.url('gRPC')} {os.environ['RESNET_ADMIN_TOKEN']} a report"
 
 
 def test_restricted_apis_of_the_caller_do_not_end_the_server(serving: Callable, one_model: Path) -> None:

@@ -30,13 +30,6 @@ def test_of_server_lets_models_be_loaded(config: ServerConfig, expected: list[st
     assert [flag for flag in found if flag.startswith(("--model-con", "--load-model"))] == expected
 
 
-def test_of_server_does_not_end_at_a_model_that_fails() -> None:
-    """Triton's default is to end; the user's own flag comes later and wins."""
-    config = ServerConfig(REPOSITORY, triton_args=("--exit-on-error=true",))
-    found = flags.of_server(config, REPOSITORY, Path("/f"), [1, 2, 3])
-    assert [flag for flag in found if flag.startswith("--exit-on")] == ["--exit-on-error=false", "--exit-on-error=true"]
-
-
 @pytest.mark.parametrize(
     ("config", "is_watched"),
     [

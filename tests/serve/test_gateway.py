@@ -11,8 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ import pytest
 from corpus import Case
 from gateway import WAIT_S, Gateway, Response, answer, form, head, running
 from PIL import Image
+from processes import of_server, wait_for
 from resnet_client import Client
-from resnet_serve import ServerConfig, TritonServer
+from resnet_serve import ServerConfig, TritonServer, ports
 from tritonclient.grpc import model_config_pb2 as pb
 
 KEYS = ("first-key-0123456789", "second-key-0123456789")
@@ -314,14 +314,6 @@ def test_docs_page_uses_no_other_server(gateway: Gateway) -> None:
             assert str(response.status) in operation["responses"]
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait, boundedly, for something that the gateway does by itself."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_too_many_requests_at_once_are_refused(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
     """While one is in flight, a second is refused with the advice to retry; the first is answered."""
     with (
@@ -335,7 +327,7 @@ def test_too_many_requests_at_once_are_refused(server: TritonServer, cat: bytes,
             refused.append(gateway.post("/v1/classify", cat))
             return refused[-1].status == 429
 
-        eventually(is_refused)
+        wait_for(is_refused, "no request is refused")
         assert is_error(refused[-1], 429)
         assert refused[-1].headers["retry-after"] == "1"
         assert gateway.request("GET", "/healthz").status == 200
@@ -351,9 +343,9 @@ def test_bodies_in_flight_are_bounded_together(server: TritonServer, cat: bytes,
         with gateway.connect() as one, gateway.connect() as other:
             for connection in (one, other):
                 connection.sendall(head(64 * 2**20))
-            eventually(lambda: gateway.post("/v1/classify", cat).status == 429)
+            wait_for(lambda: gateway.post("/v1/classify", cat).status == 429, "the bodies are not counted")
             assert gateway.resident_mib() < before + 20
-        eventually(lambda: gateway.post("/v1/classify", cat).status == 200)
+        wait_for(lambda: gateway.post("/v1/classify", cat).status == 200, "the bodies are still counted")
 
 
 def _with_a_queue_of_one(config: pb.ModelConfig) -> None:
@@ -401,25 +393,15 @@ def test_gateway_reports_a_silent_or_killed_server(own_server: TritonServer, cat
     """504 while it is halted, 503 once it is gone; the gateway lives on."""
     with running(own_server.grpc_url, tmp_path / "log", "--timeout-s=2") as gateway:
         assert gateway.request("GET", "/readyz").body == {"status": "ready"}
-        pid = process_of(own_server)
+        pid = of_server(own_server)
         os.kill(pid, signal.SIGSTOP)
         assert is_error(gateway.post("/v1/classify", cat), 504)
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: gateway.post("/v1/classify", cat).status == 503)
+        wait_for(lambda: gateway.post("/v1/classify", cat).status == 503, "the server seems to live")
         for response in (gateway.post("/v1/classify", cat), gateway.request("GET", "/readyz")):
             assert is_error(response, 503)
             assert response.headers["retry-after"] == "1"
         assert gateway.request("GET", "/healthz").status == 200
-
-
-def process_of(server: TritonServer) -> int:
-    """Return the process id of ``tritonserver``, found by its port."""
-    flag = f"--http-port={server.http_url.rsplit(':', 1)[1]}".encode()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        arguments = path.read_bytes().split(b"\0")
-        if arguments[0].endswith(b"/tritonserver") and flag in arguments:
-            return int(path.parent.name)
-    raise AssertionError("the server does not run")
 
 
 def test_too_many_connections_are_refused(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
@@ -436,7 +418,7 @@ def test_too_many_connections_are_refused(server: TritonServer, cat: bytes, tmp_
                 return gateway.post("/v1/classify", cat).status == 200
             return False
 
-        eventually(is_served)
+        wait_for(is_served, "no request is served")
 
 
 def test_slow_requests_are_cut_off(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
@@ -466,21 +448,12 @@ def test_gateway_finishes_running_requests_on_a_signal(
         connection.sendall(head(len(cat), "Expect: 100-continue"))
         assert connection.recv(12) == b"HTTP/1.1 100"  # it reads the body now
         gateway.process.send_signal(number)
-        eventually(lambda: not listens(gateway))
+        wait_for(lambda: not ports.accepts("127.0.0.1", gateway.port, timeout_s=WAIT_S), "it still listens")
         while connection.recv(1) != b"\n" or connection.recv(2) != b"\r\n":
             pass
         connection.sendall(cat)
         assert answer(connection).status == 200
         assert gateway.process.wait(WAIT_S) == 0
-
-
-def listens(gateway: Gateway) -> bool:
-    """Whether a connection is accepted."""
-    try:
-        gateway.connect().close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 def test_gateway_logs_no_image(gateway: Gateway) -> None:

@@ -91,16 +91,6 @@ def region(temporary: Path) -> Iterator[Path]:
     made.unlink(missing_ok=True)
 
 
-def test_temporary_folder_ends_with_its_block(temporary: Path) -> None:
-    """With the shared memory that is named after it."""
-    with installation.temporary_folder() as (folder, _):
-        (folder / "triton.log").touch()
-        region = SHARED_MEMORY / f"{folder.name}_region"
-        region.touch()
-    assert not region.exists()
-    assert not list(temporary.iterdir())
-
-
 def test_remove_abandoned_folders_removes_what_killed_processes_left(temporary: Path, region: Path) -> None:
     """The folder that no process has locked, and its shared memory; other files and the target of a link stay."""
     others = {temporary / "resnet-serve-1.log", temporary / "resnet_serve_logs"}
