@@ -7,13 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from client.stub import Handler, serving
 from resnet_client import Client
 from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 
@@ -21,50 +20,25 @@ SCRIPT = Path(__file__).resolve().parents[2] / "deploy/compose/healthcheck.py"
 OVERLOADED = "in ensemble 'resnet50', [overload] 64 images are waiting already; retry later"
 
 
-class Stub(ThreadingHTTPServer):
-    """Is ready, and gives each image the same answer."""
+class Triton(Handler):
+    """Is ready, and gives each image the response that the test has set."""
 
-    status, answer = 200, json.dumps({"outputs": [{"data": ["0.5:281:tabby"]}]})
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Triton's HTTP, as far as the healthcheck speaks it."""
-
-    server: Stub
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802  # the name in http.server
         """Be ready."""
-        self._answer(200, "")
+        self.respond()
 
-    def do_POST(self) -> None:
-        """Answer an image as the test has set."""
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer(self.server.status, self.server.answer)
-
-    def _answer(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+    def do_POST(self) -> None:  # noqa: N802  # likewise
+        """Answer an image."""
+        self.received()
+        self.respond(self.server.answer, self.server.status)
 
 
 @pytest.fixture
-def stub() -> Iterator[Stub]:
-    """One that runs until the test ends."""
-    with Stub(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+def stub() -> Iterator[Any]:
+    """One that answers, unless the test sets another response."""
+    with serving(Triton) as server:
+        server.status, server.answer = 200, b'{"outputs": [{"data": ["0.5:281:tabby"]}]}'
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def check(url: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -112,12 +86,12 @@ def test_server_with_another_model_that_failed_is_healthy(repository_copy: Any) 
         (500, "Stub process 'preprocess_0_0' is not healthy.", 1),
     ],
 )
-def test_refusal_under_overload_is_an_answer(stub: Stub, status: int, error: str, code: int) -> None:
+def test_refusal_under_overload_is_an_answer(stub: Any, status: int, error: str, code: int) -> None:
     """A server that has too much to do is not taken out of service; one that fails is."""
-    stub.status, stub.answer = status, json.dumps({"error": error})
+    stub.status, stub.answer = status, json.dumps({"error": error}).encode()
     assert check(stub.url).returncode == code
 
 
-def test_request_goes_past_proxies(stub: Stub) -> None:
+def test_request_goes_past_proxies(stub: Any) -> None:
     """Variables of a proxy, and an exception for the loopback that urllib does not understand, change nothing."""
     assert check(stub.url, http_proxy="http://127.0.0.1:1", no_proxy="127.0.0.0/8").returncode == 0

@@ -78,15 +78,6 @@ def test_problems_find_a_mistake(rendered: dict[str, list[Manifest]], problem: s
     assert any(problem in found for found in problems(manifests))
 
 
-def test_render_and_problems_find_a_mistake_in_a_file(tmp_path: Path) -> None:
-    """A misspelt key in a file is found, not only one in the rendered manifests."""
-    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
-    path = tmp_path / "kubernetes/base/deployment.yaml"
-    path.write_text(path.read_text().replace("livenessProbe:", "liveProbe:"))
-    found = problems(render(tmp_path / "kubernetes/overlays/cpu"))
-    assert any("liveProbe" in problem for problem in found)
-
-
 def test_probes_request_the_right_urls(rendered: dict[str, list[Manifest]]) -> None:
     """Liveness is whether the process lives, readiness an answer; nothing that overload can fail restarts a pod."""
     for overlay in OVERLAYS:
