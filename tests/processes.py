@@ -44,12 +44,12 @@ def resident_mib(server: int) -> float:
     return sum(resident - shared for _, resident, shared, *_ in sizes) * 4096 / 2**20
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> None:
+def wait_for(condition: Callable[[], Any], what: str, *, every_s: float = 0.02) -> None:
     """Wait until a condition is true; fail with a message after two minutes."""
     deadline_s = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < deadline_s, what
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def wait_for_end(processes: list[int]) -> None:

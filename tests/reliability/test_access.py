@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,51 +22,35 @@ pytestmark = pytest.mark.reliability
 WAIT_S = 60
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
-# Every method of Triton's gRPC service, and every path of its HTTP API (protocol extensions of the release).
+# API → every method of Triton's gRPC service, and every path of its HTTP API (protocol extensions of the release).
 GRPC_METHODS = {
-    "ServerLive": "health",
-    "ServerReady": "health",
-    "ModelReady": "health",
-    "ServerMetadata": "metadata",
-    "ModelMetadata": "metadata",
-    "ModelInfer": "inference",
-    "ModelStreamInfer": "inference",
-    "ModelConfig": "model-config",
-    "ModelStatistics": "statistics",
-    "RepositoryIndex": "model-repository",
-    "RepositoryModelLoad": "model-repository",
-    "RepositoryModelUnload": "model-repository",
-    "SystemSharedMemoryStatus": "shared-memory",
-    "SystemSharedMemoryRegister": "shared-memory",
-    "SystemSharedMemoryUnregister": "shared-memory",
-    "CudaSharedMemoryStatus": "shared-memory",
-    "CudaSharedMemoryRegister": "shared-memory",
-    "CudaSharedMemoryUnregister": "shared-memory",
-    "TraceSetting": "trace",
-    "LogSettings": "logging",
+    "health": ("ServerLive", "ServerReady", "ModelReady"),
+    "metadata": ("ServerMetadata", "ModelMetadata"),
+    "inference": ("ModelInfer", "ModelStreamInfer"),
+    "model-config": ("ModelConfig",),
+    "statistics": ("ModelStatistics",),
+    "model-repository": ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
+    "shared-memory": tuple(
+        f"{kind}SharedMemory{verb}" for kind in ("System", "Cuda") for verb in ("Status", "Register", "Unregister")
+    ),
+    "trace": ("TraceSetting",),
+    "logging": ("LogSettings",),
 }
 MEMORY_PATHS = ("status", "region/mine/status", "region/mine/register", "unregister", "region/mine/unregister")
 MODEL_PATHS = ("v2/models/resnet50", "v2/models/resnet50/versions/1")
 HTTP_PATHS = {
-    **dict.fromkeys(["v2/health/live", "v2/health/ready", *(f"{model}/ready" for model in MODEL_PATHS)], "health"),
-    **dict.fromkeys(
-        [f"{model}/{verb}" for model in MODEL_PATHS for verb in ("infer", "generate", "generate_stream")], "inference"
+    "health": ("v2/health/live", "v2/health/ready", *(f"{model}/ready" for model in MODEL_PATHS)),
+    "metadata": ("v2", *MODEL_PATHS),
+    "inference": tuple(f"{model}/{verb}" for model in MODEL_PATHS for verb in ("infer", "generate", "generate_stream")),
+    "model-config": tuple(f"{model}/config" for model in MODEL_PATHS),
+    "statistics": ("v2/models/stats", *(f"{model}/stats" for model in MODEL_PATHS)),
+    "model-repository": (
+        "v2/repository/index",
+        *(f"v2/repository/{where}models/other/{verb}" for where in ("", "mine/") for verb in ("load", "unload")),
     ),
-    **dict.fromkeys(["v2", *MODEL_PATHS], "metadata"),
-    **dict.fromkeys([f"{model}/config" for model in MODEL_PATHS], "model-config"),
-    **dict.fromkeys(["v2/models/stats", *(f"{model}/stats" for model in MODEL_PATHS)], "statistics"),
-    **dict.fromkeys(
-        [
-            "v2/repository/index",
-            *(f"v2/repository/{where}models/other/{verb}" for where in ("", "mine/") for verb in ("load", "unload")),
-        ],
-        "model-repository",
-    ),
-    **dict.fromkeys(
-        [f"v2/{kind}sharedmemory/{path}" for kind in ("system", "cuda") for path in MEMORY_PATHS], "shared-memory"
-    ),
-    **dict.fromkeys(["v2/trace/setting", "v2/models/resnet50/trace/setting"], "trace"),
-    "v2/logging": "logging",
+    "shared-memory": tuple(f"v2/{kind}sharedmemory/{path}" for kind in ("system", "cuda") for path in MEMORY_PATHS),
+    "trace": ("v2/trace/setting", "v2/models/resnet50/trace/setting"),
+    "logging": ("v2/logging",),
 }
 METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
 
@@ -90,12 +74,7 @@ CROOKED = (
 @pytest.fixture(scope="module", params=[OPEN_APIS, ()], ids=["default", "none"])
 def locked(request: pytest.FixtureRequest, repository: Path) -> Iterator[TritonServer]:
     """A server with a token of its own, which no environment knows."""
-    config = ServerConfig(
-        repository,
-        port=0,
-        open_apis=request.param,
-        admin_token=secrets.token_urlsafe(),
-    )
+    config = ServerConfig(repository, port=0, open_apis=request.param, admin_token=secrets.token_urlsafe())
     with TritonServer(config) as running:
         yield running
 
@@ -104,6 +83,11 @@ def locked(request: pytest.FixtureRequest, repository: Path) -> Iterator[TritonS
 def no_token_around(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unauthenticated client has none."""
     monkeypatch.delenv("RESNET_ADMIN_TOKEN", raising=False)
+
+
+def of_apis(table: dict[str, tuple[str, ...]], apis: Iterable[str]) -> set[str]:
+    """The methods or paths of some APIs."""
+    return {entry for api in apis for entry in table[api]}
 
 
 def grpc_refusals(url: str, token: str | None) -> set[str]:
@@ -117,7 +101,7 @@ def why_not(channel: grpc.Channel, method: Any, token: str | None) -> str:
     request, answer = GetMessageClass(method.input_type)(), GetMessageClass(method.output_type)
     for field in {"name", "model_name"}.intersection(request.DESCRIPTOR.fields_by_name):
         # Where it could do harm, a model or region that there is not.
-        is_harmful = GRPC_METHODS[method.name] in {"model-repository", "shared-memory"}
+        is_harmful = method.name in GRPC_METHODS["model-repository"] + GRPC_METHODS["shared-memory"]
         setattr(request, field, "other" if is_harmful else "resnet50")
     options: dict[str, Any] = {"timeout": WAIT_S}
     if token is not None:
@@ -149,7 +133,7 @@ def status_and_text(url: str, method: str, path: str, token: str | None = None) 
 def http_refusals(url: str, token: str | None) -> set[tuple[str, str]]:
     """Which methods of which paths are refused for want of the token."""
     found = set()
-    for method, path in itertools.product(METHODS, HTTP_PATHS):
+    for method, path in itertools.product(METHODS, of_apis(HTTP_PATHS, HTTP_PATHS)):
         status, _ = status_and_text(url, method, f"/{path}", token)
         if status == http.HTTPStatus.FORBIDDEN:
             found.add((method, path))
@@ -158,8 +142,8 @@ def http_refusals(url: str, token: str | None) -> set[tuple[str, str]]:
 
 def test_access_tests_every_method() -> None:
     """The list holds every method that the service's own description names, and only APIs that can be closed."""
-    assert {method.name for method in SERVICE.methods} == set(GRPC_METHODS)
-    assert {*GRPC_METHODS.values(), *HTTP_PATHS.values()} == {"health", "inference", *APIS}
+    assert {method.name for method in SERVICE.methods} == of_apis(GRPC_METHODS, GRPC_METHODS)
+    assert GRPC_METHODS.keys() == HTTP_PATHS.keys() == {"health", "inference", *APIS}
 
 
 @pytest.mark.parametrize("token", [None, "not-the-one-that-it-is"], ids=["none", "wrong"])
@@ -167,14 +151,12 @@ def test_clients_without_the_token_are_refused(
     locked: TritonServer, token: str | None, note: Callable[[str], None]
 ) -> None:
     """Each endpoint of a closed API, over gRPC and over HTTP with every method, wants the token; no other does."""
-    closed = set(locked.config.closed_apis)
-    shut_methods = {name for name, api in GRPC_METHODS.items() if api in closed}
-    shut_paths = {path for path, api in HTTP_PATHS.items() if api in closed}
+    shut_methods, shut_paths = (of_apis(table, locked.config.closed_apis) for table in (GRPC_METHODS, HTTP_PATHS))
     assert grpc_refusals(locked.grpc_url, token) == shut_methods
     assert http_refusals(locked.http_url, token) == set(itertools.product(METHODS, shut_paths))
     note(
-        f"{len(shut_methods)} of {len(GRPC_METHODS)} gRPC methods and {len(shut_paths)} of {len(HTTP_PATHS)} "
-        f"HTTP paths (each with {len(METHODS)} methods) refused, the others open"
+        f"{len(shut_methods)} of {len(of_apis(GRPC_METHODS, GRPC_METHODS))} gRPC methods and {len(shut_paths)} of "
+        f"{len(of_apis(HTTP_PATHS, HTTP_PATHS))} HTTP paths (each with {len(METHODS)} methods) refused, the others open"
     )
 
 

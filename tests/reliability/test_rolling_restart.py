@@ -16,18 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import wait_for
 from resnet_serve import ServerConfig, TritonServer
 from resnet_serve.ports import free_ports
 
-from .test_server_pool import answered
+from .test_server_pool import answered, wait_until_used
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 NAME = "servers.test"
 DURATION_S = 600.0
-IN_USE = 6  # answers of a server that has come back: more than the probes
-NOTICED_S = 60.0
 
 needs_namespaces = pytest.mark.skipif(
     subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0,
@@ -63,14 +62,6 @@ def caller(url: str, image: Path) -> list[str]:
     return [sys.executable, str(Path(__file__).with_name("calling.py")), url, str(image)]
 
 
-def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    """Look until something is so."""
-    began_s = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - began_s < NOTICED_S, what
-        time.sleep(0.2)
-
-
 def report(note: Callable[[str], None], found: dict[str, object], restarts: int) -> None:
     """Note the results, and hold the promise."""
     durations_s = np.array(found["durations_s"])
@@ -94,8 +85,7 @@ def test_rolling_restart_fails_no_call(
             server = servers[restarts % len(servers)]
             server.restart()
             restarts += 1
-            before = answered(server)
-            wait_until(lambda s=server, b=before: answered(s) >= b + IN_USE, "a server that is back gets no calls")
+            wait_until_used(server)
     report(note, found, restarts)
 
 
@@ -122,9 +112,8 @@ def test_callers_follow_a_name(
                 counts.append(answered(server))
                 return len(counts) > 10 and counts[-1] == counts[-10]
 
-            wait_until(is_left, "a server that has left the name is still called")
+            wait_for(is_left, "a server that has left the name is still called", every_s=0.2)
             server.restart()
-            before = answered(server)
             publish(list(HOSTS))
-            wait_until(lambda s=server, b=before: answered(s) >= b + IN_USE, "a server is not found by the name")
+            wait_until_used(server)
     report(note, found, len(servers))
