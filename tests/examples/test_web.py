@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import pytest
 from gateway import running
 from resnet_serve import TritonServer
 
 from .conftest import EXAMPLES
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-SHOTS = os.environ.get("RESNET_SCREENSHOTS", "")
 PAGE = EXAMPLES / "web/index.html"
 
 DROP = """([name, content]) => {
@@ -49,18 +45,15 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
     assert not re.search(r"<script[^>]+src|<link[^>]+https?:|@import|url\(", page)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
-def test_the_page_takes_a_image_by_drag_and_drop(server: TritonServer, images: dict[str, Path], tmp_path: Path) -> None:
+def test_the_page_takes_an_image_by_drag_and_drop(
+    server: TritonServer, images: dict[str, Path], tmp_path: Path, browser: Any
+) -> None:
     """In a real browser: bars for the classes, the widest first; a message for what is no image; not elsewhere."""
-    from playwright.sync_api import sync_playwright
-
     with (
         served() as origin,
         served() as foreign,
         running(server.grpc_url, tmp_path / "log", f"--allowed-origins={origin}") as gateway,
-        sync_playwright() as play,
     ):
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 760, "height": 820})
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -69,16 +62,13 @@ def test_the_page_takes_a_image_by_drag_and_drop(server: TritonServer, images: d
         page.wait_for_selector("#classes li")
         names = page.locator("#classes li span:first-child").all_text_contents()
         widths = [box["width"] for bar in page.locator(".bar").all() if (box := bar.bounding_box())]
-        screenshot(page, "cat")
         drop(page, "notes.txt", b"no image")
         page.wait_for_selector("#error:not(:empty)")
         assert page.locator("#classes li").count() == 0
-        screenshot(page, "no-image")
         page.goto(f"{foreign}/?gateway=http://127.0.0.1:{gateway.port}")
         drop(page, "cat.png", images["cat"].read_bytes())
         page.wait_for_selector("#error:not(:empty)")
         assert f"does not allow pages of {foreign}" in page.locator("#error").text_content()
-        browser.close()
         log = gateway.log.read_text()
     assert names[0] == "Egyptian cat"
     assert len(names) == len(widths) == 5
@@ -87,12 +77,6 @@ def test_the_page_takes_a_image_by_drag_and_drop(server: TritonServer, images: d
     assert '"POST /v1/classify HTTP/1.1" 403' in log
 
 
-def drop(page: object, name: str, content: bytes) -> None:
+def drop(page: Any, name: str, content: bytes) -> None:
     """Drop a file onto the page."""
     page.evaluate(DROP, [name, base64.b64encode(content).decode()])
-
-
-def screenshot(page: object, name: str) -> None:
-    """Keep what is seen, where a person wants to look at it."""
-    if SHOTS:
-        page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))

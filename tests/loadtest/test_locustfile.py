@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 import requests
 
 LOCUSTFILE = Path(__file__).resolve().parents[2] / "loadtest/locustfile.py"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HEADLESS = ("--headless", "--only-summary", "-u", "2", "-r", "10", "-t", "2s")
 NOTHING = "http://127.0.0.1:9"  # no server listens on the discard port
 
@@ -84,30 +82,23 @@ def test_unusable_host_is_refused_before_the_first_user(stub, locust):
         assert "Traceback" not in output
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
-def test_web_page_presets_and_obeys_the_host(stub, locust, free_port):
+def test_web_page_presets_and_obeys_the_host(stub, locust, free_port, browser):
     """RESNET_URL is in the field; a wrong host shows its reason, a right one starts and stops."""
-    from playwright.sync_api import sync_playwright
-
-    url = stub()
     process = locust("--web-host", "127.0.0.1", "--web-port", str(free_port), "ClassifyHttp", RESNET_URL=NOTHING)
     for line in process.stdout:
         if "Starting web interface" in line:
             break
     site = f"http://127.0.0.1:{free_port}"
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page()
-        tab.goto(site)
-        field = tab.locator("input[name=host]")
-        assert field.input_value() == NOTHING
-        tab.locator("button[type=submit]").click()
-        tab.get_by_text("cannot be reached").wait_for()
-        field.fill(url)
-        tab.locator("button[type=submit]").click()
-        tab.get_by_text("classify").first.wait_for()
-        tab.get_by_role("button", name="Stop").click()
-        tab.get_by_role("button", name="New").wait_for()
-        browser.close()
+    tab = browser.new_page()
+    tab.goto(site)
+    field = tab.locator("input[name=host]")
+    assert field.input_value() == NOTHING
+    tab.locator("button[type=submit]").click()
+    tab.get_by_text("cannot be reached").wait_for()
+    field.fill(stub())
+    tab.locator("button[type=submit]").click()
+    tab.get_by_text("classify").first.wait_for()
+    tab.get_by_role("button", name="Stop").click()
+    tab.get_by_role("button", name="New").wait_for()
     total = requests.get(f"{site}/stats/requests", timeout=20).json()["stats"][-1]
     assert total["num_requests"] > total["num_failures"] == 0

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from rich.console import Console
 
 from .conftest import run_of, samples_of, step_of
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 BACKGROUND = "getComputedStyle(document.querySelector('.chart .main-svg')).backgroundColor"
 HOSTILE = '</script><script>document.title="run"</script><img src=x onerror=alert(1)>{{ verdict }}'
 
@@ -83,22 +81,16 @@ def test_comparison_has_a_verdict_for_each_metric(run, tmp_path):
     assert "REGRESSION" in text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)")
-def test_page_in_a_browser(run, tmp_path):
+def test_page_in_a_browser(run, tmp_path, browser):
     """Every chart is drawn within the width of a telephone, light and then dark."""
-    from playwright.sync_api import sync_playwright
-
     page.write_run(run, tmp_path / "run.html")
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page(color_scheme="light", viewport={"width": 390, "height": 844})
-        problems = []
-        tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.goto((tmp_path / "run.html").as_uri())
-        assert tab.locator(".chart .main-svg .cartesianlayer").count() == 7
-        assert tab.evaluate("document.documentElement.scrollWidth") == 390
-        tab.wait_for_function(f"{BACKGROUND} == 'rgb(255, 255, 255)'")
-        tab.emulate_media(color_scheme="dark")
-        tab.wait_for_function(f"{BACKGROUND} == 'rgb(30, 33, 37)'")
-        browser.close()
+    tab = browser.new_page(color_scheme="light", viewport={"width": 390, "height": 844})
+    problems = []
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.goto((tmp_path / "run.html").as_uri())
+    assert tab.locator(".chart .main-svg .cartesianlayer").count() == 7
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    tab.wait_for_function(f"{BACKGROUND} == 'rgb(255, 255, 255)'")
+    tab.emulate_media(color_scheme="dark")
+    tab.wait_for_function(f"{BACKGROUND} == 'rgb(30, 33, 37)'")
     assert problems == []
