@@ -15,25 +15,15 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture
-def run_example(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run an example with a server at a URL; returns how it ended."""
-
-    def run(name: str, *arguments: object, url: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-        environment = {**os.environ, "RESNET_URL": url}
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
-        )
-
-    return run
-
-
-@pytest.fixture
-def example(server: TritonServer, run_example: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
+def example(server: TritonServer, tmp_path: Path) -> Callable[..., str]:
     """Run an example that succeeds, with the test's server; returns what it printed."""
 
     def run(name: str, *arguments: object, url: str = server.grpc_url) -> str:
-        result = run_example(name, *arguments, url=url)
+        command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+        environment = {**os.environ, "RESNET_URL": url}
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
+        )
         assert result.returncode == 0, result.stderr
         return result.stdout
 
