@@ -46,14 +46,16 @@ def requests_in(output):
     return tuple(map(int, re.search(r"Aggregated\s+(\d+)\s+(\d+)\(", output).groups()))
 
 
-def test_host_tags_files_and_workers_behave_as_documented(stub, locust, tmp_path):
-    """LOCUST_HOST leads to the stub, RESNET_URL and its other addresses do not; users without a task do not start."""
-    elsewhere = {"RESNET_URL": "grpc://127.0.0.1:9", "RESNET_HTTP_URL": NOTHING}
-    options = "--tags", "classify", "--exclude-tags", "grpc", "--processes", "2", "--csv", "csv", "--html", "page.html"
-    code, output = finished(locust(*HEADLESS, *options, LOCUST_HOST=stub(), **elsewhere))
+def test_host_tags_files_and_workers_behave_as_documented(server, locust, tmp_path):
+    """LOCUST_HOST leads to the server, RESNET_URL does not; users without a task do not start; over both protocols."""
+    options = "--tags", "classify", "embed", "--exclude-tags", "embed", "--http-url", server.http_url
+    files = "--processes", "2", "--csv", "csv", "--html", "page.html"
+    variables = {"LOCUST_HOST": server.grpc_url, "RESNET_URL": "grpc://127.0.0.1:9"}
+    code, output = finished(locust(*HEADLESS, *options, *files, **variables))
     assert code == 0, output
-    assert '{"ClassifyHttp": 2}' in output
-    assert requests_in(output) > (0, 0)
+    assert '{"ClassifyGrpc": 1, "ClassifyHttp": 1}' in output
+    answered, failed = requests_in(output)
+    assert answered > failed == 0
     assert (tmp_path / "csv_stats.csv").exists()
     assert (tmp_path / "page.html").exists()
 

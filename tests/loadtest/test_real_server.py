@@ -1,16 +1,10 @@
 """Whole runs against the real Triton."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from .conftest import loadtest
 
 pytestmark = pytest.mark.load
-
-LOCUSTFILE = Path(__file__).resolve().parents[2] / "loadtest/locustfile.py"
 
 
 @pytest.fixture
@@ -45,13 +39,3 @@ def test_run_in_open_loop_reports_both_sides(loadtest_at):
     assert readings
     assert all("nv_cpu_utilization" in reading["values"] for reading in readings)
     assert document["bottleneck"]
-
-
-def test_locustfile_runs_headless_and_ends(server):
-    """Users are chosen by name; the process ends by itself."""
-    command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "-u", "3", "-r", "3", "-t", "2s"]
-    command += ["--host", server.grpc_url, "--http-url", server.http_url, "ClassifyHttp", "PixelsGrpc"]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert finished.returncode == 0, finished.stderr
-    assert "0(0.00%)" in finished.stderr
-    assert "pixels" in finished.stderr

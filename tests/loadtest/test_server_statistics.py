@@ -3,9 +3,7 @@
 import dataclasses
 
 from resnet_client import ModelStatistics
-from resnet_loadtest.server_statistics import difference, requests_served
-
-from .conftest import step_of
+from resnet_loadtest.server_statistics import difference
 
 
 def statistics(model, count, batches, version="1"):
@@ -35,9 +33,3 @@ def test_difference_subtracts_and_adds_versions_up():
     assert (step.succeeded, step.executions, dict(step.batch_sizes)) == (12, 6, {1: 2, 2: 2, 3: 2})
     assert (step.mean_queue_s, step.mean_compute_s, step.mean_total_s) == (0.001, 0.001, 0.002)
     assert round(step.busy(0.012), 6) == 0.5  # six batches of a millisecond, however many requests shared them
-
-
-def test_requests_served_counts_a_step_called_directly_once():
-    """10 images through the ensemble and 5 as pixels: 15 requests."""
-    steps = {"resnet50": step_of("resnet50", 10), "network_onnx": step_of("network_onnx", 15)}
-    assert requests_served(steps, {"resnet50": "", "network_onnx": "resnet50"}) == 15
