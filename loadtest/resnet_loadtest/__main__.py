@@ -33,7 +33,7 @@ _FAILURES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = resnet_command.with_completion(_parser()).parse_args(argv)
-    console = Console()
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)
     try:

@@ -146,7 +146,7 @@ def with_measured_rate(options: Options, console: Console) -> Options:
             "all requests failed while the capacity was measured; check the server with resnet-client doctor"
         )
     rate = round(answered / whole.duration_s, 2)
-    console.print(f"capacity: about {rate:.1f} requests per second", highlight=False)
+    console.print(f"capacity: about {rate:.1f} requests per second")
     return dataclasses.replace(options, rate=rate)
 
 

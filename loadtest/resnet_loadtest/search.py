@@ -226,7 +226,7 @@ def search(
         return trials[-1].run.verdict is Verdict.PASS
 
     start, growth = options.level, 1.5
-    console.print(f"searching from {start:.1f}/s for {options.slo}", highlight=False)
+    console.print(f"searching from {start:.1f}/s for {options.slo}")
     with contextlib.suppress(_EndedError):
         for repeat in range(1, repeats + 1):
             found = bisect(functools.partial(passes, repeat), start, precision=precision, growth=growth)
@@ -244,4 +244,4 @@ def _print(trial: Trial, console: Console) -> None:
     duration_s = run.options.duration_s or 0.0
     line = f"  search {trial.repeat}  {trial.rate:8.2f}/s  {duration_s:4.0f} s  {run.verdict.label:<8} {measured}"
     reason = f"\n    {trial.reason}" if trial.reason else ""
-    console.print(f"{line}{reason}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"{line}{reason}")

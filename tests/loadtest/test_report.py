@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from resnet_loadtest.__main__ import main
 from resnet_loadtest.options import Options
-from resnet_loadtest.report import charts, page, summary, write_all, write_search
+from resnet_loadtest.report import charts, page, summary, write
 from resnet_loadtest.samples import Status
 from resnet_loadtest.search import Bracket, Result, Trial
 from rich.console import Console
@@ -28,13 +28,13 @@ def run():
     return run_of(samples, options=options)
 
 
-def test_write_all_leaves_three_files(run, tmp_path):
+def test_write_leaves_three_files(run, tmp_path):
     """JSON, HTML and XML, in which an objective that is not met is a failure; a search has no XML."""
-    written = write_all(run, tmp_path / "new", "night")
+    written = write(run, tmp_path / "new", "night")
     assert [path.name for path in written] == ["night.json", "night.html", "night.xml"]
     assert 'tests="3" failures="1" errors="0"' in written[2].read_text()
     trials = [Trial(1, 105.0, run), Trial(1, 95.0, run)]
-    written += write_search(Result(run.options, trials, [Bracket(95.0, 105.0)]), tmp_path / "new", "search")
+    written += write(Result(run.options, trials, [Bracket(95.0, 105.0)]), tmp_path / "new", "search")
     assert [path.name for path in written[3:]] == ["search.json", "search.html"]
     assert all(path.stat().st_size for path in written)
 
@@ -47,7 +47,7 @@ def test_reports_of_a_hostile_and_invalid_run(tmp_path):
     console = Console(record=True, width=400, file=io.StringIO())
     summary.print_summary(run, console)
     assert "at http://far:8000" in console.export_text()
-    _, html, junit = write_all(run, tmp_path, "run")
+    _, html, junit = write(run, tmp_path, "run")
     text = html.read_text()
     assert text.count("</script>") == 3
     assert "<img" not in text
@@ -70,9 +70,9 @@ def test_charts_have_failures_by_reason_and_batches_by_stage(run):
 
 def test_comparison_has_a_verdict_for_each_metric(run, tmp_path):
     """`compare` writes the page next to the second file."""
-    write_all(run, tmp_path, "before")
+    write(run, tmp_path, "before")
     slow = run_of(samples_of(np.linspace(0.1, 5, 1000)), options=run.options)
-    write_all(slow, tmp_path, "after")
+    write(slow, tmp_path, "after")
     assert main(["compare", str(tmp_path / "before.json"), str(tmp_path / "after.json")]) == 1
     text = (tmp_path / "before-after.html").read_text()
     rows = re.findall(r"<tr><td>(\w+)</td>.*?<td[^>]*>([^<]*)</td></tr>", text)

@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,8 +17,11 @@ from resnet_loadtest import enable_gevent
 from resnet_loadtest.errors import UsageError
 from resnet_loadtest.options import Kind
 
-if TYPE_CHECKING:
-    from resnet_loadtest.records import Recorder  # needs pydantic, which the base installation does not have
+if TYPE_CHECKING:  # they need pydantic, which the base installation does not have
+    from resnet_loadtest.analysis import Run
+    from resnet_loadtest.compare import Comparison
+    from resnet_loadtest.records import Recorder
+    from resnet_loadtest.search import Result
 
 RUN_RESULTS = {
     0: "PASS (every objective is met) or MEASURED (a valid run without objectives)",
@@ -100,15 +103,17 @@ def recording(folder: Path, name: str) -> Iterator[Recorder]:
     recorder.delete()
 
 
-def write_reports(console: Console, write: Callable[[Path], Iterable[Path]], folder: Path) -> None:
+def write_reports(console: Console, result: Run | Result | Comparison, folder: Path, name: str) -> None:
     """Write reports to the folder, or to a temporary one if its disk is full, and print where they are."""
     from resnet_client.printing import warn
 
+    from resnet_loadtest.report import write
+
     try:
-        paths = write(folder)
+        paths = write(result, folder, name)
     except OSError as exc:
         other = Path(tempfile.mkdtemp(prefix="resnet-loadtest-"))
         warn(f"the reports cannot be written to {folder}: {exc}; writing to {other}")
-        paths = write(other)
+        paths = write(result, other, name)
     for path in paths:
-        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  {path}")

@@ -7,6 +7,7 @@ import dataclasses
 import math
 
 from rich.console import Console
+from rich.text import Text
 
 from resnet_loadtest import options as option_list
 from resnet_loadtest.cli import Command, add_option, prepare_load, recording, stem, write_reports
@@ -40,7 +41,6 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     options.check()
     prepare_load()
     from resnet_loadtest import runner
-    from resnet_loadtest.report import write_search
     from resnet_loadtest.search import search
 
     with recording(options.out, options.name or stem("find-slo")) as recorder:
@@ -52,12 +52,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
             precision=arguments.precision / 100,
             trial_s=arguments.trial_s,
         )
-        verdict = "[bold green]FOUND[/]" if result.is_proven else "[bold yellow]INVALID[/]"
-        console.print(f"{verdict}: {result.message}", highlight=False, soft_wrap=True)
+        verdict = ("FOUND", "bold green") if result.is_proven else ("INVALID", "bold yellow")
+        console.print(Text.assemble(verdict, f": {result.message}"))
         if arguments.target_rate and result.found and result.is_proven:
             servers, each = math.ceil(arguments.target_rate / result.found[1]), f"{result.found[1]:.2f} requests/s each"
-            console.print(f"servers for {arguments.target_rate:g} requests/s: {servers} ({each})", highlight=False)
-        write_reports(console, lambda folder: write_search(result, folder, recorder.path.stem), options.out)
+            console.print(f"servers for {arguments.target_rate:g} requests/s: {servers} ({each})")
+        write_reports(console, result, options.out, recorder.path.stem)
     if result.trials[-1].run.ended:
         return result.trials[-1].run.verdict.exit_code
     return _FOUND if result.is_proven else _NOT_FOUND

@@ -20,13 +20,12 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
 def _report(arguments: argparse.Namespace, console: Console) -> int:
     """Read, summarise, write next to the file; returns the run's exit code."""
     from resnet_loadtest import records
-    from resnet_loadtest.report import write_all
     from resnet_loadtest.report.summary import print_summary
 
     path: Path = arguments.json
     finished = records.read(path)
     print_summary(finished, console)
-    write_reports(console, lambda folder: write_all(finished, folder, path.stem), path.parent)
+    write_reports(console, finished, path.parent, path.stem)
     return finished.verdict.exit_code
 
 
@@ -50,14 +49,12 @@ def _add_compare_options(parser: argparse.ArgumentParser) -> None:
 def _compare(arguments: argparse.Namespace, console: Console) -> int:
     """Compare; returns the exit code."""
     from resnet_loadtest import records
-    from resnet_loadtest.report import write_comparison
     from resnet_loadtest.report.summary import print_comparison
 
     first, second = (records.read(path) for path in (arguments.first, arguments.second))
     compared = compare(first, second, tolerance=arguments.tolerance / 100)
     print_comparison(compared, console)
-    name = f"{arguments.first.stem}-{arguments.second.stem}"
-    write_reports(console, lambda folder: write_comparison(compared, folder, name), arguments.second.parent)
+    write_reports(console, compared, arguments.second.parent, f"{arguments.first.stem}-{arguments.second.stem}")
     return compared.outcome.exit_code
 
 

@@ -16,14 +16,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     options = option_list.resolve(vars(arguments)).check()
     prepare_load()
     from resnet_loadtest import runner
-    from resnet_loadtest.report import write_all
     from resnet_loadtest.report.summary import Progress, print_summary
 
     with recording(options.out, options.name or stem(options.profile)) as recorder:
         options = runner.with_measured_rate(options, console)
         finished = runner.run(options, Progress(console, options), recorder.append)
         print_summary(finished, console)
-        write_reports(console, lambda folder: write_all(finished, folder, recorder.path.stem), options.out)
+        write_reports(console, finished, options.out, recorder.path.stem)
     return finished.verdict.exit_code
 
 

@@ -1,4 +1,4 @@
-"""Write the reports of a run or a search: HTML page, JSON, JUnit XML."""
+"""Write the reports of a run, a search or a comparison: HTML page, JSON, JUnit XML."""
 
 from __future__ import annotations
 
@@ -14,28 +14,21 @@ from resnet_loadtest.report import page
 from resnet_loadtest.search import Result
 
 
-def write_all(run: Run, folder: Path, stem: str) -> list[Path]:
-    """Write HTML, JSON and JUnit XML of a run; returns their paths."""
-    return _write(folder, stem, run, json=records.write, html=page.write_run, xml=_write_junit)
+def write(result: Run | Result | Comparison, folder: Path, stem: str) -> list[Path]:
+    """Write HTML, JSON and JUnit XML of a run, HTML and JSON of a search, or HTML of a comparison.
 
+    Returns:
+        The paths.
 
-def write_search(result: Result, folder: Path, stem: str) -> list[Path]:
-    """Write HTML and JSON of a search; returns their paths."""
-    return _write(folder, stem, result, json=records.write_search, html=page.write_search)
-
-
-def write_comparison(compared: Comparison, folder: Path, stem: str) -> list[Path]:
-    """Write the HTML page of two runs; returns its path."""
-    return _write(folder, stem, compared, html=page.write_comparison)
-
-
-def _write(folder: Path, stem: str, result: Any, **writers: Callable[[Any, Path], None]) -> list[Path]:
-    """Write a file for each suffix, or none if the disk is full."""
+    Raises:
+        OSError: the disk is full; no file is left.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    writers = _WRITERS[type(result)]
     paths = [folder / f"{stem}.{suffix}" for suffix in writers]
     try:
-        for write, path in zip(writers.values(), paths, strict=True):
-            write(result, path)
+        for write_one, path in zip(writers.values(), paths, strict=True):
+            write_one(result, path)
     except OSError:
         for path in paths:
             path.unlink(missing_ok=True)
@@ -61,3 +54,10 @@ def _write_junit(run: Run, path: Path) -> None:
             ET.SubElement(case, "failure", message=check.message)
     ET.SubElement(root, "system-out").text = f"Bottleneck: {run.bottleneck}"
     ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+
+_WRITERS: dict[type, dict[str, Callable[[Any, Path], None]]] = {
+    Run: {"json": records.write, "html": page.write_run, "xml": _write_junit},
+    Result: {"json": records.write_search, "html": page.write_search},
+    Comparison: {"html": page.write_comparison},
+}

@@ -44,34 +44,33 @@ class Progress:
         failed = sum(len(chunk.samples) for chunk in chunks) - answered
         level = f"{stage.name:<12} {stage.level_at(now_s):7.1f} {self._unit}"
         line = f"{max(0, now_s):5.0f} s  {level}  answered {answered:6}  failed {failed:4}"
-        self._console.print(line, end="\r" if self._console.is_terminal else "\n", highlight=False)
+        self._console.print(line, end="\r" if self._console.is_terminal else "\n")
 
 
 def print_summary(run: Run, console: Console) -> None:
     """Print the results of a run."""
     options = run.options
     where = f"{options.mix} on {options.model} at {addresses(options)}"
-    console.print(Text(f"\n{options.profile}, {options.loop}, {where}"))
+    console.print(f"\n{options.profile}, {options.loop}, {where}")
     for rows in (stage_rows(run), model_rows(run)):
         if rows:
-            console.print(_table(rows))
+            console.print(_table(rows), soft_wrap=False)
     for check in run.checks:
         word, _, rest = check.message.partition(":")
-        console.print(Text.assemble("  ", (word, _colour(check.verdict)), f":{rest}"), soft_wrap=True)
+        console.print(Text.assemble("  ", (word, _colour(check.verdict)), f":{rest}"))
     for part, reason in run.findings:
-        console.print(Text(f"  not valid: {part}: {reason}", style="yellow"), soft_wrap=True)
+        console.print(f"  not valid: {part}: {reason}", style="yellow")
     if run.whole.failures:
-        console.print(Text(f"  failed requests: {run.whole.failure_reasons}", style="yellow"), soft_wrap=True)
-    console.print(Text(f"  Bottleneck: {run.bottleneck}"), soft_wrap=True)
-    verdict = (run.verdict.label, f"bold {_colour(run.verdict)}")
-    console.print(Text.assemble(verdict, f": {run.meaning}"), soft_wrap=True)
+        console.print(f"  failed requests: {run.whole.failure_reasons}", style="yellow")
+    console.print(f"  Bottleneck: {run.bottleneck}")
+    console.print(Text.assemble((run.verdict.label, f"bold {_colour(run.verdict)}"), f": {run.meaning}"))
 
 
 def print_comparison(compared: Comparison, console: Console) -> None:
     """Print the differences of two runs."""
-    console.print(_table(comparison_rows(compared)))
+    console.print(_table(comparison_rows(compared)), soft_wrap=False)
     for warning in compared.warnings:
-        console.print(Text(f"  not valid: {warning}", style="yellow"), soft_wrap=True)
+        console.print(f"  not valid: {warning}", style="yellow")
     colour = {Outcome.PASS: "green", Outcome.REGRESSION: "red", Outcome.INVALID: "yellow"}[compared.outcome]
     console.print(Text.assemble((compared.outcome.name, f"bold {colour}"), f": {compared.outcome.meaning}"))
 
