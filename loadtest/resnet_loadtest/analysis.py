@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ConfigDict, PlainSerializer, PlainValidator
 
 from resnet_loadtest import bottleneck, metrics
-from resnet_loadtest.metrics import Metrics, busiest_cpu
+from resnet_loadtest.metrics import CPU_LIMIT, Metrics, busiest_cpu
 from resnet_loadtest.options import Options
 from resnet_loadtest.percentiles import confidence_interval, percentile
 from resnet_loadtest.samples import (
@@ -30,9 +30,7 @@ from resnet_loadtest.server_metrics import ServerSide
 from resnet_loadtest.server_statistics import requests_served
 from resnet_loadtest.slo import Objective, parse
 
-_CPU_LIMIT = 0.9
 _SENT_LIMIT = 0.99
-_SATURATED = 0.9
 _MANY_FAILED = 0.01
 _KEPT_UP = 0.95
 # A stage is invalid if lateness adds more than 10 ms and a tenth to the response time. Response times count from the
@@ -218,22 +216,7 @@ class Run:
     @functools.cached_property
     def bottleneck(self) -> str:
         """The bottleneck in the stage with the highest load."""
-        number = max(range(len(self.parts)), key=lambda number: self.parts[number].level)
-        part = self.parts[number]
-        wall_s = self.wall_s - part.start_s if part is self.parts[-1] else part.duration_s
-        cpu = self.server.cpu(part.start_s, part.end_s)
-        # On a busy machine the generator is late because it gets no CPU, not because it needs too much.
-        is_starved = (cpu or 0.0) >= _SATURATED and self.generator_cpu(part) <= _CPU_LIMIT
-        message = bottleneck.describe(
-            self.server.stage_steps[number],
-            self.server.ensembles,
-            answered=part.answered,
-            service_s=part.mean_service_s,
-            wall_s=wall_s,
-            cpu=cpu,
-            generator="" if is_starved else next(iter(self.generator_findings(part)), ""),
-        )
-        return f"{message} Measured at {part.name}." if len({each.level for each in self.parts}) > 1 else message
+        return bottleneck.describe(self)
 
     @property
     def wall_s(self) -> float:
@@ -247,7 +230,7 @@ class Run:
     def generator_findings(self, part: Metrics) -> list[str]:
         """Signs that a part measured the generator instead of the server."""
         found = []
-        if (cpu := self.generator_cpu(part)) > _CPU_LIMIT:
+        if (cpu := self.generator_cpu(part)) > CPU_LIMIT:
             found.append(f"the generator used {cpu:.0%} of its CPU core; increase --processes")
         return found + (_schedule_findings(part) if self.options.is_open_loop else [])
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from resnet_loadtest.metrics import CPU_LIMIT, Metrics
 from resnet_loadtest.server_statistics import Step
+
+if TYPE_CHECKING:
+    from resnet_loadtest.analysis import Run
 
 _DECODING = "preprocess"
 
@@ -14,32 +19,21 @@ _SATURATED = 0.9
 _MOSTLY_OUTSIDE = 0.5
 
 
-def describe(
-    steps: Mapping[str, Step],
-    ensembles: Collection[str],
-    *,
-    answered: int,
-    service_s: float,
-    wall_s: float,
-    cpu: float | None = None,
-    generator: str = "",
-) -> str:
-    """Name the bottleneck and a remedy.
+def describe(run: Run) -> str:
+    """Name the bottleneck in the stage with the highest load, and a remedy."""
+    part, steps = max(zip(run.parts, run.server.stage_steps, strict=True), key=lambda each: each[0].level)
+    # The times of an ensemble are those of its steps.
+    working = [step for name, step in steps.items() if step.succeeded and name not in run.server.ensembles]
+    message = _limit(run, part, working) if working and part.mean_service_s > 0 else "Unknown: no request succeeded."
+    return f"{message} Measured at {part.name}." if len({each.level for each in run.parts}) > 1 else message
 
-    Args:
-        steps: what each model did.
-        ensembles: models whose times are those of their steps.
-        answered: images that clients received a response for.
-        service_s: mean service time measured by the clients, in seconds.
-        wall_s: seconds until the last response.
-        cpu: utilization of the server's machine, 0 to 1; None if unknown.
-        generator: why the load generator was too slow; empty if it was not.
-    """
-    working = [step for name, step in steps.items() if step.succeeded and name not in ensembles]
-    if not working or not service_s > 0:
-        return "Unknown: no request succeeded."
-    queue = {step.model: step.mean_queue_s * step.share_of(answered) / service_s for step in working}
-    compute = {step.model: step.mean_compute_s * step.share_of(answered) / service_s for step in working}
+
+def _limit(run: Run, part: Metrics, working: Sequence[Step]) -> str:
+    wall_s = run.wall_s - part.start_s if part is run.parts[-1] else part.duration_s
+    cpu = run.server.cpu(part.start_s, part.end_s) or 0.0
+    shares = {step.model: step.share_of(part.answered) / part.mean_service_s for step in working}
+    queue = {step.model: step.mean_queue_s * shares[step.model] for step in working}
+    compute = {step.model: step.mean_compute_s * shares[step.model] for step in working}
     slowest = max(working, key=lambda step: queue[step.model])
     busiest = max(working, key=lambda step: step.busy(wall_s))
     busy = f"{busiest.model} is busy {min(busiest.busy(wall_s), 1):.0%} of the time"
@@ -49,9 +43,11 @@ def describe(
     rest = 1 - sum(queue.values()) - sum(compute.values())
     if is_waiting and slowest.busy(wall_s) >= _BUSY:
         return _saturated(slowest, waiting)
-    if generator:
-        message = f"The load generator, not the server: {generator}."
-    elif (cpu or 0.0) >= _SATURATED and busiest.busy(wall_s) < _SATURATED:
+    # On a busy machine the generator is late because it gets no CPU, not because it needs too much.
+    is_starved = cpu >= _SATURATED and run.generator_cpu(part) <= CPU_LIMIT
+    if not is_starved and (findings := run.generator_findings(part)):
+        message = f"The load generator, not the server: {findings[0]}."
+    elif cpu >= _SATURATED and busiest.busy(wall_s) < _SATURATED:
         message = f"CPU: the server's machine is {cpu:.0%} busy, although {busy}. Stop other processes on it; the load "
         message += "generator is one of them if it runs there."
     elif is_waiting:

@@ -26,6 +26,9 @@ from resnet_loadtest.samples import (
 )
 from resnet_loadtest.schedule import Stage
 
+CPU_LIMIT = 0.9
+"""A sending thread that uses more of its core, as a share, is late."""
+
 _IN_SECONDS_FROM_MS = 2000.0
 
 

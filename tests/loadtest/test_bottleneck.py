@@ -1,9 +1,9 @@
 """The message about the bottleneck."""
 
 import pytest
-from resnet_loadtest.bottleneck import describe
+from resnet_loadtest.samples import Status
 
-from .conftest import step_of
+from .conftest import run_of, samples_of, step_of
 
 
 @pytest.mark.parametrize(
@@ -22,23 +22,26 @@ from .conftest import step_of
         ((0, 0.001), (0, 0.002), 0.01, "Outside the models (70% of request time). Try gRPC"),
     ],
 )
-def test_describe_names_each_bottleneck(preprocess, network, service_s, message):
+def test_bottleneck_names_each(preprocess, network, service_s, message):
     """1000 requests in 10 s; seconds per request in the queue and in the model."""
     steps = {
         name: step_of(name, 1000, queue_s=queue_s, compute_s=compute_s)
         for name, (queue_s, compute_s) in (("preprocess", preprocess), ("network_onnx", network))
     }
     steps["resnet50"] = step_of("resnet50", 1000, compute_s=0.1)
-    found = describe(steps, {"resnet50"}, answered=1000, service_s=service_s, wall_s=10.0)
-    assert found.startswith(message)
+    run = run_of(samples_of([service_s] * 1000, spacing_s=0.0099), steps=steps, ensembles=frozenset({"resnet50"}))
+    assert run.bottleneck.startswith(message)
 
 
-def test_describe_ignores_requests_that_were_refused_later():
+def test_bottleneck_ignores_requests_that_were_refused_later():
     """1000 were decoded, but only 200 answered: the network's full queue refused the others."""
     steps = {
         "preprocess": step_of("preprocess", 1000, compute_s=0.01),
         "network_onnx": step_of("network_onnx", 200, queue_s=6.0, compute_s=3.0, batch=25, failed=800),
     }
-    found = describe(steps, set(), answered=200, service_s=9.5, wall_s=30.0)
-    assert found.startswith("Compute: requests wait for network_onnx for 63%")
-    assert "no request succeeded" in describe({}, set(), answered=0, service_s=float("nan"), wall_s=1.0)
+    statuses = [Status.OK] * 200 + [Status.OVERLOADED] * 800
+    samples = samples_of([9.5] * 1000, statuses=statuses, spacing_s=0.02)
+    assert run_of(samples, steps=steps, duration_s=30.0).bottleneck.startswith(
+        "Compute: requests wait for network_onnx for 63%"
+    )
+    assert "no request succeeded" in run_of(samples_of([]), steps={}).bottleneck
