@@ -192,14 +192,8 @@ class Options:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """The options for workers and reports, ready for JSON."""
+        """The options for workers and reports, ready for JSON; :func:`resolve` reads them."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Options:
-        """Read what :meth:`to_dict` wrote."""
-        paths = {name: Path(plain[name]) for name in ("images", "out") if plain.get(name) is not None}
-        return cls(**{**plain, **paths})
 
 
 def variable(name: str) -> str:

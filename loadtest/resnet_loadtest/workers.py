@@ -15,7 +15,7 @@ from locust.runners import STATE_MISSING
 
 from resnet_loadtest.errors import LoadTestError
 from resnet_loadtest.generator import Generator
-from resnet_loadtest.options import Options
+from resnet_loadtest.options import Options, resolve
 from resnet_loadtest.samples import Chunk
 from resnet_loadtest.users import USERS, weighted
 from resnet_loadtest.workloads import parse_mix
@@ -186,7 +186,7 @@ class Worker:
         self._runner.greenlet.join()
 
     def _on_prepare(self, environment: Environment, msg: Message) -> None:
-        options = Options.from_dict(msg.data["options"])
+        options = resolve(msg.data["options"], {})
         try:
             self._generator = Generator(options, environment, self._report, msg.data["index"], msg.data["count"])
         except Exception as exc:  # noqa: BLE001  # the master reports it

@@ -17,7 +17,7 @@ def test_resolve_prefers_argument_to_environment_to_default():
     environment = {"RESNET_LOADTEST_PROFILE": "ramp", "RESNET_LOADTEST_SEED": "7", "RESNET_URL": "http://host:1"}
     options = resolve({"profile": "soak", "seed": None}, environment)
     assert (options.profile, options.seed, options.url, options.arrivals) == ("soak", 7, "http://host:1", "poisson")
-    assert Options.from_dict(options.to_dict()) == options  # the way to the workers
+    assert resolve(options.to_dict(), {}) == options  # the way to the workers
 
 
 def test_resolve_leaves_out_addresses_of_another_server():
