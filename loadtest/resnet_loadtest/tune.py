@@ -45,23 +45,18 @@ class Plan:
     """The options of a measurement.
 
     Attributes:
-        options: of the load test, for users that send one image per request, with the shortest duration of a
-            measurement. With an objective, ``rate`` is the rate at which latencies are compared; None for a share of
-            the present setting's throughput.
+        options: of the load test in closed loop, with the shortest duration of a measurement.
         repository: the model repository that the server serves.
         objective: on the latency; None to compare throughput.
+        rate: requests per second at which latencies are compared; None for a share of the present setting's throughput.
         rounds: number of rounds, in each of which every candidate is measured once.
     """
 
     options: Options
     repository: Path
     objective: Objective | None
+    rate: float | None
     rounds: int
-
-    @property
-    def closed_loop(self) -> Options:
-        """The load test's options for a closed loop."""
-        return dataclasses.replace(self.options, rate=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,20 +121,20 @@ def tune(plan: Plan, console: Console) -> int:
         with _restoring(control, served, console) as load:
             comparison = _compare(plan, settings, load, console)
     for line in comparison.lines():
-        _print(console, line)
+        console.print(line)
     chosen = comparison.chosen
     if not comparison.is_met_by(chosen):
         reason = "no setting meets the objective in its median; no file was written. Lower --rate or relax --slo"
-        _print(console, reason)
+        console.print(reason)
         return _MISSED
     if chosen == present:
         reason = f"no other is better in every round and by over {MARGIN:.0%} in the median"
-        _print(console, f"keeping the present setting: {reason}; no file was written")
+        console.print(f"keeping the present setting: {reason}; no file was written")
     else:
         configs = {name: chosen.applied_to(config) for name, config in base.items()}
         comment = tuned_config.provenance(comparison.lines())
         for path in tuned_config.write(plan.repository, configs, comment, base=base_name):
-            _print(console, f"wrote {path}")
+            console.print(f"wrote {path}")
     return _MET
 
 
@@ -171,7 +166,7 @@ def _restoring(
         yield lambda setting: load({name: setting.applied_to(config) for name, config in served.items()})
     finally:
         with runner.collected_signals():  # a second Ctrl-C must not leave a candidate loaded
-            _print(console, "restoring the configs of the server")
+            console.print("restoring the configs of the server")
             try:
                 load(served)
             except ResnetClientError as exc:
@@ -180,11 +175,11 @@ def _restoring(
 
 def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], None], console: Console) -> Comparison:
     """Measure every setting once a round, in alternating order, so that other load on the machine affects all."""
-    _print(console, f"{plan.options.model} has {settings[0]}")
+    console.print(f"{plan.options.model} has {settings[0]}")
     options, title = _load_to_compare(plan)
-    _print(console, f"{len(settings)} settings, {plan.rounds} x {options.duration_s:.3g} s each: {title}")
+    console.print(f"{len(settings)} settings, {plan.rounds} x {options.duration_s:.3g} s each: {title}")
     for number, setting in enumerate(settings, start=1):
-        _print(console, f"  {number}: {setting}")
+        console.print(f"  {number}: {setting}")
     comparison = Comparison(title, plan.objective, {setting: [] for setting in settings})
     warnings: list[str] = []
     for number in range(plan.rounds):
@@ -195,22 +190,22 @@ def _compare(plan: Plan, settings: Sequence[Setting], load: Callable[[Setting], 
             warnings += warning
         latest = enumerate((values[-1] for values in comparison.rounds.values()), start=1)
         values = ", ".join(f"({index}) {comparison.show(value)}" for index, value in latest)
-        _print(console, f"round {number + 1} of {plan.rounds}: {values}")
+        console.print(f"round {number + 1} of {plan.rounds}: {values}")
     if warnings:
         share = f"{len(warnings)} of {plan.rounds * len(settings)} measurements"
-        _print(console, f"warning: the load generator was the bottleneck in {share}: {warnings[0]}")
+        console.print(f"warning: the load generator was the bottleneck in {share}: {warnings[0]}")
     return comparison
 
 
 def _load_to_compare(plan: Plan) -> tuple[Options, str]:
     """Measure the present setting; return the options of a measurement and what it measures."""
-    response_s = _measure(plan.closed_loop, warm_up_s=0.0)[0].mean_service_s
+    response_s = _measure(plan.options, warm_up_s=0.0)[0].mean_service_s
     if math.isnan(response_s):
         raise LoadTestError("all requests failed with the present setting; check the server with resnet-client doctor")
-    users, duration_s = plan.closed_loop.level, max(plan.options.duration_s or 0.0, _RESPONSE_TIMES * response_s)
+    users, duration_s = plan.options.level, max(plan.options.duration_s or 0.0, _RESPONSE_TIMES * response_s)
     if plan.objective is None:
-        return dataclasses.replace(plan.closed_loop, duration_s=duration_s), f"images/s with {users:g} users"
-    rate = plan.options.rate or _RATE_SHARE * users / response_s
+        return dataclasses.replace(plan.options, duration_s=duration_s), f"images/s with {users:g} users"
+    rate = plan.rate or _RATE_SHARE * users / response_s
     duration_s = max(duration_s, _SPARE_REQUESTS * plan.objective.smallest_sample / rate)
     open_loop = dataclasses.replace(plan.options, rate=rate, users=None, duration_s=duration_s)
     return open_loop, f"{plan.objective.text} at {rate:.1f} requests/s"
@@ -230,8 +225,4 @@ def _value(measured: Metrics, plan: Plan) -> float:
     if measured.error_rate or not measured.requests:
         return measured.throughput
     # Little's law with one request per user in flight. A count of responses would jump by whole batches.
-    return plan.closed_loop.level / measured.mean_service_s
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return plan.options.level / measured.mean_service_s

@@ -85,7 +85,7 @@ def served(server):
         return {model: control.config(model) for model in MODELS}
 
 
-def test_what_prevents_a_measurement_is_one_message(slow, slow_server):
+def test_what_prevents_a_measurement_is_one_message(repository, server):
     """No server, no token, no ensemble, no latency."""
     cases = [
         ({"RESNET_URL": "grpc://127.0.0.1:1"}, 3, "grpc://127.0.0.1:1 cannot be reached"),
@@ -93,7 +93,7 @@ def test_what_prevents_a_measurement_is_one_message(slow, slow_server):
         ({"RESNET_MODEL": "network_onnx"}, 64, "network_onnx cannot be tuned: it is not an ensemble"),
         ({"RESNET_LOADTEST_SLO": "throughput>=5/s"}, 64, "expected one objective on the latency"),
     ]
-    processes = [start(slow, variables(slow_server) | changed) for changed, _, _ in cases]
+    processes = [start(repository, variables(server) | changed) for changed, _, _ in cases]
     for process, (_, code, complaint) in zip(processes, cases, strict=True):
         returned, output = ended(process)
         assert (returned, output.count("\n"), complaint in output) == (code, 1, True), output

@@ -52,6 +52,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
     from resnet_loadtest.tune import Plan, tune
 
+    rate = None if options.rate == option_list.AUTO_RATE else options.rate
     options = dataclasses.replace(
         options,
         mix="ClassifyGrpc",
@@ -59,9 +60,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         arrivals="poisson",
         warm_up_s=0.0,
         duration_s=arguments.trial_s,
-        rate=None if options.rate == option_list.AUTO_RATE else options.rate,
+        rate=None,
     )
-    plan = Plan(options, arguments.repository, objective, arguments.rounds)
+    plan = Plan(options, arguments.repository, objective, rate, arguments.rounds)
     try:
         return tune(plan, console)
     except ResnetClientError as exc:
