@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from resnet_client import Client
 from resnet_client.evaluate import class_names, evaluate, read_samples
 from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
@@ -16,18 +14,18 @@ FOLDER = ROOT.parent / "shared/imagenet-sample"
 """Images with a ``labels.csv``, which are not part of the project."""
 
 
-def run(repository: Repository, folder: Path = FOLDER) -> list[Record]:
+def run(repository: Repository) -> list[Record]:
     """Top-1 of each variant, and how often it is that of the FP32 network: shares from 0 to 1.
 
     Returns:
         One record for each variant, or none if there are no images.
     """
-    if not folder.exists():
+    if not FOLDER.exists():
         return []
     models = {repository.ensemble(variant): variant for variant in repository.variants}
     with TritonServer(ServerConfig(repository.path, ALL_MODELS, port=0)) as server, Client(server.grpc_url) as client:
         first = next(iter(models))
-        samples = read_samples(folder, folder / "labels.csv", class_names(client, first))
+        samples = read_samples(FOLDER, FOLDER / "labels.csv", class_names(client, first))
         found = evaluate(client, samples, [*models], max_in_flight=16)
     same = {first: 1.0} | {each.second: each.agreement for each in found.comparisons if each.first == first}
     records = []

@@ -27,13 +27,12 @@ def standard(count: int = 32) -> list[bytes]:
     return [_encoded(_crop(originals[n % len(originals)], rng).resize(STANDARD_SIZE)) for n in range(count)]
 
 
-def of_megapixels(megapixels: float, count: int = 2, *, progressive: bool = False) -> list[bytes]:
-    """Make JPEGs of one size, aspect 4:3, with the noise of a sensor."""
-    originals = _originals()
+def of_megapixels(megapixels: float, *, progressive: bool) -> list[bytes]:
+    """Make two JPEGs of one size, aspect 4:3, with the noise of a sensor."""
     rng = np.random.default_rng(_SEED)
     height = round((megapixels * 1e6 / _ASPECT) ** 0.5)
     size = (round(height * _ASPECT), height)
-    crops = (_crop(originals[n % len(originals)], rng) for n in range(count))
+    crops = (_crop(original, rng) for original in _originals()[:2])
     return [_encoded(_noisy(crop.resize(size, Image.Resampling.BICUBIC), rng), progressive) for crop in crops]
 
 

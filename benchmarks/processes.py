@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
@@ -22,16 +21,13 @@ _TAIL = 3000
 _PORT_ATTEMPTS = 100
 
 
-class Started(NamedTuple):
-    """A running server: its process id, and the seconds from its start to its first response."""
-
-    pid: int
-    start_s: float
-
-
 @contextlib.contextmanager
-def serve(command: Sequence[str], environment: Mapping[str, str], request: Callable[[], object]) -> Iterator[Started]:
+def serve(
+    command: Sequence[str], environment: Mapping[str, str], request: Callable[[], object]
+) -> Iterator[tuple[int, float]]:
     """Run a server during the block, which begins when ``request`` raises no ``OSError`` or ``EOFError`` any more.
+
+    Yields its process id, and the seconds from its start to its first response.
 
     Raises:
         SystemExit: it exits, or is not ready in time; the message has the end of its log.
@@ -52,7 +48,7 @@ def serve(command: Sequence[str], environment: Mapping[str, str], request: Calla
             except OSError as exc:
                 tail = Path(log.name).read_text(encoding="utf-8", errors="replace")[-_TAIL:]
                 raise SystemExit(f"{' '.join(command)}: {exc}\n{tail}") from exc
-            yield Started(process.pid, time.monotonic() - began_s)
+            yield process.pid, time.monotonic() - began_s
         finally:
             _stop(process)
 

@@ -30,9 +30,9 @@ _SOURCES: dict[Callable[[Settings], Iterator[Measurement]], tuple[str, ...]] = {
 _CHECKS = sorted({check for checks in _SOURCES.values() for check in checks})
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run the command; return its exit code."""
-    args = _parser().parse_args(arguments)
+    args = _parser().parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.stderr.write("PyTorch finds no GPU; to test this script on the CPU: --device cpu\n")
         return 1

@@ -6,11 +6,11 @@ import contextlib
 import functools
 import multiprocessing
 import runpy
-import urllib.request
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from resnet_client import Client
+from resnet_client.metrics import fetch
 from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
 
 from benchmarks import ROOT, images, processes
@@ -82,8 +82,7 @@ def _counters(port: int, settings: Settings) -> str:
     found: list[dict[str, float]] = []
 
     def look() -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port + 2}/metrics", timeout=10) as response:
-            page = response.read().decode()
+        page = fetch(f"http://127.0.0.1:{port + 2}/metrics", timeout_s=10)
         names = {
             "pending_request_count": "preprocess",
             "request_success": "network_",

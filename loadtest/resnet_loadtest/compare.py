@@ -134,16 +134,15 @@ class Comparison:
         return failed[1] / totals[1] - failed[0] / totals[0] > 1.96 * spread > 0
 
 
-def compare(first: Run, second: Run, *, tolerance: float = 0.05, seed: int = 1) -> Comparison:
+def compare(first: Run, second: Run, *, tolerance: float = 0.05) -> Comparison:
     """Compare all metrics of two runs.
 
     Args:
         first: run A, the reference.
         second: run B.
         tolerance: accepted change as a share: 0.05 lets p99 grow by 5 %.
-        seed: of the bootstrap.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(1)
     resamples = [_resamples(run, generator) for run in (first, second)]
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = resamples[1] / resamples[0]

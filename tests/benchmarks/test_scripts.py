@@ -62,14 +62,23 @@ def test_gpu_measurements_run_on_a_cpu(repository: Path) -> None:
 
 
 def test_gpu_measurements_use_a_running_server(server: TritonServer) -> None:
-    """A server that refuses is a row with its answer; without a GPU the script names the option that needs none."""
+    """A server that refuses is a row with its answer."""
     done = run("gpu", "--only", "V6", "--port", server.http_url.rpartition(":")[2], *TINY)
     default, fp16 = (result for _, _, result, _ in rows(done.stdout, "|")[2:])
     assert re.fullmatch(r"\d+ images/s; p50 [\d.,]+ ms", default)
     assert fp16.startswith("not run: the server returned 4")
-    without = run("gpu")
-    assert without.returncode == 1
-    assert "--device cpu" in without.stderr
+
+
+def test_gpu_measurements_without_a_gpu_name_the_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one that needs none."""
+    from benchmarks.gpu.__main__ import main
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    assert main() == 1
+    assert "--device cpu" in capsys.readouterr().err
 
 
 @pytest.mark.load
