@@ -142,7 +142,7 @@ def compare(first: Run, second: Run, *, tolerance: float = 0.05) -> Comparison:
         second: run B.
         tolerance: accepted change as a share: 0.05 lets p99 grow by 5 %.
     """
-    generator = np.random.default_rng(1)
+    generator = np.random.default_rng(1)  # the same runs have the same result
     resamples = [_resamples(run, generator) for run in (first, second)]
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = resamples[1] / resamples[0]

@@ -27,7 +27,7 @@ from resnet_loadtest.samples import (
 from resnet_loadtest.schedule import Stage
 
 CPU_LIMIT = 0.9
-"""A sending thread that uses more of its core, as a share, is late."""
+"""Above this share of its core, a sending thread may send late."""
 
 _IN_SECONDS_FROM_MS = 2000.0
 
