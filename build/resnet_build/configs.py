@@ -29,8 +29,7 @@ _BACKBONE_BATCH = 8
 # heuristic search takes 0.15 s.
 _ONNX_RUNTIME = {"cudnn_conv_algo_search": "1"}
 # NVIDIA's backend executes batches of `max_batch_size` only, and refuses smaller ones without padding.
-# Two streams divide the images of a batch.
-_OPENVINO = {"NUM_STREAMS": "2", "ENABLE_BATCH_PADDING": "YES"}
+_OPENVINO = {"ENABLE_BATCH_PADDING": "YES"}
 # Network → backend, and its parameters in every config.
 _NETWORKS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "network_onnx": ("onnxruntime", _ONNX_RUNTIME),
@@ -117,13 +116,13 @@ def set_capacity(config: pb.ModelConfig, options: ServingOptions) -> None:
         config.instance_group[0].count = options.preprocess_instances
         _set_parameters(config, {"max_queue_size": str(options.max_queue_size)})
     elif config.platform != "ensemble":
-        config.instance_group[0].count = options.cpu_instances
+        config.instance_group[0].count = options.cpu_instances_of(config.backend)
         preferred = options.preferred_batch_of(config.backend)
         # Without a preferred size, Triton takes the largest.
         config.dynamic_batching.preferred_batch_size[:] = [preferred] if preferred < options.max_batch_size else []
         config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us
         set_warmup(config, options.warmup_batches)
-        if threads := options.instance_threads:
+        if threads := options.instance_threads_of(config.backend):
             _set_parameters(config, {THREADS[config.backend]: str(threads)})
 
 

@@ -24,9 +24,9 @@ PREPROCESSING = ("pillow", "dali")
 
 # A process decodes 64 images in a fifth of a second, so no request waits longer than that for decoding.
 _WAITING_PER_INSTANCE = 64
-# Images that an OpenVINO network takes at once while more wait, four for each stream: with larger batches, many clients
-# would get their answers at once, and the network would then wait until their next images are decoded.
-_OPENVINO_BATCH = 8
+# Two instances, because one would wait for decoding after each batch. Small batches, because with larger ones, one
+# instance would take all waiting images.
+_OPENVINO_INSTANCES, _OPENVINO_BATCH = 2, 4
 
 
 def _option(default: int, text: str, *, least: int = 1, most: int) -> int:
@@ -59,7 +59,12 @@ class ServingOptions:
         "Refuse new requests while recent requests took longer than this; requests that already wait are answered",
         most=3_600_000,
     )
-    instances: int = _option(0, "Instances of each network; 0: one on the CPU, two per GPU", least=0, most=64)
+    instances: int = _option(
+        0,
+        f"Instances of each network; 0: one on the CPU, {_OPENVINO_INSTANCES} with OpenVINO, two per GPU",
+        least=0,
+        most=64,
+    )
     preprocess_instances: int = _option(1, "Processes that decode images; each handles one request at a time", most=256)
     max_image_bytes: int = _option(Limits.max_bytes, "Largest encoded image that is accepted", most=2_147_483_647)
     max_image_pixels: int = _option(
@@ -104,17 +109,15 @@ class ServingOptions:
         largest = min(self.warmup_batch, self.max_batch_size)
         return sorted({*(1 << exponent for exponent in range(largest.bit_length())), largest})
 
-    @property
-    def cpu_instances(self) -> int:
-        """Number of instances of each network on the CPU."""
-        return self.instances or 1
+    def cpu_instances_of(self, backend: str) -> int:
+        """Return the number of instances on the CPU of a network of a backend."""
+        return self.instances or (_OPENVINO_INSTANCES if backend == "openvino" else 1)
 
-    @property
-    def instance_threads(self) -> int:
-        """Number of CPU threads of each instance of a network; 0: the server decides."""
+    def instance_threads_of(self, backend: str) -> int:
+        """Return the number of CPU threads of each instance of such a network; 0: the server decides."""
         if self.threads or not self.server_cpus:
             return self.threads
-        return threads_per_instance(self.server_cpus, self.cpu_instances)
+        return threads_per_instance(self.server_cpus, self.cpu_instances_of(backend))
 
     def preferred_batch_of(self, backend: str) -> int:
         """Return how many images a network of a backend takes at once while more wait."""

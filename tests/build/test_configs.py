@@ -67,27 +67,28 @@ def test_warmup_batches_are_powers_of_two_and_the_largest(warmup: int, largest: 
 
 
 @pytest.mark.parametrize(
-    ("options", "threads"),
+    ("backend", "options", "threads"),
     [
-        ({}, 0),  # the server divides its CPUs
-        ({"server_cpus": 3}, 3),
-        ({"server_cpus": 1, "instances": 2}, 1),
-        ({"server_cpus": 8, "instances": 4}, 2),
-        ({"server_cpus": 8, "threads": 3}, 3),
+        ("onnxruntime", {}, 0),  # the server divides its CPUs
+        ("onnxruntime", {"server_cpus": 3}, 3),
+        ("onnxruntime", {"server_cpus": 1, "instances": 2}, 1),
+        ("onnxruntime", {"server_cpus": 8, "instances": 4}, 2),
+        ("onnxruntime", {"server_cpus": 8, "threads": 3}, 3),
+        ("openvino", {"server_cpus": 8}, 4),
     ],
 )
-def test_server_cpus_decide_threads(options: dict[str, int], threads: int) -> None:
-    """Those of each instance; an explicit number takes precedence."""
-    assert ServingOptions(**options).instance_threads == threads
+def test_server_cpus_decide_threads(backend: str, options: dict[str, int], threads: int) -> None:
+    """Those of each instance, of which OpenVINO has two; an explicit number takes precedence."""
+    assert ServingOptions(**options).instance_threads_of(backend) == threads
 
 
 def test_openvino_leaves_images_to_its_next_batch_by_default() -> None:
-    """It takes eight at once, or the given number; the others all that wait, which Triton enters itself."""
+    """It takes four at once, or the given number; the others all that wait, which Triton enters itself."""
 
     def preferred(network: str, **options: int) -> list[int]:
         return list(rendered(variants=["int8"], **options)[network].dynamic_batching.preferred_batch_size)
 
-    assert preferred("network_int8") == [8]
+    assert preferred("network_int8") == [4]
     assert preferred("network_onnx") == preferred("network_torchscript") == []
     assert preferred("network_int8", max_batch_size=2) == []
     assert preferred("network_int8", preferred_batch_size=32) == []
@@ -114,7 +115,7 @@ def test_variants_have_the_keys_of_their_backends() -> None:
         assert (config.backend, config.default_model_filename) == ("openvino", "model.onnx")
         assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
         assert config.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
-        assert config.parameters["NUM_STREAMS"].string_value == "2"
+        assert config.instance_group[0].count == 2
         assert config.parameters["INFERENCE_NUM_THREADS"].string_value == "3"
     assert found["bf16"].parameters["HINT_BF16"].string_value == "YES"
     assert all("HINT_BF16" not in found[name].parameters for name in ("int8", "fp32"))

@@ -98,12 +98,13 @@ def test_load_refuses_damaged_artifacts(plain_repository: Path, tmp_path: Path) 
         assert re.search(rf"{path} cannot be loaded: \S", str(caught.value))
 
 
-def on_openvino(**parameters: str) -> Callable[[pb.ModelConfig], None]:
+def on_openvino(instances: int = 1, **parameters: str) -> Callable[[pb.ModelConfig], None]:
     """Have OpenVINO serve the FP32 network."""
 
     def change(config: pb.ModelConfig) -> None:
         config.backend, config.platform, config.default_model_filename = "openvino", "", "model.onnx"
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
+        config.instance_group[0].count = instances
         for name, value in parameters.items():
             config.parameters[name].string_value = value
 
@@ -115,16 +116,16 @@ KEYS = {"INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1", "PERFORMANCE_HINT": "l
 
 @pytest.fixture(scope="module")
 def openvino(repository_copy: Any) -> Iterator[TritonServer]:
-    """The real network on OpenVINO, with all keys and with two streams."""
+    """The real network on OpenVINO, with all keys and with two instances."""
     repository_copy.add("network_onnx", "openvino_keys", on_openvino(**KEYS))
-    repository_copy.add("network_onnx", "openvino_streams", on_openvino(NUM_STREAMS="2"))
+    repository_copy.add("network_onnx", "openvino_instances", on_openvino(instances=2))
     with TritonServer(ServerConfig(repository_copy.folder, port=0)) as running:
         yield running
 
 
-@pytest.mark.parametrize("model", ["openvino_keys", "openvino_streams"])
+@pytest.mark.parametrize("model", ["openvino_keys", "openvino_instances"])
 def test_openvino_computes_the_same(server: TritonServer, openvino: TritonServer, model: str) -> None:
-    """At any batch size, with all of its keys, and with images divided among streams."""
+    """At any batch size, with all of its keys, and with several instances."""
 
     def difference(batch: np.ndarray) -> float:
         got, expected = (
@@ -171,19 +172,36 @@ def test_instances_share_the_quota_of_the_container(
     assert found.threads("intra_op_thread_count") == threads
 
 
-@pytest.mark.parametrize(("cpus", "streams"), [(1, 1), (2, 2), (64, 2)])
-def test_openvino_has_no_more_streams_than_threads(
-    import_backend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, cpus: int, streams: int
+def test_openvino_takes_all_threads_while_no_other_instance_computes(
+    import_backend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Two streams divide all CPUs that the server may use; on one there is one."""
+    """The lock ends with the batch; instances that share it leave the others their threads."""
     backend = import_backend("openvino")
-    monkeypatch.setattr(backend, "available_cpus", lambda: cpus)
-    model = backend.TritonPythonModel()
-    model.config = types.SimpleNamespace(
-        threads=lambda _: 0, parameter={"NUM_STREAMS": "2"}.get, number=lambda *_: 2, flag=lambda _, default: default
-    )
-    properties = model._properties(core=None)
-    assert (properties["INFERENCE_NUM_THREADS"], properties["NUM_STREAMS"]) == (cpus, streams)
+    monkeypatch.setattr(backend, "available_cpus", lambda: 4)
+    artifact = tmp_path / "model.onnx"
+    artifact.write_bytes(network())
+    first, second = backend.TritonPythonModel(), backend.TritonPythonModel()
+    for model in (first, second):
+        model.config = types.SimpleNamespace(
+            kind="CPU",
+            artifact=artifact,
+            threads=lambda _: 2,
+            number=lambda _, default: default,
+            parameter=lambda _, default: default,
+            flag=lambda _, default: default,
+        )
+        model.load()
+    assert model._request is not model._with_all_threads
+    with first._computing() as is_first_alone:
+        assert is_first_alone
+        with second._computing() as is_second_alone:
+            assert not is_second_alone
+        with second._computing() as is_second_alone:
+            assert not is_second_alone
+    with second._computing() as is_second_alone:
+        assert is_second_alone
+    for model in (first, second):
+        model.finalize()
 
 
 def test_session_per_size_answers_as_the_batch_itself(import_backend: Callable[[str], Any]) -> None:

@@ -9,7 +9,9 @@ size and ignores that key. Both serve ``KIND_CPU`` only.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,11 +31,10 @@ _STREAM_NAMES = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.s
 
 
 class TritonPythonModel(NetworkBackend):
-    """Divides the images of a batch equally among streams; what remains, or a single image, uses all threads.
+    """Computes a batch with this instance's share of the threads, or with all threads while no other instance computes.
 
-    Each stream computes its images on its own threads. Under load this is faster than all threads for one batch, where
-    the others wait, layer after layer, for the thread whose core also decodes an image. All streams share one copy of
-    the weights, and the request with all threads has another.
+    Under load this is faster than all threads for one batch, where the others wait, layer after layer, for the thread
+    whose core also decodes an image. The two ways have a copy of the weights each.
     """
 
     default_filename = "model.xml"
@@ -42,25 +43,27 @@ class TritonPythonModel(NetworkBackend):
         """Compile the model for this processor, for every batch size up to the largest."""
         if self.config.kind != _DEVICE:
             raise pb_utils.TritonModelException(f"OpenVINO serves KIND_CPU only, not KIND_{self.config.kind}")
-        core = ov.Core()
+        core, cpus = ov.Core(), available_cpus()
         if extension := self.config.parameter("CPU_EXTENSION_PATH", ""):
             core.add_extension(extension)
         model, properties = core.read_model(self.config.artifact), self._properties(core)
-        self._request = core.compile_model(model, _DEVICE, {**properties, _STREAMS: 1}).create_infer_request()
-        self._streams: list[ov.InferRequest] = []
-        if self.config.batches and properties[_STREAMS] != 1:
-            compiled = core.compile_model(model, _DEVICE, properties)
-            self._streams = [compiled.create_infer_request() for _ in range(compiled.get_property(_STREAMS))]
+        threads = self.config.threads(_THREADS) or cpus
+
+        def compiled(threads: int) -> ov.InferRequest:
+            return core.compile_model(model, _DEVICE, {**properties, _THREADS: threads}).create_infer_request()
+
+        self._request = self._with_all_threads = compiled(threads)
+        if threads < cpus and not self.config.number(_THREADS, 0):
+            self._with_all_threads = compiled(cpus)
+        self._artifact = self.config.artifact.open("rb")
 
     def _properties(self, core: ov.Core) -> dict[str, Any]:
-        threads = self.config.threads(_THREADS) or available_cpus()
         streams = self.config.parameter(_STREAMS, "1").lower()
         properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._precision(core),
             # Without pinning, because several instances or servers would pin their threads to the same cores.
             "ENABLE_CPU_PINNING": False,
-            _THREADS: threads,
-            _STREAMS: _STREAM_NAMES.get(streams) or min(self.config.number(_STREAMS, 1), threads),
+            _STREAMS: _STREAM_NAMES.get(streams) or self.config.number(_STREAMS, 1),
         }
         if hint := self.config.parameter("PERFORMANCE_HINT", ""):
             properties["PERFORMANCE_HINT"] = hint.upper()
@@ -77,26 +80,35 @@ class TritonPythonModel(NetworkBackend):
 
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run one batch without copying its inputs; the outputs are valid until the next run."""
-        share = len(next(iter(inputs.values()))) // len(self._streams) if self._streams else 0
-        divided = share * len(self._streams)
-        parts = [(request, slice(share * n, share * (n + 1))) for n, request in enumerate(self._streams)]
-        results = _infer(parts, inputs, outputs) if divided else []
-        if not divided or divided < len(next(iter(inputs.values()))):
-            results += _infer([(self._request, slice(divided, None))], inputs, outputs)
-        if len(results) == 1:
-            return results[0]
-        return {name: np.concatenate([result[name] for result in results]) for name in outputs}
-
-
-def _infer(parts: list[tuple[ov.InferRequest, slice]], inputs: Arrays, outputs: list[str]) -> list[Arrays]:
-    """Compute parts of a batch at the same time; the results are valid until the next call."""
-    # OpenVINO reads the arrays in place and keeps no reference, so this list keeps them alive.
-    held = []
-    with contextlib.ExitStack() as running:
-        for request, rows in parts:
-            held.append({name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()})
-            for name, array in held[-1].items():
+        # OpenVINO reads the arrays in place and keeps no reference, so this variable keeps them alive.
+        held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        with self._computing() as is_alone:
+            request = self._with_all_threads if is_alone else self._request
+            for name, array in held.items():
                 request.set_tensor(name, ov.Tensor(array, shared_memory=True))
-            request.start_async()
-            running.callback(request.wait)  # also if another part fails
-    return [{name: request.get_tensor(name).data for name in outputs} for request, _ in parts]
+            request.infer()
+        return {name: request.get_tensor(name).data for name in outputs}
+
+    def finalize(self) -> None:
+        """Release the artifact; Triton calls this when it unloads the model."""
+        self._artifact.close()
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[bool]:
+        """Yield whether no other instance computes at the moment; each holds a shared lock on the artifact meanwhile.
+
+        The kernel ends the lock of a worker that dies. Without locks, as on some network file systems, no instance
+        takes the others' threads.
+        """
+        with contextlib.ExitStack() as ending:
+            is_alone = self._locks(fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._locks(fcntl.LOCK_SH | fcntl.LOCK_NB):
+                ending.callback(self._locks, fcntl.LOCK_UN)
+            yield is_alone
+
+    def _locks(self, operation: int) -> bool:
+        try:
+            fcntl.flock(self._artifact, operation)
+        except OSError:  # another instance has it
+            return False
+        return True
