@@ -25,7 +25,6 @@ from resnet_client.grpc import open_channel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from resnet_client.config import ClientConfig
 
@@ -129,9 +128,7 @@ class ModelControl:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _call(self, rpc: str, request: Any, timeout_s: float) -> Any:

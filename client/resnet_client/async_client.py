@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from resnet_client import forks, tracing
 from resnet_client.base import (
@@ -22,7 +22,6 @@ from resnet_client.base import (
     naming_image,
     positive,
 )
-from resnet_client.config import check_model
 from resnet_client.endpoints import resolve
 from resnet_client.error_mapping import mapped
 from resnet_client.errors import ClosedError, ConfigurationError, ResnetClientError, ServerError
@@ -48,11 +47,10 @@ from resnet_client.responses import (
     read_statistics,
 )
 from resnet_client.results import Health, Outcome, added_up
-from resnet_client.retry import Deadline
+from resnet_client.retry import Attempts, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable
-    from types import TracebackType
     from typing import Self
 
     import numpy as np
@@ -60,11 +58,15 @@ if TYPE_CHECKING:
 
     from resnet_client.config import ClientConfig, Preprocessing
     from resnet_client.endpoints import Endpoint
+    from resnet_client.grpc import AsyncGrpcTransport
+    from resnet_client.http import AsyncHttpTransport
     from resnet_client.images import ImageSource
     from resnet_client.pool import Server
-    from resnet_client.requests import AsyncTransport, Request
+    from resnet_client.requests import Request
     from resnet_client.responses import Answer, PixelTarget
     from resnet_client.results import Classification, ModelStatistics
+
+    Transport: TypeAlias = AsyncGrpcTransport | AsyncHttpTransport
 
 T = TypeVar("T")
 
@@ -82,7 +84,7 @@ class AsyncClient(BaseClient):
     def _open(self) -> None:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._transports: dict[Endpoint, AsyncTransport] = {}
+        self._transports: dict[Endpoint, Transport] = {}
         self._checks: asyncio.Task[None] | None = None
         forks.on_fork(self, AsyncClient._after_fork)
 
@@ -293,10 +295,8 @@ class AsyncClient(BaseClient):
         Raises:
             ServerError: there is no valid response; the subclasses name the reason.
         """
-        self._check_open()
-        if model:
-            check_model(model)
-        deadline = Deadline(self._config.timeout_s)
+        target = self._target(model or None)
+        deadline = Deadline(target.timeout_s)
         request = Call("get_inference_statistics", {"model_name": model or ""})
         await self._pick(deadline)
         counts: list[ModelStatistics] = []
@@ -319,9 +319,7 @@ class AsyncClient(BaseClient):
         self._check_open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _classify(self, image: ImageSource, target: Target, top_k: int) -> Classification:
@@ -406,7 +404,7 @@ class AsyncClient(BaseClient):
             server: the only server to try; None for any.
         """
         self._start_checks()
-        attempts = self._retry.start(self._pool, deadline)
+        attempts = Attempts(self._config, self._retry_budget, self._pool, deadline)
         while True:
             try:
                 chosen = server or await self._pick(deadline, attempts.tried)
@@ -443,7 +441,7 @@ class AsyncClient(BaseClient):
                     raise ClosedError("the client was closed while it waited for a response") from exc
                 raise
 
-    def _transport(self, endpoint: Endpoint) -> AsyncTransport:
+    def _transport(self, endpoint: Endpoint) -> Transport:
         if self._is_closed:
             raise ClosedError("the client was closed while it was used")
         if (transport := self._transports.get(endpoint)) is None:
@@ -492,10 +490,10 @@ class AsyncClient(BaseClient):
         self._open()
         self._closed = is_closed
         self._pool.after_fork()
-        self._retry.budget.after_fork()
+        self._retry_budget.after_fork()
 
 
-def connect_async(config: ClientConfig, endpoint: Endpoint) -> AsyncTransport:
+def connect_async(config: ClientConfig, endpoint: Endpoint) -> Transport:
     """An asyncio transport to this server; it connects with its first request. Imports its protocol's library."""
     with mapped(str(endpoint), 0):
         if endpoint.is_grpc:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from resnet_client.config import ClientConfig, Preprocessing
+from resnet_client.config import (
+    ClientConfig,
+    Preprocessing,
+    check_model,
+    check_model_version,
+    check_preprocessing,
+    check_timeout,
+)
 from resnet_client.errors import (
     ClosedError,
     ConfigurationError,
@@ -16,11 +24,11 @@ from resnet_client.errors import (
     ResnetClientError,
     ServerError,
 )
-from resnet_client.images import describe, is_one, naming
+from resnet_client.images import describe, invalid, is_one
 from resnet_client.pool import Pool
 from resnet_client.requests import Inference, Target
 from resnet_client.results import Outcome
-from resnet_client.retry import Deadline, RetryPolicy
+from resnet_client.retry import Deadline, RetryBudget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,7 +84,7 @@ class BaseClient:
             arguments["url"] = ",".join(map(str, url))
         self._config = ClientConfig.resolve(arguments)
         self._pool = Pool(self._config.endpoints)
-        self._retry = RetryPolicy(max_attempts=self._config.max_attempts, retry_overload=self._config.retry_overload)
+        self._retry_budget = RetryBudget()
         self._pixel_targets: dict[tuple[str, str], PixelTarget] = {}
         self._open()
 
@@ -90,7 +98,7 @@ class BaseClient:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Send the options to another process, the admin token included; the copy opens its own connections."""
-        return _rebuilt, (type(self), vars(self._config))
+        return functools.partial(type(self), **vars(self._config)), ()
 
     @property
     def config(self) -> ClientConfig:
@@ -112,8 +120,24 @@ class BaseClient:
         preprocessing: Preprocessing | None = None,
         timeout_s: float | None = None,
     ) -> Target:
+        """Complete the arguments of a call with the client's options, and check them.
+
+        A call with its own model does not use the client's ``model_version``.
+        """
         self._check_open()
-        return Target.of(self._config, model, model_version, preprocessing, timeout_s)
+        check_model_version(model_version)
+        inherited = self._config.model_version if model is None else None
+        version = inherited if model_version is None else model_version
+        target = Target(
+            model=self._config.model if model is None else model,
+            model_version="" if version is None else str(version),
+            preprocessing=preprocessing or self._config.preprocessing,
+            timeout_s=self._config.timeout_s if timeout_s is None else timeout_s,
+        )
+        check_model(target.model)
+        check_preprocessing(target.preprocessing)
+        check_timeout(target.timeout_s)
+        return target
 
     def _check_ready_by(self, deadline: Deadline, health: Health) -> None:
         if deadline.left_s <= POLL_INTERVAL_S:
@@ -124,10 +148,6 @@ class BaseClient:
     def _check_resolved_by(self, deadline: Deadline) -> None:
         if deadline.left_s <= 0:
             raise DeadlineExceededError(f"{self._config.url} was not resolved within {deadline.timeout_s:g} s")
-
-
-def _rebuilt(kind: type[BaseClient], options: dict[str, Any]) -> BaseClient:
-    return kind(**options)
 
 
 def log_retry(error: ServerError, pause_s: float, request: Request) -> None:
@@ -145,7 +165,7 @@ def naming_image(image: ImageSource) -> Iterator[None]:
     except InvalidImageError as exc:
         if exc.source:
             raise
-        raise InvalidImageError(naming(image, str(exc)), source=describe(image)) from exc.__cause__
+        raise invalid(image, str(exc)) from exc.__cause__
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from resnet_client import forks, tracing
 from resnet_client.base import (
@@ -22,7 +22,6 @@ from resnet_client.base import (
     naming_image,
     positive,
 )
-from resnet_client.config import check_model
 from resnet_client.endpoints import resolve
 from resnet_client.error_mapping import mapped
 from resnet_client.errors import ClosedError, ResnetClientError, ServerError
@@ -48,11 +47,10 @@ from resnet_client.responses import (
     read_statistics,
 )
 from resnet_client.results import Health, Outcome, added_up
-from resnet_client.retry import Deadline
+from resnet_client.retry import Attempts, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
-    from types import TracebackType
     from typing import Self
 
     import numpy as np
@@ -60,11 +58,15 @@ if TYPE_CHECKING:
 
     from resnet_client.config import ClientConfig, Preprocessing
     from resnet_client.endpoints import Endpoint
+    from resnet_client.grpc import GrpcTransport
+    from resnet_client.http import HttpTransport
     from resnet_client.images import ImageSource
     from resnet_client.pool import Server
-    from resnet_client.requests import Request, Transport
+    from resnet_client.requests import Request
     from resnet_client.responses import Answer, PixelTarget
     from resnet_client.results import Classification, ModelStatistics
+
+    Transport: TypeAlias = GrpcTransport | HttpTransport
 
 T = TypeVar("T")
 
@@ -294,10 +296,8 @@ class Client(BaseClient):
         Raises:
             ServerError: there is no valid response; the subclasses name the reason.
         """
-        self._check_open()
-        if model:
-            check_model(model)
-        deadline = Deadline(self._config.timeout_s)
+        target = self._target(model or None)
+        deadline = Deadline(target.timeout_s)
         request = Call("get_inference_statistics", {"model_name": model or ""})
         self._pick(deadline)
         counts: list[ModelStatistics] = []
@@ -318,9 +318,7 @@ class Client(BaseClient):
         self._check_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _classify(self, image: ImageSource, target: Target, top_k: int) -> Classification:
@@ -396,7 +394,7 @@ class Client(BaseClient):
             server: the only server to try; None for any.
         """
         self._start_checks()
-        attempts = self._retry.start(self._pool, deadline)
+        attempts = Attempts(self._config, self._retry_budget, self._pool, deadline)
         while True:
             try:
                 chosen = server or self._pick(deadline, attempts.tried)
@@ -479,7 +477,7 @@ class Client(BaseClient):
         for transport in inherited.values():
             transport.abandon()
         self._pool.after_fork()
-        self._retry.budget.after_fork()
+        self._retry_budget.after_fork()
 
 
 def connect(config: ClientConfig, endpoint: Endpoint) -> Transport:

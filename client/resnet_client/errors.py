@@ -21,6 +21,8 @@ these (``error_mapping.py``, ``images.py``); the original is the ``__cause__``.
 
 from __future__ import annotations
 
+import functools
+
 
 class ResnetClientError(Exception):
     """Base of every error this library raises."""
@@ -51,7 +53,7 @@ class ImageError(ResnetClientError, ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep ``source`` when the error travels between processes."""
-        return _rebuilt_image_error, (type(self), str(self), self.source)
+        return functools.partial(type(self), str(self), source=self.source), ()
 
 
 class InvalidImageError(ImageError):
@@ -92,7 +94,3 @@ class RequestError(ServerError):
 
 class ResponseError(ServerError):
     """The server failed, or its response cannot be read; see the server's log."""
-
-
-def _rebuilt_image_error(kind: type[ImageError], message: str, source: str) -> ImageError:
-    return kind(message, source=source)

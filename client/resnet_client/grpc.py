@@ -6,7 +6,7 @@ tritonclient generates messages and service from Triton's definitions.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -100,14 +100,6 @@ class AsyncGrpcTransport:
         await self._channel.close()
 
 
-class _Message(NamedTuple):
-    """A request as sent: method of the service, protobuf message, metadata."""
-
-    rpc: str
-    content: Any
-    metadata: tuple[tuple[str, str], ...]
-
-
 def open_channel(library: Any, config: ClientConfig, endpoint: Endpoint) -> Any:
     """Open a channel with ``grpc`` or ``grpc.aio``."""
     if not endpoint.is_tls:
@@ -118,16 +110,16 @@ def open_channel(library: Any, config: ClientConfig, endpoint: Endpoint) -> Any:
     return library.secure_channel(endpoint.target, credentials, [*_CHANNEL_OPTIONS, *name])
 
 
-def _message(config: ClientConfig, request: Request, timeout_s: float) -> _Message:
-    """Encode a request."""
+def _message(config: ClientConfig, request: Request, timeout_s: float) -> tuple[str, Any, tuple[tuple[str, str], ...]]:
+    """Encode a request: the service's method, the protobuf message, and the metadata."""
     if isinstance(request, Inference):
-        return _Message("ModelInfer", _infer_message(request, timeout_s), tuple(request.span.headers.items()))
+        return "ModelInfer", _infer_message(request, timeout_s), tuple(request.span.headers.items())
     rpc = _RPCS[request.method]
     arguments = {name.removeprefix("model_"): value for name, value in request.arguments.items()}
     content = getattr(service_pb2, f"{rpc}Request")(**arguments)
     if config.admin_token is None or not request.is_restricted:
-        return _Message(rpc, content, ())
-    return _Message(rpc, content, (("triton-grpc-protocol-admin-key", config.admin_token),))
+        return rpc, content, ()
+    return rpc, content, (("triton-grpc-protocol-admin-key", config.admin_token),)
 
 
 def _infer_message(request: Inference, timeout_s: float) -> Any:

@@ -55,10 +55,11 @@ def describe(source: object) -> str:
     return str(getattr(source, "name", None) or type(source).__name__)
 
 
-def naming(source: object, message: str) -> str:
-    """The message with the image's name before it, if it has one."""
+def invalid(source: object, message: str) -> InvalidImageError:
+    """The error for an image; the image's name, if it has one, is before the message."""
     has_name = isinstance(source, str | os.PathLike) or isinstance(getattr(source, "name", None), str)
-    return f"{describe(source)}: {message}" if has_name else message
+    name = describe(source)
+    return InvalidImageError(f"{name}: {message}" if has_name else message, source=name)
 
 
 def is_one(source: object) -> bool:
@@ -100,7 +101,7 @@ def pixels(
             limits.check_bytes(os.path.getsize(source))  # noqa: PTH202  # before gigabytes are read
         return preprocessing.prepare(_raw(source), preprocess_config, limits)
     except preprocessing.InvalidImageError as exc:
-        raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
+        raise invalid(source, str(exc)) from exc
 
 
 def find(path: Path) -> Iterator[Path]:
@@ -213,25 +214,22 @@ def _png(source: Image.Image | npt.NDArray[Any]) -> bytes:
     try:
         image.save(buffer, format="PNG", compress_level=1)
     except Exception as exc:  # Pillow also writes the image's `info`, which may hold anything
-        message = naming(source, f"the image cannot be encoded as PNG ({_reason(exc)})")
-        raise InvalidImageError(message, source=describe(source)) from exc
+        raise invalid(source, f"the image cannot be encoded as PNG ({_reason(exc)})") from exc
     return buffer.getvalue()
 
 
 def _opened(source: Image.Image | npt.NDArray[Any], limits: preprocessing.Limits | None = None) -> Image.Image:
     image = source if isinstance(source, Image.Image) else _from_array(source)
     if not all(image.size):
-        message = naming(source, f"the image is empty ({image.width}x{image.height} pixels)")
-        raise InvalidImageError(message, source=describe(source))
+        raise invalid(source, f"the image is empty ({image.width}x{image.height} pixels)")
     if limits:
         limits.check_pixels(*image.size)
     try:
         return preprocessing.to_rgb(image)
     except preprocessing.InvalidImageError as exc:
-        raise InvalidImageError(naming(source, str(exc)), source=describe(source)) from exc
+        raise invalid(source, str(exc)) from exc
     except Exception as exc:  # Pillow decodes late and raises many types on damaged files
-        message = naming(source, f"the image is damaged: {exc}")
-        raise InvalidImageError(message, source=describe(source)) from exc
+        raise invalid(source, f"the image is damaged: {exc}") from exc
 
 
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:

@@ -11,7 +11,6 @@ well as unreachable, and gRPC does not eject a server that does not answer.
 from __future__ import annotations
 
 import contextlib
-import enum
 import logging
 import math
 import random
@@ -48,25 +47,6 @@ DRAIN_S = 1.0
 
 IDLE_S = 30.0
 """Seconds without a call after which background checks stop until the next call."""
-
-
-class Result(enum.Enum):
-    """What the result of a request shows about its server."""
-
-    ANSWERED = enum.auto()  # an error of the request counts as an answer
-    FAILED = enum.auto()  # it failed while computing, or did not answer in time
-    UNREACHABLE = enum.auto()
-    UNKNOWN = enum.auto()  # the request was abandoned
-
-
-def result_of(error: BaseException) -> Result:
-    """What this error of a request shows about its server."""
-    if isinstance(error, UnavailableError):
-        return Result.UNREACHABLE
-    if isinstance(error, ResponseError | DeadlineExceededError):
-        return Result.FAILED
-    is_answer = isinstance(error, ResnetClientError) and not isinstance(error, ClosedError)
-    return Result.ANSWERED if is_answer else Result.UNKNOWN
 
 
 class Server:
@@ -173,10 +153,10 @@ class Pool:
         try:
             yield
         except BaseException as exc:
-            self._end(server, started_s, result_of(exc), exc)
+            self._end(server, started_s, exc)
             raise
         else:
-            self._end(server, started_s, Result.ANSWERED)
+            self._end(server, started_s, None)
 
     def is_idle(self) -> bool:
         """Whether the pool has been unused for :data:`IDLE_S`."""
@@ -225,18 +205,18 @@ class Pool:
         for server in (*self._servers, *(server for _, server in self._removed)):
             server.in_flight = 0
 
-    def _end(self, server: Server, started_s: float, result: Result, reason: object = "") -> None:
+    def _end(self, server: Server, started_s: float, error: BaseException | None) -> None:
         with self._lock:
             server.in_flight -= 1
             if server.ejected_s is not None and started_s < server.ejected_s:
                 return  # a request from before the ejection does not show whether the server has recovered
-            if result is Result.ANSWERED:
-                self._mark_healthy(server)
-            elif result is not Result.UNKNOWN:
+            if isinstance(error, UnavailableError | ResponseError | DeadlineExceededError):
                 server.failures += 1
                 is_ejected = server.ejected_s is not None
-                if result is Result.UNREACHABLE or server.failures >= MAX_FAILURES or is_ejected:
-                    self._eject(server, reason)
+                if isinstance(error, UnavailableError) or server.failures >= MAX_FAILURES or is_ejected:
+                    self._eject(server, error)
+            elif error is None or (isinstance(error, ResnetClientError) and not isinstance(error, ClosedError)):
+                self._mark_healthy(server)  # an error of the request is an answer; an abandoned request shows nothing
 
     def _raise_failure(self) -> None:
         for name in self._names:
@@ -245,7 +225,7 @@ class Pool:
                     f"{name.endpoint} cannot be resolved: {name.failure}; check the URL"
                 ) from name.failure
 
-    def _eject(self, server: Server, reason: object) -> None:
+    def _eject(self, server: Server, reason: Exception) -> None:
         now_s = self._clock()
         if server.ejected_s is not None and now_s < server.probe_s:
             return  # only a failed probe makes the ejection longer

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from resnet_client.config import check_model, check_model_version, check_preprocessing, check_timeout
 from resnet_client.errors import ConfigurationError
 from resnet_client.images import golden
 from resnet_client.tracing import SILENT, Span
@@ -97,29 +96,6 @@ class Inference:
 Request: TypeAlias = Call | Inference
 
 
-class Transport(Protocol):
-    """Sends requests to one server, any number at once; raises ``ResnetClientError`` only."""
-
-    def send(self, request: Request, timeout_s: float) -> Any:
-        """Send and read the response; raises ``DeadlineExceededError`` after ``timeout_s`` at the latest."""
-
-    def close(self) -> None:
-        """Close every connection."""
-
-    def abandon(self) -> None:
-        """Drop the parent's connections in a child process."""
-
-
-class AsyncTransport(Protocol):
-    """Like :class:`Transport`, for asyncio; belongs to the event loop of its first use."""
-
-    async def send(self, request: Request, timeout_s: float) -> Any:
-        """Send and read the response; raises ``DeadlineExceededError`` after ``timeout_s`` at the latest."""
-
-    async def close(self) -> None:
-        """Close every connection."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Target:
     """Which model gets a call, which side preprocesses, and how long the call may take."""
@@ -128,36 +104,6 @@ class Target:
     model_version: str
     preprocessing: str
     timeout_s: float
-
-    @classmethod
-    def of(
-        cls,
-        config: ClientConfig,
-        model: str | None = None,
-        model_version: str | None = None,
-        preprocessing: str | None = None,
-        timeout_s: float | None = None,
-    ) -> Target:
-        """Complete the arguments of a call with the client's options, and check them.
-
-        A call with its own model does not use the client's ``model_version``.
-
-        Raises:
-            ConfigurationError: an argument is invalid.
-        """
-        check_model_version(model_version)
-        inherited = config.model_version if model is None else None
-        version = inherited if model_version is None else model_version
-        target = cls(
-            model=config.model if model is None else model,
-            model_version="" if version is None else str(version),
-            preprocessing=preprocessing or config.preprocessing,
-            timeout_s=config.timeout_s if timeout_s is None else timeout_s,
-        )
-        check_model(target.model)
-        check_preprocessing(target.preprocessing)
-        check_timeout(target.timeout_s)
-        return target
 
     def call(self, method: str) -> Call:
         """A request about this model."""

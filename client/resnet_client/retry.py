@@ -22,6 +22,7 @@ from resnet_client.errors import (
 )
 
 if TYPE_CHECKING:
+    from resnet_client.config import ClientConfig
     from resnet_client.pool import Pool, Server
 
 _SHARE = 0.2  # retries earned by each request; the throttles of gRPC and Finagle allow 10 to 20 per cent
@@ -90,33 +91,16 @@ class RetryBudget:
         self._lock = threading.Lock()
 
 
-class RetryPolicy:
-    """The retry options of one client.
-
-    Args:
-        max_attempts: rounds of attempts; in one round each healthy server is tried once.
-        retry_overload: whether requests that an overloaded server refused are retried, within the budget.
-    """
-
-    def __init__(self, *, max_attempts: int, retry_overload: bool) -> None:
-        self.max_attempts = max_attempts
-        self.retry_overload = retry_overload
-        self.budget = RetryBudget()
-
-    def start(self, pool: Pool, deadline: Deadline) -> Attempts:
-        """Begin the attempts of one request."""
-        if self.retry_overload:
-            self.budget.earn()
-        return Attempts(self, pool, deadline)
-
-
 class Attempts:
     """The attempts of one request: which servers were tried, and whether to retry."""
 
-    __slots__ = ("_deadline", "_policy", "_pool", "_round", "tried")
+    __slots__ = ("_budget", "_config", "_deadline", "_pool", "_round", "tried")
 
-    def __init__(self, policy: RetryPolicy, pool: Pool, deadline: Deadline) -> None:
-        self._policy = policy
+    def __init__(self, config: ClientConfig, budget: RetryBudget, pool: Pool, deadline: Deadline) -> None:
+        if config.retry_overload:
+            budget.earn()
+        self._config = config
+        self._budget = budget
         self._pool = pool
         self._deadline = deadline
         self._round = 1
@@ -134,7 +118,7 @@ class Attempts:
         """
         is_untried = not is_fixed and self._pool.has_another(self.tried)
         pause_s = 0.0 if is_untried else round_pause_s(self._round, self._deadline.timeout_s)
-        has_round_left = is_untried or self._round < self._policy.max_attempts
+        has_round_left = is_untried or self._round < self._config.max_attempts
         if not has_round_left or self._deadline.left_s <= pause_s or not self._is_worth_it(error, is_untried):
             return None
         if not is_untried:
@@ -144,7 +128,7 @@ class Attempts:
 
     def _is_worth_it(self, error: ServerError, is_untried: bool) -> bool:
         if isinstance(error, OverloadedError):
-            return self._policy.retry_overload and self._policy.budget.spend()
+            return self._config.retry_overload and self._budget.spend()
         if isinstance(error, ResponseError):
             # The server failed while computing. One other server is tried; a request that crashes servers must not
             # reach all of them.

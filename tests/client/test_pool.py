@@ -59,18 +59,6 @@ def hosts(servers):
     return sorted(server.endpoint.host for server in servers)
 
 
-def test_pool_ejects_a_server_that_cannot_be_reached(servers, clock):
-    """It gets nothing until a probe is answered; the others share its turns."""
-    dead = servers.pick()
-    end(servers, dead, UNREACHABLE)
-    assert dead not in [servers.pick() for _ in range(6)]
-    assert not servers.probes_due()
-    clock.now_s += pool.FIRST_EJECTION_S * 1.2
-    assert servers.probes_due() == [dead]
-    end(servers, dead, ANSWERED)
-    assert dead in [servers.pick() for _ in range(3)]
-
-
 def test_pool_makes_pauses_between_probes_longer(servers, clock):
     """Each probe that fails doubles the pause, up to a limit; an answered request resets it."""
     dead, pauses = servers.pick(), []

@@ -28,5 +28,5 @@ __all__ = [
     "orientation",
     "prepare",
     "threads_per_instance",
+    "to_rgb",
 ]
-__all__ += ["to_rgb"]
