@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import threading
 from collections import deque
 from collections.abc import AsyncIterable
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
@@ -22,8 +21,6 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _MOST_AHEAD = 4  # times max_in_flight: images read before the first of them has its result
-
-_Tasks: TypeAlias = "queue.SimpleQueue[tuple[Any, Future[Any]] | None]"
 
 
 def in_order(sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: int) -> Generator[T, None, None]:
@@ -34,21 +31,17 @@ def in_order(sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: 
         perform: called in a worker thread.
         max_in_flight: number of threads; four times as many results may wait for their turn.
     """
-    tasks: _Tasks = queue.SimpleQueue()
     window: deque[Future[T]] = deque()
     finished: queue.SimpleQueue[Future[T]] = queue.SimpleQueue()
     failures: list[Exception] = []
     in_flight = 0
-    threads: list[threading.Thread] = []
+    pool = ThreadPoolExecutor(max_in_flight, thread_name_prefix="resnet-client")
     try:
         for source in _read(sources, failures):
-            future: Future[T] = Future()
+            future = pool.submit(perform, source)
             future.add_done_callback(finished.put)
             window.append(future)
-            tasks.put((source, future))
             in_flight += 1
-            if len(threads) < max_in_flight:
-                threads.append(_started(tasks, perform))
             while True:
                 while window and window[0].done():
                     yield window.popleft().result()
@@ -60,12 +53,7 @@ def in_order(sources: Iterable[S], perform: Callable[[S], T], *, max_in_flight: 
             yield window.popleft().result()
         _raise(failures)
     finally:
-        for future in window:
-            future.cancel()
-        for _ in threads:
-            tasks.put(None)
-        for thread in threads:
-            thread.join()
+        pool.shutdown(cancel_futures=True)
 
 
 async def in_order_async(
@@ -99,25 +87,6 @@ async def in_order_async(
         for task in window:
             task.cancel()
         await asyncio.gather(*window, return_exceptions=True)
-
-
-def _started(tasks: _Tasks, perform: Callable[[Any], Any]) -> threading.Thread:
-    def work() -> None:
-        while (task := tasks.get()) is not None:
-            _complete(*task, perform)
-
-    thread = threading.Thread(target=work, name="resnet-client", daemon=True)
-    thread.start()
-    return thread
-
-
-def _complete(source: Any, future: Future[Any], perform: Callable[[Any], Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(perform(source))
-    except BaseException as exc:  # noqa: BLE001  # raised again where the result is taken
-        future.set_exception(exc)
 
 
 def _read(sources: Iterable[S], failures: list[Exception]) -> Iterator[S]:
