@@ -4,8 +4,7 @@ import subprocess
 import sys
 
 import pytest
-
-from .stub import Echo, serving
+from stub import Echo, serving
 
 SETUP = """
 import asyncio, multiprocessing, os, signal, sys, threading

@@ -11,8 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import StatusCode
 from resnet_client import Client, UnavailableError
-
-from .stub import Echo, serving
+from stub import Echo, serving
 
 
 class Switch(Sampler):

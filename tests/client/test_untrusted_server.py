@@ -13,9 +13,8 @@ import grpc
 import pytest
 from resnet_client import Client, ClientConfig, ResponseError
 from resnet_client.__main__ import main
+from stub import Handler, serving, texts
 from tritonclient.grpc import service_pb2, service_pb2_grpc
-
-from .stub import Handler, serving, texts
 
 TOKEN = secrets.token_urlsafe()
 ESCAPES = "\x1b]0;owned\x07\x9b31m"

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from resnet_client import OverloadedError, RequestError, ResponseError, UnavailableError
+from stub import Handler, serving
 
 from .clients import Awaited, Blocking
-from .stub import Handler, serving
 
 KINDS = (Blocking, Awaited)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client.stub import Handler, serving
 from resnet_client import Client
 from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
+from stub import Handler, serving
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy/compose/healthcheck.py"
 OVERLOADED = "in ensemble 'resnet50', [overload] 64 images are waiting already; retry later"

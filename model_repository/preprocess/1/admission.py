@@ -42,16 +42,19 @@ class Admission:
     """Decides by Triton's metrics, which it reads again when the free places that they showed are used up.
 
     Args:
-        limit: images that may wait in the server, in all queues together.
-        longest_wait_s: images are refused while the last requests took longer in the networks.
+        parameters: of the model config. ``max_queue_size`` is the number of images that may wait in the server, in all
+            queues together; images are refused while the last requests took longer than ``max_wait_ms`` in the
+            networks. Without them there is no limit.
         instances: number of instances that admit images independently of each other.
     """
 
-    def __init__(self, limit: float, longest_wait_s: float, instances: int = 1) -> None:
+    def __init__(self, parameters: Mapping[str, str], instances: int) -> None:
         url = urllib.parse.urlsplit(os.environ.get(_URL_VARIABLE, _DEFAULT_URL))
         self._connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=_TIMEOUT_S)
         self._path = url.path
-        self._limit, self._longest_wait_s, self._instances = limit, longest_wait_s, instances
+        self._limit = float(parameters.get("max_queue_size", "inf"))
+        self._longest_wait_s = float(parameters.get("max_wait_ms", "inf")) / 1000
+        self._instances = instances
         self._waiting = 0.0
         self._room = 0.0
         self._looked_s = self._next_look_s = float("-inf")
@@ -59,12 +62,6 @@ class Admission:
         self._wait_s = 0.0
         self._images_per_request = 1.0
         self._is_blind = False
-
-    @classmethod
-    def from_parameters(cls, parameters: Mapping[str, str], instances: int) -> Admission:
-        """Read ``max_queue_size`` (images) and ``max_wait_ms`` of a model config; without them there is no limit."""
-        limit = float(parameters.get("max_queue_size", "inf"))
-        return cls(limit, float(parameters.get("max_wait_ms", "inf")) / 1000, instances)
 
     def refusal(self, images: int, allowed_s: float = 0.0) -> str | None:
         """Admit a request and return None, or return why it is refused.

@@ -47,7 +47,7 @@ class TritonPythonModel:
                 "the preprocessing config does not match its hash: run resnet-build again"
             )
         self._limits = preprocessing.Limits.from_parameters(parameters)
-        self._admission = Admission.from_parameters(parameters, config["instance_group"][0]["count"])
+        self._admission = Admission(parameters, config["instance_group"][0]["count"])
         # Kept, because its counters end with it.
         self._family = pb_utils.MetricFamily(
             name="resnet_refused_images_total",
@@ -90,11 +90,7 @@ class TritonPythonModel:
         try:
             encoded = pb_utils.get_input_tensor_by_name(request, _IMAGE).as_numpy().reshape(-1)
         except Exception as exc:  # noqa: BLE001  # wrong lengths inside the tensor raise many kinds
-            unreadable: Future[npt.NDArray[np.uint8]] = Future()
-            unreadable.set_exception(
-                preprocessing.InvalidImageError(f"the image cannot be read from the request: {exc}")
-            )
-            return [unreadable]
+            return self._invalid(f"the image cannot be read from the request: {exc}")
         if (why := self._admission.refusal(len(encoded), request.timeout() / 1e6)) is not None:
             self._refused["overload"].increment(len(encoded))
             return _error(OVERLOAD_PREFIX + why, pb_utils.TritonError.UNAVAILABLE)
@@ -102,23 +98,22 @@ class TritonPythonModel:
         return [submit(self.prepared, one, len(encoded)) for one in encoded]
 
     def _answer(self, images: list[Future[npt.NDArray[np.uint8]]]) -> Any:
-        answer = self._answered(images)
-        for pending in images:  # if the request has failed, images that have not started are not needed
-            pending.cancel()
-        return answer
-
-    def _answered(self, images: list[Future[npt.NDArray[np.uint8]]]) -> Any:
-        rows = []
-        for number, pending in enumerate(images):
-            try:
-                rows.append(pending.result())
-            except preprocessing.InvalidImageError as exc:
-                self._refused["image"].increment(1)
-                where = f"image {number} of {len(images)}: " if len(images) > 1 else ""
-                return _error(f"{IMAGE_PREFIX}{where}{exc}", pb_utils.TritonError.INVALID_ARG)
-            except Exception as exc:  # noqa: BLE001  # an unexpected error must not end the worker
-                return _error(f"preprocessing failed: {exc!r}", pb_utils.TritonError.INTERNAL)
+        rows: list[npt.NDArray[np.uint8]] = []
+        try:
+            for pending in images:
+                rows.append(pending.result())  # noqa: PERF401  # the number of rows tells which image has failed
+        except preprocessing.InvalidImageError as exc:
+            return self._invalid(f"image {len(rows)} of {len(images)}: {exc}" if len(images) > 1 else str(exc))
+        except Exception as exc:  # noqa: BLE001  # an unexpected error must not end the worker
+            return _error(f"preprocessing failed: {exc!r}", pb_utils.TritonError.INTERNAL)
+        finally:
+            for pending in images:  # if the request has failed, images that have not started are not needed
+                pending.cancel()
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(self.output, self.batch(rows))])
+
+    def _invalid(self, message: str) -> Any:
+        self._refused["image"].increment(1)
+        return _error(IMAGE_PREFIX + message, pb_utils.TritonError.INVALID_ARG)
 
 
 def _at_once(prepare: Callable[..., npt.NDArray[np.uint8]], *arguments: Any) -> Future[npt.NDArray[np.uint8]]:
