@@ -14,37 +14,46 @@ import certifi
 import numpy as np
 import pytest
 import trustme
-from resnet_client import ClientConfig, UnavailableError, async_client, client
+from resnet_client import ClientConfig, InvalidImageError, UnavailableError, async_client, client
 from resnet_client.requests import FEATURES, Inference
 from resnet_client.responses import Answer
 
+from .certificates import issue
 from .clients import KINDS
 
 POLL_S = 0.001
 _NOBODY = 65534
 UNREACHABLE = UnavailableError("connection refused")
+INVALID = InvalidImageError("the image is damaged", source="")
 
 
 class Stub:
-    """Servers in memory: the first byte of an image is its class and each of its features.
+    """Servers in memory: the first byte of an image is its class and each of its features; 255 is an invalid image.
 
     Attributes:
         sent: requests and their timeouts, in seconds.
         order: hosts, in the order in which they were asked.
         dead: hosts that cannot be reached.
         closed: hosts whose connections were closed.
-        failures: errors of the next requests.
-        fail: gets a host, and returns the error of its request, or None.
+        received: first bytes of the images, without the test image, which is the only PNG.
+        failures: errors of the next images.
+        fail: gets a host and an image, and returns the error of the request, or None.
+        probabilities: of the classes of each image.
+        outputs: names of the outputs in the metadata.
+        width: length of the features.
         is_due: gets a request, and returns whether its response may leave.
         answered: how many responses have left.
         most_running: how many requests were in flight at once.
     """
 
+    width = 8
+
     def __init__(self):
-        self.sent, self.order, self.failures = [], [], []
+        self.sent, self.order, self.received, self.failures = [], [], [], []
         self.dead, self.closed = set(), set()
-        self.fail = lambda _: None
+        self.fail = lambda *_: None
         self.is_due = lambda _: True
+        self.probabilities, self.outputs = (0.5,), [FEATURES]
         self.answered = self.most_running = self._running = 0
         self._lock = threading.Lock()
 
@@ -56,7 +65,7 @@ class Stub:
             self.order.append(host)
             self._running += 1
             self.most_running = max(self.most_running, self._running)
-            failure = self.failures.pop(0) if self.failures else UNREACHABLE if host in self.dead else self.fail(host)
+            failure = UNREACHABLE if host in self.dead else self._failure(host, request)
         try:
             yield None if failure else self.response(request)
         finally:
@@ -66,14 +75,27 @@ class Stub:
         if failure:
             raise failure
 
+    def _failure(self, host, request):
+        if not isinstance(request, Inference):
+            return None
+        image = request.tensor[0, 0]
+        if not image.startswith(b"\x89PNG"):
+            self.received.append(image[0])
+        if self.failures:
+            return self.failures.pop(0)
+        return INVALID if image[0] == 255 else self.fail(host, image)
+
     def response(self, request):
         if not isinstance(request, Inference):
-            counted = {"model_stats": [{"name": "m", "version": "1", "inference_count": 2}]}
-            return counted if request.method == "get_inference_statistics" else {}
+            outputs = [{"name": name, "datatype": "FP32", "shape": [-1, self.width]} for name in self.outputs]
+            counted = [{"name": "m", "version": "1", "inference_count": 2}]
+            answers = {"get_inference_statistics": {"model_stats": counted}, "get_model_metadata": {"outputs": outputs}}
+            return request.method.startswith("is_") or answers.get(request.method, {})
         index = request.tensor[0, 0][0]
         if request.output_name == FEATURES:
-            return Answer(np.full((1, 8), index, np.float32), request.model, "1")
-        return Answer(np.array([[f"0.5:{index}:label {index}".encode()]], dtype=object), request.model, "1")
+            return Answer(np.full((1, self.width), index, np.float32), request.model, "1")
+        classes = [f"{p}:{index + n}:label {index + n}".encode() for n, p in enumerate(self.probabilities)]
+        return Answer(np.array([classes], dtype=object), request.model, "1")
 
 
 class StubTransport:
@@ -140,11 +162,8 @@ def certificate(tmp_path):
 @pytest.fixture(scope="session")
 def own(tmp_path_factory):
     """The paths of a certificate for a client and of its key."""
-    folder = tmp_path_factory.mktemp("own")
-    issued = trustme.CA().issue_cert("caller@example.org")
-    issued.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    return folder / "certificate.pem", folder / "key.pem"
+    issued = issue(trustme.CA(), tmp_path_factory.mktemp("own") / "caller", "caller@example.org")
+    return issued.certificate, issued.key
 
 
 @pytest.fixture(autouse=True)

@@ -134,7 +134,7 @@ def test_retry_asks_as_many_servers_as_the_error_allows(stub, pauses, error, sur
 
 def test_retry_ejects_a_server_that_always_fails_inside(stub):
     """After three consecutive failures it gets no more requests, though it can be reached."""
-    stub.fail = lambda host: BROKEN if host == "a" else None
+    stub.fail = lambda host, _: BROKEN if host == "a" else None
     with Client(THREE) as client:
         for _ in range(30):
             client.classify(b"x")
@@ -165,7 +165,7 @@ def test_retry_does_not_blame_servers_for_their_callers(stub, failures, timeout_
 @pytest.mark.parametrize("url", [ONE, THREE])
 def test_retry_of_overload_adds_a_fifth_at_most(stub, pauses, url):
     """However many calls are refused, there are five retries, and one more for five calls."""
-    stub.fail = lambda _: OVERLOADED
+    stub.fail = lambda *_: OVERLOADED
     with Client(url, retry_overload=True) as client:
         for _ in range(500):
             with pytest.raises(OverloadedError):

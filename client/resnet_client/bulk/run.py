@@ -43,7 +43,7 @@ class Options:
         restart: discard an earlier run instead of resuming it.
 
     Raises:
-        ConfigurationError: an option is out of range, or the output has the suffix of another format.
+        ConfigurationError: the output has the suffix of another format.
     """
 
     sources: tuple[str, ...]
@@ -62,9 +62,6 @@ class Options:
             raise ConfigurationError(
                 f"invalid --output {self.output.name!r}: expected FILE.parquet or a folder without a suffix"
             )
-        for name in ("top_k", "workers", "max_in_flight", "part_size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ConfigurationError(f"{name} must be at least 1, not {value}")
 
 
 class Progress:

@@ -32,14 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_in_flight(parser)
     add("--part-size", type=positive, default=1000, metavar="N", help="Rows in each part file (default: 1000)")
     about = "How long to wait while all servers are unavailable (default: 300)"
-    add(
-        "--unavailable-timeout-s",
-        dest="unavailable_timeout_s",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help=about,
-    )
+    add("--unavailable-timeout-s", type=float, default=300.0, metavar="SECONDS", help=about)
     add("--restart", action="store_true", help="Discard an earlier run instead of resuming it")
     add("--engine", choices=("local", "ray"), default="local", help="One process or a Ray cluster (default: local)")
     add("--workers", type=positive, metavar="N", help="Processes of --engine ray (default: one per node)")

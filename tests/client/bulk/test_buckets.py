@@ -1,5 +1,6 @@
 """Object stores: what ends a run, what gives a row with an error, and that neither takes long."""
 
+import contextlib
 import time
 
 import pytest
@@ -26,16 +27,19 @@ def refused(s3_server, filled):
     requests.post(f"{s3_server}/moto-api/reset-auth", data="inf", timeout=60)
 
 
-def unreachable(monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    S3FileSystem.clear_instance_cache()
+UNREACHABLE = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
+WITHOUT_CREDENTIALS = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
+WITHOUT_CREDENTIALS["AWS_SHARED_CREDENTIALS_FILE"] = "/nowhere"
 
 
-def without_credentials(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+@contextlib.contextmanager
+def environment(variables):
+    """New connections in this block, which see these variables."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()
+        yield
     S3FileSystem.clear_instance_cache()
 
 
@@ -72,13 +76,17 @@ def test_buckets_that_refuse_end_the_run(bulk, refused, capsys):
 
 
 @pytest.mark.parametrize("source", ["{}", "{}/*.jpg", "{}/0.jpg", "zip://::{}/a.zip"])
-@pytest.mark.parametrize("fault", [unreachable, without_credentials])
-def test_buckets_that_do_not_answer_end_the_run(bulk, filled, monkeypatch, capsys, source, fault):  # noqa: PLR0917
-    reason = "Could not connect to the endpoint" if fault is unreachable else "Unable to locate credentials"
-    code = ExitCode.NOT_READY if fault is unreachable else ExitCode.USAGE
-    fault(monkeypatch)
+@pytest.mark.parametrize(
+    ("variables", "reason", "code"),
+    [
+        (UNREACHABLE, "Could not connect to the endpoint", ExitCode.NOT_READY),
+        (WITHOUT_CREDENTIALS, "Unable to locate credentials", ExitCode.USAGE),
+    ],
+)
+def test_buckets_that_do_not_answer_end_the_run(bulk, filled, capsys, source, variables, reason, code):  # noqa: PLR0917
     source = source.format(filled)
-    bulk(source, code=code)
+    with environment(variables):
+        bulk(source, code=code)
     message = capsys.readouterr().err
     assert message.startswith(f"resnet-client: {source} cannot be ")
     assert reason in message
@@ -104,13 +112,11 @@ def test_buckets_give_each_refused_object_a_row_at_once(bulk, tmp_path, refused)
     assert time.monotonic() - started_s < 10
 
 
-def test_buckets_that_stop_answering_leave_no_rows(bulk, tmp_path, filled, monkeypatch, capsys):
+def test_buckets_that_stop_answering_leave_no_rows(bulk, tmp_path, filled, capsys):
     """The run ends and can be resumed, as when servers are unavailable."""
     write_parquet(tmp_path / "in.parquet", [f"{filled}/{number}.jpg" for number in range(10)])
-    with monkeypatch.context() as patch:
-        unreachable(patch)
+    with environment(UNREACHABLE):
         arguments = ["in.parquet", "--column", "image", "--unavailable-timeout-s", 0]
         bulk(*arguments, code=ExitCode.NOT_READY)
         assert f"{filled}/0.jpg cannot be read: Could not connect" in capsys.readouterr().err
-    S3FileSystem.clear_instance_cache()
     assert bulk("in.parquet", "--column", "image")["index"].to_pylist() == list(range(10))

@@ -64,8 +64,13 @@ def test_names_give_one_row_each(bulk, bucket, source):
 @pytest.mark.parametrize("folder", ["images", "{bucket}/images"])
 @pytest.mark.usefixtures("everywhere")
 def test_names_may_be_given_one_by_one(bulk, bucket, folder):
-    """An existing file is neither a pattern nor a chain of file systems, and if it is local, not a range either."""
+    """An existing file is neither a pattern nor a chain of file systems, and if it is local, not a range either.
+
+    A second start recognises the names.
+    """
     is_remote = [name.isprintable() and ".." not in name for name in NAMES]
     numbers = [number for number in range(len(NAMES)) if folder == "images" or is_remote[number]]
-    rows = bulk(*(f"{folder.format(bucket=bucket)}/{NAMES[number]}" for number in numbers))
+    sources = [f"{folder.format(bucket=bucket)}/{NAMES[number]}" for number in numbers]
+    rows = bulk(*sources)
     assert rows["index"].to_pylist() == numbers
+    assert bulk(*sources).equals(rows)

@@ -45,7 +45,7 @@ def killed_after(files):
 @pytest.mark.parametrize("source", ["images", "shard.tar", "in.parquet"])
 @pytest.mark.parametrize("files", [0, 1, 2, 4, 6])
 @pytest.mark.usefixtures("folder")
-def test_resume_completes_a_killed_run(bulk, tmp_path, served, source, files):
+def test_resume_completes_a_killed_run(bulk, tmp_path, stub, source, files):
     """Wherever it dies; images of parts that are written are not sent again."""
     write_tar(tmp_path / "shard.tar", NUMBERS)
     write_parquet(tmp_path / "in.parquet", [bytes([number]) for number in NUMBERS], row_group_size=15)
@@ -54,20 +54,20 @@ def test_resume_completes_a_killed_run(bulk, tmp_path, served, source, files):
         bulk(*options)
     written = list(tmp_path.rglob("part-*.parquet"))
     assert len(written) == max(0, files - 1)
-    served.received.clear()
+    stub.received.clear()
     assert bulk(*options)["index"].to_pylist() == NUMBERS
-    assert len(served.received) == len(NUMBERS) - 5 * len(written)
+    assert len(stub.received) == len(NUMBERS) - 5 * len(written)
     assert not (tmp_path / "results.parquet.parts").exists()
 
 
-def test_resume_sends_nothing_for_a_complete_run(bulk, folder, served, capsys):
+def test_resume_sends_nothing_for_a_complete_run(bulk, folder, stub, capsys):
     """The message explains that a new image is not part of the run."""
     first = bulk("images")
     assert "already" not in capsys.readouterr().err
-    served.received.clear()
+    stub.received.clear()
     (folder / "00.jpg").write_bytes(b"\0")
     assert bulk("images").equals(first)
-    assert not served.received
+    assert not stub.received
     summary = "25 images, 0 failed; already complete; use --restart to run it again"
     assert capsys.readouterr().err == f"resnet-client: results.parquet: {summary}\n"
     assert bulk("images", "--restart")["index"].to_pylist() == [0, *NUMBERS]
@@ -156,15 +156,15 @@ def test_resume_refuses_an_output_in_use(bulk, folder, tmp_path, capsys):
     assert bulk("images", output="rows")["index"].to_pylist() == NUMBERS
 
 
-def test_bulk_keeps_parts_in_an_output_folder(bulk, folder, tmp_path, served):
+def test_bulk_keeps_parts_in_an_output_folder(bulk, folder, tmp_path, stub):
     """For data sets too large for one file; readers see the rows only."""
     bulk("images", "--part-size", 5, output="rows")
     assert (tmp_path / "rows/_SUCCESS").exists()
     assert len(list((tmp_path / "rows").glob("part-*.parquet"))) == 5
     assert pyarrow.dataset.dataset(tmp_path / "rows").to_table()["index"].to_pylist() == NUMBERS
-    served.received.clear()
+    stub.received.clear()
     bulk("images", "--part-size", 5, output="rows")
-    assert not served.received
+    assert not stub.received
 
 
 def test_bulk_writes_into_a_partitioned_data_set(bulk, folder, tmp_path):
@@ -189,22 +189,22 @@ def test_bulk_accepts_a_dot_in_the_output_folder(bulk, folder, tmp_path, name):
     assert bulk("images", output=name)["index"].to_pylist() == NUMBERS
 
 
-def test_resume_keeps_parts_of_a_run_that_gave_up(bulk, folder, served):
+def test_resume_keeps_parts_of_a_run_that_gave_up(bulk, folder, stub):
     """Parts that were complete when the servers became unavailable are not sent again."""
-    served.fail = lambda _: UNAVAILABLE if len(served.received) > 12 else None
+    stub.fail = lambda *_: UNAVAILABLE if len(stub.received) > 12 else None
     options = ("images", "--part-size", 5, "--max-in-flight", 1)
     bulk(*options, "--max-attempts", 1, "--unavailable-timeout-s", 0, code=ExitCode.NOT_READY)
-    served.fail = lambda _: None
-    served.received.clear()
+    stub.fail = lambda *_: None
+    stub.received.clear()
     assert bulk(*options)["index"].to_pylist() == NUMBERS
-    assert len(served.received) == 15
+    assert len(stub.received) == 15
 
 
-def test_ray_engine_worker_makes_the_same_parts(served, folder):
+def test_ray_engine_worker_makes_the_same_parts(stub, folder):
     """Its rows travel as the bytes of a Parquet file."""
     unit = {"kind": "files", "names": [f"{folder}/{name}.jpg" for name in ("01", "02", "below/21")], "count": 3}
     options = Options(sources=(str(folder),), output=folder, part_size=2)
-    with Client(served.url) as client:
+    with Client() as client:
         worker = ray_engine.Worker(client.config, options, parts.make_schema(client, 5), folder)
     rows = [{name: values[0] for name, values in row.items()} for row in worker({"item": [json.dumps((7, unit, 0))]})]
     assert [row["name"] for row in rows] == ["part-000007-0000.parquet", "part-000007-0001-end.parquet"]

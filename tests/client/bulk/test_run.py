@@ -5,17 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from resnet_client import ModelNotFoundError, OverloadedError, RequestError, ResponseError
 from resnet_client.cli.exit_codes import ExitCode
 
-from .conftest import UNAVAILABLE, WIDTH, write_parquet, write_tar
+from .conftest import UNAVAILABLE, write_parquet, write_tar
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/bulk.md"
-INTERNAL = grpc.StatusCode.INTERNAL, "it fell over"
+INTERNAL = ResponseError("it fell over")
 
 
 @pytest.fixture
@@ -24,20 +24,21 @@ def one(tmp_path):
     return "7.jpg"
 
 
-def test_bulk_writes_a_row_of_classes(bulk, one):
+def test_bulk_writes_a_row_of_classes(bulk, one, stub):
     """The best class, all that were requested, and the version of the model."""
+    stub.probabilities = (0.5, 0.25)
     (row,) = bulk(one, "--top-k", 2).to_pylist()
     best = {"index": 7, "label": "label 7", "probability": 0.5}
     second = {"index": 8, "label": "label 8", "probability": 0.25}
-    expected = {"image": "7.jpg", "error": None, **best, "predictions": [best, second], "model_version": "3"}
+    expected = {"image": "7.jpg", "error": None, **best, "predictions": [best, second], "model_version": "1"}
     assert row == expected
 
 
-def test_bulk_writes_a_row_of_features(bulk, one):
+def test_bulk_writes_a_row_of_features(bulk, one, stub):
     """A list of fixed size, as vector databases read it."""
     table = bulk(one, "--embed")
-    assert table.schema.field("features").type == pa.list_(pa.float32(), WIDTH)
-    assert table["features"].to_pylist() == [[7.0] * WIDTH]
+    assert table.schema.field("features").type == pa.list_(pa.float32(), stub.width)
+    assert table["features"].to_pylist() == [[7.0] * stub.width]
 
 
 @pytest.mark.parametrize(("arguments", "kind"), [([], "classes"), (["--embed"], "`--embed`")])
@@ -63,7 +64,7 @@ def test_bulk_writes_a_row_with_an_error_for_an_invalid_image(bulk, tmp_path, ar
         assert rows["index"].to_pylist() == [1, 3, None]
 
 
-def test_bulk_sends_no_unreadable_files(bulk, tmp_path, served):
+def test_bulk_sends_no_unreadable_files(bulk, tmp_path, stub):
     """Broken links, empty files and files that are too large have an error each; members of an archive likewise."""
     for name, size in (("none.jpg", 0), ("vast.jpg", 33_554_433)):
         with (tmp_path / name).open("wb") as file:
@@ -75,7 +76,7 @@ def test_bulk_sends_no_unreadable_files(bulk, tmp_path, served):
     for empty, large in (errors[1:3], errors[3:]):
         assert "0 bytes" in empty
         assert "more than the 33554432 allowed" in large
-    assert not served.received
+    assert not stub.received
 
 
 SIXTH = 5 * 2048  # where the sixth image of an archive begins
@@ -122,42 +123,41 @@ def hasty(monkeypatch):
 
 
 @pytest.mark.usefixtures("hasty")
-def test_bulk_waits_for_unavailable_servers(bulk, one, served):
+def test_bulk_waits_for_unavailable_servers(bulk, one, stub):
     """Their failures get into no row."""
-    overloaded = grpc.StatusCode.UNAVAILABLE, "exceeds maximum queue size"
-    served.failures = [UNAVAILABLE, overloaded, INTERNAL, (grpc.StatusCode.NOT_FOUND, "no model")]
+    stub.failures = [UNAVAILABLE, OverloadedError("queue full"), INTERNAL, ModelNotFoundError("no model")]
     assert bulk(one, "--max-attempts", 1)["error"].to_pylist() == [None]
-    assert len(served.received) == 5
+    assert len(stub.received) == 5
 
 
 @pytest.mark.usefixtures("hasty")
-def test_bulk_loses_no_row_in_an_outage(bulk, folder, served):
+def test_bulk_loses_no_row_in_an_outage(bulk, folder, stub):
     """Images that were in flight are sent again; the order stays."""
-    served.fail = lambda _: UNAVAILABLE if 5 < len(served.received) <= 15 else None
+    stub.fail = lambda *_: UNAVAILABLE if 5 < len(stub.received) <= 15 else None
     rows = bulk("images", "--max-attempts", 1)
     assert rows["error"].null_count == 25
     assert rows["index"].to_pylist() == list(range(1, 26))
-    assert len(served.received) == 35
+    assert len(stub.received) == 35
 
 
-def test_bulk_writes_a_row_for_a_refused_request(bulk, one, served):
-    served.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "too odd")]
+def test_bulk_writes_a_row_for_a_refused_request(bulk, one, stub):
+    stub.failures = [RequestError("too odd")]
     (error,) = bulk(one, code=ExitCode.SOME_FAILED)["error"].to_pylist()
     assert "too odd" in error
 
 
-def test_bulk_ends_when_servers_stay_unavailable(bulk, one, served, tmp_path):
+def test_bulk_ends_when_servers_stay_unavailable(bulk, one, stub, tmp_path):
     """After the timeout, without rows for images that were not answered."""
-    served.fail = lambda _: UNAVAILABLE
+    stub.fail = lambda *_: UNAVAILABLE
     bulk(one, "--max-attempts", 1, "--unavailable-timeout-s", 0, code=ExitCode.NOT_READY)
     assert not (tmp_path / "results.parquet").exists()
-    served.fail = lambda _: None
+    stub.fail = lambda *_: None
     assert bulk(one)["index"].to_pylist() == [7]
 
 
-def test_bulk_goes_on_after_an_image_that_servers_fail_on(bulk, tmp_path, served):
+def test_bulk_goes_on_after_an_image_that_servers_fail_on(bulk, tmp_path, stub):
     """While the model answers others, it becomes a row with an error."""
-    served.fail = lambda content: INTERNAL if content[0] == 9 else None
+    stub.fail = lambda _, content: INTERNAL if content[0] == 9 else None
     write_parquet(tmp_path / "in.parquet", [bytes([9])] + [bytes([1])] * 100)
     rows = bulk("in.parquet", "--unavailable-timeout-s", 0.05, code=ExitCode.SOME_FAILED)
     assert rows["error"].to_pylist().count(None) == 100
@@ -185,8 +185,8 @@ def test_bulk_refuses_an_output_in_a_missing_folder(bulk, one, capsys):
     assert capsys.readouterr().err.startswith("resnet-client: nowhere")
 
 
-def test_bulk_refuses_to_embed_without_features(bulk, one, served, capsys):
-    served.outputs = []
+def test_bulk_refuses_to_embed_without_features(bulk, one, stub, capsys):
+    stub.outputs = []
     bulk(one, "--embed", code=ExitCode.USAGE)
     assert "FEATURES__1" in capsys.readouterr().err
 

@@ -71,7 +71,7 @@ def test_command_stops_when_the_server_keeps_failing(stub, tmp_path, capsys, com
     folder.mkdir()
     for index in range(100):
         (folder / f"{index:03}.png").write_bytes(b"\x89")
-    stub.fail = lambda _: ModelNotFoundError("there is no such model") if len(stub.sent) > 5 else None
+    stub.fail = lambda *_: ModelNotFoundError("there is no such model") if len(stub.sent) > 5 else None
     assert main([command, "--max-in-flight", "1", str(tmp_path)]) in (ExitCode.SOME_FAILED, ExitCode.NO_MODEL)
     assert 16 <= len(stub.sent) <= 30
     assert capsys.readouterr().err.count("there is no such model") == 1

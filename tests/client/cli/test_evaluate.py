@@ -16,7 +16,7 @@ def test_evaluate_sends_the_version_with_every_request(stub, known):
 
 def test_evaluate_retries_overload(stub, known):
     """What was refused while the server was overloaded is sent again."""
-    stub.fail = lambda _: OverloadedError("queue full") if len(stub.sent) == 5 else None
+    stub.fail = lambda *_: OverloadedError("queue full") if len(stub.sent) == 5 else None
     assert main(["evaluate", known]) == ExitCode.OK
     assert len(stub.sent) == 6
 
