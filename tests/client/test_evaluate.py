@@ -59,18 +59,6 @@ def test_read_samples_refuses_invalid_label_files(tmp_path, content, message):
         evaluate.read_samples(tmp_path, tmp_path / "labels.csv", NAMES)
 
 
-def test_evaluate_asks_every_model_for_the_version_of_the_client(stub, tmp_path):
-    (tmp_path / "1.png").write_bytes(b"\x01")
-    with Client(model_version="99") as client:
-        evaluate.class_names(client, "a")
-        evaluate.evaluate(client, [evaluate.Sample(tmp_path / "1.png", 1)], ["a", "b"], max_in_flight=1)
-    assert [(request.model, request.model_version) for request, _ in stub.sent] == [
-        ("a", "99"),
-        ("a", "99"),
-        ("b", "99"),
-    ]
-
-
 def test_evaluate_counts_failures_apart_from_misses(stub, tmp_path):
     """A failed image is neither right nor wrong."""
     samples = []

@@ -9,7 +9,6 @@ from resnet_client import (
     AsyncClient,
     DeadlineExceededError,
     OverloadedError,
-    ResnetClientError,
     ServerError,
     UnavailableError,
 )
@@ -113,12 +112,3 @@ def test_client_works_on_after_a_timeout(connect, server, images):
     with pytest.raises((DeadlineExceededError, OverloadedError)):
         client.classify(images["cat"], timeout_s=0.003)
     assert client.classify(images["cat"]).predictions
-
-
-def test_client_reports_a_port_of_the_other_protocol(connect, server):
-    urls = {"grpc": server.http_url, "http": server.grpc_url}
-    client = connect(int(urls[connect.protocol].rsplit(":", 1)[1]), timeout_s=2, max_attempts=1)
-    with pytest.raises(ResnetClientError) as caught:
-        client.metadata()
-    assert str(caught.value).isprintable()
-    assert connect.protocol == "grpc" or "is this the gRPC port?" in str(caught.value)

@@ -1,6 +1,5 @@
 """TLS and mutual TLS: tritonserver's own for gRPC, a proxy's for HTTP; never less than what was requested."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -97,11 +96,6 @@ def test_tls_refuses_a_certificate_of_another_host(connect, ports, options):
 def test_tls_port_refuses_a_plain_url(connect, ports):
     with pytest.raises(UnavailableError, match="that the URL is right"):
         connect(ports[connect.protocol], max_attempts=1).metadata()
-
-
-@pytest.mark.parametrize("kind", [str, Path])
-def test_tls_takes_any_path(kind, certificate):
-    assert Client("https://h", ca_certificate=kind(certificate)).config.ca_certificate == Path(certificate)
 
 
 @pytest.mark.parametrize("content", ["", "not PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])

@@ -1,4 +1,4 @@
-"""Odd and hostile images, made here byte by byte or by Pillow; ``python -m corpus FOLDER`` writes them as files."""
+"""Odd and hostile images, made here byte by byte or by Pillow."""
 
 from __future__ import annotations
 

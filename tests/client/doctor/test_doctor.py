@@ -39,41 +39,27 @@ def report(run):
     return report
 
 
-@pytest.mark.parametrize("model", ["resnet50", "network_onnx"])
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_finds_nothing_on_the_default_repository(server, protocol, model, report):
-    """With the token, everything is checked over both protocols, whether the model takes images or pixels."""
-    options = ["--metrics-url", server.metrics_url, "--model", model]
-    code, found = report(getattr(server, f"{protocol}_url"), *options, token=server.admin_token)
-    assert (code, found["findings"]) == (0, [])
-    assert set(found["not_checked"]) == set()
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_names_what_needs_the_token(server, protocol, report):
-    """Without the token, restricted APIs are not checked; the rest is, and nothing is found."""
-    code, found = report(getattr(server, f"{protocol}_url"), "--metrics-url", server.metrics_url)
-    assert (code, found["findings"]) == (0, [])
-    assert set(found["not_checked"]) == {"version-not-loaded"}
-    assert "--admin-token" in found["not_checked"]["version-not-loaded"]
-
-
-def test_doctor_finds_a_wrong_token(server, report):
-    """A refused token is a finding; the report does not contain it."""
-    wrong = "of-another-server"
-    code, found = report(server.grpc_url, "--metrics-url", server.metrics_url, token=wrong)
-    assert code == 1
-    assert [finding["check"] for finding in found["findings"]] == ["token-refused"]
-    assert wrong not in json.dumps(found)
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_doctor_finds_a_model_that_is_not_served(server, protocol, report):
-    """The model that clients ask for is missing on the server."""
-    options = ["--metrics-url", server.metrics_url, "--model", "resnet34"]
-    code, found = report(getattr(server, f"{protocol}_url"), *options, token=server.admin_token)
-    assert code == 1
-    assert [(finding["check"], finding["subject"]) for finding in found["findings"]] == [("not-ready", "resnet34")]
+@pytest.mark.parametrize(
+    ("model", "given", "findings", "not_checked"),
+    [
+        ("resnet50", None, [], []),
+        ("network_onnx", None, [], []),  # takes pixels
+        ("resnet34", None, [("not-ready", "resnet34")], []),  # is not served
+        ("resnet50", "", [], ["version-not-loaded"]),
+        ("resnet50", "wrong", [("token-refused", "{url}")], ["version-not-loaded"]),
+    ],
+)
+def test_doctor_checks_the_default_repository(server, report, protocol, model, given, findings, not_checked):  # noqa: PLR0917
+    """With the server's token, without one, and with another; what needs it is not checked, and it is not shown."""
+    url, token = getattr(server, f"{protocol}_url"), server.admin_token if given is None else given
+    code, found = report(url, "--metrics-url", server.metrics_url, "--model", model, token=token)
+    expected = [(check, subject.format(url=url)) for check, subject in findings]
+    assert [(finding["check"], finding["subject"]) for finding in found["findings"]] == expected
+    assert code == (1 if findings else 0)
+    assert list(found["not_checked"]) == not_checked
+    assert token or "--admin-token" in found["not_checked"]["version-not-loaded"]
+    assert not token or token not in json.dumps(found)
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

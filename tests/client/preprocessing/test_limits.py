@@ -4,12 +4,9 @@ import threading
 
 import pytest
 from corpus.writers import encoded, jpeg_of_scans
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from resnet_client.preprocessing import InvalidImageError, Limits, decode
 from resnet_client.preprocessing.limits import Room
-from strategies import NUMBERS, TEXT
 
 
 @pytest.mark.parametrize(
@@ -49,16 +46,6 @@ def test_limits_refuse_a_damaged_parameter(value):
     """It is an error, not a lack of limits."""
     with pytest.raises(ValueError, match=r"."):
         Limits.from_parameters({"max_image_pixels": value})
-
-
-@given(st.dictionaries(st.sampled_from(sorted(Limits().to_parameters())), NUMBERS.map(repr) | TEXT))
-def test_limits_are_positive_and_read_the_same_again(parameters):
-    try:
-        limits = Limits.from_parameters(parameters)
-    except ValueError:
-        return
-    assert min(vars(limits).values()) >= 1
-    assert Limits.from_parameters(limits.to_parameters()) == limits
 
 
 class LookedAt:
