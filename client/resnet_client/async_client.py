@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from resnet_client import forks, tracing
 from resnet_client.base import (
     CHECK_INTERVAL_S,
+    CHECK_TIMEOUT_S,
     NAME_POLL_S,
-    POLL_INTERVAL_S,
-    POLL_TIMEOUT_S,
-    PROBE_TIMEOUT_S,
     BaseClient,
     check_images,
     failed,
@@ -241,7 +239,7 @@ class AsyncClient(BaseClient):
         deadline = Deadline(timeout_s)
         while not (health := await self._health(target, deadline)).ok:
             self._check_ready_by(deadline, health)
-            await asyncio.sleep(POLL_INTERVAL_S)
+            await asyncio.sleep(CHECK_INTERVAL_S)
 
     async def is_ready(self, *, model: str | None = None, timeout_s: float | None = None) -> bool:
         """Whether the model classifies a small test image now.
@@ -384,9 +382,9 @@ class AsyncClient(BaseClient):
     async def _health(self, target: Target, deadline: Deadline) -> Health:
         found: dict[str, Any] = {}
         try:
-            server = await self._pick(deadline.at_most(POLL_TIMEOUT_S))
+            server = await self._pick(deadline.at_most(CHECK_TIMEOUT_S))
             for name, call in target.health_calls().items():
-                found[name] = await self._send_once(server, call, deadline.at_most(POLL_TIMEOUT_S))
+                found[name] = await self._send_once(server, call, deadline.at_most(CHECK_TIMEOUT_S))
             check_ready(found, server, target)
             network, content = await self._prepared(golden(), target, deadline)
             request = network.inference(content, PROBABILITIES, class_count=1)
@@ -472,7 +470,7 @@ class AsyncClient(BaseClient):
                 for server in self._pool.probes_due():
                     if server in self._pool.servers:
                         with logged_probe():
-                            await self._send_once(server, probe(self._config), Deadline(PROBE_TIMEOUT_S))
+                            await self._send_once(server, probe(self._config), Deadline(CHECK_TIMEOUT_S))
                         await self._resolve_names()  # a dead server delays its probe by seconds
                 for endpoint in self._pool.take_drained():
                     if (transport := self._transports.pop(endpoint, None)) is not None:

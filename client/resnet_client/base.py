@@ -44,10 +44,8 @@ LOGGER = logging.getLogger("resnet_client")
 # Python prints warnings without a handler, and a library must not print.
 LOGGER.addHandler(logging.NullHandler())
 
-POLL_INTERVAL_S = 0.2
-POLL_TIMEOUT_S = 5.0
-PROBE_TIMEOUT_S = 5.0
 CHECK_INTERVAL_S = 0.2
+CHECK_TIMEOUT_S = 5.0
 NAME_POLL_S = 0.01
 
 _LARGEST_INTEGER = 2**31 - 1  # the protocols use signed 32-bit integers
@@ -140,7 +138,7 @@ class BaseClient:
         return target
 
     def _check_ready_by(self, deadline: Deadline, health: Health) -> None:
-        if deadline.left_s <= POLL_INTERVAL_S:
+        if deadline.left_s <= CHECK_INTERVAL_S:
             raise DeadlineExceededError(
                 f"{self._config.url} was not ready within {deadline.timeout_s:g} s: {health.error}"
             ) from health.error

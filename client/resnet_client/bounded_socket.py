@@ -6,9 +6,9 @@ with a timeout of 0.5 s waiting for 10 s in both.
 
 from __future__ import annotations
 
-import io
 import queue
 import socket
+import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,96 +16,67 @@ from typing import TYPE_CHECKING, Any
 from resnet_client.requests import CONNECT_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
-
     from resnet_client.endpoints import Endpoint
 
 _CHUNK = 1 << 18
 
 
-class BoundedSocket:
-    """The part of a socket that ``http.client`` uses; each operation may take the time that is left.
+class BoundedSocket(socket.socket):
+    """A socket of which each read and write may take the time that is left.
 
     Attributes:
         end_s: deadline on the monotonic clock; set for each request.
     """
 
-    def __init__(self, endpoint: Endpoint, tls: SSLContext | None, end_s: float) -> None:
-        """Connect.
+    end_s = 0.0
 
-        Args:
-            endpoint: the server.
-            tls: for an encrypted connection; None for a plain one.
-            end_s: deadline on the monotonic clock.
-
-        Raises:
-            TimeoutError: the timeout has passed; the error has no text.
-            OSError: the server cannot be reached.
-        """
-        self.end_s = end_s
-        self._readers = 0
-        self._is_closed = False
-        self._socket = _connected(endpoint, end_s)
-        try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if tls is not None:
-                self._socket = tls.wrap_socket(self._socket, server_hostname=endpoint.found_by or endpoint.host)
-        except BaseException as exc:
-            self._socket.close()
-            if isinstance(exc, TimeoutError):
-                _left_s(end_s)
-            raise
-
-    def sendall(self, content: Any) -> None:
+    def sendall(self, data: Any, flags: int = 0) -> None:
         """Send everything."""
-        view = memoryview(content)
+        view = memoryview(data)
         while view:
-            self._socket.settimeout(_left_s(self.end_s))
+            self.settimeout(_left_s(self.end_s))
             try:
-                view = view[self._socket.send(view[:_CHUNK]) :]
+                view = view[self.send(view[:_CHUNK], flags) :]
             except TimeoutError:
                 raise TimeoutError from None
 
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """A file to read from; the socket stays open until it is closed."""
-        self._readers += 1
-        return io.BufferedReader(_Reader(self))
-
-    def receive_into(self, buffer: Any) -> int:
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """Read the available bytes, at least one; returns 0 at the end."""
-        self._socket.settimeout(_left_s(self.end_s))
+        self.settimeout(_left_s(self.end_s))
         try:
-            return self._socket.recv_into(buffer)
+            return super().recv_into(buffer, nbytes or len(buffer), flags)
         except TimeoutError:
             raise TimeoutError from None
 
-    def reader_closed(self) -> None:
-        """Count a file that was closed."""
-        self._readers -= 1
-        if self._is_closed and not self._readers:
-            self._socket.close()
 
-    def close(self) -> None:
-        """Close the socket, or have its last file close it."""
-        self._is_closed = True
-        if not self._readers:
-            self._socket.close()
+class _BoundedTlsSocket(BoundedSocket, ssl.SSLSocket):
+    """The same over TLS."""
 
 
-class _Reader(io.RawIOBase):
-    def __init__(self, source: BoundedSocket) -> None:
-        self._source = source
+def connect(endpoint: Endpoint, tls: ssl.SSLContext | None, end_s: float) -> socket.socket:
+    """Connect.
 
-    def readable(self) -> bool:
-        return True
+    Args:
+        endpoint: the server.
+        tls: for an encrypted connection; None for a plain one.
+        end_s: deadline on the monotonic clock.
 
-    def readinto(self, buffer: Any) -> int:
-        return self._source.receive_into(buffer)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._source.reader_closed()
-        super().close()
+    Raises:
+        TimeoutError: the timeout has passed; the error has no text.
+        OSError: the server cannot be reached.
+    """
+    plain = _connected(endpoint, end_s)
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is None:
+            return plain
+        tls.sslsocket_class = _BoundedTlsSocket
+        return tls.wrap_socket(plain, server_hostname=endpoint.found_by or endpoint.host)
+    except BaseException as exc:
+        plain.close()
+        if isinstance(exc, TimeoutError):
+            _left_s(end_s)
+        raise
 
 
 def _left_s(end_s: float) -> float:
@@ -115,10 +86,10 @@ def _left_s(end_s: float) -> float:
     return left_s
 
 
-def _connected(endpoint: Endpoint, end_s: float) -> socket.socket:
+def _connected(endpoint: Endpoint, end_s: float) -> BoundedSocket:
     failure: OSError = OSError("DNS has no address for this host name")
     for family, kind, protocol, _, address in _addresses(endpoint, _left_s(end_s)):
-        made = socket.socket(family, kind, protocol)
+        made = BoundedSocket(family, kind, protocol)
         try:
             made.settimeout(min(CONNECT_TIMEOUT_S, _left_s(end_s)))
             made.connect(address)

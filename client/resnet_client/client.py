@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from resnet_client import forks, tracing
 from resnet_client.base import (
     CHECK_INTERVAL_S,
+    CHECK_TIMEOUT_S,
     NAME_POLL_S,
-    POLL_INTERVAL_S,
-    POLL_TIMEOUT_S,
-    PROBE_TIMEOUT_S,
     BaseClient,
     check_images,
     failed,
@@ -242,7 +240,7 @@ class Client(BaseClient):
         deadline = Deadline(timeout_s)
         while not (health := self._health(target, deadline)).ok:
             self._check_ready_by(deadline, health)
-            self._sleep(POLL_INTERVAL_S)
+            self._sleep(CHECK_INTERVAL_S)
 
     def is_ready(self, *, model: str | None = None, timeout_s: float | None = None) -> bool:
         """Whether the model classifies a small test image now.
@@ -374,9 +372,9 @@ class Client(BaseClient):
     def _health(self, target: Target, deadline: Deadline) -> Health:
         found: dict[str, Any] = {}
         try:
-            server = self._pick(deadline.at_most(POLL_TIMEOUT_S))
+            server = self._pick(deadline.at_most(CHECK_TIMEOUT_S))
             for name, call in target.health_calls().items():
-                found[name] = self._send_once(server, call, deadline.at_most(POLL_TIMEOUT_S))
+                found[name] = self._send_once(server, call, deadline.at_most(CHECK_TIMEOUT_S))
             check_ready(found, server, target)
             network, content = self._prepared(golden(), target, deadline)
             request = network.inference(content, PROBABILITIES, class_count=1)
@@ -454,7 +452,7 @@ class Client(BaseClient):
                 for server in self._pool.probes_due():
                     if server in self._pool.servers:
                         with logged_probe():
-                            self._send_once(server, probe(self._config), Deadline(PROBE_TIMEOUT_S))
+                            self._send_once(server, probe(self._config), Deadline(CHECK_TIMEOUT_S))
                         self._resolve_names()  # a dead server delays its probe by seconds
                 for endpoint in self._pool.take_drained():
                     with self._lock:

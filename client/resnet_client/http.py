@@ -13,14 +13,14 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from resnet_client import tensors, tls
-from resnet_client.bounded_socket import BoundedSocket
+from resnet_client import bounded_socket, tensors, tls
 from resnet_client.error_mapping import RefusedError, mapped
 from resnet_client.errors import ClosedError
 from resnet_client.requests import CONNECT_TIMEOUT_S, LARGEST_RESPONSE, Inference, microseconds
 from resnet_client.responses import Answer
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
 
     from resnet_client.config import ClientConfig
@@ -87,7 +87,8 @@ class HttpTransport:
                 raise
             except OSError:
                 pass  # the server closed the idle connection, or stopped; a new connection shows which
-        return self._use(_Connection(self._endpoint, BoundedSocket(self._endpoint, self._tls, end_s)), message, end_s)
+        connected = bounded_socket.connect(self._endpoint, self._tls, end_s)
+        return self._use(_Connection(self._endpoint, connected), message, end_s)
 
     def _use(self, connection: _Connection, message: _Message, end_s: float) -> tuple[int, Any, bytes]:
         try:
@@ -146,9 +147,9 @@ class AsyncHttpTransport:
 class _Connection(http.client.HTTPConnection):
     """One connection, used for one request at a time."""
 
-    def __init__(self, endpoint: Endpoint, connected: BoundedSocket) -> None:
+    def __init__(self, endpoint: Endpoint, connected: socket.socket) -> None:
         super().__init__(endpoint.host, endpoint.port)
-        self.sock: BoundedSocket | Any = connected
+        self.sock: Any = connected
         self.auto_open = 0  # http.client must not reconnect
 
     def exchange(self, message: _Message, end_s: float) -> tuple[int, Any, bytes]:

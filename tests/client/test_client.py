@@ -189,10 +189,3 @@ def test_client_can_be_pickled(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("RESNET_TIMEOUT_S", "8")
     monkeypatch.setenv("RESNET_RETRY_OVERLOAD", "yes")
     assert pickle.loads(content).config == original.config
-
-
-def test_pickled_client_classifies(server, images):
-    with Client(server.grpc_url) as original:
-        expected = original.classify(images["cat"])
-        with pickle.loads(pickle.dumps(original)) as copy:
-            check_same(copy.classify(images["cat"]), expected)
