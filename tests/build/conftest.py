@@ -68,24 +68,32 @@ def is_rebuilt(build: Build, monkeypatch: pytest.MonkeyPatch) -> Callable[..., b
 
 
 @pytest.fixture(scope="session")
-def calibration_images(tmp_path_factory: pytest.TempPathFactory, images: dict[str, Path]) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of a run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def calibration_images(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path, images: dict[str, Path]) -> Path:
     """A folder of few images, so that calibration is quick."""
     folder = tmp_path_factory.mktemp("calibration")
     for name, path in images.items():
         with Image.open(path) as image:
             for turn in range(2):
                 image.convert("RGB").rotate(180 * turn).save(folder / f"{name}-{turn}.jpg")
-    return folder
+    with contextlib.suppress(OSError):  # another worker was earlier
+        folder.rename(shared_folder / "calibration")
+    return shared_folder / "calibration"
 
 
 @pytest.fixture(scope="session")
-def random_repository(build: Build, tmp_path_factory: pytest.TempPathFactory, calibration_images: Path) -> Path:
+def random_repository(build: Build, shared_folder: Path, calibration_images: Path) -> Path:
     """A repository of random weights with variants, whose ``resnet50`` ends in one; tests leave it as it is.
 
-    The workers of a run share it: the second finds it up to date.
+    The second worker finds it up to date.
     """
-    folder = tmp_path_factory.getbasetemp()
-    repository = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "random"
+    repository = shared_folder / "random"
     result = build(repository, *VARIANTS, "--calibration-images", calibration_images)
     assert result.returncode == 0, result.stderr
     return repository
