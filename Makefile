@@ -11,6 +11,9 @@ BENCH ?= full
 # The admin token of the server that `make serve` starts, for rollouts.
 TOKEN := .admin-token
 
+# The packages are installed without bytecode: without a cache, each process would compile what it imports again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 # The wheel contains the Python model of the repository, but not its configs.

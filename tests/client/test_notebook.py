@@ -1,13 +1,14 @@
 """What a notebook shows: one line for an error, and progress without ipywidgets."""
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 
 def run(*cells):
     """Run cells of code, and return the outputs of all of them and the error that ended the run."""
+    import nbformat  # takes seconds, which not every process of the tests should spend
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     error = None
     try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from conftest import LabelledImage
 
 ALL = os.environ.get("RESNET_TEST_IMAGES") == "all"
-IMAGES_BY_DEFAULT = 16
+IMAGES_BY_DEFAULT = 20
 MODELS = ("resnet50", "resnet50_torchscript")
 Top5 = list[tuple[int, ...]]
 Way = Callable[[str, list[Path], str, str], Top5]
