@@ -65,9 +65,8 @@ loadtest: repository  ## Run a load test of 60 s with an HTML report; starts a s
 	if $(BIN)/resnet-client health >/dev/null 2>&1; then exec $(LOADTEST); \
 	else exec $(BIN)/resnet-serve --port $(PORT) --run "$(LOADTEST)" --exit-after; fi
 
-# Files run side by side, each whole in one process, because their tests share servers. One process more than cores,
-# because some wait for a server to start or to stop.
-PARALLEL = --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile
+# Files run side by side, each whole in one process, because their tests share servers.
+PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test: install  ## Run the tests, with the real server
 	@# With a thread for each core in each process, the threads would mostly wait for each other.

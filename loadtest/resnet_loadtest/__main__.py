@@ -40,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments, console))
     except UsageError as exc:
         return _fail(exc, EXIT_USAGE)
-    except (LoadTestError, OSError) as exc:
+    except LoadTestError as exc:
         return _fail(exc, EXIT_COULD_NOT_RUN)
+    except OSError as exc:
+        return _fail(f"{exc.filename}: {exc.strerror}" if exc.filename else exc, EXIT_COULD_NOT_RUN)
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.startswith("resnet_"):  # a defect of this package, not a missing dependency
             raise

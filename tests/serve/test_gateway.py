@@ -472,7 +472,7 @@ def test_gateway_logs_no_image(gateway: Gateway) -> None:
     ("options", "code", "message"),
     [
         (["--port=70000"], 2, "expected an integer from 0 to 65535"),
-        (["--host=192.0.2.1"], 3, "could not start"),
+        (["--host=192.0.2.1"], 3, "choose another --host, or another --port"),
         (["--url=nonsense"], 2, "nonsense"),
         (["--max-body-mib=0"], 2, "from 1 to 128"),
         (["--api-key-file=/missing"], 3, "/missing"),

@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigurationError as exc:
         return _fail(exc, EXIT_USAGE)
     except OSError as exc:
-        return _fail(f"could not start: {exc}", EXIT_NOT_STARTED)
+        remedy = "" if exc.filename else "; choose another --host, or another --port (0: a free one)"
+        return _fail(f"could not start: {exc}{remedy}", EXIT_NOT_STARTED)
     try:
         _serve(args, config, keys, listener)
     except ModuleNotFoundError as exc:
