@@ -27,12 +27,12 @@ from resnet_client.errors import (
     ServerError,
     UnavailableError,
 )
+from resnet_client.requests import FEATURES
 from resnet_client.results import Classification
 
 if TYPE_CHECKING:
     from resnet_client.bulk.run import Options
 
-_FEATURES = "FEATURES__1"
 _FIRST_PAUSE_S = 0.1
 _OWN_FAULT_S = 5.0
 _LONGEST_PAUSE_S = 5.0
@@ -108,9 +108,9 @@ def make_schema(client: Client, top_k: int | None) -> pa.Schema:
         prediction = [("index", pa.int32()), ("label", pa.string()), ("probability", pa.float32())]
         predictions = [("predictions", pa.list_(pa.struct(prediction))), ("model_version", pa.string())]
         return pa.schema(columns + prediction + predictions)
-    width = next((int(output["shape"][-1]) for output in outputs if output["name"] == _FEATURES), 0)
+    width = next((int(output["shape"][-1]) for output in outputs if output["name"] == FEATURES), 0)
     if width < 1:
-        raise ConfigurationError(f"{client.config.model} has no output {_FEATURES}")
+        raise ConfigurationError(f"{client.config.model} has no output {FEATURES}")
     return pa.schema([*columns, ("features", pa.list_(pa.float32(), width))])
 
 
