@@ -191,7 +191,7 @@ def check_images(images: T) -> T:
     return images
 
 
-def positive(name: str, value: object) -> int:
+def check_positive(name: str, value: object) -> int:
     """Refuse a number below 1, or above what the protocols can send."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_INTEGER:
         raise ConfigurationError(f"{name} must be an integer from 1 to {_LARGEST_INTEGER}, not {value!r}")

@@ -14,11 +14,11 @@ from resnet_client.base import (
     NAME_POLL_S,
     BaseClient,
     check_images,
+    check_positive,
     failed,
     log_retry,
     logged_probe,
     naming_image,
-    positive,
 )
 from resnet_client.endpoints import resolve
 from resnet_client.error_mapping import mapped
@@ -118,7 +118,7 @@ class Client(BaseClient):
             ConfigurationError: an argument is invalid.
         """
         target = self._target(model, model_version, preprocessing, timeout_s)
-        return self._classify(image, target, positive("top_k", top_k))
+        return self._classify(image, target, check_positive("top_k", top_k))
 
     def embed(
         self,
@@ -187,12 +187,12 @@ class Client(BaseClient):
             ConfigurationError: an argument is invalid; raised at once, before the first image.
             ClosedError: the client is closed before the last image.
         """
-        positive("top_k", top_k)
+        check_positive("top_k", top_k)
         target = self._target(model, model_version, preprocessing, timeout_s)
         return self._many(
             check_images(images),
             lambda source: self._classify(source, target, top_k),
-            max_in_flight=positive("max_in_flight", max_in_flight),
+            max_in_flight=check_positive("max_in_flight", max_in_flight),
             progress=progress,
         )
 
@@ -222,7 +222,7 @@ class Client(BaseClient):
         return self._many(
             check_images(images),
             lambda source: self._embed(source, target),
-            max_in_flight=positive("max_in_flight", max_in_flight),
+            max_in_flight=check_positive("max_in_flight", max_in_flight),
             progress=progress,
         )
 
