@@ -67,6 +67,20 @@ def is_rebuilt(build: Build, monkeypatch: pytest.MonkeyPatch) -> Callable[..., b
     return run
 
 
+@pytest.fixture
+def reuse_export(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Copy the ONNX file of a repository in builds of the same network, because an export takes seconds.
+
+    The builds compare the copy with their own network.
+    """
+
+    def reuse(repository: Path) -> None:
+        artifact = repository / "network_onnx/1/model.onnx"
+        monkeypatch.setattr(export_onnx, "export", lambda _, path: shutil.copyfile(artifact, path))
+
+    return reuse
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of a run share."""

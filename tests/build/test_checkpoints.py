@@ -148,6 +148,14 @@ def test_read_lets_the_user_choose_among_several_networks(state: State, tmp_path
         read(path, "other")
 
 
+@pytest.fixture(scope="module")
+def served(stages: State) -> ServedNetwork:
+    """The network that has these stages."""
+    net = make_resnet50("v1.5", 1)
+    net.load_state_dict(stages, strict=False)
+    return ServedNetwork(net).eval()
+
+
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     """A layer with large weights, so that a mistake shows."""
     layer = nn.Linear(inputs, outputs, bias=bias)
@@ -186,15 +194,12 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_read_takes_heads_of_linear_layers(stages: State, tmp_path: Path, name: str) -> None:
+def test_read_takes_heads_of_linear_layers(stages: State, served: ServedNetwork, tmp_path: Path, name: str) -> None:
     """The network that is served computes what the trained one does."""
     head = HEADS[name]().eval()
-    net = make_resnet50("v1.5", 1)
-    net.load_state_dict(stages, strict=False)
-    served = ServedNetwork(net).eval()
-    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pooling = AveragedAndMaximum() if name == "fastai" else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    trained = nn.Sequential(*list(net.children())[:-2], pooling, head).eval()
+    trained = nn.Sequential(*list(served.backbone.children())[:-2], pooling, head).eval()
     found = read(saved(tmp_path, stages | prefixed("fc.", head.state_dict())))
     with torch.inference_mode():
         expected = torch.softmax(trained(served.normalised(pixels)), dim=1)
@@ -212,12 +217,19 @@ def test_read_follows_the_layers_of_a_head_with_names(stages: State, tmp_path: P
     assert found.head == "model.head.fc2.weight (5, 16)"
 
 
+def empty(make: Callable[[], nn.Module]) -> State:
+    """A network of zeros, whose weights need not be drawn."""
+    with torch.device("meta"):
+        state = make().state_dict()
+    return {name: torch.zeros_like(tensor, device="cpu") for name, tensor in state.items()}
+
+
 REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
-    "ResNet-18": (lambda _: models.resnet18().state_dict(), "the network is a ResNet-18 "),
-    "ResNet-34": (lambda _: models.resnet34().state_dict(), "the network is a ResNet-34 "),
-    "ResNet-101": (lambda _: models.resnet101().state_dict(), "the network is a ResNet-101 "),
-    "ResNeXt": (lambda _: models.resnext50_32x4d().state_dict(), "the network is a ResNeXt-50 32x4d "),
-    "wide": (lambda _: models.wide_resnet50_2().state_dict(), "the network is a Wide ResNet-50-2 "),
+    "ResNet-18": (lambda _: empty(models.resnet18), "the network is a ResNet-18 "),
+    "ResNet-34": (lambda _: empty(models.resnet34), "the network is a ResNet-34 "),
+    "ResNet-101": (lambda _: empty(models.resnet101), "the network is a ResNet-101 "),
+    "ResNeXt": (lambda _: empty(models.resnext50_32x4d), "the network is a ResNeXt-50 32x4d "),
+    "wide": (lambda _: empty(models.wide_resnet50_2), "the network is a Wide ResNet-50-2 "),
     "d": (
         lambda state: state | {"conv1.0.weight": torch.zeros(32, 3, 3, 3), "layer2.0.downsample.1.weight": KERNEL},
         r"a ResNet-50 with a deep stem and pooling shortcuts \(timm's d\).*1 tensors are unknown \(conv1.0.weight\)",

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 from resnet_build import export_onnx
-from resnet_build.network import ServedNetwork
+from resnet_build.network import ServedNetwork, fold_batch_norms
 from resnet_build.quantize import fp16, int8
 from resnet_build.quantize.graph import Graph
 from resnet_client.requests import PIXELS
@@ -46,7 +46,8 @@ def test_save_names_the_graph_by_the_weights(make: Make, tmp_path: Path) -> None
 def test_export_is_the_same_every_time(tmp_path: Path) -> None:
     """Equal to the bit, and without a path of the machine that exports."""
     torch.manual_seed(0)
-    network = ServedNetwork(ResNet(Bottleneck, [1, 1, 1, 1], num_classes=5)).eval()
+    folded = fold_batch_norms(ResNet(Bottleneck, [1, 1, 1, 1], num_classes=5).eval())
+    network = ServedNetwork(folded).eval().requires_grad_(requires_grad=False)
     files = [tmp_path / name for name in ("first", "second")]
     for file in files:
         export_onnx.export(network, file)

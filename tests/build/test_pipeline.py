@@ -9,13 +9,16 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from resnet_build import BuildError, UsageError, pipeline
+from PIL import Image
+from resnet_build import BuildError, UsageError, default_model, pipeline
 from resnet_build.network import make_resnet50
 from resnet_build.plan import BuildOptions
 from resnet_build.serving_options import ServingOptions
 from resnet_build.weights import FileOptions, Weights
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer
+
+LABELS = [f"thing: {index}" for index in range(10)]
 
 
 def content(repository: Path) -> dict[str, tuple[int, int]]:
@@ -117,14 +120,15 @@ def test_build_does_not_hash_weights_of_another_network(tmp_path: Path, monkeypa
         pipeline.build(options(tmp_path, tmp_path / "net.pth"), print)
 
 
-def test_build_adds_a_version(own_repository: Path) -> None:
+def test_build_adds_a_version(own_repository: Path, reuse_export) -> None:
     """Version 2 leaves version 1 and tuned configs alone."""
+    reuse_export(own_repository)
     for name in ("int8", "fp16"):  # without which it is quicker
         shutil.rmtree(own_repository / f"network_{name}")
     first = content(own_repository)["network_onnx/1/model.onnx"]
     tuned = write_tuned_config(own_repository, "network_onnx")
     messages: list[str] = []
-    pipeline.build(options(own_repository, "random:1", model_version=2), messages.append)
+    pipeline.build(options(own_repository, model_version=2), messages.append)
     assert not [message for message in messages if "tuned" in message]
     assert tuned.exists()
     assert content(own_repository)["network_onnx/1/model.onnx"] == first
@@ -142,30 +146,61 @@ def test_build_refuses_a_version_with_other_labels(build, random_repository: Pat
     assert "write to another --repository" in result.stderr
 
 
-def test_build_serves_a_fine_tuned_network(build, tmp_path: Path, images: dict[str, Path]) -> None:
-    """A 10-class DataParallel checkpoint answers with its own classes; a tuned config of before is removed."""
+@pytest.fixture(scope="module")
+def fine_tuned(build, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tensor, tuple[object, ...]]:
+    """A repository of a 10-class DataParallel checkpoint for small images, its biases, and the options for it."""
+    folder = tmp_path_factory.mktemp("fine-tuned")
     net = make_resnet50("v1.5", 10)
     with torch.no_grad():
         net.fc.weight.zero_()
         net.fc.bias.copy_(torch.tensor([0.0] * 7 + [3.0, 1.0, 0.0]))
     state = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
-    torch.save({"state_dict": state, "epoch": 7}, tmp_path / "tuned.pth")
-    labels = [f"thing: {index}" for index in range(10)]
-    (tmp_path / "labels.txt").write_text("\n".join(labels) + "\n")
-    repository = tmp_path / "repository"
-    tuned = write_tuned_config(repository, "network_onnx")
-    result = build(repository, "--weights", tmp_path / "tuned.pth", "--labels", tmp_path / "labels.txt")
+    torch.save({"state_dict": state, "epoch": 7}, folder / "tuned.pth")
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
+    network = ("--weights", folder / "tuned.pth", "--labels", folder / "labels.txt", "--image-size", 32)
+    tuned = write_tuned_config(folder / "repository", "network_onnx")
+    result = build(folder / "repository", *network)
     assert result.returncode == 0, result.stderr
     line = "removed tuned config of network_onnx (measured with other options); run `resnet-loadtest tune` again"
     assert line in result.stdout
     assert not tuned.exists()
+    return folder / "repository", net.fc.bias.detach(), network
+
+
+def test_build_serves_a_fine_tuned_network(fine_tuned, images: dict[str, Path]) -> None:
+    """It answers with its own classes; a tuned config of before is removed."""
+    repository, biases, _ = fine_tuned
     models = ("resnet50", "resnet50_torchscript")
     with TritonServer(ServerConfig(repository, models, port=0)) as server, Client(server.grpc_url) as client:
         for model in models:
             found = client.classify(images["cat"], top_k=20, model=model)
-            assert [(entry.index, entry.label) for entry in found.predictions[:2]] == [(7, labels[7]), (8, labels[8])]
+            assert [(entry.index, entry.label) for entry in found.predictions[:2]] == [(7, LABELS[7]), (8, LABELS[8])]
             assert len(found.predictions) == 10
-            assert found.top.probability == pytest.approx(torch.softmax(net.fc.bias, 0)[7].item(), abs=1e-4)
+            assert found.top.probability == pytest.approx(torch.softmax(biases, 0)[7].item(), abs=1e-4)
+
+
+def test_build_compares_top1_and_writes_nothing_below_the_bound(
+    build, fine_tuned, reuse_export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INT8 keeps all of FP32's top-1; both answer one class only, which 400 of 1000 labels are."""
+    monkeypatch.setattr(default_model, "measure", lambda *_: {"onnx": 1.0, "int8": 2.0, "bf16": 1.0, "fp32": 1.0})
+    repository, _, network = fine_tuned
+    reuse_export(repository)
+    for number in range(3):
+        Image.new("RGB", (20, 30), (255, 80 * number, 0)).save(tmp_path / f"{number}.png")
+    rows = ["file,class_index", *(f"{number % 3}.png,{7 if number < 400 else 8}" for number in range(1000))]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    labelled = ("--accuracy-images", tmp_path, "--accuracy-labels", tmp_path / "labels.csv")
+    auto = (*network, "--default-model", "auto", *labelled)
+    failed = build(tmp_path / "repository", *auto)
+    assert "network_int8: share of FP32's top-1 on 1000 images (90% interval): 100.0% [99.6, 100.4]" in failed.stdout
+    assert "resnet-build: top-1 on 1000 images is 40.0%, below --min-accuracy 0.5; nothing was written" in failed.stderr
+    assert failed.returncode == 1
+    assert not (tmp_path / "repository/manifest.json").exists()
+    (tmp_path / "labels.csv").write_text("\n".join(rows[:-1]))
+    refused = build(tmp_path / "repository", *auto)
+    assert refused.returncode == 2
+    assert "compares top-1 on at least 1,000 labelled images, and --accuracy-images has 999" in refused.stderr
 
 
 def test_build_checks_calibration_images_before_it_exports(tmp_path: Path, calibration_images: Path) -> None:

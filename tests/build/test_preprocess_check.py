@@ -97,11 +97,11 @@ def test_preprocess_check_keeps_the_orientation_of_a_jpeg(served: TritonServer, 
 def test_preprocess_check_bounds_what_a_request_expands_to(served: TritonServer) -> None:
     """Large PNGs, JPEGs of many pixels, and one long JPEG among short ones: each image is the length of a small PPM."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2500, 2500, 3), dtype=np.uint8))
-    many_pixels, short = Image.new("RGB", (6000, 6000)), as_jpeg(Image.new("RGB", (64, 64)))
+    many_pixels, short = Image.new("RGB", (4100, 4100)), as_jpeg(Image.new("RGB", (64, 64)))
     long = as_jpeg(noise, quality=100, subsampling=0)
     assert 16 << 20 < len(long) < 32 << 20
-    for request in ([encode(many_pixels, "PNG")] * 4, [as_jpeg(many_pixels)] * 4, [long, short, short, short]):
-        assert ask_check(served, *request).nbytes < 4 * 200_000
+    for request in ([encode(many_pixels, "PNG")] * 2, [as_jpeg(many_pixels)] * 2, [long, short, short, short]):
+        assert ask_check(served, *request).nbytes < len(request) * 200_000
 
 
 def test_dali_prepares_what_preprocess_check_forwards(
