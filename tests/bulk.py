@@ -22,7 +22,7 @@ def write_crops(folder: Path, images: Iterable[Path], count: int, side: int) -> 
         left, top = (dice.randrange(size - side) for size in scene.size)
         path = folder / f"{number:06d}.jpg"
         scene.crop((left, top, left + side, top + side)).save(path, quality=90)
-        if number % 100 == 50:
+        if number % 100 == 10:
             path.write_bytes(path.read_bytes()[:200])
     return folder
 

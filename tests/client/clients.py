@@ -80,15 +80,3 @@ KINDS = {
     for protocol in ("grpc", "http")
     for kind in (Blocking, Awaited)
 }
-
-
-def settled(client):
-    """Images and batches that the network has computed, once the counts, which lag the responses, stand still."""
-    last = None
-    while True:
-        (entry,) = client.statistics(model="network_onnx")
-        counts = entry.inference_count, entry.execution_count
-        if counts == last:
-            return counts
-        last = counts
-        time.sleep(0.3)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from conftest import LabelledImage
 
 ALL = os.environ.get("RESNET_TEST_IMAGES") == "all"
-IMAGES_BY_DEFAULT = 20
+IMAGES_BY_DEFAULT = 10
 MODELS = ("resnet50", "resnet50_torchscript")
 Top5 = list[tuple[int, ...]]
 Way = Callable[[str, list[Path], str, str], Top5]
@@ -93,14 +93,14 @@ def enlarged(path: Path, times: int) -> bytes:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
 @pytest.mark.parametrize(("times", "most"), [(1, 0.5), (4, 1.5)], ids=["whole", "reduced"])
 def test_preprocessing_equals_torchvisions(
-    repository: Path, imagenet_sample: list[LabelledImage], times: int, most: float
+    repository: Path, sample: list[LabelledImage], times: int, most: float
 ) -> None:
     """On ImageNet's images the pixels are torchvision's or, of larger ones, near them; and so is the top-1."""
     preprocess_config = PreprocessConfig(resize=256, crop=224)
     module = torch.jit.load(repository / "network_torchscript/1/model.pt", map_location="cpu")
     differences = []
     changed = 0
-    for labelled in imagenet_sample[:: 1 if ALL else 10]:
+    for labelled in sample:
         encoded = labelled.path.read_bytes() if times == 1 else enlarged(labelled.path, times)
         ours = prepare(encoded, preprocess_config)
         image = Image.open(io.BytesIO(encoded)).convert("RGB")

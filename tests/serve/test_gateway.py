@@ -22,6 +22,7 @@ from PIL import Image
 from processes import of_server, wait_for
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer, ports
+from resnet_serve.gateway.cli import main
 from tritonclient.grpc import model_config_pb2 as pb
 
 KEYS = ("first-key-0123456789", "second-key-0123456789")
@@ -191,7 +192,7 @@ def test_odd_images_are_answered_or_refused(gateway: Gateway, corpus: list[Case]
 
 
 @pytest.mark.parametrize("how", ["file", "variable"])
-def test_gateway_requires_an_api_key_if_configured(server: TritonServer, cat: bytes, tmp_path: Path, how: str) -> None:
+def test_gateway_requires_an_api_key_if_configured(server: TritonServer, tmp_path: Path, how: str) -> None:
     """For images, in either header; a wrong one is refused, and none of them gets into the log."""
     (tmp_path / "keys").write_text("\n".join(KEYS) + "\n")
     options = [f"--api-key-file={tmp_path / 'keys'}"] if how == "file" else []
@@ -199,8 +200,8 @@ def test_gateway_requires_an_api_key_if_configured(server: TritonServer, cat: by
     with running(server.grpc_url, tmp_path / "log", *options, **variables) as gateway:
         for path in ("/v1/classify", "/v1/embed"):
             for key in KEYS:
-                assert gateway.post(path, cat, X_API_Key=key).status == 200
-                assert gateway.post(path, cat, Authorization=f"bearer {key}").status == 200
+                assert is_error(gateway.post(path, b"no image", X_API_Key=key), 422)
+                assert is_error(gateway.post(path, b"no image", Authorization=f"bearer {key}"), 422)
             for headers in (
                 {},
                 {"X_API_Key": KEYS[0][:-1]},
@@ -211,7 +212,7 @@ def test_gateway_requires_an_api_key_if_configured(server: TritonServer, cat: by
                 {"Authorization": f"Basic {KEYS[0]}"},
                 {"Authorization": "Bearer "},
             ):
-                refused = gateway.post(path, cat, **headers)
+                refused = gateway.post(path, b"no image", **headers)
                 assert is_error(refused, 401), headers
                 assert refused.headers["www-authenticate"] == "Bearer"
         assert gateway.request("GET", "/healthz").status == 200
@@ -271,23 +272,30 @@ def test_pages_of_the_gateways_own_origin_are_served(gateway: Gateway, cat: byte
     assert response.status == 200
 
 
-def test_allowed_hosts_and_origins_are_served(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
-    """And can read the response, after a preflight; others still cannot."""
+@pytest.fixture(scope="module")
+def open_gateway(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway for pages of other origins and under another name; bodies may have 64 MiB."""
     options = ("--allowed-origins=https://app.example,http://other.example:81", "--allowed-hosts=Images.example")
-    with running(server.grpc_url, tmp_path / "log", *options) as gateway:
-        assert gateway.request("GET", "/healthz", Host="images.example:8080").status == 200
-        asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "content-type,x-api-key"}
-        preflight = gateway.request("OPTIONS", "/v1/classify", Origin="https://app.example", **asked)
-        response = gateway.post("/v1/classify", cat, Origin="https://app.example", Content_Type="image/jpeg")
-        for allowed in (preflight, response):
-            assert allowed.status == 200
-            assert allowed.headers["access-control-allow-origin"] == "https://app.example"
-        error = gateway.post("/v1/classify", b"x", Origin="https://app.example")
-        assert is_error(error, 422)
-        assert error.headers["access-control-allow-origin"] == "https://app.example"
-        for origin in ("https://evil.example", "http://app.example", "https://app.example:81"):
-            assert is_error(gateway.request("OPTIONS", "/v1/classify", Origin=origin, **asked), 403)
-            assert is_error(gateway.post("/v1/classify", cat, Origin=origin), 403)
+    log = tmp_path_factory.mktemp("open_gateway") / "log"
+    with running(server.grpc_url, log, "--max-body-mib=64", *options) as found:
+        yield found
+
+
+def test_allowed_hosts_and_origins_are_served(open_gateway: Gateway, cat: bytes) -> None:
+    """And can read the response, after a preflight; others still cannot."""
+    assert open_gateway.request("GET", "/healthz", Host="images.example:8080").status == 200
+    asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "content-type,x-api-key"}
+    preflight = open_gateway.request("OPTIONS", "/v1/classify", Origin="https://app.example", **asked)
+    response = open_gateway.post("/v1/classify", cat, Origin="https://app.example", Content_Type="image/jpeg")
+    for allowed in (preflight, response):
+        assert allowed.status == 200
+        assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+    error = open_gateway.post("/v1/classify", b"x", Origin="https://app.example")
+    assert is_error(error, 422)
+    assert error.headers["access-control-allow-origin"] == "https://app.example"
+    for origin in ("https://evil.example", "http://app.example", "https://app.example:81"):
+        assert is_error(open_gateway.request("OPTIONS", "/v1/classify", Origin=origin, **asked), 403)
+        assert is_error(open_gateway.post("/v1/classify", cat, Origin=origin), 403)
 
 
 @pytest.mark.parametrize(
@@ -336,32 +344,30 @@ def test_too_many_requests_at_once_are_refused(server: TritonServer, cat: bytes,
         assert gateway.post("/v1/classify", cat).status == 200
 
 
-def test_bodies_in_flight_are_bounded_together(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+def test_bodies_in_flight_are_bounded_together(open_gateway: Gateway, cat: bytes) -> None:
     """128 MiB of announced bodies leave no room for another; no memory is taken for them."""
-    with running(server.grpc_url, tmp_path / "log", "--max-body-mib=64") as gateway:
-        before = gateway.resident_mib()
-        with gateway.connect() as one, gateway.connect() as other:
-            for connection in (one, other):
-                connection.sendall(head(64 * 2**20))
-            wait_for(lambda: gateway.post("/v1/classify", cat).status == 429, "the bodies are not counted")
-            assert gateway.resident_mib() < before + 20
-        wait_for(lambda: gateway.post("/v1/classify", cat).status == 200, "the bodies are still counted")
+    before = open_gateway.resident_mib()
+    with open_gateway.connect() as one, open_gateway.connect() as other:
+        for connection in (one, other):
+            connection.sendall(head(64 * 2**20))
+        wait_for(lambda: open_gateway.post("/v1/classify", cat).status == 429, "the bodies are not counted")
+        assert open_gateway.resident_mib() < before + 20
+    wait_for(lambda: open_gateway.post("/v1/classify", cat).status == 200, "the bodies are still counted")
 
 
 def _with_a_queue_of_one(config: pb.ModelConfig) -> None:
     config.parameters["max_queue_size"].string_value = "1"
 
 
-@pytest.fixture
-def own_server(repository_copy: Any, cat: bytes) -> Iterator[TritonServer]:
-    """A server that may be killed; one image may wait there, and labels have control characters."""
-    if not list(repository_copy.folder.iterdir()):
-        for model in ("resnet50", "network_onnx"):
-            repository_copy.add(model)
-        repository_copy.add("preprocess", change=_with_a_queue_of_one)
-        labels = repository_copy.folder / "resnet50/labels.txt"
-        labels.unlink()  # it may be a link to the built repository's
-        labels.write_text("\x1b[31mcat\x07\N{RIGHT-TO-LEFT OVERRIDE}\n" * 1000, encoding="utf-8")
+@pytest.fixture(scope="module")
+def own_server(repository_copy: Any) -> Iterator[TritonServer]:
+    """A server that the last test of it kills; one image may wait there, and labels have control characters."""
+    for model in ("resnet50", "network_onnx"):
+        repository_copy.add(model)
+    repository_copy.add("preprocess", change=_with_a_queue_of_one)
+    labels = repository_copy.folder / "resnet50/labels.txt"
+    labels.unlink()  # it may be a link to the built repository's
+    labels.write_text("\x1b[31mcat\x07\N{RIGHT-TO-LEFT OVERRIDE}\n" * 1000, encoding="utf-8")
     with TritonServer(ServerConfig(repository_copy.folder, port=0)) as server:
         yield server
 
@@ -391,7 +397,7 @@ def test_gateway_answers_429_if_the_server_is_overloaded(own_server: TritonServe
 
 def test_gateway_reports_a_silent_or_killed_server(own_server: TritonServer, cat: bytes, tmp_path: Path) -> None:
     """504 while it is halted, 503 once it is gone; the gateway lives on."""
-    with running(own_server.grpc_url, tmp_path / "log", "--timeout-s=2") as gateway:
+    with running(own_server.grpc_url, tmp_path / "log", "--timeout-s=1") as gateway:
         assert gateway.request("GET", "/readyz").body == {"status": "ready"}
         pid = of_server(own_server)
         os.kill(pid, signal.SIGSTOP)
@@ -404,21 +410,20 @@ def test_gateway_reports_a_silent_or_killed_server(own_server: TritonServer, cat
         assert gateway.request("GET", "/healthz").status == 200
 
 
-def test_too_many_connections_are_refused(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
+def test_too_many_connections_are_refused(open_gateway: Gateway, cat: bytes) -> None:
     """The 513th; once others are closed, new ones are accepted."""
-    with running(server.grpc_url, tmp_path / "log") as gateway:
-        with contextlib.ExitStack() as connections:
-            for _ in range(512):
-                connections.enter_context(gateway.connect())
-            with gateway.connect() as connection:
-                assert is_error(answer(connection), 503)
+    with contextlib.ExitStack() as connections:
+        for _ in range(512):
+            connections.enter_context(open_gateway.connect())
+        with open_gateway.connect() as connection:
+            assert is_error(answer(connection), 503)
 
-        def is_served() -> bool:
-            with contextlib.suppress(ConnectionError):  # refused before it was sent
-                return gateway.post("/v1/classify", cat).status == 200
-            return False
+    def is_served() -> bool:
+        with contextlib.suppress(ConnectionError):  # refused before it was sent
+            return open_gateway.post("/v1/classify", cat).status == 200
+        return False
 
-        wait_for(is_served, "no request is served")
+    wait_for(is_served, "no request is served")
 
 
 def test_slow_requests_are_cut_off(server: TritonServer, cat: bytes, tmp_path: Path) -> None:
@@ -479,13 +484,17 @@ def test_gateway_logs_no_image(gateway: Gateway) -> None:
         (["--api-key-file=/dev/null"], 2, "expected one key per line"),
     ],
 )
-def test_gateway_names_a_wrong_option(options: list[str], code: int, message: str) -> None:
+def test_gateway_names_a_wrong_option(
+    options: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Before anything listens."""
-    command = [sys.executable, "-m", "resnet_serve", "gateway", "--port=0", *options]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert (result.returncode, result.stdout) == (code, "")
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    try:
+        ended = main(["--port=0", *options])
+    except SystemExit as exc:  # of the parser
+        ended = exc.code
+    printed = capsys.readouterr()
+    assert (ended, printed.out) == (code, "")
+    assert message in printed.err
 
 
 def test_gateway_needs_its_own_extra_only(server: TritonServer, cat: bytes) -> None:

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from resnet_client import Client
 
-IMAGES = 56
+IMAGES = 24
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,11 @@ def test_bulk_run_killed_twice_has_the_same_rows(server, crops, tmp_path):
     """SIGKILL in the middle, twice: one row for each image, the same answers, one error."""
     whole, broken = tmp_path / "whole.parquet", tmp_path / "broken.parquet"
     bulk.finish(bulk.start(server.grpc_url, crops, whole))
-    for aim in (2, 5):
-        process = bulk.start(server.grpc_url, crops, broken, "--part-size", "8")
+    options = ("--part-size", "4", "--max-in-flight", "4")  # a part is written after each batch
+    for aim in (1, 3):
+        process = bulk.start(server.grpc_url, crops, broken, *options)
         bulk.kill_when(process, lambda aim=aim: bulk.parts(broken) >= aim)
-    assert f"{IMAGES} images, 1 failed" in bulk.finish(bulk.start(server.grpc_url, crops, broken, "--part-size", "8"))
+    assert f"{IMAGES} images, 1 failed" in bulk.finish(bulk.start(server.grpc_url, crops, broken, *options))
     expected, rows = pq.read_table(whole), pq.read_table(broken)
     assert rows["image"].to_pylist() == sorted(map(str, crops.iterdir()))
     for column in ("image", "error", "index", "label", "model_version"):
