@@ -146,10 +146,10 @@ def test_shared_memory_is_its_owners(preprocess_server: TritonServer) -> None:
 
 
 def test_shared_memory_of_a_huge_request_is_given_back(preprocess_server: TritonServer) -> None:
-    """Triton keeps what a request of 300 MiB needed; the watchdog replaces the worker, and others are answered."""
+    """Triton keeps what a request of 257 MiB needed; the watchdog replaces the worker, and others are answered."""
     tensor = triton.InferInput("IMAGE", [1, 1], "BYTES")
     with triton.InferenceServerClient(preprocess_server.grpc_url.removeprefix("grpc://")) as client:
-        for content, reason in ((bytes(300 << 20), "bytes"), (b"no image", "not an image")):
+        for content, reason in ((bytes(257 << 20), "bytes"), (b"no image", "not an image")):
             tensor.set_data_from_numpy(np.array([[content]], dtype=object))
             with pytest.raises(triton.InferenceServerException, match=reason):
                 client.infer("preprocess", [tensor])

@@ -165,15 +165,12 @@ def test_rollout_brings_versions_into_service_and_back(service: Service) -> None
     assert again.code == 0
     assert again.printed.splitlines() == [f"{name}: version 2 is already in service" for name in ENSEMBLES]
     assert service.directories("network_a") == ["1", "2"]
+    (service.repository / "network_a/refused-2").mkdir()  # what was set aside before stays
     back = service.roll_out(1)
     assert back.code == 0, back
     service.assert_unchanged()
-    assert service.directories("network_b") == ["1", "refused-2"]
-    # Placed by hand again, it is rolled out again; what was set aside before stays.
-    service.place(network_a=network(SHARPER))
-    assert service.roll_out(2, *ANY_LATENCY).code == 0
-    assert service.roll_out(1).code == 0
     assert service.directories("network_a") == ["1", "refused-2", "refused-2-2"]
+    assert service.directories("network_b") == ["1", "refused-2"]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +180,7 @@ def test_rollout_brings_versions_into_service_and_back(service: Service) -> None
         pytest.param(network()[:-500], "network_a_candidate cannot be loaded: ", id="corrupt"),
         pytest.param(network(np.eye(3, 2)), "network_a_candidate", id="classes"),
         pytest.param(network(softmax=False), "is not between 0 and 1", id="logits"),
-        pytest.param(network(products=20), "its p99 latency is", id="slow"),
+        pytest.param(network(products=6), "its p99 latency is", id="slow"),
         pytest.param(None, "network_a/2 has no model.onnx", id="no-file"),
     ],
 )
@@ -286,9 +283,11 @@ def test_rollout_takes_back_all_networks_that_it_can(service: Service, compared:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_rollout_changes_nothing(service: Service, number: signal.Signals) -> None:
     """After SIGTERM no copy stays loaded; one that SIGKILL leaves is replaced, not compared, by the next rollout."""
-    service.place(network_a=network(SHARPER))
+    service.place(
+        network_a=network(SHARPER, products=6)
+    )  # slow, so that it is interrupted while latencies are measured
     environment = {**os.environ, "RESNET_ADMIN_TOKEN": service.server.admin_token}
-    command = [sys.executable, "-m", "resnet_serve", "rollout", *service.arguments(2, "--calls", "300")]
+    command = [sys.executable, "-m", "resnet_serve", "rollout", *service.arguments(2, "--calls", "24")]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
