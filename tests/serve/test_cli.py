@@ -164,10 +164,10 @@ def test_sigterm_lets_running_requests_finish(serving: Callable, models: Path, i
         serving(models) as running,
         Client(running.url("gRPC"), max_attempts=1) as client,
     ):
-        outcomes = client.classify_many([images["cat"]] * 12, max_in_flight=12)
+        outcomes = client.classify_many([images["cat"]] * 8, max_in_flight=8)
         first = next(outcomes)
         # All are inside once the first step has seen them; the network still has most of them to do.
-        wait_for(lambda: client.statistics(model="preprocess")[0].inference_count == 12, "not all images arrived")
+        wait_for(lambda: client.statistics(model="preprocess")[0].inference_count == 8, "not all images arrived")
         running.process.send_signal(signal.SIGTERM)
         rest = list(outcomes)
         assert running.process.wait(WAIT_S) == 0

@@ -283,9 +283,8 @@ def test_rollout_takes_back_all_networks_that_it_can(service: Service, compared:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_rollout_changes_nothing(service: Service, number: signal.Signals) -> None:
     """After SIGTERM no copy stays loaded; one that SIGKILL leaves is replaced, not compared, by the next rollout."""
-    service.place(
-        network_a=network(SHARPER, products=6)
-    )  # slow, so that it is interrupted while latencies are measured
+    # Slow, so that it is interrupted while latencies are measured.
+    service.place(network_a=network(SHARPER, products=6))
     environment = {**os.environ, "RESNET_ADMIN_TOKEN": service.server.admin_token}
     command = [sys.executable, "-m", "resnet_serve", "rollout", *service.arguments(2, "--calls", "24")]
     with subprocess.Popen(

@@ -56,10 +56,18 @@ def test_server_listens_on_names_and_ipv6_addresses(one_model: Path, host: str) 
 ODD_NAME = "a'b \"c;$(d)&(e)* Gewürz 图"
 
 
-def test_server_works_below_any_folder(one_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As repository, working directory and TMPDIR; the server leaves nothing there."""
+def test_server_works_in_any_folder_and_next_to_any(
+    one_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As repository, working directory and TMPDIR; the server leaves nothing there.
+
+    A file system, an editor and git leave folders in the repository that are not models.
+    """
     repository, temporary = tmp_path / ODD_NAME / "models", tmp_path / ODD_NAME / "tmp"
     shutil.copytree(one_model, repository)
+    for name in ("lost+found", ".ipynb_checkpoints", ".git/objects", "notes", "preprocess/.ipynb_checkpoints"):
+        (repository / name).mkdir(parents=True)
+    (repository / ".git/config.pbtxt").write_text("[core]")
     temporary.mkdir()
     monkeypatch.chdir(repository.parent)
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -76,15 +84,6 @@ def test_start_is_refused_with_a_model_name_that_triton_cannot_use(one_model: Pa
     (one_model / "preprocess").rename(one_model / ODD_NAME)
     with pytest.raises(ServerError, match="cannot start the workers of the model .*: rename it"):
         TritonServer(ServerConfig(one_model, port=0)).start()
-
-
-def test_server_ignores_folders_that_are_no_models(one_model: Path) -> None:
-    """A file system, an editor and git leave folders in a repository."""
-    for name in ("lost+found", ".ipynb_checkpoints", ".git/objects", "notes", "preprocess/.ipynb_checkpoints"):
-        (one_model / name).mkdir(parents=True)
-    (one_model / ".git/config.pbtxt").write_text("[core]")
-    with TritonServer(ServerConfig(one_model, port=0)) as server:
-        assert [model.name for model in server.models()] == ["preprocess"]
 
 
 @pytest.mark.parametrize(
