@@ -10,11 +10,13 @@ from s3fs import S3FileSystem
 
 from .conftest import write_parquet
 
+COUNT = 3
+
 
 @pytest.fixture
 def filled(bucket):
-    """Ten images in a bucket."""
-    for number in range(10):
+    """Images in a bucket."""
+    for number in range(COUNT):
         S3FileSystem().pipe_file(f"{bucket}/images/{number}.jpg", bytes([number]))
     return f"{bucket}/images"
 
@@ -99,13 +101,13 @@ def test_buckets_may_contain_empty_objects(bulk, filled):
     S3FileSystem().pipe_file(f"{filled}/folder/", b"")
     S3FileSystem().pipe_file(f"{filled}/folder//image.jpg", b"\7")
     rows = bulk(filled, code=ExitCode.SOME_FAILED).to_pylist()
-    assert [row["index"] for row in rows] == [*range(10), None, 7]
-    assert rows[10]["error"] == "the image is empty (0 bytes)"
+    assert [row["index"] for row in rows] == [*range(COUNT), None, 7]
+    assert rows[COUNT]["error"] == "the image is empty (0 bytes)"
 
 
 def test_buckets_give_each_refused_object_a_row_at_once(bulk, tmp_path, refused):
     """Nothing that would fail again is tried again."""
-    write_parquet(tmp_path / "in.parquet", [f"{refused}/{number}.jpg" for number in range(10)] * 5)
+    write_parquet(tmp_path / "in.parquet", [f"{refused}/{number}.jpg" for number in range(COUNT)] * 15)
     started_s = time.monotonic()
     rows = bulk("in.parquet", "--column", "image", "--max-in-flight", 1, code=ExitCode.SOME_FAILED)
     assert all("cannot be read: " in error for error in rows["error"].to_pylist())
@@ -114,9 +116,9 @@ def test_buckets_give_each_refused_object_a_row_at_once(bulk, tmp_path, refused)
 
 def test_buckets_that_stop_answering_leave_no_rows(bulk, tmp_path, filled, capsys):
     """The run ends and can be resumed, as when servers are unavailable."""
-    write_parquet(tmp_path / "in.parquet", [f"{filled}/{number}.jpg" for number in range(10)])
+    write_parquet(tmp_path / "in.parquet", [f"{filled}/{number}.jpg" for number in range(COUNT)])
     with environment(UNREACHABLE):
         arguments = ["in.parquet", "--column", "image", "--unavailable-timeout-s", 0]
         bulk(*arguments, code=ExitCode.NOT_READY)
         assert f"{filled}/0.jpg cannot be read: Could not connect" in capsys.readouterr().err
-    assert bulk("in.parquet", "--column", "image")["index"].to_pylist() == list(range(10))
+    assert bulk("in.parquet", "--column", "image")["index"].to_pylist() == list(range(COUNT))
