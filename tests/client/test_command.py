@@ -53,11 +53,10 @@ def test_command_ends_on_ctrl_c_with_one_line(delay_s: float, silent: str, tmp_p
         )
         for command in COMMANDS
     ]
+    time.sleep(delay_s)  # the moment is what is tested
     for process in processes:
         while sum(psutil.Process(process.pid).cpu_times()[:2]) < PYTHON_S:
             time.sleep(0.01)
-    time.sleep(delay_s)  # the moment is what is tested
-    for process in processes:
         process.send_signal(signal.SIGINT)
     for process, command in zip(processes, COMMANDS, strict=True):
         _, errors = process.communicate(timeout=WAIT_S)

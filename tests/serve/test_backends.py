@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -92,24 +91,19 @@ def test_load_refuses_parameters_that_make_no_sense(
 
 
 def test_load_refuses_damaged_torchscript(import_backend: Callable[[str], Any], tmp_path: Path) -> None:
-    """With its path and the reason of torch."""
+    """With its path and the reason of torch; it is ONNX."""
     add_network(tmp_path, "any")
     with pytest.raises(TritonModelException, match=r"any/1/model.onnx cannot be loaded: \S"):
         initialize(import_backend, tmp_path / "any", "pytorch")
 
 
-def test_start_is_refused_with_damaged_artifacts(tmp_path: Path) -> None:
-    """With their paths, the engine's reason, and what helps."""
-    for name in ("one", "other"):
-        add_network(tmp_path, name)
-        (tmp_path / name / "1/model.onnx").write_bytes(network()[:1000])
-    with (
-        pytest.raises(ServerError, match="^an artifact is damaged.*run resnet-build") as caught,
-        TritonServer(ServerConfig(tmp_path, port=0)),
-    ):
-        pass
-    for name in ("one", "other"):
-        assert re.search(rf"{name}/1/model.onnx cannot be loaded: \S", str(caught.value))
+def test_start_is_refused_with_a_damaged_artifact(tmp_path: Path) -> None:
+    """With its path, the engine's reason, and what helps."""
+    add_network(tmp_path, "any")
+    (tmp_path / "any/1/model.onnx").write_bytes(network()[:1000])
+    message = r"(?s)^an artifact is damaged.*run resnet-build.*any/1/model.onnx cannot be loaded: \S"
+    with pytest.raises(ServerError, match=message):
+        TritonServer(ServerConfig(tmp_path, port=0)).start()
 
 
 def on_openvino(instances: int = 1, **parameters: str) -> Callable[[pb.ModelConfig], None]:
