@@ -56,7 +56,7 @@ def test_server_listens_on_names_and_ipv6_addresses(one_model: Path, host: str) 
 ODD_NAME = "a'b \"c;$(d)&(e)* Gewürz 图"
 
 
-def test_server_works_in_any_folder_and_next_to_any(
+def test_server_works_below_and_next_to_any_folder(
     one_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As repository, working directory and TMPDIR; the server leaves nothing there.
