@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import fcntl
 import os
 import secrets
 import shutil
@@ -23,8 +24,10 @@ from corpus.odd import odd_images
 from google.protobuf import text_format
 from hypothesis import settings
 from PIL import Image
+from resnet_client import ClientConfig
+from resnet_client.admin import ModelControl
 from resnet_client.named_configs import config_files, default_name
-from resnet_serve import ALL_MODELS, ServerConfig, TritonServer
+from resnet_serve import ServerConfig, TritonServer
 from tritonclient.grpc import model_config_pb2 as pb
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,28 +56,48 @@ class LabelledImage:
 
 
 @pytest.fixture(scope="session")
-def repository() -> Path:
-    """Build the default repository with real weights, once; later runs find it up to date."""
-    return _built(ROOT / ".test-repository")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of a run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture(scope="session")
-def variant_repository() -> Path:
+def repository(shared_folder: Path) -> Path:
+    """Build the default repository with real weights, once; later runs find it up to date."""
+    return _built(ROOT / ".test-repository", shared_folder)
+
+
+@pytest.fixture(scope="session")
+def variant_repository(shared_folder: Path) -> Path:
     """Build a repository with all variants for CPUs, whose ``resnet50`` ends in BF16, once; tests leave it as it is."""
-    return _built(ROOT / ".test-repository-variants", "--variant=int8", "--variant=fp32", "--default-model=bf16")
+    options = ("--variant=int8", "--variant=fp32", "--default-model=bf16")
+    return _built(ROOT / ".test-repository-variants", shared_folder, *options)
 
 
-def _built(folder: Path, *options: str) -> Path:
-    command = [sys.executable, "-m", "resnet_build", "--weights", "keras-v1", "--repository", str(folder), *options]
-    subprocess.run(command, check=True, timeout=600)
-    return folder
+def _built(repository: Path, shared: Path, *options: str) -> Path:
+    command = [sys.executable, "-m", "resnet_build", "--weights", "keras-v1", "--repository", str(repository), *options]
+    with (shared / f"{repository.name}.built").open("a") as built:  # the second worker waits, and finds a line
+        fcntl.flock(built, fcntl.LOCK_EX)
+        if not os.fstat(built.fileno()).st_size:
+            subprocess.run(command, check=True, timeout=600)
+            built.write("yes\n")
+    return repository
 
 
 @pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[TritonServer]:
-    """The real server on free ports with all models, for the whole run."""
-    with TritonServer(ServerConfig(repository, models=ALL_MODELS, port=0)) as running:
+    """The real server on free ports with the default model, for the whole run."""
+    with TritonServer(ServerConfig(repository, port=0)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def all_models(server: TritonServer) -> TritonServer:
+    """The same server with all models; TorchScript takes twice as long to load as the server to start."""
+    with ModelControl(ClientConfig(server.grpc_url, admin_token=server.admin_token)) as control:
+        control.load("resnet50_torchscript")
+    return server
 
 
 @pytest.fixture(scope="session")

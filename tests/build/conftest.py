@@ -82,13 +82,6 @@ def reuse_export(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
 
 
 @pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of a run share."""
-    folder = tmp_path_factory.getbasetemp()
-    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-
-
-@pytest.fixture(scope="session")
 def calibration_images(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path, images: dict[str, Path]) -> Path:
     """A folder of few images, so that calibration is quick."""
     folder = tmp_path_factory.mktemp("calibration")

@@ -18,7 +18,7 @@ from resnet_client.endpoints import Endpoint
 from .clients import collect
 from .misbehaviour import SLOW, WRONG, misbehaving, silent
 
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.1
 
 
 def run(client):

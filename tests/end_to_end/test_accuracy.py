@@ -58,11 +58,11 @@ def asynchronous(url: str, paths: list[Path], model: str, preprocessing: str) ->
 
 
 @pytest.mark.timeout(900)
-def test_classify_gives_the_right_class_by_every_way(server: TritonServer, sample: list[LabelledImage]) -> None:
+def test_classify_gives_the_right_class_by_every_way(all_models: TritonServer, sample: list[LabelledImage]) -> None:
     """Top-1 and top-5 by both models, gRPC and HTTP, sync and async, server's and client's preprocessing."""
     paths, expected = [image.path for image in sample], [image.class_index for image in sample]
     ways: tuple[Way, ...] = (blocking, asynchronous)
-    urls, places = (server.grpc_url, server.http_url), ("server", "client")
+    urls, places = (all_models.grpc_url, all_models.http_url), ("server", "client")
     answers: dict[tuple[str, ...], Top5] = {}
     for choices in itertools.product((0, 1), repeat=4):
         if ALL or sum(choices) % 2 == 0:

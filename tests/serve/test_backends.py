@@ -40,23 +40,23 @@ def infer(url: str, model: str, batch: np.ndarray, outputs: list[str]) -> triton
 
 
 @pytest.mark.parametrize("model", ["network_onnx", "network_torchscript"])
-def test_execute_returns_the_requested_outputs(server: TritonServer, model: str) -> None:
+def test_execute_returns_the_requested_outputs(all_models: TritonServer, model: str) -> None:
     """Features alone, probabilities alone, or both."""
     for outputs in (["FEATURES__1"], ["PROBABILITIES__0"], NAMES):
-        answer = infer(server.grpc_url, model, pixels(2), outputs).get_response()
+        answer = infer(all_models.grpc_url, model, pixels(2), outputs).get_response()
         assert sorted(output.name for output in answer.outputs) == sorted(outputs)
 
 
-def test_both_networks_compute_the_same(server: TritonServer) -> None:
+def test_both_networks_compute_the_same(all_models: TritonServer) -> None:
     """ONNX Runtime and TorchScript differ by less than the parity gate allows; Triton itself refuses other shapes."""
     scores, script = (
-        infer(server.grpc_url, model, pixels(3), NAMES) for model in ("network_onnx", "network_torchscript")
+        infer(all_models.grpc_url, model, pixels(3), NAMES) for model in ("network_onnx", "network_torchscript")
     )
     assert np.abs(scores.as_numpy(NAMES[0]) - script.as_numpy(NAMES[0])).max() < 1e-4
     assert scores.as_numpy(NAMES[1]).shape == (3, 2048)
     assert np.allclose(scores.as_numpy(NAMES[0]).sum(axis=1), 1, atol=1e-4)
     with pytest.raises(InferenceServerException, match="unexpected shape"):
-        infer(server.grpc_url, "network_onnx", pixels(1)[:, :100], NAMES)
+        infer(all_models.grpc_url, "network_onnx", pixels(1)[:, :100], NAMES)
 
 
 BAD_PARAMETERS = {

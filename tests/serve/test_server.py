@@ -20,9 +20,9 @@ def test_public_api_is_sorted_and_complete() -> None:
     assert all(hasattr(resnet_serve, name) for name in resnet_serve.__all__)
 
 
-def test_models_are_listed(server: TritonServer) -> None:
+def test_models_are_listed(all_models: TritonServer) -> None:
     """Every model with version, backend, batch and device; ensembles last."""
-    models = {model.name: model for model in server.models()}
+    models = {model.name: model for model in all_models.models()}
     assert list(models)[-2:] == ["resnet50", "resnet50_torchscript"]
     assert models["network_onnx"] == ModelStatus("network_onnx", (1,), "onnxruntime", 32, "1 instance on CPU")
     assert models["network_torchscript"].backend == "pytorch"

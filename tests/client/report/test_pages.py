@@ -28,7 +28,7 @@ def rows(page):
 
 
 @pytest.fixture(scope="module")
-def evaluated(server, images, tmp_path_factory):
+def evaluated(all_models, images, tmp_path_factory):
     """What the command printed as JSON, and its page."""
     folder = tmp_path_factory.mktemp("evaluated")
     with (folder / "labels.csv").open("w", newline="") as file:
@@ -37,7 +37,7 @@ def evaluated(server, images, tmp_path_factory):
         )
     command = [Path(sys.executable).with_name("resnet-client"), "evaluate", folder, "--labels", folder / "labels.csv"]
     command += [word for model in MODELS for word in ("--model", model)]
-    command += ["--url", server.grpc_url, "--json", "--report", folder / "page.html"]
+    command += ["--url", all_models.grpc_url, "--json", "--report", folder / "page.html"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     return json.loads(printed), folder / "page.html"
 
