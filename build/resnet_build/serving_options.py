@@ -24,9 +24,10 @@ PREPROCESSING = ("pillow", "dali")
 
 # A process decodes 64 images in a fifth of a second, so no request waits longer than that for decoding.
 _WAITING_PER_INSTANCE = 64
-# Two instances, because one would wait for decoding after each batch. Small batches, because with larger ones, one
-# instance would take all waiting images.
-_OPENVINO_INSTANCES, _OPENVINO_BATCH = 2, 4
+# Two instances, because one would wait for decoding after each batch; one with TorchScript, whose instances cannot use
+# each other's threads. Small batches with OpenVINO, because with larger ones, one instance would take all images.
+_CPU_INSTANCES = {"openvino": 2, "onnxruntime": 2, "pytorch": 1}
+_OPENVINO_BATCH = 4
 
 
 def _option(default: int, text: str, *, least: int = 1, most: int) -> int:
@@ -61,7 +62,7 @@ class ServingOptions:
     )
     instances: int = _option(
         0,
-        f"Instances of each network; 0: one on the CPU, {_OPENVINO_INSTANCES} with OpenVINO, two per GPU",
+        "Instances of each network; 0: two, of TorchScript one on the CPU",
         least=0,
         most=64,
     )
@@ -111,7 +112,7 @@ class ServingOptions:
 
     def cpu_instances_of(self, backend: str) -> int:
         """Return the number of instances on the CPU of a network of a backend."""
-        return self.instances or (_OPENVINO_INSTANCES if backend == "openvino" else 1)
+        return self.instances or _CPU_INSTANCES[backend]
 
     def instance_threads_of(self, backend: str) -> int:
         """Return the number of CPU threads of each instance of such a network; 0: the server decides."""

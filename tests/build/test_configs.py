@@ -70,7 +70,7 @@ def test_warmup_batches_are_powers_of_two_and_the_largest(warmup: int, largest: 
     ("backend", "options", "threads"),
     [
         ("onnxruntime", {}, 0),  # the server divides its CPUs
-        ("onnxruntime", {"server_cpus": 3}, 3),
+        ("pytorch", {"server_cpus": 3}, 3),
         ("onnxruntime", {"server_cpus": 1, "instances": 2}, 1),
         ("onnxruntime", {"server_cpus": 8, "instances": 4}, 2),
         ("onnxruntime", {"server_cpus": 8, "threads": 3}, 3),
@@ -78,7 +78,7 @@ def test_warmup_batches_are_powers_of_two_and_the_largest(warmup: int, largest: 
     ],
 )
 def test_server_cpus_decide_threads(backend: str, options: dict[str, int], threads: int) -> None:
-    """Those of each instance, of which OpenVINO has two; an explicit number takes precedence."""
+    """Those of each instance, of which there are two, or one with TorchScript; an explicit number takes precedence."""
     assert ServingOptions(**options).instance_threads_of(backend) == threads
 
 

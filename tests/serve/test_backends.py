@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,12 +70,17 @@ BAD_PARAMETERS = {
 }
 
 
-def initialize(import_backend: Callable[[str], Any], folder: Path, backend: str, **parameters: str) -> None:
+def initialize(
+    import_backend: Callable[[str], Any], folder: Path, backend: str, instances: int = 1, **parameters: str
+) -> Any:
     """Load a network as Triton has a worker do it."""
-    made = text_format.Parse(network_config("any", backend=backend, **parameters), pb.ModelConfig())
+    text = network_config("any", backend=backend, instances=instances, **parameters)
+    made = text_format.Parse(text, pb.ModelConfig())
     config = json_format.MessageToJson(made, preserving_proto_field_name=True)
     arguments = {"model_config": config, "model_repository": str(folder), "model_version": "1"}
-    import_backend(backend).TritonPythonModel().initialize(arguments | {"model_instance_kind": "CPU"})
+    model = import_backend(backend).TritonPythonModel()
+    model.initialize(arguments | {"model_instance_kind": "CPU"})
+    return model
 
 
 @pytest.mark.parametrize("case", BAD_PARAMETERS.values(), ids=BAD_PARAMETERS)
@@ -180,35 +184,28 @@ def test_instances_share_the_quota_of_the_container(
     assert found.threads("intra_op_thread_count") == threads
 
 
-def test_openvino_takes_all_threads_while_no_other_instance_computes(
-    import_backend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_instance_takes_all_threads_while_no_other_computes(
+    import_backend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str
 ) -> None:
     """The lock ends with the batch; instances that share it leave the others their threads."""
-    backend = import_backend("openvino")
-    monkeypatch.setattr(backend, "available_cpus", lambda: 4)
-    artifact = tmp_path / "model.onnx"
-    artifact.write_bytes(network())
-    first, second = backend.TritonPythonModel(), backend.TritonPythonModel()
-    for model in (first, second):
-        model.config = types.SimpleNamespace(
-            kind="CPU",
-            artifact=artifact,
-            threads=lambda _: 2,
-            number=lambda _, default: default,
-            parameter=lambda _, default: default,
-            flag=lambda _, default: default,
-        )
-        model.load()
-    assert model._request is not model._with_all_threads
-    with first._computing() as is_first_alone:
+    monkeypatch.setattr(import_backend("network_backend"), "available_cpus", lambda: 4)
+    add_network(tmp_path, "any")
+    single, first, second = (initialize(import_backend, tmp_path / "any", backend, instances=n) for n in (1, 2, 2))
+    assert [model.config.more_threads("threads") for model in (single, first, second)] == [0, 4, 4]
+    with first.computing() as is_first_alone:
         assert is_first_alone
-        with second._computing() as is_second_alone:
-            assert not is_second_alone
-        with second._computing() as is_second_alone:
-            assert not is_second_alone
-    with second._computing() as is_second_alone:
+        for _ in range(2):
+            with second.computing() as is_second_alone:
+                assert not is_second_alone
+    with second.computing() as is_second_alone:
         assert is_second_alone
-    for model in (first, second):
+    batch = {"PIXELS__0": pixels(2)}
+    expected = single.run(batch, NAMES[:1])[NAMES[0]]
+    assert np.allclose(first.run(batch, NAMES[:1])[NAMES[0]], expected, atol=1e-5)
+    with second.computing():
+        assert np.allclose(first.run(batch, NAMES[:1])[NAMES[0]], expected, atol=1e-5)
+    for model in (single, first, second):
         model.finalize()
 
 

@@ -24,7 +24,7 @@ def test_models_are_listed(all_models: TritonServer) -> None:
     """Every model with version, backend, batch and device; ensembles last."""
     models = {model.name: model for model in all_models.models()}
     assert list(models)[-2:] == ["resnet50", "resnet50_torchscript"]
-    assert models["network_onnx"] == ModelStatus("network_onnx", (1,), "onnxruntime", 32, "1 instance on CPU")
+    assert models["network_onnx"] == ModelStatus("network_onnx", (1,), "onnxruntime", 32, "2 instances on CPU")
     assert models["network_torchscript"].backend == "pytorch"
     assert models["resnet50"].backend == "ensemble"
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,6 +104,13 @@ class ModelConfig:
             return threads
         return share
 
+    def more_threads(self, name: str) -> int:
+        """Return the CPU threads of this instance while no other instance computes; 0 if it has them all anyway."""
+        if self.kind != "CPU" or self.number(name, 0):
+            return 0
+        cpus = available_cpus()
+        return cpus if threads_per_instance(cpus, self.instances) < cpus else 0
+
     def accelerator(self, name: str) -> dict[str, str]:
         """Return the parameters of ``optimization.execution_accelerators.gpu_execution_accelerator`` of that name."""
         accelerators = self._config.get("optimization", {}).get("execution_accelerators", {})
@@ -123,7 +131,12 @@ class ModelConfig:
 
 
 class NetworkBackend:
-    """Base of the backends; ``TritonPythonModel`` in each ``model.py`` derives from it."""
+    """Base of the backends; ``TritonPythonModel`` in each ``model.py`` derives from it.
+
+    The instances of a network on the CPU divide its threads, and one that computes alone may use all of them. Under
+    load this is faster than all threads for one batch, where the others wait, layer after layer, for the thread whose
+    core also decodes an image. The two ways have a copy of the weights each.
+    """
 
     default_filename: str
     config: ModelConfig
@@ -145,6 +158,7 @@ class NetworkBackend:
             raise pb_utils.TritonModelException(
                 f"the artifact {self.config.artifact} cannot be loaded: {reason}"
             ) from exc
+        self._lock = self.config.artifact.open("rb")
         _return_memory()
 
     def load(self) -> None:
@@ -154,6 +168,30 @@ class NetworkBackend:
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run one batch of arrays, shape (N, …); return the named outputs, shape (N, …), valid until the next run."""
         raise NotImplementedError
+
+    def finalize(self) -> None:
+        """Close the artifact; Triton calls this when it unloads the model."""
+        self._lock.close()
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[bool]:
+        """Yield whether no other instance computes at the moment; each holds a shared lock on the artifact meanwhile.
+
+        The kernel ends the lock of a worker that dies. Without locks, as on some network file systems, no instance
+        takes the others' threads.
+        """
+        with contextlib.ExitStack() as ending:
+            is_alone = self._locks(fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._locks(fcntl.LOCK_SH | fcntl.LOCK_NB):
+                ending.callback(self._locks, fcntl.LOCK_UN)
+            yield is_alone
+
+    def _locks(self, operation: int) -> bool:
+        try:
+            fcntl.flock(self._lock, operation)
+        except OSError:  # another instance has it
+            return False
+        return True
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Run all requests as one batch; return to each its rows of the outputs that it requests."""

@@ -18,6 +18,7 @@ import triton_python_backend_utils as pb_utils
 from resnet_serve.backends.network_backend import Arrays, NetworkBackend
 
 _CUDA = "CUDAExecutionProvider"
+_THREADS = "intra_op_thread_count"
 
 # Triton's numbers for `cudnn_conv_algo_search`.
 _SEARCHES = {"0": "EXHAUSTIVE", "1": "HEURISTIC", "2": "DEFAULT"}
@@ -65,14 +66,26 @@ def _filled(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
 
 
 class TritonPythonModel(NetworkBackend):
-    """One ONNX Runtime session per instance."""
+    """One or two ONNX Runtime sessions per instance."""
 
     default_filename = "model.onnx"
 
     def load(self) -> None:
         """Open the session, on the instance's GPU if ONNX Runtime has its CUDA provider."""
         gpu = self.config.gpu(usable=_CUDA in ort.get_available_providers(), package="onnxruntime")
-        self._session = self._open(["CPUExecutionProvider"]) if gpu is None else self._on_gpu(gpu)
+        if gpu is not None:
+            self._session = self._with_all_threads = self._on_gpu(gpu)
+            return
+        self._session = self._with_all_threads = self._on_cpu(self.config.threads(_THREADS))
+        if more := self.config.more_threads(_THREADS):
+            self._with_all_threads = self._on_cpu(more)
+
+    def _on_cpu(self, threads: int) -> ort.InferenceSession:
+        options = self._session_options()
+        options.intra_op_num_threads = threads
+        # Idle threads of one session would otherwise spin on the cores that the next one needs.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        return ort.InferenceSession(self.config.artifact, options, providers=["CPUExecutionProvider"])
 
     def _on_gpu(self, gpu: int) -> ort.InferenceSession | SessionPerSize:
         # CUDA and cuDNN may be in packages from PyPI, where the loader does not search.
@@ -86,7 +99,11 @@ class TritonPythonModel(NetworkBackend):
         }
 
         def opened() -> ort.InferenceSession:
-            session = self._open([(_CUDA, options), "CPUExecutionProvider"])
+            session = ort.InferenceSession(
+                self.config.artifact,
+                self._session_options(),
+                providers=[(_CUDA, options), "CPUExecutionProvider"],
+            )
             if _CUDA not in session.get_providers():
                 # ONNX Runtime only warns and uses the CPU.
                 raise pb_utils.TritonModelException(
@@ -97,13 +114,10 @@ class TritonPythonModel(NetworkBackend):
 
         return SessionPerSize(opened) if self.config.batches else opened()
 
-    def _open(self, providers: list[str | tuple[str, dict[str, str]]]) -> ort.InferenceSession:
-        return ort.InferenceSession(self.config.artifact, self._session_options(), providers=providers)
-
     def _session_options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
         options.graph_optimization_level = _GRAPH_LEVELS[self.config.graph_level]
-        options.intra_op_num_threads = self.config.threads("intra_op_thread_count")
+        options.intra_op_num_threads = self.config.threads(_THREADS)
         options.inter_op_num_threads = self.config.number("inter_op_thread_count", 0)
         if self.config.number("execution_mode", 0) == 1:
             options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
@@ -113,4 +127,6 @@ class TritonPythonModel(NetworkBackend):
 
     def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         """Run one batch."""
-        return dict(zip(outputs, self._session.run(outputs, inputs), strict=True))
+        with self.computing() as is_alone:
+            session = self._with_all_threads if is_alone else self._session
+            return dict(zip(outputs, session.run(outputs, inputs), strict=True))

@@ -8,10 +8,7 @@ size and ignores that key. Both serve ``KIND_CPU`` only.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,11 +28,7 @@ _STREAM_NAMES = {"auto": ov.properties.streams.Num.AUTO, "numa": ov.properties.s
 
 
 class TritonPythonModel(NetworkBackend):
-    """Computes a batch with this instance's share of the threads, or with all threads while no other instance computes.
-
-    Under load this is faster than all threads for one batch, where the others wait, layer after layer, for the thread
-    whose core also decodes an image. The two ways have a copy of the weights each.
-    """
+    """One or two compiled models per instance."""
 
     default_filename = "model.xml"
 
@@ -43,19 +36,17 @@ class TritonPythonModel(NetworkBackend):
         """Compile the model for this processor, for every batch size up to the largest."""
         if self.config.kind != _DEVICE:
             raise pb_utils.TritonModelException(f"OpenVINO serves KIND_CPU only, not KIND_{self.config.kind}")
-        core, cpus = ov.Core(), available_cpus()
+        core = ov.Core()
         if extension := self.config.parameter("CPU_EXTENSION_PATH", ""):
             core.add_extension(extension)
         model, properties = core.read_model(self.config.artifact), self._properties(core)
-        threads = self.config.threads(_THREADS) or cpus
 
         def compiled(threads: int) -> ov.InferRequest:
             return core.compile_model(model, _DEVICE, {**properties, _THREADS: threads}).create_infer_request()
 
-        self._request = self._with_all_threads = compiled(threads)
-        if threads < cpus and not self.config.number(_THREADS, 0):
-            self._with_all_threads = compiled(cpus)
-        self._artifact = self.config.artifact.open("rb")
+        self._request = self._with_all_threads = compiled(self.config.threads(_THREADS) or available_cpus())
+        if more := self.config.more_threads(_THREADS):
+            self._with_all_threads = compiled(more)
 
     def _properties(self, core: ov.Core) -> dict[str, Any]:
         streams = self.config.parameter(_STREAMS, "1").lower()
@@ -82,33 +73,9 @@ class TritonPythonModel(NetworkBackend):
         """Run one batch without copying its inputs; the outputs are valid until the next run."""
         # OpenVINO reads the arrays in place and keeps no reference, so this variable keeps them alive.
         held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        with self._computing() as is_alone:
+        with self.computing() as is_alone:
             request = self._with_all_threads if is_alone else self._request
             for name, array in held.items():
                 request.set_tensor(name, ov.Tensor(array, shared_memory=True))
             request.infer()
         return {name: request.get_tensor(name).data for name in outputs}
-
-    def finalize(self) -> None:
-        """Release the artifact; Triton calls this when it unloads the model."""
-        self._artifact.close()
-
-    @contextlib.contextmanager
-    def _computing(self) -> Iterator[bool]:
-        """Yield whether no other instance computes at the moment; each holds a shared lock on the artifact meanwhile.
-
-        The kernel ends the lock of a worker that dies. Without locks, as on some network file systems, no instance
-        takes the others' threads.
-        """
-        with contextlib.ExitStack() as ending:
-            is_alone = self._locks(fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self._locks(fcntl.LOCK_SH | fcntl.LOCK_NB):
-                ending.callback(self._locks, fcntl.LOCK_UN)
-            yield is_alone
-
-    def _locks(self, operation: int) -> bool:
-        try:
-            fcntl.flock(self._artifact, operation)
-        except OSError:  # another instance has it
-            return False
-        return True
