@@ -83,9 +83,9 @@ def test_classify_many_fails_for_invalid_images_only(client, images, expected, t
 
 
 def test_classify_returns_as_many_classes_as_requested(client, images):
-    """One class, or all there are; the largest arguments that the client accepts, the protocols carry."""
-    options = ({"top_k": 1}, {"top_k": 2**31 - 1, "timeout_s": 1e9})
-    assert [len(client.classify(images["cat"], **given).predictions) for given in options] == [1, 1000]
+    """One class, three, or all there are; the largest arguments that the client accepts, the protocols carry."""
+    options = ({"top_k": 1}, {"top_k": 3}, {"top_k": 2**31 - 1, "timeout_s": 1e9})
+    assert [len(client.classify(images["cat"], **given).predictions) for given in options] == [1, 3, 1000]
 
 
 def test_embed_returns_a_vector(client, images):

@@ -98,20 +98,8 @@ def test_clients_ignore_proxies_of_the_environment(server: TritonServer, images:
 @pytest.mark.usefixtures("unreachable_proxies")
 def test_load_test_ignores_proxies_of_the_environment(server: TritonServer, tmp_path: Path) -> None:
     """It reaches the server, its statistics and its metrics."""
-    command = [
-        sys.executable,
-        "-m",
-        "resnet_loadtest",
-        "run",
-        "--rate",
-        "5/s",
-        "--duration",
-        "1s",
-        "--warm-up-s",
-        "0",
-        "--out",
-        ".",
-    ]
+    options = ["--rate=5/s", "--duration=1s", "--warm-up-s=0", "--out=."]
+    command = [sys.executable, "-m", "resnet_loadtest", "run", *options]
     environment = {**os.environ, "RESNET_URL": server.grpc_url, "RESNET_METRICS_URL": server.metrics_url}
     result = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LONGEST_WAIT_S, check=False

@@ -262,6 +262,7 @@ def test_dead_worker_is_replaced(serving: Callable, one_model: Path) -> None:
         assert line in running.log.read_text()
         with running.control() as control:
             assert len(control.config("preprocess").get("model_warmup", [])) <= 1  # callers wait
+        assert running.stop() == 0
 
 
 def test_watchdog_replaces_one_of_several_instances_of_an_older_version(serving: Callable, one_model: Path) -> None:

@@ -81,8 +81,7 @@ class TritonPythonModel(NetworkBackend):
             self._with_all_threads = self._on_cpu(more)
 
     def _on_cpu(self, threads: int) -> ort.InferenceSession:
-        options = self._session_options()
-        options.intra_op_num_threads = threads
+        options = self._session_options(threads)
         # Idle threads of one session would otherwise spin on the cores that the next one needs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         return ort.InferenceSession(self.config.artifact, options, providers=["CPUExecutionProvider"])
@@ -101,7 +100,7 @@ class TritonPythonModel(NetworkBackend):
         def opened() -> ort.InferenceSession:
             session = ort.InferenceSession(
                 self.config.artifact,
-                self._session_options(),
+                self._session_options(self.config.threads(_THREADS)),
                 providers=[(_CUDA, options), "CPUExecutionProvider"],
             )
             if _CUDA not in session.get_providers():
@@ -114,10 +113,10 @@ class TritonPythonModel(NetworkBackend):
 
         return SessionPerSize(opened) if self.config.batches else opened()
 
-    def _session_options(self) -> ort.SessionOptions:
+    def _session_options(self, threads: int) -> ort.SessionOptions:
         options = ort.SessionOptions()
         options.graph_optimization_level = _GRAPH_LEVELS[self.config.graph_level]
-        options.intra_op_num_threads = self.config.threads(_THREADS)
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = self.config.number("inter_op_thread_count", 0)
         if self.config.number("execution_mode", 0) == 1:
             options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
