@@ -185,7 +185,7 @@ def test_instances_share_the_quota_of_the_container(
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_instance_takes_all_threads_while_no_other_computes(
+def test_instances_with_a_share_can_use_all_threads(
     import_backend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str
 ) -> None:
     """The lock ends with the batch; instances that share it leave the others their threads."""
@@ -193,20 +193,34 @@ def test_instance_takes_all_threads_while_no_other_computes(
     add_network(tmp_path, "any")
     single, first, second = (initialize(import_backend, tmp_path / "any", backend, instances=n) for n in (1, 2, 2))
     assert [model.config.more_threads("threads") for model in (single, first, second)] == [0, 4, 4]
-    with first.computing() as is_first_alone:
-        assert is_first_alone
-        for _ in range(2):
-            with second.computing() as is_second_alone:
-                assert not is_second_alone
-    with second.computing() as is_second_alone:
-        assert is_second_alone
     batch = {"PIXELS__0": pixels(2)}
     expected = single.run(batch, NAMES[:1])[NAMES[0]]
-    assert np.allclose(first.run(batch, NAMES[:1])[NAMES[0]], expected, atol=1e-5)
-    with second.computing():
-        assert np.allclose(first.run(batch, NAMES[:1])[NAMES[0]], expected, atol=1e-5)
-    for model in (single, first, second):
-        model.finalize()
+    for model in (first, second):
+        assert np.allclose(model.run(batch, NAMES[:1])[NAMES[0]], expected, atol=1e-5)
+
+
+def test_shared_threads_are_all_taken_while_no_other_instance_computes(
+    import_backend: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """The lock ends with the batch, also with one that fails."""
+    artifact = tmp_path / "model.onnx"
+    artifact.touch()
+    module = import_backend("shared_threads")
+
+    def instance(during: Callable[[], Any] = lambda: None) -> Callable[[], dict[str, Any]]:
+        shared = module.SharedThreads(
+            artifact, *(lambda *_, name=name: {"threads": name, "meanwhile": during()} for name in ("share", "all"))
+        )
+        return lambda: shared.run({}, [])
+
+    second = instance()
+    first = instance(during=lambda: [second()["threads"] for _ in range(2)])
+    assert first() == {"threads": "all", "meanwhile": ["share", "share"]}
+    assert instance(during=first)()["meanwhile"]["threads"] == "share"
+    failing = instance(during={}.popitem)
+    with pytest.raises(KeyError):
+        failing()
+    assert second()["threads"] == "all"
 
 
 def test_session_per_size_answers_as_the_batch_itself(import_backend: Callable[[str], Any]) -> None:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 from resnet_client.preprocessing import available_cpus, threads_per_instance
 
-Arrays = dict[str, npt.NDArray[Any]]
+from resnet_serve.backends.shared_threads import Arrays, Run, SharedThreads
+
 T = TypeVar("T")
 
 
@@ -133,13 +132,14 @@ class ModelConfig:
 class NetworkBackend:
     """Base of the backends; ``TritonPythonModel`` in each ``model.py`` derives from it.
 
-    The instances of a network on the CPU divide its threads, and one that computes alone may use all of them. Under
-    load this is faster than all threads for one batch, where the others wait, layer after layer, for the thread whose
-    core also decodes an image. The two ways have a copy of the weights each.
+    Attributes:
+        config: the parts of the model config that backends read.
+        run: runs one batch.
     """
 
     default_filename: str
     config: ModelConfig
+    run: Run
 
     @staticmethod
     def auto_complete_config(auto_complete_model_config: Any) -> Any:
@@ -150,7 +150,7 @@ class NetworkBackend:
         """Load the artifact; Triton calls this once per instance, before any request."""
         self.config = ModelConfig(args, default_filename=self.default_filename)
         try:
-            self.load()
+            self.run = self.load()
         except pb_utils.TritonModelException:
             raise
         except Exception as exc:
@@ -158,40 +158,18 @@ class NetworkBackend:
             raise pb_utils.TritonModelException(
                 f"the artifact {self.config.artifact} cannot be loaded: {reason}"
             ) from exc
-        self._lock = self.config.artifact.open("rb")
         _return_memory()
 
-    def load(self) -> None:
-        """Load ``self.config.artifact``."""
+    def load(self) -> Run:
+        """Load ``self.config.artifact``, and return the function that runs a batch."""
         raise NotImplementedError
 
-    def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
-        """Run one batch of arrays, shape (N, …); return the named outputs, shape (N, …), valid until the next run."""
-        raise NotImplementedError
-
-    def finalize(self) -> None:
-        """Close the artifact; Triton calls this when it unloads the model."""
-        self._lock.close()
-
-    @contextlib.contextmanager
-    def computing(self) -> Iterator[bool]:
-        """Yield whether no other instance computes at the moment; each holds a shared lock on the artifact meanwhile.
-
-        The kernel ends the lock of a worker that dies. Without locks, as on some network file systems, no instance
-        takes the others' threads.
-        """
-        with contextlib.ExitStack() as ending:
-            is_alone = self._locks(fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self._locks(fcntl.LOCK_SH | fcntl.LOCK_NB):
-                ending.callback(self._locks, fcntl.LOCK_UN)
-            yield is_alone
-
-    def _locks(self, operation: int) -> bool:
-        try:
-            fcntl.flock(self._lock, operation)
-        except OSError:  # another instance has it
-            return False
-        return True
+    def with_threads(self, load: Callable[[int], Run], parameter: str) -> Run:
+        """Load the artifact for the threads of this instance, and again for all threads if it can have more."""
+        run = load(self.config.threads(parameter))
+        if more := self.config.more_threads(parameter):
+            return SharedThreads(self.config.artifact, run, load(more)).run
+        return run
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Run all requests as one batch; return to each its rows of the outputs that it requests."""

@@ -7,6 +7,7 @@ It reads the same keys of ``config.pbtxt``: ``intra_op_thread_count``, ``inter_o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
-from resnet_serve.backends.network_backend import Arrays, NetworkBackend
+from resnet_serve.backends.network_backend import NetworkBackend
+from resnet_serve.backends.shared_threads import Arrays, Run
 
 _CUDA = "CUDAExecutionProvider"
 _THREADS = "intra_op_thread_count"
@@ -70,15 +72,12 @@ class TritonPythonModel(NetworkBackend):
 
     default_filename = "model.onnx"
 
-    def load(self) -> None:
+    def load(self) -> Run:
         """Open the session, on the instance's GPU if ONNX Runtime has its CUDA provider."""
         gpu = self.config.gpu(usable=_CUDA in ort.get_available_providers(), package="onnxruntime")
         if gpu is not None:
-            self._session = self._with_all_threads = self._on_gpu(gpu)
-            return
-        self._session = self._with_all_threads = self._on_cpu(self.config.threads(_THREADS))
-        if more := self.config.more_threads(_THREADS):
-            self._with_all_threads = self._on_cpu(more)
+            return functools.partial(_run, self._on_gpu(gpu))
+        return self.with_threads(lambda threads: functools.partial(_run, self._on_cpu(threads)), _THREADS)
 
     def _on_cpu(self, threads: int) -> ort.InferenceSession:
         options = self._session_options(threads)
@@ -124,8 +123,6 @@ class TritonPythonModel(NetworkBackend):
         options.enable_mem_pattern = self.config.flag("enable_mem_pattern", default=True)
         return options
 
-    def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
-        """Run one batch."""
-        with self.computing() as is_alone:
-            session = self._with_all_threads if is_alone else self._session
-            return dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+def _run(session: ort.InferenceSession | SessionPerSize, inputs: Arrays, outputs: list[str]) -> Arrays:
+    return dict(zip(outputs, session.run(outputs, inputs), strict=True))

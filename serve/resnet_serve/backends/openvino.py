@@ -8,6 +8,7 @@ size and ignores that key. Both serve ``KIND_CPU`` only.
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from resnet_client.preprocessing import available_cpus
 
-from resnet_serve.backends.network_backend import Arrays, NetworkBackend
+from resnet_serve.backends.network_backend import NetworkBackend
+from resnet_serve.backends.shared_threads import Arrays, Run
 
 # Without telemetry, which would write below HOME and look up a host of Google.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # so that its import fails
@@ -32,7 +34,7 @@ class TritonPythonModel(NetworkBackend):
 
     default_filename = "model.xml"
 
-    def load(self) -> None:
+    def load(self) -> Run:
         """Compile the model for this processor, for every batch size up to the largest."""
         if self.config.kind != _DEVICE:
             raise pb_utils.TritonModelException(f"OpenVINO serves KIND_CPU only, not KIND_{self.config.kind}")
@@ -41,12 +43,11 @@ class TritonPythonModel(NetworkBackend):
             core.add_extension(extension)
         model, properties = core.read_model(self.config.artifact), self._properties(core)
 
-        def compiled(threads: int) -> ov.InferRequest:
-            return core.compile_model(model, _DEVICE, {**properties, _THREADS: threads}).create_infer_request()
+        def compiled(threads: int) -> Run:
+            settings = {**properties, _THREADS: threads or available_cpus()}
+            return functools.partial(_run, core.compile_model(model, _DEVICE, settings).create_infer_request())
 
-        self._request = self._with_all_threads = compiled(self.config.threads(_THREADS) or available_cpus())
-        if more := self.config.more_threads(_THREADS):
-            self._with_all_threads = compiled(more)
+        return self.with_threads(compiled, _THREADS)
 
     def _properties(self, core: ov.Core) -> dict[str, Any]:
         streams = self.config.parameter(_STREAMS, "1").lower()
@@ -69,13 +70,12 @@ class TritonPythonModel(NetworkBackend):
         pb_utils.Logger.log_warn(f"{self.config.artifact}: this processor does not support bfloat16; using FP32")
         return ov.Type.f32
 
-    def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
-        """Run one batch without copying its inputs; the outputs are valid until the next run."""
-        # OpenVINO reads the arrays in place and keeps no reference, so this variable keeps them alive.
-        held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        with self.computing() as is_alone:
-            request = self._with_all_threads if is_alone else self._request
-            for name, array in held.items():
-                request.set_tensor(name, ov.Tensor(array, shared_memory=True))
-            request.infer()
-        return {name: request.get_tensor(name).data for name in outputs}
+
+def _run(request: ov.InferRequest, inputs: Arrays, outputs: list[str]) -> Arrays:
+    """Run one batch without copying its inputs."""
+    # OpenVINO reads the arrays in place and keeps no reference, so this variable keeps them alive.
+    held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+    for name, array in held.items():
+        request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+    request.infer()
+    return {name: request.get_tensor(name).data for name in outputs}

@@ -12,7 +12,8 @@ import warnings
 import torch
 import triton_python_backend_utils as pb_utils
 
-from resnet_serve.backends.network_backend import Arrays, NetworkBackend
+from resnet_serve.backends.network_backend import NetworkBackend
+from resnet_serve.backends.shared_threads import Arrays, Run
 
 
 class TritonPythonModel(NetworkBackend):
@@ -20,7 +21,7 @@ class TritonPythonModel(NetworkBackend):
 
     default_filename = "model.pt"
 
-    def load(self) -> None:
+    def load(self) -> Run:
         """Load the module onto the instance's device."""
         if threads := self.config.threads("INTRA_OP_THREAD_COUNT"):
             torch.set_num_threads(threads)
@@ -45,9 +46,9 @@ class TritonPythonModel(NetworkBackend):
                 if self._device.type == "cpu":
                     module = torch.jit.optimize_for_inference(module)
             self._module = module
+        return self._batch
 
-    def run(self, inputs: Arrays, outputs: list[str]) -> Arrays:
-        """Run one batch."""
+    def _batch(self, inputs: Arrays, outputs: list[str]) -> Arrays:
         arguments = [torch.from_numpy(inputs[name]).to(self._device) for name in self._inputs]
         with (
             torch.inference_mode(),
