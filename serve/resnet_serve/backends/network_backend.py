@@ -96,10 +96,13 @@ class ModelConfig:
             raise pb_utils.TritonModelException(f"invalid parameter {name} {text!r}: expected {expected}") from exc
 
     def threads(self, name: str) -> int:
-        """Return the CPU threads of this instance; 0 means all cores. The instances divide the available CPUs."""
+        """Return the CPU threads of this instance; 0 means all cores. The instances divide the available CPUs.
+
+        With 0, ONNX Runtime would also use CPUs that this process may not use (as with ``taskset``).
+        """
         threads = self.number(name, 0)
         share = threads_per_instance(available_cpus(), self.instances)
-        if threads or self.kind != "CPU" or share == len(os.sched_getaffinity(0)):
+        if threads or self.kind != "CPU" or share == os.cpu_count():
             return threads
         return share
 
