@@ -64,11 +64,12 @@ def serving(options: ServingOptions) -> ServingOptions:
     return dataclasses.replace(options, **changed)
 
 
-def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:
+def adapt(rendered: Mapping[str, str], serving_options: ServingOptions, options: GpuOptions) -> dict[str, str]:
     """Change the configs of a repository for GPU hosts.
 
     Args:
         rendered: model name → text of its config.
+        serving_options: from which they were rendered.
         options: what to change and add.
 
     Returns:
@@ -83,6 +84,8 @@ def adapt(rendered: Mapping[str, str], options: GpuOptions) -> dict[str, str]:
     called = {step.model_name for config in models.values() for step in config.ensemble_scheduling.step}
     for config in models.values():
         if config.backend == "onnxruntime" and config.instance_group[0].kind != pb.ModelInstanceGroup.KIND_CPU:
+            if not serving_options.preferred_batch_size:
+                del config.dynamic_batching.preferred_batch_size[:]
             if config.name not in called:  # as little memory and time of a start as possible
                 config.instance_group[0].count = 1
                 configs.set_warmup(config, [1])

@@ -49,7 +49,8 @@ class Repository:
         config, it is the named config ``local``. The named config ``gpu`` is for GPU hosts.
         """
         local = self._rendered(self.serving)
-        for_gpu = gpu.adapt(self._rendered(gpu.serving(self.serving)), self.gpu_options)
+        serving = gpu.serving(self.serving)
+        for_gpu = gpu.adapt(self._rendered(serving), serving, self.gpu_options)
         default = {**for_gpu, **local, **configs.render_all(ServingOptions(), DEFAULT_PREPROCESSING, IMAGENET_CLASSES)}
         texts = {f"{model}/config.pbtxt": text for model, text in default.items()}
         for name, rendered in ((LOCAL, local), (GPU, for_gpu)):

@@ -25,9 +25,9 @@ PREPROCESSING = ("pillow", "dali")
 # A process decodes 64 images in a fifth of a second, so no request waits longer than that for decoding.
 _WAITING_PER_INSTANCE = 64
 # Two instances, because one would wait for decoding after each batch; one with TorchScript, whose instances cannot use
-# each other's threads. Small batches with OpenVINO, because with larger ones, one instance would take all images.
+# each other's threads. Two instances take small batches, because with larger ones, one would take all images.
 _CPU_INSTANCES = {"openvino": 2, "onnxruntime": 2, "pytorch": 1}
-_OPENVINO_BATCH = 4
+_CPU_BATCHES = {"openvino": 4, "onnxruntime": 4}
 
 
 def _option(default: int, text: str, *, least: int = 1, most: int) -> int:
@@ -42,7 +42,7 @@ class ServingOptions:
     max_batch_size: int = _option(32, "Largest batch that a model executes", most=1024)
     preferred_batch_size: int = _option(
         0,
-        f"How many waiting images a network combines into one batch; 0: {_OPENVINO_BATCH} with OpenVINO, else all",
+        "Waiting images that a network combines into one batch; 0: 4 with ONNX Runtime or OpenVINO on a CPU, else all",
         least=0,
         most=1024,
     )
@@ -121,8 +121,8 @@ class ServingOptions:
         return threads_per_instance(self.server_cpus, self.cpu_instances_of(backend))
 
     def preferred_batch_of(self, backend: str) -> int:
-        """Return how many images a network of a backend takes at once while more wait."""
-        most = _OPENVINO_BATCH if backend == "openvino" else self.max_batch_size
+        """Return how many images a network of a backend takes at once on a CPU while more wait."""
+        most = _CPU_BATCHES.get(backend, self.max_batch_size)
         return self.preferred_batch_size or min(most, self.max_batch_size)
 
     def __post_init__(self) -> None:

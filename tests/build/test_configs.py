@@ -82,14 +82,14 @@ def test_server_cpus_decide_threads(backend: str, options: dict[str, int], threa
     assert ServingOptions(**options).instance_threads_of(backend) == threads
 
 
-def test_openvino_leaves_images_to_its_next_batch_by_default() -> None:
-    """It takes four at once, or the given number; the others all that wait, which Triton enters itself."""
+def test_networks_with_two_instances_leave_images_to_the_other() -> None:
+    """Each takes four at once, or the given number; TorchScript all that wait, which Triton enters itself."""
 
     def preferred(network: str, **options: int) -> list[int]:
         return list(rendered(variants=["int8"], **options)[network].dynamic_batching.preferred_batch_size)
 
-    assert preferred("network_int8") == [4]
-    assert preferred("network_onnx") == preferred("network_torchscript") == []
+    assert preferred("network_int8") == preferred("network_onnx") == [4]
+    assert preferred("network_torchscript") == []
     assert preferred("network_int8", max_batch_size=2) == []
     assert preferred("network_int8", preferred_batch_size=32) == []
     assert preferred("network_onnx", preferred_batch_size=8) == [8]

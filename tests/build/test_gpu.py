@@ -31,10 +31,13 @@ TENSORRT_KEYS = {
 }
 
 
-def adapted(variants: Sequence[str] = VARIANTS, default: str = PLAIN, **options: str) -> dict[str, pb.ModelConfig]:
+def adapted(
+    variants: Sequence[str] = VARIANTS, default: str = PLAIN, batch: int = 0, **options: str
+) -> dict[str, pb.ModelConfig]:
     """All models of a repository with variants, built for a GPU host."""
-    texts = configs.render_all(ServingOptions(instances=2), PREPROCESSING, 1000, variants, default)
-    return {name: configs.parse(text) for name, text in gpu.adapt(texts, gpu.GpuOptions(**options)).items()}
+    serving = ServingOptions(instances=2, preferred_batch_size=batch)
+    texts = configs.render_all(serving, PREPROCESSING, 1000, variants, default)
+    return {name: configs.parse(text) for name, text in gpu.adapt(texts, serving, gpu.GpuOptions(**options)).items()}
 
 
 @pytest.mark.parametrize("default", ["onnx", "int8"])
@@ -59,6 +62,14 @@ def test_adapt_selects_the_network_of_the_default_model(
     assert steps["resnet50"] == steps["resnet50_dali"] == network
     assert steps["resnet50_int8"] == "network_int8"
     assert steps["resnet50_torchscript"] == "network_torchscript"
+
+
+@pytest.mark.parametrize(("given", "onnx", "openvino"), [(0, [], [4]), (4, [4], [4])])
+def test_adapt_combines_all_waiting_images_on_a_gpu(given: int, onnx: list[int], openvino: list[int]) -> None:
+    """Small batches are for CPUs; a size that was given is kept."""
+    models = adapted(batch=given)
+    for name, expected in {"network_onnx": onnx, "network_fp16": onnx, "network_int8": openvino}.items():
+        assert list(models[name].dynamic_batching.preferred_batch_size) == expected
 
 
 @pytest.mark.parametrize(("cpus", "instances"), [(1, 1), (16, 14), (384, 64)])
