@@ -50,7 +50,7 @@ _PR_SET_PDEATHSIG = 1
 _STOP, _START_FAILED = b".", b"!"  # what is written to the pipe that ends the server
 _LOAD_TIMEOUT_S = 600.0  # a network that is compiled for a GPU takes minutes
 _LOOK_EVERY_S = 0.1
-_WORKERS_EVERY_S = 0.25  # less than a worker needs to become ready; the load of one that dies before that fails anyway
+_WORKERS_EVERY_S = 0.25  # less than most workers need to become ready; the load of one that dies before that fails
 _MOST_CHILDREN_BYTES = 1 << 16
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 # Deeply nested JSON and many small chunks crash Triton 2.51 by a stack overflow. A large limit costs no memory, because
@@ -128,6 +128,7 @@ class WorkerWatcher:
         self._server, self._api, self._report = server, api, report
         self._workers: dict[int, tuple[str, str]] = {}
         self._incomplete: set[str] = set()
+        self._has_listed_models = False
         # Model → when it may be loaded next, and the pause before that.
         self._next_load: dict[str, tuple[float, float]] = {}
 
@@ -141,6 +142,12 @@ class WorkerWatcher:
         living = workers_of(self._server)
         self._incomplete |= {model for worker, (model, _) in self._workers.items() if worker not in living}
         self._workers = living
+        if not self._has_listed_models:  # a worker may have died before the first look
+            with contextlib.suppress(OSError, ValueError):  # the server is starting
+                self._incomplete |= {
+                    entry["name"] for entry in self._api.request("v2/repository/index", {"ready": True})
+                }
+                self._has_listed_models = True
         for model in sorted(self._incomplete):
             due_s, pause_s = self._next_load.get(model, (-math.inf, 0.0))
             if self.stopping.is_set() or time.monotonic() < due_s:
@@ -161,6 +168,8 @@ class WorkerWatcher:
         for entry in self._api.request("v2/repository/index", {"ready": True}):
             if entry["name"] == model:
                 config = self._api.request(f"v2/models/{model}/versions/{entry['version']}/config")
+                if config.get("backend") != "python" and config.get("runtime") != "model.py":
+                    return False  # an ensemble, or a model of a C++ backend
                 wanted = sum(group["count"] * max(1, len(group.get("gpus", []))) for group in config["instance_group"])
                 # Counted again, because a regular load may have replaced the worker since.
                 if list(workers_of(self._server).values()).count((model, entry["version"])) < wanted:

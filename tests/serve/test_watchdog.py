@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from processes import WAIT_S, is_alive, wait_for, wait_for_end
@@ -154,8 +154,10 @@ def test_server_that_does_not_listen_there_lives(start: Callable) -> None:
 class Scene:
     """A watcher of one model with one worker; a test sets the clock, and what the server responds."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.worker: int | None = 10
+    config: ClassVar[dict[str, Any]] = {"backend": "python", "instance_group": [{"count": 1}]}
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, worker: int | None = 10) -> None:
+        self.worker = worker
         self.now_s = 1000.0
         self.loaded: list[str] = []
         self.error: str | None = None
@@ -174,7 +176,7 @@ class Scene:
         if path.endswith("/index"):
             return [{"name": "preprocess", "version": "1", "state": "READY"}]
         if path.endswith("/config"):
-            return {"instance_group": [{"count": 1}]}
+            return self.config
         self.loaded.append(path)
         if self.error:
             raise OSError(self.error)
@@ -221,6 +223,13 @@ def test_look_replaces_a_worker_that_lasted_at_once(scene: Scene) -> None:
     scene.replace_worker(None)
     assert len(scene.loaded) == 3
     assert scene.wait_for_load() == 1
+
+
+def test_look_replaces_a_worker_that_was_never_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It died between the start of the server and the first look; models without workers are left alone."""
+    assert len(Scene(monkeypatch, worker=None).loaded) == 1
+    monkeypatch.setattr(Scene, "config", {"platform": "ensemble"})
+    assert Scene(monkeypatch, worker=None).loaded == []
 
 
 def test_look_loads_nothing_while_stopping(scene: Scene) -> None:
