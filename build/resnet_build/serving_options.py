@@ -27,7 +27,7 @@ _WAITING_PER_INSTANCE = 64
 # Two instances, because one would wait for decoding after each batch; one with TorchScript, whose instances cannot use
 # each other's threads. Two instances take small batches, because with larger ones, one would take all images.
 _CPU_INSTANCES = {"openvino": 2, "onnxruntime": 2, "pytorch": 1}
-_CPU_BATCHES = {"openvino": 4, "onnxruntime": 4}
+_SMALL_BATCH = 4
 
 
 def _option(default: int, text: str, *, least: int = 1, most: int) -> int:
@@ -42,7 +42,8 @@ class ServingOptions:
     max_batch_size: int = _option(32, "Largest batch that a model executes", most=1024)
     preferred_batch_size: int = _option(
         0,
-        "Waiting images that a network combines into one batch; 0: 4 with ONNX Runtime or OpenVINO on a CPU, else all",
+        "Waiting images that a network combines into one batch; "
+        f"0: {_SMALL_BATCH} with ONNX Runtime or OpenVINO on a CPU, else all",
         least=0,
         most=1024,
     )
@@ -122,7 +123,7 @@ class ServingOptions:
 
     def preferred_batch_of(self, backend: str) -> int:
         """Return how many images a network of a backend takes at once on a CPU while more wait."""
-        most = _CPU_BATCHES.get(backend, self.max_batch_size)
+        most = _SMALL_BATCH if _CPU_INSTANCES[backend] > 1 else self.max_batch_size
         return self.preferred_batch_size or min(most, self.max_batch_size)
 
     def __post_init__(self) -> None:

@@ -188,15 +188,18 @@ def test_instances_share_the_quota_of_the_container(
 def test_instances_with_a_share_can_use_all_threads(
     import_backend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str
 ) -> None:
-    """The lock ends with the batch; instances that share it leave the others their threads."""
+    """They compute the same with their share, while another instance computes."""
     monkeypatch.setattr(import_backend("network_backend"), "available_cpus", lambda: 4)
     add_network(tmp_path, "any")
     single, first, second = (initialize(import_backend, tmp_path / "any", backend, instances=n) for n in (1, 2, 2))
     assert [model.config.more_threads("threads") for model in (single, first, second)] == [0, 4, 4]
     batch = {"PIXELS__0": pixels(2)}
     expected = single.run(batch, NAMES[:1])[NAMES[0]]
-    for model in (first, second):
+    for model, other in ((first, second), (second, first)):
         assert np.allclose(model.run(batch, NAMES[:1])[NAMES[0]], expected, atol=1e-5)
+        other.run.__self__.begin()
+        assert np.allclose(model.run(batch, NAMES[:1])[NAMES[0]], expected, atol=1e-5)
+        other.run.__self__.end()
 
 
 def test_shared_threads_are_all_taken_while_no_other_instance_computes(
