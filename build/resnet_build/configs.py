@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf import text_format
+from resnet_client.instance_groups import set_instance_count
 from resnet_client.named_configs import MADE_BY_BUILD, THREADS
 from resnet_client.preprocessing import PreprocessConfig
 from resnet_client.requests import FEATURES, IMAGE, PIXELS, PROBABILITIES
@@ -116,7 +117,7 @@ def set_capacity(config: pb.ModelConfig, options: ServingOptions) -> None:
         config.instance_group[0].count = options.preprocess_instances
         _set_parameters(config, {"max_queue_size": str(options.max_queue_size)})
     elif config.platform != "ensemble":
-        config.instance_group[0].count = options.cpu_instances_of(config.backend)
+        set_instance_count(config, options.cpu_instances_of(config.backend))
         preferred = options.preferred_batch_of(config.backend)
         # Without a preferred size, Triton takes the largest.
         config.dynamic_batching.preferred_batch_size[:] = [preferred] if preferred < options.max_batch_size else []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_client import example_images
+from resnet_client.instance_groups import set_instance_count
 from resnet_client.preprocessing import PreprocessConfig, available_cpus
 from resnet_client.requests import IMAGE, PIXELS
 from tritonclient.grpc import model_config_pb2 as pb
@@ -87,7 +88,7 @@ def adapt(rendered: Mapping[str, str], serving_options: ServingOptions, options:
             if not serving_options.preferred_batch_size:
                 del config.dynamic_batching.preferred_batch_size[:]
             if config.name not in called:  # as little memory and time of a start as possible
-                config.instance_group[0].count = 1
+                set_instance_count(config, 1)
                 configs.set_warmup(config, [1])
             elif has_tensorrt:
                 _accelerate(config, options.engine_cache)

@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
+from resnet_client.instance_groups import instance_count, set_instance_count
 from resnet_client.named_configs import THREADS
 from resnet_client.preprocessing import threads_per_instance
 from tritonclient.grpc import model_config_pb2 as pb
@@ -39,22 +40,21 @@ class Setting:
         """Read the setting from the configs of both models."""
         key, batching = THREADS[network.backend], network.dynamic_batching
         return cls(
-            instances=_instances(network),
+            instances=instance_count(network),
             threads=int(network.parameters[key].string_value) if key in network.parameters else 0,
             batch=max(batching.preferred_batch_size, default=network.max_batch_size),
             delay_us=batching.max_queue_delay_microseconds,
-            preprocess=_instances(preprocess),
+            preprocess=instance_count(preprocess),
         )
 
     def applied_to(self, config: pb.ModelConfig) -> pb.ModelConfig:
         """Return a copy of the config of either model with this setting."""
         changed = pb.ModelConfig()
         changed.CopyFrom(config)
-        group = changed.instance_group[0] if changed.instance_group else changed.instance_group.add()
         if (key := THREADS.get(config.backend)) is None:
-            group.count = self.preprocess
+            changed.instance_group[0].count = self.preprocess
             return changed
-        group.count = self.instances
+        set_instance_count(changed, self.instances)
         # If it is empty, Triton uses the largest batch.
         changed.dynamic_batching.preferred_batch_size[:] = [self.batch] if self.batch < config.max_batch_size else []
         changed.dynamic_batching.max_queue_delay_microseconds = self.delay_us
@@ -69,11 +69,6 @@ class Setting:
             f"{self.instances} instances, {threads}; preferred batch {self.batch}; queue delay {self.delay_us} us; "
             f"{self.preprocess} preprocess instances"
         )
-
-
-def _instances(config: pb.ModelConfig) -> int:
-    """How many instances Triton starts, on the CPU or per GPU."""
-    return config.instance_group[0].count if config.instance_group else 1
 
 
 def candidates(present: Setting, *, max_batch_size: int, cores: int, has_gpu: bool) -> list[Setting]:

@@ -59,6 +59,8 @@ def of_server(config: ServerConfig, repository: Path, folder: Path, numbers: lis
         # TritonServer checks the default model; another one that fails does not end the server.
         "--exit-on-error=false",
         *_control(config),
+        # So that a network's second instance waits until the first is busy (resnet_client.instance_groups).
+        "--rate-limit=execution_count",
         *([f"--model-config-name={name}"] if (name := models.model_config_name(config)) else []),
         *_tls(config),
         *config.triton_args,

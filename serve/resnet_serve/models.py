@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,14 @@ def served(api: Api) -> list[ModelStatus]:
 
 def _status(api: Api, name: str, versions: list[int]) -> ModelStatus:
     config = api.request(f"v2/models/{name}/config")
-    groups = [(group["count"], group["kind"].removeprefix("KIND_")) for group in config.get("instance_group", [])]
+    instances: Counter[str] = Counter()
+    for group in config.get("instance_group", []):
+        instances[group["kind"].removeprefix("KIND_")] += group["count"]
     return ModelStatus(
         name=name,
         versions=tuple(versions),
         backend=config["backend"] or config["platform"],
         max_batch_size=config["max_batch_size"],
-        devices=", ".join(f"{count} instance{'s'[: count - 1]} on {kind}" for count, kind in groups),
+        devices=", ".join(f"{count} instance{'s'[: count - 1]} on {kind}" for kind, count in instances.items()),
         config=config,
     )

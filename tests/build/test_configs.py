@@ -8,6 +8,7 @@ import pytest
 from resnet_build import configs
 from resnet_build.repository import DEFAULT_PREPROCESSING
 from resnet_build.serving_options import OPENVINO_VARIANTS, VARIANTS, ServingOptions
+from resnet_client.instance_groups import instance_count
 from resnet_client.preprocessing import Limits
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -50,7 +51,7 @@ def test_networks_get_the_options() -> None:
     config = models["network_onnx"]
     assert config.max_batch_size == 12
     assert config.dynamic_batching.max_queue_delay_microseconds == 77
-    assert config.instance_group[0].count == 2
+    assert instance_count(config) == 2
     assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_AUTO
     assert config.parameters["intra_op_thread_count"].string_value == "3"
     assert models["network_torchscript"].parameters["INTRA_OP_THREAD_COUNT"].string_value == "3"
@@ -115,7 +116,7 @@ def test_variants_have_the_keys_of_their_backends() -> None:
         assert (config.backend, config.default_model_filename) == ("openvino", "model.onnx")
         assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
         assert config.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
-        assert config.instance_group[0].count == 2
+        assert instance_count(config) == 2
         assert config.parameters["INFERENCE_NUM_THREADS"].string_value == "3"
     assert found["bf16"].parameters["HINT_BF16"].string_value == "YES"
     assert all("HINT_BF16" not in found[name].parameters for name in ("int8", "fp32"))

@@ -12,6 +12,7 @@ from PIL import Image
 from resnet_build import BuildError, configs, gpu
 from resnet_build.serving_options import PLAIN, ServingOptions
 from resnet_client import preprocessing
+from resnet_client.instance_groups import instance_count
 from tritonclient.grpc import model_config_pb2 as pb
 
 from .dali_pipeline import dali_rows
@@ -93,7 +94,7 @@ def test_adapt_serves_a_network_without_an_ensemble_with_one_instance(engine: st
     networks = {name: config for name, config in models.items() if config.backend == "onnxruntime"}
     assert {name for name, config in networks.items() if len(config.model_warmup) == 1} == unused
     for name in unused:
-        assert networks[name].instance_group[0].count == 1
+        assert instance_count(networks[name]) == 1
         assert not networks[name].HasField("optimization")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
+from resnet_client.instance_groups import set_instance_count
 from tritonclient.grpc import model_config_pb2 as pb
 
 UNCHANGED = np.eye(3)
@@ -17,7 +18,8 @@ def config(name: str, *, backend: str = "onnxruntime", instances: int = 1, **par
     made = pb.ModelConfig(name=name, backend=backend, max_batch_size=8, default_model_filename="model.onnx")
     made.input.add(name="PIXELS__0", data_type=pb.TYPE_UINT8, dims=[224, 224, 3])
     made.output.add(name="PROBABILITIES__0", data_type=pb.TYPE_FP32, dims=[3])
-    made.instance_group.add(count=instances, kind=pb.ModelInstanceGroup.KIND_CPU)
+    made.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU)
+    set_instance_count(made, instances)
     for key, value in parameters.items():
         made.parameters[key].string_value = value
     return text_format.MessageToString(made)

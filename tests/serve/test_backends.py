@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import psutil
 import pytest
 import tritonclient.grpc as triton
 from google.protobuf import json_format, text_format
+from resnet_client.instance_groups import set_instance_count
 from resnet_serve import ServerConfig, ServerError, TritonServer
 from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
@@ -71,15 +73,23 @@ BAD_PARAMETERS = {
 
 
 def initialize(
-    import_backend: Callable[[str], Any], folder: Path, backend: str, instances: int = 1, **parameters: str
+    import_backend: Callable[[str], Any],
+    folder: Path,
+    backend: str,
+    instances: int = 1,
+    group: int = 0,
+    **parameters: str,
 ) -> Any:
-    """Load a network as Triton has a worker do it."""
+    """Load a network as Triton has a worker do it: the first of a group of instances."""
     text = network_config("any", backend=backend, instances=instances, **parameters)
     made = text_format.Parse(text, pb.ModelConfig())
+    for number, named in enumerate(made.instance_group):
+        named.name = f"any_{number}"  # as Triton does
     config = json_format.MessageToJson(made, preserving_proto_field_name=True)
     arguments = {"model_config": config, "model_repository": str(folder), "model_version": "1"}
+    arguments |= {"model_instance_kind": "CPU", "model_instance_name": f"any_{group}_0"}
     model = import_backend(backend).TritonPythonModel()
-    model.initialize(arguments | {"model_instance_kind": "CPU"})
+    model.initialize(arguments)
     return model
 
 
@@ -116,7 +126,7 @@ def on_openvino(instances: int = 1, **parameters: str) -> Callable[[pb.ModelConf
     def change(config: pb.ModelConfig) -> None:
         config.backend, config.platform, config.default_model_filename = "openvino", "", "model.onnx"
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_CPU
-        config.instance_group[0].count = instances
+        set_instance_count(config, instances)
         for name, value in parameters.items():
             config.parameters[name].string_value = value
 
@@ -185,21 +195,48 @@ def test_instances_share_the_quota_of_the_container(
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_instances_with_a_share_can_use_all_threads(
+def test_first_instance_can_use_all_threads(
     import_backend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str
 ) -> None:
-    """They compute the same with their share, while another instance computes."""
+    """It computes the same with its share, while another instance computes."""
     monkeypatch.setattr(import_backend("network_backend"), "available_cpus", lambda: 4)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
     add_network(tmp_path, "any")
-    single, first, second = (initialize(import_backend, tmp_path / "any", backend, instances=n) for n in (1, 2, 2))
-    assert [model.config.more_threads("threads") for model in (single, first, second)] == [0, 4, 4]
-    batch = {"PIXELS__0": pixels(2)}
-    expected = single.run(batch, NAMES[:1])[NAMES[0]]
-    for model, other in ((first, second), (second, first)):
-        assert np.allclose(model.run(batch, NAMES[:1])[NAMES[0]], expected, atol=1e-5)
-        other.run.__self__.begin()
-        assert np.allclose(model.run(batch, NAMES[:1])[NAMES[0]], expected, atol=1e-5)
-        other.run.__self__.end()
+    cases = ((1, 0), (2, 0), (2, 1))  # instances, group
+    single, first, second = (initialize(import_backend, tmp_path / "any", backend, *case) for case in cases)
+
+    def threads(model: Any) -> int:
+        run = model.with_threads(lambda threads: lambda *_: threads, "threads")
+        return int(run({}, []))
+
+    def answer(model: Any) -> np.ndarray:
+        return model.run({"PIXELS__0": pixels(2)}, NAMES[:1])[NAMES[0]].copy()
+
+    assert [threads(model) for model in (single, first, second)] == [4, 4, 2]
+    expected = answer(single)
+    assert np.allclose([answer(first), answer(second)], expected, atol=1e-5)
+    second.run.__self__.begin()
+    assert threads(first) == 2
+    assert np.allclose(answer(first), expected, atol=1e-5)
+
+
+def test_first_instance_takes_a_single_callers_batches(serving: Callable[..., Any], tmp_path: Path) -> None:
+    """The others, whose weights would be gone from the cache, wait until it is busy; then they compute, too."""
+    add_network(tmp_path / "repository", "any", instances=2)
+    with serving(tmp_path / "repository") as running:
+        workers = {worker.cmdline()[-2]: worker for worker in map(psutil.Process, running.workers)}
+
+        def woken(callers: int) -> tuple[int, int]:
+            """How often each instance waited for its next batch, during 200 calls."""
+            before = {name: worker.num_ctx_switches().voluntary for name, worker in workers.items()}
+            with ThreadPoolExecutor(callers) as pool:
+                list(pool.map(lambda _: infer(running.url("gRPC"), "any", pixels(1), NAMES[:1]), range(200)))
+            first, second = (workers[f"any_{n}_0"].num_ctx_switches().voluntary - before[f"any_{n}_0"] for n in (0, 1))
+            return first, second
+
+        first, second = woken(callers=1)
+        assert first > 10 * second
+        assert woken(callers=8)[1] > 20
 
 
 def test_shared_threads_are_all_taken_while_no_other_instance_computes(

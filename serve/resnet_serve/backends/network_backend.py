@@ -106,12 +106,16 @@ class ModelConfig:
             return threads
         return share
 
-    def more_threads(self, name: str) -> int:
-        """Return the CPU threads of this instance while no other instance computes; 0 if it has them all anyway."""
-        if self.kind != "CPU" or self.number(name, 0):
-            return 0
+    def divides_cpus(self, name: str) -> bool:
+        """Whether this instance has only a share of the CPUs."""
         cpus = available_cpus()
-        return cpus if threads_per_instance(cpus, self.instances) < cpus else 0
+        return self.kind == "CPU" and not self.number(name, 0) and threads_per_instance(cpus, self.instances) < cpus
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this instance is of the first group, whose batches Triton gives to others only while it computes."""
+        group: str = self._config["instance_group"][0]["name"]
+        return self._args["model_instance_name"].startswith(f"{group}_")
 
     def accelerator(self, name: str) -> dict[str, str]:
         """Return the parameters of ``optimization.execution_accelerators.gpu_execution_accelerator`` of that name."""
@@ -168,11 +172,12 @@ class NetworkBackend:
         raise NotImplementedError
 
     def with_threads(self, load: Callable[[int], Run], parameter: str) -> Run:
-        """Load the artifact for the threads of this instance, and again for all threads if it can have more."""
+        """Load the artifact for the threads of this instance; for the first one also with those of the others."""
         run = load(self.config.threads(parameter))
-        if more := self.config.more_threads(parameter):
-            return SharedThreads(self.config.artifact, run, load(more)).run
-        return run
+        if not self.config.divides_cpus(parameter):
+            return run
+        all_threads = load(available_cpus()) if self.config.is_first else run
+        return SharedThreads(self.config.artifact, run, all_threads).run
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Run all requests as one batch; return to each its rows of the outputs that it requests."""
