@@ -36,10 +36,12 @@ class Sample:
     Attributes:
         throughput: images answered per second.
         latencies_s: of each image, in seconds.
+        cpu_s: CPU time of the load generator for an image, in seconds.
     """
 
     throughput: float
     latencies_s: Sequence[float]
+    cpu_s: float
 
     def percentile_ms(self, percent: float) -> float:
         """Latency in milliseconds."""
@@ -100,11 +102,14 @@ class _Run:
         self._end = end
         self._rates: list[float] = []
         self._latencies: list[float] = []
+        self._answered = 0
 
     async def result(self) -> Sample:
+        began_cpu_s = time.process_time()
         async with self._sender.connect(self._callers) as sends:
             await asyncio.gather(*(self._call(number, send) for number, send in enumerate(sends)))
-        return Sample(sum(self._rates), self._latencies)
+        cpu_s = time.process_time() - began_cpu_s
+        return Sample(sum(self._rates), self._latencies, cpu_s / self._answered)
 
     async def _call(self, turn: int, send: Send) -> None:
         """One caller: warm up, measure, and continue until all callers are done."""
@@ -114,6 +119,7 @@ class _Run:
             sent = time.perf_counter()
             await send(turn % self._sender.image_count)
             answered = time.perf_counter()
+            self._answered += 1
             turn += self._callers
             if is_measured or answered < self._begin_s:
                 continue

@@ -65,6 +65,11 @@ class Page:
             rows.append(row)
         return rows
 
+    def generator_core_ms(self) -> list[str]:
+        """CPU time of the load generator for an image of 16 callers over gRPC and HTTP, in milliseconds of one core."""
+        keys = ((self._ours[PEER_VARIANT], PEER_VARIANT, protocol) for protocol in _PROTOCOLS)
+        return [f"{self._measured.median(key, 16, 'generator_core_ms'):.2f}" for key in keys]
+
     def accuracy(self) -> Rows:
         """Each variant's accuracy, start and memory."""
         accuracy = {record["variant"]: record for record in self._results["accuracy"]}

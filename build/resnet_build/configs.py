@@ -158,9 +158,8 @@ def _preprocess(options: ServingOptions, pixels: Sequence[int]) -> pb.ModelConfi
         input=[_image()],
         output=[pb.ModelOutput(name=PIXELS, data_type=pb.TYPE_UINT8, dims=pixels)],
         instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU)],
-        # One request at a time: Triton 2.51 accepts a BYTES tensor that is shorter than its header states, and its
-        # Python backend then fails all requests of the batch. The batcher is configured for its queue only.
-        dynamic_batching=pb.ModelDynamicBatching(preferred_batch_size=[1]),
+        # No dynamic batching: Triton 2.51 accepts a BYTES tensor that is shorter than its header states, and its
+        # Python backend then fails all requests of the batch.
     )
     _set_parameters(config, {"max_wait_ms": str(options.max_wait_ms)})
     return config

@@ -28,6 +28,7 @@ def results() -> dict[str, Any]:
     measurements = [
         {"name": name, "variant": variant, "protocol": protocol, "callers": callers, "round": turn}
         | {"images_per_s": rate / (1 if callers == 16 else 2), "p50_ms": 1000 / rate}
+        | ({"generator_core_ms": 0.2 if protocol == "HTTP" else 0.5} if protocol else {})
         for (name, variant, protocol), rates in RATES.items()
         for turn, rate in enumerate(rates)
         for callers in (16, 1)

@@ -20,6 +20,11 @@ def docs(results: dict[str, Any], tmp_path: Path) -> Path:
     return tmp_path
 
 
+def page(docs: Path) -> str:
+    """The text, without line breaks."""
+    return " ".join((docs / "performance.md").read_text(encoding="utf-8").split())
+
+
 def rows(docs: Path, first: str) -> list[list[str]]:
     """The rows of the page's tables that begin with a cell."""
     lines = (docs / "performance.md").read_text(encoding="utf-8").splitlines()
@@ -32,6 +37,7 @@ def test_page_shows_each_variant_next_to_the_limit(docs: Path) -> None:
     speed, quality = rows(docs, "`resnet50_int8`")
     assert speed[1:5] == ["INT8, OpenVINO", "105.0", "97.0 (0.93)", "89.0 (0.85)"]
     assert quality[1:] == ["91.0%", "99.5%", "4.5", "487"]
+    assert "takes 0.50 core-ms for an image over gRPC and 0.20 over HTTP" in page(docs)
 
 
 def test_page_compares_the_servers_with_their_versions(docs: Path) -> None:

@@ -200,7 +200,7 @@ def no_dynamic_batching(configs: Configs) -> Problems:
     for name, config in _models(configs):
         if int(config.get("max_batch_size", 0)) <= 1:
             yield name, f"max_batch_size is {config.get('max_batch_size', 0)}"
-        elif "dynamic_batching" not in config:
+        elif config.get("backend") in _NETWORK_BACKENDS and "dynamic_batching" not in config:
             yield name, "its config has no dynamic_batching"
 
 

@@ -9,6 +9,7 @@ size and ignores that key. Both serve ``KIND_CPU`` only.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from typing import Any
 
@@ -44,7 +45,10 @@ class TritonPythonModel(NetworkBackend):
         model, properties = core.read_model(self.config.artifact), self._properties(core)
 
         def compiled(threads: int) -> Run:
-            settings = {**properties, _THREADS: threads or available_cpus()}
+            threads = threads or available_cpus()
+            # A part of the CPUs would be the same part for each instance and server. Threads on all CPUs must not wait
+            # for each other on one of them.
+            settings = {**properties, _THREADS: threads, "ENABLE_CPU_PINNING": threads == os.cpu_count()}
             return functools.partial(_run, core.compile_model(model, _DEVICE, settings).create_infer_request())
 
         return self.with_threads(compiled, _THREADS)
@@ -53,8 +57,6 @@ class TritonPythonModel(NetworkBackend):
         streams = self.config.parameter(_STREAMS, "1").lower()
         properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._precision(core),
-            # Without pinning, because several instances or servers would pin their threads to the same cores.
-            "ENABLE_CPU_PINNING": False,
             _STREAMS: _STREAM_NAMES.get(streams) or self.config.number(_STREAMS, 1),
         }
         if hint := self.config.parameter("PERFORMANCE_HINT", ""):
