@@ -52,7 +52,8 @@ def test_int8_is_computed_in_integers(random_repository: Path) -> None:
     """All convolutions are integer ones, and what lies between them is never converted to floats and back."""
     found = kernels(random_repository / "network_int8/1/model.onnx", openvino.Type.f32)
     assert {kind: count for kind, count in found.items() if kind[0] == "Convolution"} == {("Convolution", "i8"): 53}
-    assert not {"Convert", "Subtract", "FakeQuantize"} & {layer for layer, _ in found}
+    others = {kind: count for kind, count in found.items() if kind[0] in {"Convert", "Subtract", "FakeQuantize"}}
+    assert others in ({}, {("FakeQuantize", "i8"): 1})  # on processors with AMX, that of the pixels
 
 
 @pytest.mark.skipif(not variants.has_bfloat16(), reason="this processor has no bfloat16")
