@@ -27,7 +27,7 @@ def content(repository: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(repository)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
-def options(repository: Path, weights: str | Path = "random:0", **changed: object) -> BuildOptions:
+def options(repository: Path, weights: str | Path = "random:1", **changed: object) -> BuildOptions:
     """The options of a build of random weights."""
     serving, file_options = ServingOptions(max_batch_size=2), changed.pop("file_options", FileOptions())
     return BuildOptions(str(weights), file_options, serving, repository, repository, **changed)
@@ -92,7 +92,7 @@ def test_build_notices_what_is_missing_damaged_or_requested(is_rebuilt, own_repo
     assert is_rebuilt(own_repository, "--max-batch-size", "3")
     assert is_rebuilt(own_repository, "--default-model", "onnx")
     assert is_rebuilt(own_repository, "--gpu-engine", "tensorrt")
-    assert is_rebuilt(own_repository, "--weights", "random:1")
+    assert is_rebuilt(own_repository, "--weights", "random:0")
     assert is_rebuilt(own_repository, "--force")
     aside = (own_repository / "network_onnx/labels.txt").rename(own_repository / "aside")
     assert is_rebuilt(own_repository)
