@@ -179,7 +179,7 @@ def test_documented_options_are_the_real_ones(command: str, page: str, capsys: p
     shown = capsys.readouterr().out
     documented = set(option.findall((ROOT / f"docs/{page}.md").read_text(encoding="utf-8")))
     # Pages also show these options of Triton, and serving.md those of the build that limit the queue.
-    tritons = {"--log-verbose", "--load-model", "--model-config-name", "--model-control-mode"}
+    tritons = {"--log-verbose", "--load-model", "--model-config-name", "--model-control-mode", "--rate-limit"}
     assert documented - tritons - {"--queue-size", "--max-wait-ms"} <= set(option.findall(shown))
 
 
