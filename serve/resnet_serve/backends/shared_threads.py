@@ -1,7 +1,7 @@
-"""Instances of a network on the CPU divide its threads, and one that computes alone uses all of them.
+"""Instances of a network on the CPU divide its threads, and the first one uses all of them while it computes alone.
 
 Under load this is faster than all threads for one batch, where the others wait, layer after layer, for the thread whose
-core also decodes an image. The two ways have a copy of the weights each.
+core also decodes an image. The first instance has a copy of the weights for each way.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SharedThreads:
     Args:
         artifact: of the network, which all instances of it open.
         share: runs a batch with a share of the threads.
-        all_threads: runs a batch with all of them.
+        all_threads: runs a batch with all of them; the same as ``share`` for other instances than the first.
     """
 
     def __init__(self, artifact: Path, share: Run, all_threads: Run) -> None:
