@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ def _openvino(variant: str, file: Path, threads: int) -> Run:
         "INFERENCE_PRECISION_HINT": ov.Type.bf16 if variant == "bf16" else ov.Type.f32,
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        # With pinning, the threads of several networks would share the first core.
-        "ENABLE_CPU_PINNING": False,
+        # As in the server: with fewer threads, those of several networks would share the first core.
+        "ENABLE_CPU_PINNING": threads == os.cpu_count(),
     }
     request = ov.Core().compile_model(file, "CPU", properties).create_infer_request()
 
