@@ -16,6 +16,11 @@ def instance_count(config: pb.ModelConfig) -> int:
     return sum(group.count for group in config.instance_group) or 1
 
 
+def first_group(config: pb.ModelConfig) -> pb.ModelInstanceGroup:
+    """Return the first group of a config; one without groups gets an empty one."""
+    return config.instance_group[0] if config.instance_group else config.instance_group.add()
+
+
 def set_instance_count(config: pb.ModelConfig, count: int) -> None:
     """Write the instances of a network: one group for the first, and a second group for the others.
 
@@ -26,7 +31,7 @@ def set_instance_count(config: pb.ModelConfig, count: int) -> None:
         config: the kind of its first group is kept; Triton chooses it if there is none.
         count: of the instances, on the CPU or per GPU.
     """
-    first = config.instance_group[0] if config.instance_group else config.instance_group.add()
+    first = first_group(config)
     first.count = 1
     del config.instance_group[1:]
     if count > 1:

@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
-from resnet_client.instance_groups import instance_count, set_instance_count
+from resnet_client.instance_groups import first_group, instance_count, set_instance_count
 from resnet_client.named_configs import THREADS
 from resnet_client.preprocessing import threads_per_instance
 from tritonclient.grpc import model_config_pb2 as pb
@@ -52,7 +52,7 @@ class Setting:
         changed = pb.ModelConfig()
         changed.CopyFrom(config)
         if (key := THREADS.get(config.backend)) is None:
-            changed.instance_group[0].count = self.preprocess
+            first_group(changed).count = self.preprocess
             return changed
         set_instance_count(changed, self.instances)
         # If it is empty, Triton uses the largest batch.

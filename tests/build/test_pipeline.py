@@ -18,6 +18,8 @@ from resnet_build.weights import FileOptions, Weights
 from resnet_client import Client
 from resnet_serve import ServerConfig, TritonServer
 
+from .conftest import RANDOM
+
 LABELS = [f"thing: {index}" for index in range(10)]
 
 
@@ -27,7 +29,7 @@ def content(repository: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(repository)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
-def options(repository: Path, weights: str | Path = "random:1", **changed: object) -> BuildOptions:
+def options(repository: Path, weights: str | Path = RANDOM[1], **changed: object) -> BuildOptions:
     """The options of a build of random weights."""
     serving, file_options = ServingOptions(max_batch_size=2), changed.pop("file_options", FileOptions())
     return BuildOptions(str(weights), file_options, serving, repository, repository, **changed)

@@ -6,7 +6,7 @@ which serves the result, computes a convolution, the sum of its block and the Re
 """
 
 # On 800 images, this agrees with FP32 on 98.75 % (KL 0.0040), nncf 3.4 on 97.6 to 98.0 % (KL 0.014). There the last
-# layer had FP32 weights; with 8-bit ones, one top-1 class of 2,400 crops is lost.
+# layer had FP32 weights; with 8-bit ones, as many of 2,400 crops agree (98.3 %).
 
 from __future__ import annotations
 
@@ -184,9 +184,8 @@ def compress_last_layer(int8: Graph, fp32: Graph, channels: dict[str, Channels])
     average error, as those of the convolutions.
     """
     pooling = fp32.head()[0]
-    for node in int8.head():
-        if node.op_type != "Gemm" or node.input[0] != pooling.output[0]:
-            continue
+    features = int8.producers()[pooling.output[0]]
+    for node in [reader for reader in int8.consumers()[pooling.output[0]] if reader.op_type == "Gemm"]:
         name, bias = node.input[1:]
         weights = int8.constant(name)  # (out, in), as PyTorch exports them
         largest = np.abs(weights).max(axis=1)
@@ -202,6 +201,5 @@ def compress_last_layer(int8: Graph, fp32: Graph, channels: dict[str, Channels])
         for constant, values in constants.items():
             int8.set_constant(constant, values)
         node.input[1] = f"{name}_dequantized"
-        features = int8.producers()[node.input[0]]
         int8.add("DequantizeLinear", list(constants), node.input[1], after=features, axis=0)
     int8.drop_unused_constants()
