@@ -94,7 +94,7 @@ def test_build_notices_what_is_missing_damaged_or_requested(is_rebuilt, own_repo
     assert is_rebuilt(own_repository, "--max-batch-size", "3")
     assert is_rebuilt(own_repository, "--default-model", "onnx")
     assert is_rebuilt(own_repository, "--gpu-engine", "tensorrt")
-    assert is_rebuilt(own_repository, "--weights", "random:0")
+    assert is_rebuilt(own_repository, "--weights", "random:1")
     assert is_rebuilt(own_repository, "--force")
     aside = (own_repository / "network_onnx/labels.txt").rename(own_repository / "aside")
     assert is_rebuilt(own_repository)

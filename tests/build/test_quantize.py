@@ -43,10 +43,10 @@ def test_own_constants_gives_each_node_its_own(small_network: Path, pixels: np.n
         int8.convert(tmp_path / "sparing.onnx", tmp_path / "int8.onnx", pixels)
 
 
-def test_convert_compresses_only_weights_in_a_head_of_several_layers(
+def test_convert_leaves_a_head_of_several_layers_as_it_is(
     small_network: Path, pixels: np.ndarray, tmp_path: Path
 ) -> None:
-    """After the pooling, a ReLU has no channels at positions; all activations after it stay FP32."""
+    """After the pooling, a ReLU has no channels at positions; all nodes after it stay FP32."""
     model = onnx.load(small_network)
     softmax = model.graph.node[-1]
     softmax.input[0] = "hidden"
@@ -55,8 +55,8 @@ def test_convert_compresses_only_weights_in_a_head_of_several_layers(
     int8.convert(tmp_path / "head.onnx", tmp_path / "int8.onnx", pixels)
     got, expected = run(tmp_path / "int8.onnx", pixels), run(tmp_path / "head.onnx", pixels)
     assert np.abs(got[0] - expected[0]).max() < 0.1
-    assert [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node][-5:] == [
-        "ReduceMean", "DequantizeLinear", "Gemm", "Relu", "Softmax",
+    assert [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node][-4:] == [
+        "ReduceMean", "Gemm", "Relu", "Softmax",
     ]  # fmt: skip
 
 
@@ -93,8 +93,6 @@ def test_int8_keeps_the_contract(small_network: Path, pixels: np.ndarray, tmp_pa
         rows = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2), (0, 0), (0, 0)))
         assert (rows[:, 0::2] + rows[:, 1::2]).max() <= 128
         assert rows.max() > 64
-    (head,) = (values for values in graph.constants().values() if values.dtype == np.int8 and values.ndim == 2)
-    assert (np.abs(head).max(axis=1) == 127).all()
     probabilities, features = run(tmp_path / "int8.onnx", pixels)
     true_probabilities, true_features = run(small_network, pixels)
     assert np.abs(probabilities - true_probabilities).max() < 0.05
