@@ -26,7 +26,7 @@ def _run(args: argparse.Namespace) -> int:
     repository = Repository(args.repository)
     rounds, seconds = _LENGTHS[args.length]
     sections: dict[str, Callable[[], Any]] = {
-        "load_generators": lambda: perf_analyzer.run(repository, rounds=rounds, seconds=4 * seconds),
+        "load_generators": lambda: perf_analyzer.run(repository, rounds=rounds, seconds=3 * seconds),
         "accuracy": lambda: accuracy.run(repository),
         "decoding": lambda: decoding.run(repository),
         "servers": lambda: servers.run(repository, rounds=rounds, seconds=seconds, names=args.servers),

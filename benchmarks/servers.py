@@ -50,7 +50,7 @@ class Candidate:
 
 
 def run(repository: Repository, *, rounds: int, seconds: float, names: Sequence[str] = ()) -> dict[str, list[Record]]:
-    """Measure each candidate ``rounds`` times for ``seconds`` with 16 callers, and a third of it with one.
+    """Measure each candidate ``rounds`` times for ``seconds`` with 16 callers, and two thirds of it with one.
 
     Returns:
         ``measurements``, one for each candidate, round and number of callers; and ``starts``, one for each server.
@@ -66,7 +66,7 @@ def run(repository: Repository, *, rounds: int, seconds: float, names: Sequence[
             for candidate, callers in itertools.product(candidates[first:] + candidates[:first], _CALLERS):
                 what = {"name": candidate.name, "variant": candidate.variant, "protocol": candidate.protocol}
                 with _failing(what):
-                    measured = candidate.measure(callers, seconds if callers > 1 else seconds / 3)
+                    measured = candidate.measure(callers, seconds if callers > 1 else seconds * 2 / 3)
                 progress(f"round {turn + 1} of {rounds}", {**what, "callers": callers}, measured)
                 measurements.append({**what, "callers": callers, "round": turn, **measured})
     return {"measurements": measurements, "starts": starts}
