@@ -29,7 +29,7 @@ def main() -> None:
     if chromium is None:
         sys.exit("Chromium is not installed: on Debian, apt-get install chromium")
     free = [str(path) for path in everyday() if "skimage" in path.parts]  # CC0 or public domain
-    load = ["--profile=steps", "--rate=auto", "--duration=60s", "--slo=p99<=1s", "--name=load-test"]
+    load = ["--profile=steps", "--rate=auto", "--duration=60s", "--slo=p99<=2s,error_rate<=0.1%", "--name=load-test"]
     with tempfile.TemporaryDirectory() as folder:
         _run("resnet-loadtest", "run", *load, "--out", folder)
         _run("resnet-client", "classify", *free, "--html", f"{folder}/classify.html")
